@@ -1,0 +1,189 @@
+//! The bus: where deliveries come from and messages leave for.
+//!
+//! Owns: the traits that both drivers keep, and what every driver owes the corridor.
+//! Never: judges a message, rewrites one, or retries on its own; the runtime decides what to do with an `Unknown`.
+//! Holds: a delivery is acked only when the runtime says so; a publish is `Carried` only when the broker
+//! confirmed it and did not return it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::contract::message::Message;
+
+/// A message off a queue, not yet acknowledged.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The driver's tag for it on its consumer; strictly increasing per consumer.
+    pub tag: u64,
+    /// Whether the broker says it was delivered before.
+    pub redelivered: bool,
+    /// The message; `exchange` and `routing_key` are those it was published with.
+    pub message: Message,
+}
+
+/// A message that is to leave, with what the driver needs to tell its fate.
+#[derive(Clone, Debug)]
+pub struct Departure {
+    /// The message; its `message_id` is unique within a batch when `mandatory`.
+    pub message: Message,
+    /// Whether the broker must return it when no queue takes it.
+    pub mandatory: bool,
+}
+
+/// What became of one departure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The broker took responsibility for it.
+    Carried,
+    /// The broker confirmed it, but no queue took it (mandatory only).
+    Returned,
+    /// The broker said no (nack: a full queue with reject-publish, for one).
+    Rejected,
+    /// Nothing was heard before the deadline or the channel died: it may or may not have left.
+    Unknown,
+}
+
+/// What goes wrong between here and the broker.
+#[derive(Debug, Error)]
+pub enum BusError {
+    /// The connection could not be made or was lost.
+    #[error("the broker at `{address}` cannot be reached: {reason}")]
+    Unreachable {
+        /// Where, without its password.
+        address: String,
+        /// The client's words.
+        reason: String,
+    },
+    /// The broker closed the channel or refused an operation.
+    #[error("the broker refused to {what}: {reason}")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// The broker's words.
+        reason: String,
+    },
+    /// The queue was deleted or the consumer cancelled.
+    #[error("the consumer on `{queue}` was cancelled by the broker")]
+    Cancelled {
+        /// Its queue.
+        queue: String,
+    },
+    /// The topology on the broker is not the one declared.
+    #[error("`{name}` exists on the broker with other properties: {reason}")]
+    Mismatch {
+        /// The exchange or queue.
+        name: String,
+        /// The broker's words.
+        reason: String,
+    },
+}
+
+/// One consuming channel.
+#[async_trait]
+pub trait Consumer: Send {
+    /// Waits for at least one delivery, then takes what is ready, at most `count_max`, in order. An empty answer
+    /// means that the consumer was closed in good order.
+    async fn next(&mut self, count_max: usize) -> Result<Vec<Delivery>, BusError>;
+
+    /// A handle to settle deliveries with, usable while `next` waits.
+    fn settler(&self) -> Box<dyn Settler>;
+}
+
+/// Acknowledges deliveries of one consumer.
+#[async_trait]
+pub trait Settler: Send + Sync {
+    /// Acknowledges `tag`, and with `multiple` every earlier one too.
+    async fn ack(&self, tag: u64, multiple: bool) -> Result<(), BusError>;
+
+    /// Gives `tag` back to the queue, and with `multiple` every earlier unsettled one too.
+    async fn requeue(&self, tag: u64, multiple: bool) -> Result<(), BusError>;
+
+    /// Closes the consumer; what is not settled goes back to the queue.
+    async fn close(&self);
+}
+
+/// One publishing channel.
+#[async_trait]
+pub trait Publisher: Send {
+    /// Publishes a batch in order and waits until the fate of each is known or `deadline` has passed. The answer
+    /// has one fate per departure, in order. An error means that the channel is gone; then every fate is unknown.
+    async fn publish(&mut self, batch: &[Departure], deadline: Duration) -> Result<Vec<Fate>, BusError>;
+}
+
+/// How an exchange routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// By pattern.
+    Topic,
+    /// To every queue bound.
+    Fanout,
+}
+
+/// An exchange to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Its name.
+    pub name: String,
+    /// How it routes.
+    pub kind: ExchangeKind,
+    /// Where it sends what no binding takes.
+    pub alternate: Option<String>,
+}
+
+/// How a queue keeps its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueKind {
+    /// Replicated, fsynced before a confirm: commands and results.
+    Quorum,
+    /// Drops its oldest beyond a bound: metrics, refused copies.
+    DropHead {
+        /// The bound, in bytes of bodies.
+        bytes_max: u64,
+    },
+    /// Own, exclusive and gone with its connection: observe mode and tools.
+    Exclusive,
+}
+
+/// A queue to be there, with what it is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// How it keeps its messages.
+    pub kind: QueueKind,
+    /// (exchange, pattern) pairs.
+    pub bindings: Vec<(String, String)>,
+}
+
+/// What has to stand on the broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Exchanges, before queues.
+    pub exchanges: Vec<Exchange>,
+    /// Queues and their bindings.
+    pub queues: Vec<Queue>,
+}
+
+/// A broker, or what stands in for one.
+#[async_trait]
+pub trait Bus: Send + Sync {
+    /// Declares the topology and checks that what is there agrees with it.
+    async fn declare(&self, topology: &Topology) -> Result<(), BusError>;
+
+    /// Opens a consuming channel on a queue with a prefetch of `count` unacknowledged deliveries.
+    async fn consumer(&self, queue: &str, prefetch_count: u16) -> Result<Box<dyn Consumer>, BusError>;
+
+    /// Opens a publishing channel with confirms.
+    async fn publisher(&self) -> Result<Box<dyn Publisher>, BusError>;
+
+    /// Takes one message off a queue, if there is one (tools only): the delivery and its settler.
+    async fn get(&self, queue: &str) -> Result<Option<(Delivery, Box<dyn Settler>)>, BusError>;
+
+    /// Whether the broker has told us that it blocks publishers (memory or disk alarm), and its reason.
+    fn blocked(&self) -> Option<String>;
+
+    /// Closes every connection in good order.
+    async fn close(&self);
+}

@@ -1,0 +1,298 @@
+//! Routing keys and binding patterns (seed 002).
+//!
+//! Owns: `ControlPlaneRouting`, the only place in the code that spells or reads a key or a pattern.
+//! Never: looks at a body; agreement of key and body is judged where both are known.
+//! Holds: `parse(build(key)) == key`, and a key that parses is at most 255 bytes of clean segments.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::reason::{Reason, Refusal};
+
+/// The longest routing key, in bytes: an AMQP short string.
+pub const KEY_BYTES_MAX: usize = 255;
+/// The longest segment, in bytes.
+pub const SEGMENT_BYTES_MAX: usize = 63;
+/// The fan-out word, in this spelling only.
+pub const ALL: &str = "ALL";
+/// The swarm that is the router's own and nobody else's.
+pub const ROUTER_SWARM: &str = "swarmgate";
+/// The router's role in its own scope.
+pub const ROUTER_ROLE: &str = "router";
+
+/// The four envelope families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// A command.
+    Signal,
+    /// A command's result.
+    Outcome,
+    /// A runtime or IO error.
+    Alert,
+    /// A status snapshot.
+    Metric,
+}
+
+impl Family {
+    /// All four, in the order of the contract.
+    pub const ALL: [Family; 4] = [Family::Signal, Family::Outcome, Family::Alert, Family::Metric];
+
+    /// What a key of this family begins with, its last dot included.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Family::Signal => "signal.",
+            Family::Outcome => "event.outcome.",
+            Family::Alert => "event.alert.",
+            Family::Metric => "event.metric.",
+        }
+    }
+
+    /// The envelope's `kind` in this family.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Family::Signal => "signal",
+            Family::Outcome => "outcome",
+            Family::Alert => "event",
+            Family::Metric => "metric",
+        }
+    }
+
+    /// The family's own word in lower case.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Family::Signal => "signal",
+            Family::Outcome => "outcome",
+            Family::Alert => "alert",
+            Family::Metric => "metric",
+        }
+    }
+
+    /// The family a key claims by its beginning, however broken the rest is.
+    pub fn claimed_by(key: &str) -> Option<Family> {
+        Family::ALL.into_iter().find(|family| key.starts_with(family.prefix()))
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.word())
+    }
+}
+
+/// Whom an envelope is for (signals) or from (the rest).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scope {
+    /// The worker's id within role and swarm; `ALL` in a fan-out.
+    pub instance: String,
+    /// The role; `ALL` in a fan-out.
+    pub role: String,
+    /// The swarm; `ALL` in a fan-out over the fleet.
+    pub swarm_id: String,
+}
+
+impl Scope {
+    /// The scope of those three segments, unchecked.
+    pub fn new(swarm_id: impl Into<String>, role: impl Into<String>, instance: impl Into<String>) -> Self {
+        Self { swarm_id: swarm_id.into(), role: role.into(), instance: instance.into() }
+    }
+
+    /// The router's own scope.
+    pub fn router(instance: &str) -> Self {
+        Self::new(ROUTER_SWARM, ROUTER_ROLE, instance)
+    }
+
+    /// Whether any segment is `ALL`.
+    pub fn fans_out(&self) -> bool {
+        [&self.swarm_id, &self.role, &self.instance].into_iter().any(|segment| segment == ALL)
+    }
+
+    /// Whether this scope reaches `other`: each segment equal, or `ALL` here.
+    pub fn covers(&self, other: &Scope) -> bool {
+        let reaches = |mine: &str, theirs: &str| mine == ALL || mine == theirs;
+        reaches(&self.swarm_id, &other.swarm_id)
+            && reaches(&self.role, &other.role)
+            && reaches(&self.instance, &other.instance)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}/{}", self.swarm_id, self.role, self.instance)
+    }
+}
+
+/// A routing key taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutingKey {
+    /// The family.
+    pub family: Family,
+    /// The type segment.
+    pub kind_type: String,
+    /// The last three segments.
+    pub scope: Scope,
+}
+
+/// The only maker and reader of routing keys and binding patterns.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlPlaneRouting;
+
+impl ControlPlaneRouting {
+    /// The key of that family, type and scope.
+    ///
+    /// # Errors
+    /// `routing.malformed-key` when a segment breaks the grammar or the key would be too long.
+    pub fn build(family: Family, kind_type: &str, scope: &Scope) -> Result<String, Refusal> {
+        for segment in [kind_type, &scope.swarm_id, &scope.role, &scope.instance] {
+            check_segment(segment)?;
+        }
+        let key = Self::compose(family, kind_type, scope);
+        if key.len() > KEY_BYTES_MAX {
+            return Err(malformed(format!("the key has {} bytes, more than {KEY_BYTES_MAX}", key.len())));
+        }
+        Ok(key)
+    }
+
+    /// The key of a scope and type that were read from a valid key or are the router's own.
+    fn compose(family: Family, kind_type: &str, scope: &Scope) -> String {
+        [family.prefix(), kind_type, ".", &scope.swarm_id, ".", &scope.role, ".", &scope.instance].concat()
+    }
+
+    /// Takes a key apart.
+    ///
+    /// # Errors
+    /// `routing.malformed-key`, naming what is wrong, for everything that `build` would not make.
+    pub fn parse(key: &str) -> Result<RoutingKey, Refusal> {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(malformed(format!("the key has {} bytes, more than {KEY_BYTES_MAX}", key.len())));
+        }
+        let Some(family) = Family::claimed_by(key) else {
+            return Err(malformed(
+                "the key begins with none of `signal.`, `event.outcome.`, `event.alert.`, `event.metric.`",
+            ));
+        };
+        let mut segments = key.get(family.prefix().len()..).unwrap_or_default().split('.');
+        let (Some(kind_type), Some(swarm_id), Some(role), Some(instance), None) =
+            (segments.next(), segments.next(), segments.next(), segments.next(), segments.next())
+        else {
+            return Err(malformed("the key has not exactly four segments after its family"));
+        };
+        for segment in [kind_type, swarm_id, role, instance] {
+            check_segment(segment)?;
+        }
+        Ok(RoutingKey {
+            family,
+            kind_type: kind_type.to_owned(),
+            scope: Scope::new(swarm_id, role, instance),
+        })
+    }
+
+    /// The pattern that takes every key of a family.
+    pub fn family_binding(family: Family) -> String {
+        format!("{}#", family.prefix())
+    }
+
+    /// The pattern that takes one type of a family, whatever its scope.
+    pub fn type_binding(family: Family, kind_type: &str) -> String {
+        format!("{}{kind_type}.*.*.*", family.prefix())
+    }
+
+    /// What an orchestrator binds on `swarmgate.out`.
+    pub fn orchestrator_bindings() -> Vec<String> {
+        let controllers = Scope::new("*", "swarm-controller", "*");
+        vec![
+            Self::family_binding(Family::Outcome),
+            Self::family_binding(Family::Alert),
+            Self::compose(Family::Metric, "*", &controllers),
+        ]
+    }
+
+    /// What the controller `scope` of a swarm binds: its own signals, the fan-outs that reach it, its swarm's
+    /// metrics and alerts.
+    pub fn swarm_controller_bindings(scope: &Scope) -> Vec<String> {
+        let swarm = Scope::new(&scope.swarm_id, "*", "*");
+        let mut bindings = Self::signal_bindings("*", scope);
+        bindings.push(Self::compose(Family::Metric, "*", &swarm));
+        bindings.push(Self::compose(Family::Alert, "*", &swarm));
+        bindings
+    }
+
+    /// What the worker `scope` binds to hear signals of `kind_type` (`*` for all): its own and the fan-outs that
+    /// reach it.
+    pub fn signal_bindings(kind_type: &str, scope: &Scope) -> Vec<String> {
+        let (swarm, role, instance) = (scope.swarm_id.as_str(), scope.role.as_str(), scope.instance.as_str());
+        [(swarm, role, instance), (swarm, role, ALL), (swarm, ALL, ALL), (ALL, role, ALL), (ALL, ALL, ALL)]
+            .into_iter()
+            .map(|(swarm, role, instance)| {
+                Self::compose(Family::Signal, kind_type, &Scope::new(swarm, role, instance))
+            })
+            .collect()
+    }
+
+    /// Whether the topic `pattern` takes `key`: `*` is one segment, `#` any number (AMQP 0-9-1, topic exchange).
+    pub fn matches(pattern: &str, key: &str) -> bool {
+        fn walk<'a>(
+            mut pattern: impl Iterator<Item = &'a str> + Clone,
+            mut key: impl Iterator<Item = &'a str> + Clone,
+        ) -> bool {
+            loop {
+                match pattern.next() {
+                    None => return key.next().is_none(),
+                    Some("#") => {
+                        return (0..)
+                            .map_while(|skipped| {
+                                let mut rest = key.clone();
+                                if skipped > 0 {
+                                    rest.nth(skipped - 1)?;
+                                }
+                                Some(rest)
+                            })
+                            .any(|rest| boxed(pattern.clone(), rest));
+                    }
+                    Some("*") => {
+                        if key.next().is_none() {
+                            return false;
+                        }
+                    }
+                    Some(word) => {
+                        if key.next() != Some(word) {
+                            return false;
+                        }
+                    }
+                }
+            }
+        }
+        fn boxed<'a>(
+            pattern: impl Iterator<Item = &'a str> + Clone,
+            key: impl Iterator<Item = &'a str> + Clone,
+        ) -> bool {
+            let (pattern, key): (Vec<_>, Vec<_>) = (pattern.collect(), key.collect());
+            walk(pattern.iter().copied(), key.iter().copied())
+        }
+        walk(pattern.split('.'), key.split('.'))
+    }
+}
+
+/// `^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`, and no spelling of the fan-out word but `ALL`.
+fn check_segment(segment: &str) -> Result<(), Refusal> {
+    let clean = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if segment.is_empty() || segment.len() > SEGMENT_BYTES_MAX {
+        return Err(malformed(format!(
+            "a segment has 1 to {SEGMENT_BYTES_MAX} bytes, not {}",
+            segment.len()
+        )));
+    }
+    if !segment.bytes().all(clean) || segment.starts_with(['_', '-']) {
+        return Err(malformed("a segment holds only A–Z a–z 0–9 _ - and begins with a letter or digit"));
+    }
+    if segment != ALL && segment.eq_ignore_ascii_case(ALL) {
+        return Err(malformed("the fan-out word is spelt `ALL`"));
+    }
+    Ok(())
+}
+
+fn malformed(detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+    Refusal::new(Reason::MalformedKey, detail)
+}

@@ -1,0 +1,1 @@
+//! The ledger: hash-chained, durable before anything is carried.

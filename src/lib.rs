@@ -1,0 +1,6 @@
+//! Swarmgate: a control-plane event router that stands beside RabbitMQ.
+
+#[cfg(feature = "server")]
+pub mod bus;
+pub mod contract;
+pub mod decision;
