@@ -8,6 +8,7 @@ pub mod audit;
 pub mod command;
 pub mod digest;
 pub mod envelope;
+pub mod lane;
 pub mod message;
 pub mod passage;
 pub mod reason;

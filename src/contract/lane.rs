@@ -1,0 +1,58 @@
+//! The four lanes (rulings §3).
+//!
+//! Owns: which lane an envelope travels in.
+//! Never: knows how a lane is buffered or consumed.
+//! Holds: stop and tightening never share a lane with anything slower.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{command::Commands, routing::Family};
+
+/// One of four ways through the router, each with its own queue, channels and bounded buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// Stop and tightening.
+    Urgent,
+    /// Every other signal.
+    Signals,
+    /// Outcomes and alerts, and what no binding takes.
+    Results,
+    /// Status snapshots.
+    Metrics,
+}
+
+impl Lane {
+    /// All four, the most urgent first.
+    pub const ALL: [Lane; 4] = [Lane::Urgent, Lane::Signals, Lane::Results, Lane::Metrics];
+
+    /// The lane of a family and type.
+    pub fn of(family: Family, kind_type: &str, commands: &Commands) -> Self {
+        match family {
+            Family::Signal => match commands.get(kind_type) {
+                Some(command) if command.class.always_passes() => Lane::Urgent,
+                _ => Lane::Signals,
+            },
+            Family::Outcome | Family::Alert => Lane::Results,
+            Family::Metric => Lane::Metrics,
+        }
+    }
+
+    /// Its word in queue names, metrics and logs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Lane::Urgent => "urgent",
+            Lane::Signals => "signals",
+            Lane::Results => "results",
+            Lane::Metrics => "metrics",
+        }
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.word())
+    }
+}
