@@ -105,6 +105,13 @@ pub struct Actor {
     pub principal: String,
 }
 
+impl Actor {
+    /// The router itself, as the origin of its own words spells it.
+    pub fn router(instance: &str) -> Self {
+        Self { by: Proof::Router, principal: format!("swarmgate:{instance}") }
+    }
+}
+
 /// How a principal is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

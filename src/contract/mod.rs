@@ -5,6 +5,7 @@
 //! Holds: what `Contract::read` returns has passed gates 1 and 2.
 
 pub mod audit;
+pub mod canonical;
 pub mod command;
 pub mod digest;
 pub mod envelope;
@@ -16,10 +17,9 @@ pub mod routing;
 pub mod timestamp;
 
 use audit::Payload;
-use command::{Class, Commands};
+use command::Class;
 use digest::Digest;
 use envelope::Envelope;
-use message::Message;
 use reason::Refusal;
 use routing::RoutingKey;
 

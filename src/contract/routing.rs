@@ -148,15 +148,15 @@ impl ControlPlaneRouting {
         for segment in [kind_type, &scope.swarm_id, &scope.role, &scope.instance] {
             check_segment(segment)?;
         }
-        let key = Self::compose(family, kind_type, scope);
+        let key = Self::of(family, kind_type, scope);
         if key.len() > KEY_BYTES_MAX {
             return Err(malformed(format!("the key has {} bytes, more than {KEY_BYTES_MAX}", key.len())));
         }
         Ok(key)
     }
 
-    /// The key of a scope and type that were read from a valid key or are the router's own.
-    fn compose(family: Family, kind_type: &str, scope: &Scope) -> String {
+    /// The key of a type and scope that were read from a valid key, are the router's own, or are wildcards.
+    pub fn of(family: Family, kind_type: &str, scope: &Scope) -> String {
         [family.prefix(), kind_type, ".", &scope.swarm_id, ".", &scope.role, ".", &scope.instance].concat()
     }
 
@@ -205,7 +205,7 @@ impl ControlPlaneRouting {
         vec![
             Self::family_binding(Family::Outcome),
             Self::family_binding(Family::Alert),
-            Self::compose(Family::Metric, "*", &controllers),
+            Self::of(Family::Metric, "*", &controllers),
         ]
     }
 
@@ -214,8 +214,8 @@ impl ControlPlaneRouting {
     pub fn swarm_controller_bindings(scope: &Scope) -> Vec<String> {
         let swarm = Scope::new(&scope.swarm_id, "*", "*");
         let mut bindings = Self::signal_bindings("*", scope);
-        bindings.push(Self::compose(Family::Metric, "*", &swarm));
-        bindings.push(Self::compose(Family::Alert, "*", &swarm));
+        bindings.push(Self::of(Family::Metric, "*", &swarm));
+        bindings.push(Self::of(Family::Alert, "*", &swarm));
         bindings
     }
 
@@ -226,7 +226,7 @@ impl ControlPlaneRouting {
         [(swarm, role, instance), (swarm, role, ALL), (swarm, ALL, ALL), (ALL, role, ALL), (ALL, ALL, ALL)]
             .into_iter()
             .map(|(swarm, role, instance)| {
-                Self::compose(Family::Signal, kind_type, &Scope::new(swarm, role, instance))
+                Self::of(Family::Signal, kind_type, &Scope::new(swarm, role, instance))
             })
             .collect()
     }

@@ -1,12 +1,22 @@
-//! What a decision wants done outside.
+//! What a decision wants done outside, and the router's own words (rulings §5).
 //!
-//! Owns: the closed list of effects and the router's own words (rulings §5).
+//! Owns: the closed list of effects and the envelopes that the router itself speaks.
 //! Never: does any of it; effects are data until their entry is durable.
-//! Holds: an effect never carries more of a refused body than the body itself.
+//! Holds: the router's envelopes pass its own contract.
 
 use bytes::Bytes;
+use serde_json::{Value, json, value::RawValue};
 
-use crate::contract::reason::Refusal;
+use super::rules::Rules;
+use crate::contract::{
+    Said,
+    audit::Payload,
+    canonical,
+    envelope::{Envelope, VERSION},
+    reason::{Reason, Refusal},
+    routing::{ControlPlaneRouting, Family, Scope},
+    timestamp::Timestamp,
+};
 
 /// One thing to do once its entry is durable. The ordinal of an effect within its decision, from 0, is the last
 /// part of the message's id.
@@ -30,6 +40,75 @@ pub enum Effect {
 pub struct Speech {
     /// Its key.
     pub routing_key: String,
-    /// Its body.
+    /// Its body, canonical.
     pub body: Bytes,
+}
+
+impl Speech {
+    /// The router's outcome of a signal: the signal's scope, type and correlationId.
+    pub fn outcome(
+        rules: &Rules,
+        said: &Said,
+        status: &str,
+        reason: Option<Reason>,
+        detail: &str,
+        now: Timestamp,
+    ) -> Self {
+        let mut data = json!({ "status": status, "retryable": false, "message": detail });
+        if let (Some(reason), Some(data)) = (reason, data.as_object_mut()) {
+            data.insert("code".to_owned(), Value::from(reason.code()));
+            data.insert(
+                "context".to_owned(),
+                json!({ "rule": reason.rule(), "nextStep": reason.next_step() }),
+            );
+        }
+        let envelope = Envelope {
+            correlation_id: said.envelope.correlation_id.clone(),
+            data,
+            idempotency_key: said.envelope.idempotency_key.clone(),
+            kind: Family::Outcome.kind().to_owned(),
+            origin: origin(rules),
+            runtime: None,
+            scope: said.key.scope.clone(),
+            timestamp: now,
+            kind_type: said.key.kind_type.clone(),
+            version: VERSION.to_owned(),
+        };
+        Self::of(Family::Outcome, &envelope)
+    }
+
+    /// The router's alert, from its own scope.
+    pub fn alert(rules: &Rules, data: Value, correlation_id: Option<&str>, now: Timestamp) -> Self {
+        let envelope = Envelope {
+            correlation_id: correlation_id.map(str::to_owned),
+            data,
+            idempotency_key: None,
+            kind: Family::Alert.kind().to_owned(),
+            origin: origin(rules),
+            runtime: None,
+            scope: Scope::router(&rules.instance),
+            timestamp: now,
+            kind_type: "alert".to_owned(),
+            version: VERSION.to_owned(),
+        };
+        Self::of(Family::Alert, &envelope)
+    }
+
+    /// The body as a ledger payload.
+    pub fn payload(&self) -> Payload {
+        let text = String::from_utf8_lossy(&self.body).into_owned();
+        // The body was made by a JSON writer, so it is JSON.
+        Payload(RawValue::from_string(text).unwrap_or_default())
+    }
+
+    fn of(family: Family, envelope: &Envelope) -> Self {
+        Self {
+            routing_key: ControlPlaneRouting::of(family, &envelope.kind_type, &envelope.scope),
+            body: Bytes::from(canonical::of(envelope)),
+        }
+    }
+}
+
+fn origin(rules: &Rules) -> String {
+    format!("swarmgate:{}", rules.instance)
 }

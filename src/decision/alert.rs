@@ -1,0 +1,46 @@
+//! The router's own alerts: few, and never about each other.
+//!
+//! Owns: the limits on alerts (one a matter and `alerts.dedupe_ms`, so many a second) and their words.
+//! Never: raises an alert because of an alert, its own or another's.
+//! Holds: whatever happens, at most `alerts.per_second_max` alerts leave in a second; the next one that leaves
+//! says how many were held back.
+
+use serde_json::json;
+
+use super::{
+    Decision,
+    effect::{Effect, Speech},
+    state::{Belief, State},
+};
+use crate::contract::{digest::Digest, timestamp::Timestamp};
+
+/// What an alert would say.
+pub(super) struct Notice<'a> {
+    /// A stable word: the reason code where there is one.
+    pub code: &'static str,
+    /// One sentence for people.
+    pub message: &'static str,
+    /// Whom or what it is about; alerts of the same code and matter are one.
+    pub about: &'a str,
+    /// How many it stands for.
+    pub count: u64,
+    /// The command it belongs to.
+    pub correlation_id: Option<&'a str>,
+}
+
+/// Adds the alert to a decision, or the belief that it was held back.
+pub(super) fn raise(state: &State, notice: &Notice<'_>, now: Timestamp, decision: &mut Decision) {
+    let fingerprint = Digest::of_fields(&[notice.code.as_bytes(), notice.about.as_bytes()]);
+    if !state.may_alert(fingerprint, now) {
+        decision.beliefs.push(Belief::AlertHeldBack);
+        return;
+    }
+    let data = json!({
+        "level": "warn",
+        "code": notice.code,
+        "message": notice.message,
+        "context": { "about": notice.about, "count": notice.count, "heldBack": state.alerts_held_back() },
+    });
+    decision.beliefs.push(Belief::Alerted { fingerprint, at: now });
+    decision.effects.push(Effect::Speak(Speech::alert(state.rules(), data, notice.correlation_id, now)));
+}

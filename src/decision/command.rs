@@ -1,0 +1,209 @@
+//! Gate 6: a command takes effect once, and on purpose (rules §6, rulings §3 and §4).
+//!
+//! Owns: the identity of a command, its repeats, its age, the stops that overtake starts, and which outcome ends it.
+//! Never: forgets a key before its window is over, however many come.
+//! Holds: a key is bound only by an accepted command; a refusal binds nothing.
+
+use super::{Decision, Stopped, effect::Speech, fact, request::Arrival, state::State};
+use crate::contract::{
+    Said,
+    audit::{Accepted, Action, Actor, Change, Ended, Fact, Verdict},
+    command::Class,
+    digest::Digest,
+    reason::{Reason, Refusal},
+    routing::{Family, Scope},
+    timestamp::Timestamp,
+};
+
+/// Where a command stands that may take effect.
+pub(super) struct Standing {
+    /// What to remember of it.
+    pub accepted: Accepted,
+}
+
+/// Tells a fresh command from a repeat, a conflict, an old one and one that a stop has overtaken.
+pub(super) fn check(
+    state: &State,
+    arrival: &Arrival,
+    said: &Said,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<Standing, Stopped> {
+    let class = match (said.key.family, said.class) {
+        (Family::Signal, Some(Class::Liveness)) | (Family::Signal, None) => return Ok(unbound(said)),
+        (Family::Signal, Some(class)) => class,
+        (Family::Outcome | Family::Alert, _) => return result(state, arrival, said, actor, now),
+        (Family::Metric, _) => return Ok(unbound(said)),
+    };
+    let command = identity(said, actor);
+    if let Some(known) = state.command(command, now) {
+        return Err(repeat(known, said, actor));
+    }
+    if !class.always_passes() {
+        refuse_unless(actor, fresh_enough(state, arrival, said, now))?;
+        refuse_unless(actor, room_for_key(state))?;
+    }
+    let binds = state.keys() < state.rules().idempotency_keys_max;
+    let said_at = said.envelope.timestamp.min(now);
+    let accepted = Accepted {
+        command: binds.then_some(command),
+        compared: said.compared,
+        overtakes: (class == Class::Stop).then_some(said_at),
+    };
+    match state.overtaking_stop(&said.key.scope).filter(|stop| class == Class::Start && said_at <= *stop) {
+        Some(by) => Err(Stopped::Overtaken { actor: actor.clone(), accepted, by }),
+        None => Ok(Standing { accepted }),
+    }
+}
+
+/// Whether a signal is an observation rather than an act: it leaves no entry (rulings §1).
+pub(super) fn is_observation(said: &Said) -> bool {
+    said.class == Some(Class::Liveness) && said.key.kind_type == "heartbeat"
+}
+
+/// Identity of an outcome or alert: who said what where.
+pub(super) fn result_identity(arrival: &Arrival, actor: &Actor) -> Digest {
+    Digest::of_fields(&[actor.principal.as_bytes(), arrival.routing_key.as_bytes(), &arrival.body.0])
+}
+
+/// The command that an outcome ends: in flight, of that type, with that correlationId, for that very instance.
+/// What a status means to the command is its reader's business; every status but the router's own words ends it.
+pub(super) fn ending(state: &State, said: &Said) -> Option<Ended> {
+    if said.key.family != Family::Outcome {
+        return None;
+    }
+    let correlation_id = said.envelope.correlation_id.as_deref()?;
+    let command = state.in_flight(trace(&said.key.kind_type, &said.key.scope, correlation_id))?;
+    let status = said.envelope.data.get("status").and_then(|status| status.as_str()).unwrap_or_default();
+    Some(Ended { command, status: status.to_owned() })
+}
+
+/// What joins a command in flight to its outcome: type, target and correlationId.
+pub(super) fn trace(kind_type: &str, scope: &Scope, correlation_id: &str) -> Digest {
+    Digest::of_fields(&[
+        kind_type.as_bytes(),
+        scope.swarm_id.as_bytes(),
+        scope.role.as_bytes(),
+        scope.instance.as_bytes(),
+        correlation_id.as_bytes(),
+    ])
+}
+
+/// A start that came after a stop it is not later than: accepted and ended in one decision, never carried.
+pub(super) fn overtaken(
+    state: &State,
+    arrival: &Arrival,
+    actor: Actor,
+    accepted: Accepted,
+    by: Timestamp,
+    now: Timestamp,
+) -> Decision {
+    let Ok(said) = &arrival.subject else { return Decision::default() };
+    let detail = format!("a stop of {by} for this target has been accepted; this start is not later");
+    let speech = Speech::outcome(state.rules(), said, "Superseded", None, &detail, now);
+    let command = accepted.command;
+    let request = Fact {
+        verdict: Some(Verdict::Suppress),
+        detail: Some(detail),
+        ..fact(arrival, Some(said), actor.clone(), Action::Requested, Change::Accepted(accepted), now)
+    };
+    let end = Fact {
+        payload: Some(speech.payload()),
+        change: command.map_or(Change::None, |command| {
+            Change::Ended(Ended { command, status: "Superseded".to_owned() })
+        }),
+        verdict: Some(Verdict::Suppress),
+        ..fact(
+            arrival,
+            Some(said),
+            Actor::router(&state.rules().instance),
+            Action::Applied,
+            Change::None,
+            now,
+        )
+    };
+    Decision {
+        verdict: Some(Verdict::Suppress),
+        principal: Some(actor.principal),
+        facts: vec![request, end],
+        effects: vec![super::Effect::Speak(speech)],
+        ..Decision::default()
+    }
+}
+
+fn identity(said: &Said, actor: &Actor) -> Digest {
+    let scope = &said.key.scope;
+    Digest::of_fields(&[
+        actor.principal.as_bytes(),
+        scope.swarm_id.as_bytes(),
+        scope.role.as_bytes(),
+        scope.instance.as_bytes(),
+        said.key.kind_type.as_bytes(),
+        said.envelope.idempotency_key.as_deref().unwrap_or_default().as_bytes(),
+    ])
+}
+
+fn unbound(said: &Said) -> Standing {
+    Standing { accepted: Accepted { command: None, compared: said.compared, overtakes: None } }
+}
+
+fn repeat(known: super::state::Known, said: &Said, actor: &Actor) -> Stopped {
+    let actor = actor.clone();
+    if !known.is_same(said.compared) {
+        let detail = "this idempotencyKey was used for another body";
+        return Stopped::Refused {
+            actor,
+            refusal: Refusal::new(Reason::Conflict, detail).at("/idempotencyKey"),
+        };
+    }
+    let detail = match known.ended {
+        Some(_) => "the command has ended; its outcome is published again",
+        None => "the command is in flight; its outcome will answer both",
+    };
+    Stopped::Repeat { actor, refusal: Refusal::new(Reason::Duplicate, detail), again: known.ended }
+}
+
+/// An outcome or alert that the broker delivers again is recognised; a new one of the same words is a new one.
+fn result(
+    state: &State,
+    arrival: &Arrival,
+    said: &Said,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<Standing, Stopped> {
+    if arrival.redelivered && state.knows_result(result_identity(arrival, actor), now) {
+        let refusal = Refusal::new(Reason::Duplicate, "a redelivery of what is already in the ledger");
+        return Err(Stopped::Repeat { actor: actor.clone(), refusal, again: None });
+    }
+    Ok(unbound(said))
+}
+
+fn refuse_unless(actor: &Actor, checked: Result<(), Refusal>) -> Result<(), Stopped> {
+    checked.map_err(|refusal| Stopped::Refused { actor: actor.clone(), refusal })
+}
+
+/// A command older than the window could be a repeat of one that is forgotten; a command past the sender's own
+/// expiration is no longer wanted.
+fn fresh_enough(state: &State, arrival: &Arrival, said: &Said, now: Timestamp) -> Result<(), Refusal> {
+    let said_at = said.envelope.timestamp;
+    let window_ms = state.rules().idempotency_window_ms;
+    if said_at.plus_ms(window_ms) < now {
+        let detail =
+            format!("said more than {window_ms} ms ago, when its repeats can no longer be told from it");
+        return Err(Refusal::new(Reason::Expired, detail).at("/timestamp"));
+    }
+    if arrival.expiration_ms.is_some_and(|expiration_ms| said_at.plus_ms(expiration_ms) < now) {
+        return Err(Refusal::new(Reason::Expired, "older than its own AMQP expiration").at("/timestamp"));
+    }
+    Ok(())
+}
+
+fn room_for_key(state: &State) -> Result<(), Refusal> {
+    let keys_max = state.rules().idempotency_keys_max;
+    if state.keys() < keys_max {
+        return Ok(());
+    }
+    let detail =
+        format!("{keys_max} command keys are remembered, the most that `idempotency.keys_max` allows");
+    Err(Refusal::new(Reason::QuotaExceeded, detail))
+}

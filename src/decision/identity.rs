@@ -1,0 +1,69 @@
+//! Gate 3 in `open` mode: who speaks, and that nobody speaks for another (promise 7, rulings §5).
+//!
+//! Owns: the principal of an envelope and the agreement of AMQP user-id, origin and scope.
+//! Never: believes `origin` against the broker's user-id.
+//! Holds: an outcome, alert, metric, `ready` or `heartbeat` comes from the instance that its scope names.
+
+use super::Stopped;
+use crate::contract::{
+    Said,
+    audit::{Actor, Proof},
+    command::Class,
+    envelope::Envelope,
+    reason::{Reason, Refusal},
+    routing::{Family, ROUTER_SWARM},
+};
+
+/// Names the sender, or refuses with `identity.origin-mismatch`.
+pub(super) fn check(said: &Said, user_id: Option<&str>) -> Result<Actor, Stopped> {
+    let actor = open(user_id, &said.envelope);
+    match disagreement(said, user_id) {
+        None => Ok(actor),
+        Some((detail, pointer)) => {
+            Err(Stopped::Refused { actor, refusal: Refusal::new(Reason::OriginMismatch, detail).at(pointer) })
+        }
+    }
+}
+
+/// The sender of something that gates 1 and 2 refused: the user-id where there is one, else what it claims.
+pub(super) fn unproven(user_id: Option<&str>, envelope: Option<&Envelope>) -> Actor {
+    match (user_id, envelope) {
+        (_, Some(envelope)) => open(user_id, envelope),
+        (Some(user_id), None) => Actor { by: Proof::UserId, principal: user_id.to_owned() },
+        (None, None) => Actor { by: Proof::Unproven, principal: "unknown".to_owned() },
+    }
+}
+
+/// The sender is the AMQP user-id, else the origin's instance.
+fn open(user_id: Option<&str>, envelope: &Envelope) -> Actor {
+    match user_id {
+        Some(user_id) => Actor { by: Proof::UserId, principal: user_id.to_owned() },
+        None => Actor { by: Proof::Origin, principal: envelope.origin_instance().to_owned() },
+    }
+}
+
+fn disagreement(said: &Said, user_id: Option<&str>) -> Option<(&'static str, &'static str)> {
+    let envelope = &said.envelope;
+    let (role, instance) = (envelope.origin_role(), envelope.origin_instance());
+    if role == Some(ROUTER_SWARM) {
+        return Some(("only the router itself speaks with the origin `swarmgate:<instance>`", "/origin"));
+    }
+    if user_id.is_some_and(|user_id| user_id != instance) {
+        return Some(("the AMQP user-id names another instance than `origin`", "/origin"));
+    }
+    let speaks_for_itself = said.key.family != Family::Signal || said.class == Some(Class::Liveness);
+    if !speaks_for_itself {
+        return None;
+    }
+    let scope = &said.key.scope;
+    if scope.swarm_id == ROUTER_SWARM {
+        return Some(("the swarm `swarmgate` is the router's own", "/scope/swarmId"));
+    }
+    if instance != scope.instance {
+        return Some(("`origin` names another instance than `scope`", "/origin"));
+    }
+    if role.is_some_and(|role| role != scope.role) {
+        return Some(("`origin` names another role than `scope`", "/origin"));
+    }
+    None
+}

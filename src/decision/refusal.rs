@@ -1,0 +1,164 @@
+//! What a refusal leaves behind: its entry, its copy, its answer and its alert (rulings §5, §10).
+//!
+//! Owns: which refusals have an entry each, which are counted, and who is told.
+//! Never: answers a sender whose identity gates 1 to 3 did not accept: a forger must not make the router speak
+//! against his victim.
+//! Holds: every refused delivery is copied to `swarmgate.refused` with its reason.
+
+use super::{
+    Decision, alert,
+    effect::{Effect, Speech},
+    fact,
+    request::Arrival,
+    state::{Belief, State},
+};
+use crate::contract::{
+    audit::{Action, Actor, Change, Fact, Tallied, Verdict},
+    digest::Digest,
+    reason::{Reason, Refusal},
+    routing::Family,
+    timestamp::Timestamp,
+};
+
+/// Everything that follows from a no.
+pub(super) fn refuse(
+    state: &State,
+    arrival: &Arrival,
+    actor: Actor,
+    refusal: Refusal,
+    now: Timestamp,
+) -> Decision {
+    let mut decision = Decision {
+        verdict: Some(Verdict::Refuse),
+        principal: Some(actor.principal.clone()),
+        effects: vec![Effect::Refuse(refusal.clone())],
+        ..Decision::default()
+    };
+    if is_counted(arrival, refusal.reason) {
+        let fingerprint = fingerprint(state, &actor, refusal.reason);
+        match state.tallies().get(&fingerprint) {
+            Some(tally) if tally.second == now.second() => {
+                decision.beliefs.push(Belief::Tallied { fingerprint, body: arrival.body });
+                decision.refusal = Some(refusal);
+                return decision;
+            }
+            _ => {
+                let (reason, second) = (refusal.reason, now.second());
+                decision.beliefs.push(Belief::TallyOpened {
+                    fingerprint,
+                    actor: actor.clone(),
+                    reason,
+                    second,
+                });
+            }
+        }
+    }
+    write(state, arrival, &actor, &refusal, now, &mut decision);
+    tell(state, arrival, &actor, &refusal, now, &mut decision);
+    decision.refusal = Some(refusal);
+    decision
+}
+
+/// Closes the tallies of past seconds: one entry for each that counted anything.
+pub(super) fn close_tallies(state: &State, now: Timestamp) -> Decision {
+    let mut decision = Decision::default();
+    for (fingerprint, tally) in state.tallies().iter().filter(|(_, tally)| tally.second < now.second()) {
+        decision.beliefs.push(Belief::TallyClosed { fingerprint: *fingerprint });
+        if tally.count == 0 {
+            continue;
+        }
+        let tallied = Tallied { bodies: tally.bodies, count: tally.count, second: tally.second };
+        decision.facts.push(Fact {
+            actor: Some(tally.actor.clone()),
+            detail: Some(format!("{} more refusals of this sender and code in the same second", tally.count)),
+            reason: Some(tally.reason),
+            verdict: Some(Verdict::Refuse),
+            ..Fact::new(action(tally.reason), now, Change::Tallied(tallied))
+        });
+    }
+    decision
+}
+
+/// Gates 1 to 3 and metrics can be refused by the thousand: the first in a second has an entry, the rest a count.
+fn is_counted(arrival: &Arrival, reason: Reason) -> bool {
+    matches!(reason.gate(), "contract" | "routing" | "identity") || arrival.family() == Some(Family::Metric)
+}
+
+/// One tally a sender and code, until there are too many senders; then one a code.
+fn fingerprint(state: &State, actor: &Actor, reason: Reason) -> Digest {
+    let own = Digest::of_fields(&[actor.principal.as_bytes(), reason.code().as_bytes()]);
+    if state.tallies().len() < state.rules().refusals_senders_max || state.tallies().contains_key(&own) {
+        return own;
+    }
+    Digest::of_fields(&[reason.code().as_bytes()])
+}
+
+fn action(reason: Reason) -> Action {
+    match reason.gate() {
+        "contract" | "routing" => Action::ContractViolation,
+        _ => Action::AccessDenied,
+    }
+}
+
+fn is_judged_signal(arrival: &Arrival, reason: Reason) -> bool {
+    let late_gate = !matches!(reason.gate(), "contract" | "routing" | "identity");
+    late_gate && arrival.subject.as_ref().is_ok_and(|said| said.key.family == Family::Signal)
+}
+
+fn write(
+    state: &State,
+    arrival: &Arrival,
+    actor: &Actor,
+    refusal: &Refusal,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    let said = arrival.subject.as_ref().ok();
+    let denial = |action| Fact {
+        detail: Some(refusal.detail.clone().into_owned()),
+        pointer: refusal.pointer.clone(),
+        reason: Some(refusal.reason),
+        verdict: Some(Verdict::Refuse),
+        ..fact(arrival, said, actor.clone(), action, Change::None, now)
+    };
+    if is_judged_signal(arrival, refusal.reason) {
+        decision.facts.push(denial(Action::Requested));
+        let denied = Fact { payload: None, ..denial(Action::Denied) };
+        decision.facts.push(Fact { actor: Some(Actor::router(&state.rules().instance)), ..denied });
+    } else {
+        decision.facts.push(denial(action(refusal.reason)));
+    }
+}
+
+/// The sender of a judged signal gets an outcome; people get an alert, unless the refused thing was one itself.
+fn tell(
+    state: &State,
+    arrival: &Arrival,
+    actor: &Actor,
+    refusal: &Refusal,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    if let Ok(said) = &arrival.subject
+        && is_judged_signal(arrival, refusal.reason)
+    {
+        let outcome =
+            Speech::outcome(state.rules(), said, "Refused", Some(refusal.reason), &refusal.detail, now);
+        decision.effects.push(Effect::Speak(outcome));
+    }
+    if arrival.family() == Some(Family::Alert) {
+        return;
+    }
+    let notice = alert::Notice {
+        code: refusal.reason.code(),
+        message: refusal.reason.rule(),
+        about: &actor.principal,
+        count: 1,
+        correlation_id: arrival
+            .subject
+            .as_ref()
+            .ok()
+            .and_then(|said| said.envelope.correlation_id.as_deref()),
+    };
+    alert::raise(state, &notice, now, decision);
+}

@@ -1,0 +1,45 @@
+//! The settings that judging needs.
+//!
+//! Owns: the numbers and names that a deployment may set for the gates.
+//! Never: read from a file here; the runtime hands them in.
+//! Holds: every limit has its unit in its name.
+
+use std::sync::Arc;
+
+use crate::contract::{audit::Mode, command::Commands};
+
+/// What a deployment sets for the gates.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The command table.
+    pub commands: Arc<Commands>,
+    /// Whether the router acts or only looks.
+    pub mode: Mode,
+    /// The router's own instance name.
+    pub instance: String,
+    /// How long a command key is remembered, from its first sighting.
+    pub idempotency_window_ms: u64,
+    /// How many command keys are remembered at most.
+    pub idempotency_keys_max: usize,
+    /// How many (sender, code) pairs are tallied apart within a second; more share one tally a code.
+    pub refusals_senders_max: usize,
+    /// For how long the same alert is not raised again.
+    pub alerts_dedupe_ms: u64,
+    /// How many alerts leave in one second at most.
+    pub alerts_per_second_max: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            commands: Arc::new(Commands::default()),
+            mode: Mode::Enforce,
+            instance: "gate-1".to_owned(),
+            idempotency_window_ms: 24 * 60 * 60 * 1000,
+            idempotency_keys_max: 1_000_000,
+            refusals_senders_max: 10_000,
+            alerts_dedupe_ms: 60_000,
+            alerts_per_second_max: 10,
+        }
+    }
+}
