@@ -45,6 +45,18 @@ pub enum Fate {
     Unknown,
 }
 
+impl Fate {
+    /// Its word in metrics and logs.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Carried => "carried",
+            Self::Returned => "returned",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What goes wrong between here and the broker.
 #[derive(Debug, Error)]
 pub enum BusError {
