@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::contract::message::Message;
+use crate::{contract::message::Message, telemetry::metrics::PublishFate};
 
 /// A message off a queue, not yet acknowledged.
 #[derive(Clone, Debug)]
@@ -43,6 +43,17 @@ pub enum Fate {
     Rejected,
     /// Nothing was heard before the deadline or the channel died: it may or may not have left.
     Unknown,
+}
+
+impl From<&Fate> for PublishFate {
+    fn from(fate: &Fate) -> Self {
+        match fate {
+            Fate::Carried => PublishFate::Carried,
+            Fate::Returned => PublishFate::Returned,
+            Fate::Rejected => PublishFate::Rejected,
+            Fate::Unknown => PublishFate::Unknown,
+        }
+    }
 }
 
 /// What goes wrong between here and the broker.
