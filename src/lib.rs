@@ -4,3 +4,5 @@
 pub mod bus;
 pub mod contract;
 pub mod decision;
+#[cfg(feature = "server")]
+pub mod telemetry;

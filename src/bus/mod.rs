@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::contract::message::Message;
+use crate::{contract::message::Message, telemetry::metrics::PublishFate};
 
 /// A message off a queue, not yet acknowledged.
 #[derive(Clone, Debug)]
@@ -45,14 +45,13 @@ pub enum Fate {
     Unknown,
 }
 
-impl Fate {
-    /// Its word in metrics and logs.
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Carried => "carried",
-            Self::Returned => "returned",
-            Self::Rejected => "rejected",
-            Self::Unknown => "unknown",
+impl From<&Fate> for PublishFate {
+    fn from(fate: &Fate) -> Self {
+        match fate {
+            Fate::Carried => PublishFate::Carried,
+            Fate::Returned => PublishFate::Returned,
+            Fate::Rejected => PublishFate::Rejected,
+            Fate::Unknown => PublishFate::Unknown,
         }
     }
 }

@@ -177,10 +177,7 @@ impl Dispatcher {
             // A channel with confirms outstanding must not see their ids again.
             *channel = None;
         }
-        for fate in [Fate::Carried, Fate::Returned, Fate::Rejected, Fate::Unknown] {
-            let count = fates.iter().filter(|found| **found == fate).count();
-            self.telemetry.metrics.published(fate.word(), count);
-        }
+        self.telemetry.metrics.fates(&fates);
         self.sort_out(fates, first, under_way, waiting)
     }
 
