@@ -164,13 +164,14 @@ impl Corridor {
         source: Option<&Message>,
         recalled: Option<&Bytes>,
     ) -> Option<Outgoing> {
+        let message_id = self.message_id(place);
         let family = source.and_then(|source| Family::claimed_by(&source.routing_key));
         let stamp = Stamp {
             exchange: match effect {
                 Effect::Refuse(_) => &self.names.refused,
                 _ => &self.names.out,
             },
-            message_id: Some(self.message_id(place)),
+            message_id: Some(message_id),
             seq: place.seq,
             principal: decision.principal.as_deref(),
             verdict: decision.verdict.unwrap_or(Verdict::Forward),

@@ -100,10 +100,11 @@ struct Progress {
     span: Option<(u64, u64)>,
 }
 
-/// A flight, with the number of its job.
+/// A flight, with the number of its job and whether it was tried before.
 struct Waiting {
     number: u64,
     flight: Flight,
+    tried: bool,
 }
 
 /// The publishing channel and whose it is.
@@ -147,7 +148,7 @@ impl Dispatcher {
         let span = written.clone().min().zip(written.max());
         let (remaining, returned, returned_keys) = (flights.len(), Vec::new(), Vec::new());
         under_way.push_back(Progress { job, remaining, returned, returned_keys, span });
-        waiting.extend(flights.into_iter().map(|flight| Waiting { number, flight }));
+        waiting.extend(flights.into_iter().map(|flight| Waiting { number, flight, tried: false }));
     }
 
     /// Publishes what waits, at most one message to a key that is being tried again. Answers whether anything has to
@@ -163,6 +164,7 @@ impl Dispatcher {
             return false;
         }
         let Some(open) = self.open(channel).await else { return true };
+        let held_back = hold_back(waiting);
         let batch: Vec<Departure> = waiting.iter().map(|waiting| waiting.flight.departure.clone()).collect();
         let fates = match open.publisher.publish(&batch, self.confirm_timeout).await {
             Ok(fates) => fates,
@@ -178,7 +180,9 @@ impl Dispatcher {
             *channel = None;
         }
         self.telemetry.metrics.fates(&fates);
-        self.sort_out(fates, first, under_way, waiting)
+        let failed = self.sort_out(fates, first, under_way, waiting);
+        waiting.extend(held_back);
+        failed
     }
 
     /// Books the fates; what has none yet stays waiting.
@@ -190,7 +194,7 @@ impl Dispatcher {
         waiting: &mut Vec<Waiting>,
     ) -> bool {
         let mut again = Vec::new();
-        for (Waiting { number, flight }, fate) in std::mem::take(waiting).into_iter().zip(fates) {
+        for (Waiting { number, flight, .. }, fate) in std::mem::take(waiting).into_iter().zip(fates) {
             let index = usize::try_from(number - first).unwrap_or(usize::MAX);
             let Some(progress) = under_way.get_mut(index) else { continue };
             match fate {
@@ -205,7 +209,7 @@ impl Dispatcher {
                         progress.returned_keys.push(flight.departure.message.routing_key);
                     }
                 }
-                Fate::Rejected | Fate::Unknown => again.push(Waiting { number, flight }),
+                Fate::Rejected | Fate::Unknown => again.push(Waiting { number, flight, tried: true }),
             }
         }
         *waiting = again;
@@ -239,6 +243,20 @@ impl Dispatcher {
         }
         Some(open)
     }
+}
+
+/// Takes out what must not leave in this round: behind a message that is tried again, everything to the same key.
+fn hold_back(waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
+    if !waiting.iter().any(|waiting| waiting.tried) {
+        return Vec::new();
+    }
+    let mut trying = BTreeSet::new();
+    let (now, later) = std::mem::take(waiting).into_iter().partition(|waiting| {
+        let key = &waiting.flight.departure.message.routing_key;
+        if waiting.tried { trying.insert(key.clone()) } else { !trying.contains(key) }
+    });
+    *waiting = now;
+    later
 }
 
 /// Jobs done from the front: acknowledging is cumulative, so a lane's jobs finish in order.

@@ -68,7 +68,7 @@ pub(super) struct Router {
 #[derive(Default)]
 pub(super) struct Memory {
     /// Jobs handed on and not yet reported done.
-    pub under_way: usize,
+    under_way: usize,
     /// Which attempt at the ledger is running; a failed one is never added to.
     attempt: u64,
     recent: VecDeque<(u64, Bytes)>,
@@ -77,6 +77,13 @@ pub(super) struct Memory {
     /// Openings of a lane's consumer up to this one are void.
     void: [u64; 4],
     seen: [u64; 4],
+}
+
+impl Memory {
+    /// The memory of a router that begins with that many jobs already handed on.
+    pub fn with_under_way(under_way: usize) -> Self {
+        Self { under_way, ..Self::default() }
+    }
 }
 
 /// The lanes' bounded buffers.
