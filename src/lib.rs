@@ -5,4 +5,6 @@ pub mod bus;
 pub mod contract;
 pub mod decision;
 #[cfg(feature = "server")]
+pub mod runtime;
+#[cfg(feature = "server")]
 pub mod telemetry;

@@ -1,0 +1,8 @@
+//! The runtime: every task, and the clock.
+//!
+//! Owns: the tasks that move an envelope along the corridor (intake → router → recorder → dispatch), the
+//! connection to the broker, boot and shutdown.
+//! Never: decides anything about an envelope; it hands `now` in and carries the effects out.
+//! Holds: nothing leaves before its entry is durable, and nothing is acknowledged before that is known.
+
+pub mod config;
