@@ -7,6 +7,7 @@
 
 pub mod boot;
 pub mod clock;
+pub mod config;
 pub mod corridor;
 mod dispatch;
 mod intake;
