@@ -42,7 +42,7 @@ fn every_table_holds() {
 /// Runs one case, and replays its ledger: the fold of the facts must be the state.
 fn check(file: &Path, table: &Value, case: &Value) {
     let name = format!("{}: {}", file.file_name().expect("a name").to_string_lossy(), case["name"]);
-    let contract = Contract::built_in(Default::default());
+    let contract = Contract::built_in(Default::default()).expect("the contract");
     let rules = rules(table, case);
     let mut corridor = Corridor::new(State::new(rules.clone()), Chain::new(), Names::with_prefix("swarmgate"));
     let start = Timestamp::parse(table["base"]["timestamp"].as_str().expect("`timestamp`")).expect("a time");
