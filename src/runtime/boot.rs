@@ -304,7 +304,8 @@ fn again(outgoing: crate::ledger::Outgoing) -> Flight {
     Flight {
         seq: outgoing.seq,
         ordinal: outgoing.ordinal,
-        is_signal: crate::contract::routing::Family::claimed_by(key) == Some(crate::contract::routing::Family::Signal),
+        is_signal: crate::contract::routing::Family::claimed_by(key)
+            == Some(crate::contract::routing::Family::Signal),
         departure: Departure { message: outgoing.message, mandatory: outgoing.mandatory },
     }
 }
