@@ -48,6 +48,11 @@ fn contract(bench: &mut Criterion) {
         group.bench_function(format!("strict/{name}"), |bench| {
             bench.iter(|| strict::parse(black_box(body.as_bytes()), &limits));
         });
+        let value = strict::parse(body.as_bytes(), &limits).expect("accepted");
+        group.bench_function(format!("schema/{name}"), |bench| {
+            bench
+                .iter(|| contract.schemas.of(black_box(&value)).and_then(|(_, schema)| schema.check(&value)));
+        });
         group.bench_function(format!("read/{name}"), |bench| {
             bench.iter(|| contract.read(black_box(&message)));
         });
