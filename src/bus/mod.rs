@@ -5,12 +5,14 @@
 //! Holds: a delivery is acked only when the runtime says so; a publish is `Carried` only when the broker
 //! confirmed it and did not return it.
 
+pub mod embedded;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::contract::message::Message;
+use crate::{contract::message::Message, telemetry::metrics::PublishFate};
 
 /// A message off a queue, not yet acknowledged.
 #[derive(Clone, Debug)]
@@ -43,6 +45,17 @@ pub enum Fate {
     Rejected,
     /// Nothing was heard before the deadline or the channel died: it may or may not have left.
     Unknown,
+}
+
+impl From<&Fate> for PublishFate {
+    fn from(fate: &Fate) -> Self {
+        match fate {
+            Fate::Carried => PublishFate::Carried,
+            Fate::Returned => PublishFate::Returned,
+            Fate::Rejected => PublishFate::Rejected,
+            Fate::Unknown => PublishFate::Unknown,
+        }
+    }
 }
 
 /// What goes wrong between here and the broker.

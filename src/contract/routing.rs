@@ -189,6 +189,12 @@ impl ControlPlaneRouting {
         })
     }
 
+    /// The key of the outcome that answers a signal; `None` for a key that is no signal's.
+    pub fn answer(signal_key: &str) -> Option<String> {
+        let target = signal_key.strip_prefix(Family::Signal.prefix())?;
+        Some([Family::Outcome.prefix(), target].concat())
+    }
+
     /// The pattern that takes every key of a family.
     pub fn family_binding(family: Family) -> String {
         format!("{}#", family.prefix())

@@ -526,6 +526,8 @@ fn a_deployment_adds_types_and_replaces_none() {
         Contract::with_types(limits, vec![DeploymentType::new(name, schema.clone())])
     };
     let contract = own("venue-open", &schema).expect("loaded");
+    let row = contract.commands.get("venue-open").cloned().expect("a row");
+    assert_eq!(DeploymentType::of(row, schema.clone()), DeploymentType::new("venue-open", schema.clone()));
     let said = read(&contract, &signal("venue-open", json!({ "venue": "nyse", "token": "hush" })))
         .expect("accepted");
     let payload = said.payload.expect("a payload");

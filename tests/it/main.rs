@@ -1,3 +1,4 @@
-//! The one integration binary.
+//! The one integration binary: a module a boundary.
 
 mod contract;
+mod decisions;

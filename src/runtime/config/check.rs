@@ -1,0 +1,197 @@
+//! One value against its row, and one unknown key against all rows.
+//!
+//! Owns: the words of every fault that a single setting can have.
+//! Never: repeats a value that may be a secret.
+//! Holds: what passes here deserialises into `Config`.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::{
+    fields::{FIELDS, Field, Kind, TYPE_FIELDS, is_section},
+    secret::BrokerUrl,
+};
+use crate::contract::routing::SEGMENT_BYTES_MAX;
+
+/// Names of exchanges get at most this long, so that a suffix still fits an AMQP short string.
+const NAME_BYTES_MAX: usize = 128;
+const PATH_BYTES_MAX: usize = 4096;
+/// How alike two names have to be for one to be offered for the other.
+const ALIKE_MIN: f64 = 0.5;
+
+/// What is wrong with a value, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+}
+
+impl Wrong {
+    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { message: message.into(), help: help.into() }
+    }
+}
+
+/// A text from the environment or a flag in the form the setting has.
+pub fn coerce(kind: Kind, text: &str) -> Value {
+    match kind {
+        Kind::Whole(..) => text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from),
+        _ => text.into(),
+    }
+}
+
+/// Checks a value; `shown` is its path as people write it.
+pub fn check(field: &Field, shown: &str, value: &Value) -> Result<(), Wrong> {
+    if value.is_null() {
+        return Err(Wrong::new(
+            format!("`{shown}` has no value"),
+            "give it one, or leave the key out for the default",
+        ));
+    }
+    match field.kind {
+        Kind::Whole(min, max) => whole(shown, value, min, max),
+        Kind::Words => words(shown, value),
+        Kind::Choice(allowed) => choice(shown, value, allowed),
+        Kind::Url | Kind::Segment | Kind::Name | Kind::Path | Kind::Address => match value.as_str() {
+            Some(text) => text_form(field.kind, shown, text),
+            None => Err(Wrong::new(
+                format!("`{shown}` wants text, not {}", form(value)),
+                "put the value in quotes",
+            )),
+        },
+    }
+}
+
+fn whole(shown: &str, value: &Value, min: u64, max: u64) -> Result<(), Wrong> {
+    match value.as_u64() {
+        Some(number) if (min..=max).contains(&number) => Ok(()),
+        Some(number) => Err(Wrong::new(
+            format!("`{shown}` is `{number}`, out of bounds"),
+            format!("give a whole number from {min} to {max}"),
+        )),
+        None => Err(Wrong::new(
+            format!("`{shown}` wants a whole number, not {}", form(value)),
+            format!("give a whole number from {min} to {max}, without unit or sign"),
+        )),
+    }
+}
+
+fn choice(shown: &str, value: &Value, allowed: &[&str]) -> Result<(), Wrong> {
+    let one_of = allowed.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    let help = if allowed.len() == 1 { format!("write {one_of}") } else { format!("write one of {one_of}") };
+    match value.as_str() {
+        Some(word) if allowed.contains(&word) => Ok(()),
+        Some(word) => {
+            let near = nearest(word, allowed.iter().copied()).map(|near| format!("; `{near}` is nearest"));
+            let message = format!("`{shown}` is none of the words it may be{}", near.unwrap_or_default());
+            Err(Wrong::new(message, help))
+        }
+        None => Err(Wrong::new(format!("`{shown}` wants a word, not {}", form(value)), help)),
+    }
+}
+
+fn words(shown: &str, value: &Value) -> Result<(), Wrong> {
+    let fits =
+        |word: &Value| word.as_str().is_some_and(|word| !word.is_empty() && word.len() <= SEGMENT_BYTES_MAX);
+    match value.as_array() {
+        Some(list) if list.iter().all(fits) => Ok(()),
+        _ => Err(Wrong::new(format!("`{shown}` wants a list of words"), "write it like `[Applied, Ack]`")),
+    }
+}
+
+fn text_form(kind: Kind, shown: &str, text: &str) -> Result<(), Wrong> {
+    let wrong = |message: &str, help: &str| Err(Wrong::new(format!("`{shown}` {message}"), help));
+    let name = |extra: &[u8], bytes_max: usize| {
+        let clean = |byte: u8| byte.is_ascii_alphanumeric() || extra.contains(&byte);
+        !text.is_empty()
+            && text.len() <= bytes_max
+            && text.bytes().all(clean)
+            && text.starts_with(|letter: char| letter.is_ascii_alphanumeric())
+    };
+    match kind {
+        Kind::Url => match BrokerUrl::new(text).fault() {
+            Some(fault) => wrong(
+                fault,
+                "write it like `amqp://user:password@host:5672/%2f`, `%2f` being the default vhost",
+            ),
+            None => Ok(()),
+        },
+        Kind::Segment if !name(b"_-", SEGMENT_BYTES_MAX) || text.eq_ignore_ascii_case("all") => wrong(
+            "is not a routing-key segment",
+            "use 1 to 63 of A–Z a–z 0–9 _ -, beginning with a letter or digit, and not `ALL`",
+        ),
+        Kind::Name if !name(b"_-.", NAME_BYTES_MAX) || text.starts_with("amq.") => wrong(
+            "is not a name for exchanges",
+            "use 1 to 128 of A–Z a–z 0–9 _ - ., beginning with a letter or digit, and not `amq.`",
+        ),
+        Kind::Path if text.is_empty() || text.len() > PATH_BYTES_MAX || text.contains('\0') => {
+            wrong("is not a path", "name a file or directory")
+        }
+        Kind::Address if text.parse::<SocketAddr>().is_err() => {
+            wrong("is not an address with a port", "write it like `127.0.0.1:8080` or `[::1]:8080`")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a value is, without the value.
+fn form(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(number) if number.is_f64() => "a fraction",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
+}
+
+/// The fault of a key that nobody reads.
+pub fn unknown(path: &str) -> Wrong {
+    let near = path.strip_prefix("types[].").map_or_else(|| nearest_path(path), nearest_type_key);
+    let help = match near {
+        Some(near) => format!("the nearest key is `{near}`"),
+        None => "`swarmgate check config --print-defaults` lists every key".to_owned(),
+    };
+    Wrong::new(format!("`{path}` is not a key"), help)
+}
+
+fn nearest_type_key(key: &str) -> Option<String> {
+    nearest(key, TYPE_FIELDS.iter().map(|field| field.path)).map(|near| format!("types[].{near}"))
+}
+
+/// The nearest path: among its siblings first, then a leaf of that name elsewhere, then any path.
+fn nearest_path(path: &str) -> Option<String> {
+    let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let tops = FIELDS.iter().map(|field| field.path.split('.').next().unwrap_or(field.path)).chain(["types"]);
+    let siblings: Vec<&str> = if is_section(parent) {
+        FIELDS.iter().filter_map(|field| field.path.strip_prefix(parent)?.strip_prefix('.')).collect()
+    } else {
+        tops.collect()
+    };
+    if let Some(near) = nearest(name, siblings) {
+        return Some(if parent.is_empty() { near.to_owned() } else { format!("{parent}.{near}") });
+    }
+    let leaf = |field: &Field| field.path.rsplit('.').next() == Some(name);
+    if let Some(field) = FIELDS.iter().find(|field| leaf(field)) {
+        return Some(field.path.to_owned());
+    }
+    nearest(path, FIELDS.iter().map(|field| field.path)).map(str::to_owned)
+}
+
+/// The candidate most like `word`, where one is alike enough.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            (strsim::normalized_damerau_levenshtein(&word, &candidate.to_ascii_lowercase()), candidate)
+        })
+        .filter(|(alike, _)| *alike >= ALIKE_MIN)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, candidate)| candidate)
+}

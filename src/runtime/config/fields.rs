@@ -1,0 +1,201 @@
+//! The table of settings: each leaf's path, form, bounds and meaning.
+//!
+//! Owns: what the loader checks, what the printed defaults explain and what the JSON Schema says.
+//! Never: holds a default; those stand once, in the structs.
+//! Holds: one row a leaf of `Config` (a test compares them).
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its dotted path; for a deployment's own type, from `types[]`.
+    pub path: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+}
+
+/// What a setting may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A URL of the broker; never shown.
+    Url,
+    /// One routing-key segment.
+    Segment,
+    /// A name of exchanges and queues: letters, digits, `_`, `-`, `.`.
+    Name,
+    /// A path.
+    Path,
+    /// `ADDRESS:PORT`.
+    Address,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// A whole number within bounds.
+    Whole(u64, u64),
+    /// A list of words.
+    Words,
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const GIB: u64 = 1024 * 1024 * 1024;
+const CLASSES: &[&str] = &[
+    "stop",
+    "tighten",
+    "loosen",
+    "consent",
+    "session",
+    "liveness",
+    "evidence",
+    "change",
+    "start",
+    "release",
+    "destructive",
+];
+
+const fn field(path: &'static str, kind: Kind, doc: &'static str) -> Field {
+    Field { path, kind, doc }
+}
+
+use Kind::{Address, Choice, Name, Path, Segment, Url, Whole, Words};
+
+/// Every setting but `types`, in the order of the printed defaults.
+pub const FIELDS: &[Field] = &[
+    field(
+        "mode",
+        Choice(&["observe", "enforce"]),
+        "`enforce` judges, records and carries; `observe` judges and records only.",
+    ),
+    field(
+        "environment",
+        Choice(&["dev", "stage", "prod"]),
+        "What the deployment is for; `prod` asks for proven senders.",
+    ),
+    field("instance", Segment, "The router's own instance name, unique among the routers on a broker."),
+    field("skew_max_ms", Whole(0, DAY_MS), "How far ahead of ours a sender's clock may be."),
+    field("drain_timeout_ms", Whole(0, 600_000), "How long a stop waits for what is under way."),
+    field(
+        "amqp.url",
+        Url,
+        "The broker, as amqp:// or amqps://. Better given in the environment: it holds a password.",
+    ),
+    field("amqp.prefix", Name, "What the names of the router's exchanges and queues begin with."),
+    field(
+        "amqp.prefetch_urgent_count",
+        Whole(1, 65_535),
+        "Unsettled deliveries on the urgent lane: stop and tightening.",
+    ),
+    field("amqp.prefetch_signals_count", Whole(1, 65_535), "Unsettled deliveries on the signals lane."),
+    field(
+        "amqp.prefetch_results_count",
+        Whole(1, 65_535),
+        "Unsettled deliveries on the results lane: outcomes and alerts.",
+    ),
+    field("amqp.prefetch_metrics_count", Whole(1, 65_535), "Unsettled deliveries on the metrics lane."),
+    field(
+        "amqp.in_flight_bytes_max",
+        Whole(1024 * 1024, 16 * GIB),
+        "Bytes of bodies taken and not yet settled, over all lanes.",
+    ),
+    field(
+        "amqp.confirm_timeout_ms",
+        Whole(100, 600_000),
+        "How long a publish waits for its confirm before its fate is unknown.",
+    ),
+    field(
+        "amqp.reconnect_min_ms",
+        Whole(1, 600_000),
+        "The first pause before connecting again; it doubles up to the next.",
+    ),
+    field("amqp.reconnect_max_ms", Whole(1, 600_000), "The longest pause before connecting again."),
+    field("amqp.heartbeat_s", Whole(0, 3_600), "The AMQP heartbeat in seconds; 0 is none."),
+    field("ledger.dir", Path, "The ledger's directory; made when it is not there."),
+    field(
+        "ledger.size_max_bytes",
+        Whole(16 * 1024 * 1024, 1024 * 1024 * GIB),
+        "How large the ledger may grow before it counts as full.",
+    ),
+    field(
+        "ledger.batch_entries_max",
+        Whole(1, 512),
+        "How many entries one group commit takes; above 512 checkpoints stall it.",
+    ),
+    field(
+        "http.addr",
+        Address,
+        "Where /metrics, /healthz and /readyz listen; there is no login, so keep it to trusted networks.",
+    ),
+    field(
+        "http.header_timeout_ms",
+        Whole(100, 60_000),
+        "How long a client may take to send a request's head, or idle.",
+    ),
+    field("http.connections_max", Whole(1, 10_000), "How many connections at once; more are closed."),
+    field(
+        "limits.body_bytes_max",
+        Whole(1024, 16 * 1024 * 1024),
+        "Bytes of one body; more is `contract.too-large`.",
+    ),
+    field("limits.depth_max", Whole(4, 128), "Levels of nesting in a body; more is `contract.too-deep`."),
+    field("limits.nodes_max", Whole(100, 1_000_000), "Values in a body; more is `contract.too-deep`."),
+    field("idempotency.window_ms", Whole(1_000, 30 * DAY_MS), "How long a command key is remembered."),
+    field(
+        "idempotency.keys_max",
+        Whole(1_000, 100_000_000),
+        "How many command keys are remembered (120 bytes each).",
+    ),
+    field("alerts.dedupe_ms", Whole(0, DAY_MS), "How long the same alert is not raised again."),
+    field(
+        "alerts.per_second_max",
+        Whole(1, 10_000),
+        "How many of the router's own alerts leave in a second.",
+    ),
+    field(
+        "refusals.senders_max",
+        Whole(1, 1_000_000),
+        "How many pairs of sender and code are tallied apart within a second.",
+    ),
+    field(
+        "telemetry.log_format",
+        Choice(&["text", "json"]),
+        "`text` for people, `json` for machines; always on stderr.",
+    ),
+    field(
+        "telemetry.log_level",
+        Choice(&["error", "warn", "info", "debug", "trace"]),
+        "What is worth a line; RUST_LOG wins over it.",
+    ),
+    field(
+        "identity.mode",
+        Choice(&["open"]),
+        "How senders are known; this release knows `open` (AMQP user-id, else origin).",
+    ),
+];
+
+/// The settings of one item of `types`.
+pub const TYPE_FIELDS: &[Field] = &[
+    field("type", Segment, "The signal type; the built-in ones cannot be replaced."),
+    field("schema", Path, "The JSON Schema of its `data`, a file; relative to the config file."),
+    field("class", Choice(CLASSES), "What it does; undeclared is `start`, the most restricted."),
+    field("success", Words, "The statuses that mean success; undeclared, those of its class."),
+    field("answered_by", Choice(&["target", "router", "router-and-target"]), "Who answers it."),
+    field("fan_out", Choice(&["none", "instances", "global-or-swarm"]), "Which `ALL` shapes it may address."),
+    field("deadline_ms", Whole(1, 7 * DAY_MS), "Milliseconds from acceptance until it has timed out."),
+];
+
+/// The settings of an item of `types` that cannot be left out.
+pub const TYPE_REQUIRED: &[&str] = &["type", "schema"];
+
+/// The row of a path.
+pub fn find(path: &str) -> Option<&'static Field> {
+    FIELDS.iter().find(|field| field.path == path)
+}
+
+/// Whether a path is a section: something stands under it.
+pub fn is_section(path: &str) -> bool {
+    FIELDS.iter().any(|field| field.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The environment variable of a path.
+pub fn variable(path: &str) -> String {
+    format!("SWARMGATE_{}", path.to_ascii_uppercase().replace('.', "_"))
+}

@@ -1,0 +1,370 @@
+//! `swarmgate.yaml`: everything a deployment may set.
+//!
+//! Owns: the settings, their defaults, and how they are layered (defaults < file < environment < flags).
+//! Never: connects, opens or creates anything; it reads the config and the schema files that it names.
+//! Holds: a config that loads has no unknown key, no value out of bounds, and shows no secret.
+
+mod check;
+mod fields;
+mod load;
+mod node;
+mod own_types;
+mod print;
+mod secret;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    contract::{
+        audit::Mode,
+        command::{Answerer, Class, FanOut},
+        lane::Lane,
+    },
+    decision::rules::Rules,
+    telemetry::log::{Format, Severity},
+};
+
+pub use check::nearest;
+pub use fields::{FIELDS, Field, Kind, variable};
+pub use load::{ConfigError, DeclaredType, Fault, Layers, Loaded, Setting, load};
+pub use print::{defaults_yaml, json_schema};
+pub use secret::{BrokerUrl, DEFAULT_URL};
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether the router acts or only looks.
+    pub mode: Mode,
+    /// What the deployment is for.
+    pub environment: Environment,
+    /// The router's own instance name.
+    pub instance: String,
+    /// How far ahead a sender's clock may be, in milliseconds.
+    pub skew_max_ms: u64,
+    /// How long a drain may take, in milliseconds.
+    pub drain_timeout_ms: u64,
+    /// The broker.
+    pub amqp: Amqp,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The window for machines: metrics and health.
+    pub http: Http,
+    /// Bounds on one body.
+    pub limits: Limits,
+    /// The memory of command keys.
+    pub idempotency: Idempotency,
+    /// The router's own alerts.
+    pub alerts: Alerts,
+    /// The tally of refusals.
+    pub refusals: Refusals,
+    /// The log.
+    pub telemetry: Log,
+    /// How senders are known.
+    pub identity: Identity,
+    /// The deployment's own signal types.
+    pub types: Vec<OwnType>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Enforce,
+            environment: Environment::Dev,
+            instance: "gate-1".to_owned(),
+            skew_max_ms: 5_000,
+            drain_timeout_ms: 5_000,
+            amqp: Amqp::default(),
+            ledger: Ledger::default(),
+            http: Http::default(),
+            limits: Limits::default(),
+            idempotency: Idempotency::default(),
+            alerts: Alerts::default(),
+            refusals: Refusals::default(),
+            telemetry: Log::default(),
+            identity: Identity::default(),
+            types: Vec::new(),
+        }
+    }
+}
+
+/// What a deployment is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// Nothing depends on it.
+    #[default]
+    Dev,
+    /// Like production, without its consequences.
+    Stage,
+    /// Production.
+    Prod,
+}
+
+impl Environment {
+    /// Its word in the config and in the ledger's genesis.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Environment::Dev => "dev",
+            Environment::Stage => "stage",
+            Environment::Prod => "prod",
+        }
+    }
+}
+
+/// The broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Amqp {
+    /// Where it is and who we are there.
+    pub url: BrokerUrl,
+    /// What the names of our exchanges and queues begin with.
+    pub prefix: String,
+    /// Unsettled deliveries on the urgent lane.
+    pub prefetch_urgent_count: u16,
+    /// Unsettled deliveries on the signals lane.
+    pub prefetch_signals_count: u16,
+    /// Unsettled deliveries on the results lane.
+    pub prefetch_results_count: u16,
+    /// Unsettled deliveries on the metrics lane.
+    pub prefetch_metrics_count: u16,
+    /// Bytes of bodies taken and not yet settled, over all lanes.
+    pub in_flight_bytes_max: usize,
+    /// How long a publish waits for its confirm.
+    pub confirm_timeout_ms: u64,
+    /// The first pause before connecting again.
+    pub reconnect_min_ms: u64,
+    /// The longest pause before connecting again.
+    pub reconnect_max_ms: u64,
+    /// The AMQP heartbeat, in seconds; 0 is none.
+    pub heartbeat_s: u16,
+}
+
+impl Default for Amqp {
+    fn default() -> Self {
+        Self {
+            url: BrokerUrl::default(),
+            prefix: "swarmgate".to_owned(),
+            prefetch_urgent_count: 256,
+            prefetch_signals_count: 1_000,
+            prefetch_results_count: 1_000,
+            prefetch_metrics_count: 2_000,
+            in_flight_bytes_max: 64 * 1024 * 1024,
+            confirm_timeout_ms: 10_000,
+            reconnect_min_ms: 100,
+            reconnect_max_ms: 10_000,
+            heartbeat_s: 10,
+        }
+    }
+}
+
+impl Amqp {
+    /// The prefetch of a lane.
+    pub const fn prefetch_count(&self, lane: Lane) -> u16 {
+        match lane {
+            Lane::Urgent => self.prefetch_urgent_count,
+            Lane::Signals => self.prefetch_signals_count,
+            Lane::Results => self.prefetch_results_count,
+            Lane::Metrics => self.prefetch_metrics_count,
+        }
+    }
+}
+
+/// The ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ledger {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// How large it may grow, in bytes.
+    pub size_max_bytes: u64,
+    /// How many entries one group commit takes at most.
+    pub batch_entries_max: usize,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("swarmgate-data"),
+            size_max_bytes: 64 * 1024 * 1024 * 1024,
+            batch_entries_max: 256,
+        }
+    }
+}
+
+/// The window for machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// How long a client may take to send its request's head, and how long a connection may idle.
+    pub header_timeout_ms: u64,
+    /// How many connections at once.
+    pub connections_max: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            header_timeout_ms: 5_000,
+            connections_max: 64,
+        }
+    }
+}
+
+/// Bounds on one body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_bytes_max: usize,
+    /// Levels of nesting.
+    pub depth_max: usize,
+    /// Values in a body.
+    pub nodes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body_bytes_max: 256 * 1024, depth_max: 32, nodes_max: 10_000 }
+    }
+}
+
+/// The memory of command keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Idempotency {
+    /// How long a key is remembered.
+    pub window_ms: u64,
+    /// How many keys are remembered.
+    pub keys_max: usize,
+}
+
+impl Default for Idempotency {
+    fn default() -> Self {
+        Self { window_ms: 24 * 60 * 60 * 1000, keys_max: 1_000_000 }
+    }
+}
+
+/// The router's own alerts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alerts {
+    /// How long the same alert is not raised again.
+    pub dedupe_ms: u64,
+    /// How many leave in a second.
+    pub per_second_max: u32,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self { dedupe_ms: 60_000, per_second_max: 10 }
+    }
+}
+
+/// The tally of refusals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Refusals {
+    /// How many (sender, code) pairs are tallied apart within a second.
+    pub senders_max: usize,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { senders_max: 10_000 }
+    }
+}
+
+/// The log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How a line looks.
+    pub log_format: Format,
+    /// What is worth a line.
+    pub log_level: Severity,
+}
+
+/// How senders are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Identity {
+    /// The mode.
+    pub mode: IdentityMode,
+}
+
+/// How a sender is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdentityMode {
+    /// By the AMQP user-id, else by what the envelope says.
+    #[default]
+    Open,
+}
+
+/// A signal type of the deployment's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnType {
+    /// The type.
+    #[serde(rename = "type")]
+    pub kind_type: String,
+    /// The JSON Schema of its `data`; a relative path is taken from the config file's directory.
+    pub schema: PathBuf,
+    /// What it does; undeclared is `start`, the most restricted.
+    #[serde(default = "undeclared_class")]
+    pub class: Class,
+    /// The statuses that mean success; undeclared, those of its class.
+    #[serde(default)]
+    pub success: Vec<String>,
+    /// Who answers.
+    #[serde(default = "undeclared_answerer")]
+    pub answered_by: Answerer,
+    /// Which `ALL` shapes it may address.
+    #[serde(default = "undeclared_fan_out")]
+    pub fan_out: FanOut,
+    /// When it has timed out.
+    #[serde(default = "undeclared_deadline_ms")]
+    pub deadline_ms: u64,
+}
+
+const fn undeclared_class() -> Class {
+    Class::Start
+}
+
+const fn undeclared_answerer() -> Answerer {
+    Answerer::Target
+}
+
+const fn undeclared_fan_out() -> FanOut {
+    FanOut::None
+}
+
+const fn undeclared_deadline_ms() -> u64 {
+    120_000
+}
+
+impl Loaded {
+    /// What the gates need of it.
+    pub fn rules(&self, commands: crate::contract::command::Commands) -> Rules {
+        let config = &self.config;
+        Rules {
+            commands: std::sync::Arc::new(commands),
+            mode: config.mode,
+            instance: config.instance.clone(),
+            idempotency_window_ms: config.idempotency.window_ms,
+            idempotency_keys_max: config.idempotency.keys_max,
+            refusals_senders_max: config.refusals.senders_max,
+            alerts_dedupe_ms: config.alerts.dedupe_ms,
+            alerts_per_second_max: config.alerts.per_second_max,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The broker's URL, whose password nobody sees.
+//!
+//! Owns: the one value of the config that holds a secret, and its masked form.
+//! Never: prints, logs or serialises the password; only `expose` gives it out, to the driver.
+//! Holds: `Debug`, `Display` and `Serialize` all give the masked form.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// The default, which every RabbitMQ has out of the box and lets in from its own machine only.
+pub const DEFAULT_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
+
+/// `amqp://user:password@host:port/vhost`, or `amqps://`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct BrokerUrl(String);
+
+impl BrokerUrl {
+    /// Wraps a URL, unchecked.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The URL with its password: for the driver only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What is wrong with it, in words that do not repeat it.
+    pub fn fault(&self) -> Option<&'static str> {
+        let rest = self.0.strip_prefix("amqp://").or_else(|| self.0.strip_prefix("amqps://"));
+        let Some(rest) = rest else { return Some("does not begin with `amqp://` or `amqps://`") };
+        if self.0.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
+            return Some("holds a space or a control character");
+        }
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        let host = host.split(['/', '?']).next().unwrap_or_default();
+        host.split(':').next().is_none_or(str::is_empty).then_some("names no host")
+    }
+}
+
+impl Default for BrokerUrl {
+    fn default() -> Self {
+        Self::new(DEFAULT_URL)
+    }
+}
+
+impl fmt::Display for BrokerUrl {
+    /// Everything from the first colon after the scheme to the last `@` is masked, and every query value, so that
+    /// no mistake in escaping lets a part of the password through.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return out.write_str("***") };
+        let (user, place) = match rest.rsplit_once('@') {
+            Some((user, place)) => (user.split(':').next(), place),
+            None => (None, rest),
+        };
+        write!(out, "{scheme}://")?;
+        if let Some(user) = user {
+            write!(out, "{user}:***@")?;
+        }
+        match place.split_once('?') {
+            Some((place, _)) => write!(out, "{place}?***"),
+            None => out.write_str(place),
+        }
+    }
+}
+
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+impl Serialize for BrokerUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_form_shows_the_password() {
+        for (url, masked) in [
+            ("amqp://guest:canary@h:5672/%2f", "amqp://guest:***@h:5672/%2f"),
+            ("amqps://u:ca/na:canary@ry@h/v", "amqps://u:***@h/v"),
+            ("amqp://h/v?password=canary", "amqp://h/v?***"),
+            ("amqp://h:5672", "amqp://h:5672"),
+            ("canary", "***"),
+        ] {
+            let url = BrokerUrl::new(url);
+            let json = serde_json::to_string(&url).unwrap();
+            assert_eq!(
+                (url.to_string(), format!("{url:?}"), json),
+                (masked.into(), masked.into(), format!("\"{masked}\""))
+            );
+            assert!(!url.to_string().contains("canary"));
+        }
+    }
+
+    #[test]
+    fn faults_are_found() {
+        for good in [DEFAULT_URL, "amqps://u:p@broker", "amqp://broker:1"] {
+            assert_eq!(BrokerUrl::new(good).fault(), None, "{good}");
+        }
+        for bad in ["", "http://x", "amqp://", "amqp://u:p@/v", "amqp://u:p@:5672", "amqp://a b"] {
+            assert!(BrokerUrl::new(bad).fault().is_some(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The metrics, in OpenMetrics.
+//!
+//! Owns: every metric's name, help and labels.
+//! Never: takes a label from a message; labels are lanes, verdicts, reasons and fates, so the series are bounded.
+//! Holds: all series of a family exist from the start and are found by index, not by a map.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+
+use super::health::Health;
+use crate::contract::{audit::Verdict, lane::Lane, reason::Reason};
+
+/// The content type of `encode`'s answer.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const VERDICTS: [Verdict; 3] = [Verdict::Forward, Verdict::Suppress, Verdict::Refuse];
+
+/// What became of a published message, as a label. A driver's own type turns into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishFate {
+    /// The broker took it.
+    Carried,
+    /// No queue took it.
+    Returned,
+    /// The broker said no.
+    Rejected,
+    /// Nothing was heard in time.
+    Unknown,
+}
+
+impl PublishFate {
+    const ALL: [PublishFate; 4] =
+        [PublishFate::Carried, PublishFate::Returned, PublishFate::Rejected, PublishFate::Unknown];
+
+    const fn word(self) -> &'static str {
+        match self {
+            PublishFate::Carried => "carried",
+            PublishFate::Returned => "returned",
+            PublishFate::Rejected => "rejected",
+            PublishFate::Unknown => "unknown",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneVerdict {
+    lane: &'static str,
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByLane {
+    lane: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFate {
+    fate: &'static str,
+}
+
+/// Every series, resolved.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    envelopes: [[Counter; 3]; 4],
+    refusals: Vec<Counter>,
+    published: [Counter; 4],
+    depth: [Gauge; 4],
+    in_flight: [Gauge; 4],
+    entries: Counter,
+    commit_seconds: Histogram,
+    round_envelopes: Histogram,
+    alerts: Counter,
+    alerts_held_back: Counter,
+}
+
+impl Metrics {
+    /// The metrics of one router; `health` is read when they are encoded.
+    pub fn new(health: Arc<Health>) -> Self {
+        let mut root = Registry::default();
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        root.register("process_start_time_seconds", "When the process started", ConstGauge::new(started));
+        let mut registry = Section(root.sub_registry_with_prefix("swarmgate"));
+        let envelopes = registry.family("envelopes", "Envelopes judged, by lane and verdict");
+        let refusals = registry.family("refusals", "Envelopes refused, by reason code");
+        let published = registry.family("published", "Messages published, by what became of them");
+        let depth = registry.family("lane_depth", "Envelopes in a lane's buffer");
+        let in_flight = registry.family("lane_in_flight", "Deliveries of a lane taken and not yet settled");
+        let mut metrics = Self {
+            envelopes: Lane::ALL.map(|lane| {
+                VERDICTS.map(|verdict| {
+                    let labels = LaneVerdict { lane: lane.word(), verdict: word(verdict) };
+                    envelopes.get_or_create_owned(&labels)
+                })
+            }),
+            refusals: Reason::ALL
+                .iter()
+                .map(|reason| refusals.get_or_create_owned(&ByReason { reason: reason.code() }))
+                .collect(),
+            published: PublishFate::ALL
+                .map(|fate| published.get_or_create_owned(&ByFate { fate: fate.word() })),
+            depth: Lane::ALL.map(|lane| depth.get_or_create_owned(&ByLane { lane: lane.word() })),
+            in_flight: Lane::ALL.map(|lane| in_flight.get_or_create_owned(&ByLane { lane: lane.word() })),
+            entries: registry.one("entries", "Entries written to the ledger", Counter::default()),
+            commit_seconds: registry.one(
+                "commit_seconds",
+                "Time a group commit took",
+                Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
+            ),
+            round_envelopes: registry.one(
+                "round_envelopes",
+                "Envelopes judged in one round",
+                Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            ),
+            alerts: registry.one("alerts", "Alerts of the router's own raised", Counter::default()),
+            alerts_held_back: registry.one(
+                "alerts_held_back",
+                "Alerts of the router's own held back by the limits",
+                Counter::default(),
+            ),
+            // The sections still borrow the real one.
+            registry: Registry::default(),
+        };
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        registry.0.register("build", "The release that runs", Info::new(version));
+        root.register_collector(Box::new(HealthGauges(health)));
+        metrics.registry = root;
+        metrics
+    }
+
+    /// Counts an envelope.
+    pub fn envelope(&self, lane: Lane, verdict: Verdict) {
+        let verdicts = self.envelopes.get(lane as usize);
+        if let Some(counter) = verdicts.and_then(|verdicts| verdicts.get(verdict as usize)) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a refusal.
+    pub fn refusal(&self, reason: Reason) {
+        if let Some(counter) = self.refusals.get(reason as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Counts what became of a batch of messages.
+    pub fn fates<'a, F>(&self, fates: &'a [F])
+    where
+        PublishFate: From<&'a F>,
+    {
+        let mut counts = [0_u64; 4];
+        for fate in fates {
+            if let Some(count) = counts.get_mut(PublishFate::from(fate) as usize) {
+                *count += 1;
+            }
+        }
+        for (counter, count) in self.published.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            counter.inc_by(count);
+        }
+    }
+
+    /// Counts a group commit of so many entries.
+    pub fn committed(&self, entries: usize, took: Duration) {
+        self.entries.inc_by(entries as u64);
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts a round of so many envelopes; a round of timers and reports alone is none.
+    pub fn round(&self, envelopes: usize) {
+        if envelopes > 0 {
+            self.round_envelopes.observe(envelopes as f64);
+        }
+    }
+
+    /// Counts an alert, raised or held back.
+    pub fn alert(&self, held_back: bool) {
+        if held_back {
+            self.alerts_held_back.inc()
+        } else {
+            self.alerts.inc()
+        };
+    }
+
+    /// Says how many envelopes stand in a lane's buffer.
+    pub fn set_depth(&self, lane: Lane, envelopes: usize) {
+        if let Some(gauge) = self.depth.get(lane as usize) {
+            gauge.set(i64::try_from(envelopes).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Adds to (or, negative, takes from) the deliveries of a lane that are not yet settled.
+    pub fn add_in_flight(&self, lane: Lane, deliveries: i64) {
+        if let Some(gauge) = self.in_flight.get(lane as usize) {
+            gauge.inc_by(deliveries);
+        }
+    }
+
+    /// Everything, as OpenMetrics text.
+    pub fn encode(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing to a string cannot fail; were an encoder to, a cut-off text lacks its `# EOF` and is refused.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// A registry while it is being filled.
+struct Section<'a>(&'a mut Registry);
+
+impl Section<'_> {
+    fn family<L, M>(&mut self, name: &str, help: &str) -> Family<L, M>
+    where
+        Family<L, M>: prometheus_client::registry::Metric + Clone + Default,
+    {
+        self.one(name, help, Family::<L, M>::default())
+    }
+
+    fn one<M: prometheus_client::registry::Metric + Clone>(
+        &mut self,
+        name: &str,
+        help: &str,
+        metric: M,
+    ) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+}
+
+/// The gauges that `Health` is told by, read at the moment of asking.
+#[derive(Debug)]
+struct HealthGauges(Arc<Health>);
+
+impl Collector for HealthGauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (name, help, works) in [
+            ("swarmgate_ledger_writable", "Whether the ledger can be written", self.0.ledger()),
+            ("swarmgate_broker_connected", "Whether the broker is connected both ways", self.0.broker()),
+            ("swarmgate_ready", "Whether the router is ready", self.0.lacks().is_empty()),
+        ] {
+            let gauge = ConstGauge::new(i64::from(works));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+const fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Forward => "forward",
+        Verdict::Suppress => "suppress",
+        Verdict::Refuse => "refuse",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    enum Said {
+        Yes,
+        Nothing,
+    }
+
+    impl From<&Said> for PublishFate {
+        fn from(said: &Said) -> Self {
+            match said {
+                Said::Yes => PublishFate::Carried,
+                Said::Nothing => PublishFate::Unknown,
+            }
+        }
+    }
+
+    /// The names are an interface: dashboards and alerts stand on them.
+    #[test]
+    fn the_names_are_these() {
+        let text = Metrics::new(Arc::new(Health::default())).encode();
+        let mut names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "process_start_time_seconds gauge",
+                "swarmgate_alerts counter",
+                "swarmgate_alerts_held_back counter",
+                "swarmgate_broker_connected gauge",
+                "swarmgate_build info",
+                "swarmgate_commit_seconds histogram",
+                "swarmgate_entries counter",
+                "swarmgate_envelopes counter",
+                "swarmgate_lane_depth gauge",
+                "swarmgate_lane_in_flight gauge",
+                "swarmgate_ledger_writable gauge",
+                "swarmgate_published counter",
+                "swarmgate_ready gauge",
+                "swarmgate_refusals counter",
+                "swarmgate_round_envelopes histogram",
+            ]
+        );
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn each_index_is_its_own_label() {
+        let metrics = Metrics::new(Arc::new(Health::default()));
+        let mut expected = Vec::new();
+        for (times, lane) in (1..).zip(Lane::ALL) {
+            for verdict in VERDICTS {
+                (0..times).for_each(|_| metrics.envelope(lane, verdict));
+                expected.push(format!(
+                    "swarmgate_envelopes_total{{lane=\"{lane}\",verdict=\"{verdict}\"}} {times}"
+                ));
+            }
+            metrics.set_depth(lane, times);
+            metrics.add_in_flight(lane, 3);
+            metrics.add_in_flight(lane, -1);
+            expected.push(format!("swarmgate_lane_depth{{lane=\"{lane}\"}} {times}"));
+            expected.push(format!("swarmgate_lane_in_flight{{lane=\"{lane}\"}} 2"));
+        }
+        for (times, reason) in (1..).zip(Reason::ALL) {
+            (0..times).for_each(|_| metrics.refusal(*reason));
+            expected.push(format!("swarmgate_refusals_total{{reason=\"{reason}\"}} {times}"));
+        }
+        metrics.fates(&[Said::Yes, Said::Nothing, Said::Yes]);
+        expected.push("swarmgate_published_total{fate=\"carried\"} 2".to_owned());
+        expected.push("swarmgate_published_total{fate=\"unknown\"} 1".to_owned());
+        expected.push("swarmgate_published_total{fate=\"rejected\"} 0".to_owned());
+        metrics.committed(7, Duration::from_millis(1));
+        metrics.round(0);
+        metrics.round(4);
+        expected.push("swarmgate_entries_total 7".to_owned());
+        expected.push("swarmgate_round_envelopes_count 1".to_owned());
+        let text = metrics.encode();
+        for line in expected {
+            assert!(text.lines().any(|told| told == line), "`{line}` is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn health_is_read_when_asked() {
+        let health = Arc::new(Health::default());
+        let metrics = Metrics::new(Arc::clone(&health));
+        assert!(metrics.encode().contains("swarmgate_ledger_writable 0\n"));
+        health.set_ledger(true);
+        assert!(metrics.encode().contains("swarmgate_ledger_writable 1\n"));
+    }
+}
