@@ -11,6 +11,8 @@ mod node;
 mod own_types;
 mod print;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
