@@ -1,8 +1,55 @@
 //! Canonical JSON (RFC 8785).
+//!
+//! Owns: the one form of a value that is hashed, compared or written into the ledger.
+//! Never: judges a value; integers beyond ±(2^53−1) are refused before (`strict`).
+//! Holds: the bytes are those of `serde_json_canonicalizer`, whichever way they were made (a property compares).
 
 use serde::Serialize;
+use serde_json::Value;
 
-/// The canonical bytes of a value.
+use super::strict::INTEGER_MAX;
+
+/// The canonical bytes of whatever serialises.
 pub fn of(value: &impl Serialize) -> Vec<u8> {
     serde_json_canonicalizer::to_vec(value).unwrap_or_default()
+}
+
+/// The canonical text of a value; the quick way where plain serialisation is canonical already.
+pub fn text(value: &Value) -> String {
+    if is_plain(value) {
+        return value.to_string();
+    }
+    // The library writes UTF-8 and fails only on what a `Value` cannot hold.
+    serde_json_canonicalizer::to_string(value).unwrap_or_default()
+}
+
+/// Whether serde_json's own form is canonical: its maps are ordered by bytes, which is RFC 8785's order for ASCII
+/// keys, and its integers and escapes are RFC 8785's.
+pub(super) fn is_plain(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(value), _) => value <= INTEGER_MAX,
+            (None, Some(value)) => value.unsigned_abs() <= INTEGER_MAX,
+            (None, None) => false,
+        },
+        Value::Array(items) => items.iter().all(is_plain),
+        Value::Object(members) => members.iter().all(|(key, value)| key.is_ascii() && is_plain(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn both_ways_give_the_same_text() {
+        let plain = json!({ "b": [1, -2, null, true], "a": "\u{8}\u{1f}\"\\/é\u{7f}\u{2028}", "": {} });
+        let other = json!({ "é": 4.0, "\u{10000}": 1e30, "\u{e000}": 0.002, "a": [-0.0, 1e21] });
+        for value in [plain, other] {
+            assert_eq!(text(&value).into_bytes(), of(&value));
+        }
+    }
 }

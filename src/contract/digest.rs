@@ -30,6 +30,15 @@ impl Digest {
         Self(hasher.finalize().into())
     }
 
+    /// The digest of one text that lies in several parts.
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        let mut hasher = Sha256::new();
+        for part in parts {
+            hasher.update(part);
+        }
+        Self(hasher.finalize().into())
+    }
+
     /// Reads 64 lower-case hex digits; `None` for anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];

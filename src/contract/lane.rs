@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::{command::Commands, routing::Family};
 
 /// One of four ways through the router, each with its own queue, channels and bounded buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
     /// Stop and tightening.
     Urgent,
     /// Every other signal.
+    #[default]
     Signals,
     /// Outcomes and alerts, and what no binding takes.
     Results,

@@ -4,6 +4,7 @@
 //! Never: knows a task, clock, socket, file or log; nor who may do what.
 //! Holds: what `Contract::read` returns has passed gates 1 and 2.
 
+pub mod admission;
 pub mod audit;
 pub mod canonical;
 pub mod command;
@@ -12,16 +13,23 @@ pub mod envelope;
 pub mod lane;
 pub mod message;
 pub mod passage;
+pub mod read;
 pub mod reason;
 pub mod routing;
+pub mod schema;
+pub mod secrets;
+pub mod strict;
 pub mod timestamp;
 
+pub use admission::{DeploymentType, TypeError};
 use audit::Payload;
 use command::Class;
 use digest::Digest;
 use envelope::Envelope;
+pub use read::Contract;
 use reason::Refusal;
 use routing::RoutingKey;
+pub use strict::Limits;
 
 /// What a body and its key said, having passed gates 1 and 2.
 #[derive(Clone, Debug)]

@@ -3,3 +3,139 @@
 //! Owns: the rule by which a delivery becomes the message that leaves, and the names of the router's own headers.
 //! Never: touches a body.
 //! Holds: no inbound `x-swarmgate-*` but the signing headers, no CC, BCC, `authorization` or `user-id` leaves.
+
+use bytes::Bytes;
+
+use super::{
+    audit::Verdict,
+    message::{HeaderValue, Headers, Message, Properties},
+    reason::Refusal,
+    routing::{Family, KEY_BYTES_MAX},
+};
+
+/// What the router's own headers and the signing headers begin with.
+pub const PREFIX: &str = "x-swarmgate-";
+/// The sender's signing headers, which travel with the message.
+pub const SIGNING: [&str; 4] =
+    ["x-swarmgate-key-id", "x-swarmgate-timestamp", "x-swarmgate-nonce", "x-swarmgate-signature"];
+/// The entry that the message left by.
+pub const SEQ: &str = "x-swarmgate-seq";
+/// The authenticated sender.
+pub const PRINCIPAL: &str = "x-swarmgate-principal";
+/// The corridor's answer.
+pub const VERDICT: &str = "x-swarmgate-verdict";
+/// The sender's AMQP user-id, which the broker would not let the router repeat as such.
+pub const USER_ID: &str = "x-swarmgate-user-id";
+/// The sender's AMQP message-id.
+pub const MESSAGE_ID: &str = "x-swarmgate-message-id";
+/// Why: the code.
+pub const REASON: &str = "x-swarmgate-reason";
+/// Why: in words.
+pub const DETAIL: &str = "x-swarmgate-detail";
+/// Why: where in the body.
+pub const POINTER: &str = "x-swarmgate-pointer";
+
+/// Bytes of a header that the router adds; frames have room for all of them.
+pub const HEADER_BYTES_MAX: usize = 1024;
+/// Headers that the broker would act on, or that carry a secret.
+const DROPPED: [&str; 3] = ["authorization", "cc", "bcc"];
+/// AMQP's delivery mode for what survives the broker.
+const PERSISTENT: u8 = 2;
+
+/// What the router says on a message that leaves.
+#[derive(Clone, Debug)]
+pub struct Stamp<'a> {
+    /// Where it goes.
+    pub exchange: &'a str,
+    /// The router's message-id.
+    pub message_id: Option<String>,
+    /// The entry it leaves by.
+    pub seq: Option<u64>,
+    /// The authenticated sender.
+    pub principal: Option<&'a str>,
+    /// The corridor's answer.
+    pub verdict: Verdict,
+}
+
+/// A message as it is carried on. Metrics travel as lightly as they came and keep their own message-id.
+pub fn onward(message: &Message, family: Family, stamp: &Stamp<'_>) -> Message {
+    let mut properties = kept(&message.properties, family == Family::Metric);
+    if family != Family::Metric {
+        make_lasting(&mut properties, stamp);
+    }
+    mark(&mut properties.headers, stamp);
+    leave(stamp, message.routing_key.clone(), properties, message.body.clone())
+}
+
+/// The copy of a refused message, with its reason. A key too long for AMQP is cut.
+pub fn refused(message: &Message, refusal: &Refusal, stamp: &Stamp<'_>) -> Message {
+    let mut properties = kept(&message.properties, false);
+    make_lasting(&mut properties, stamp);
+    mark(&mut properties.headers, stamp);
+    add(&mut properties.headers, REASON, refusal.reason.code());
+    add(&mut properties.headers, DETAIL, &refusal.detail);
+    if let Some(pointer) = &refusal.pointer {
+        add(&mut properties.headers, POINTER, pointer);
+    }
+    let routing_key = cut(&message.routing_key, KEY_BYTES_MAX).to_owned();
+    leave(stamp, routing_key, properties, message.body.clone())
+}
+
+/// A message of the router's own words. It names no principal: the router itself speaks.
+pub fn own(routing_key: &str, body: Bytes, stamp: &Stamp<'_>) -> Message {
+    let mut properties =
+        Properties { content_type: Some("application/json".to_owned()), ..Properties::default() };
+    make_lasting(&mut properties, stamp);
+    mark(&mut properties.headers, &Stamp { principal: None, verdict: Verdict::Forward, ..stamp.clone() });
+    leave(stamp, routing_key.to_owned(), properties, body)
+}
+
+/// The longest beginning of a text that has at most that many bytes.
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
+}
+
+fn leave(stamp: &Stamp<'_>, routing_key: String, properties: Properties, body: Bytes) -> Message {
+    Message { exchange: stamp.exchange.to_owned(), routing_key, properties, body }
+}
+
+/// The sender's properties without what does not pass.
+fn kept(sent: &Properties, keeps_message_id: bool) -> Properties {
+    let mut properties = sent.clone();
+    properties.headers.retain(|(name, _)| passes(name));
+    properties.user_id = None;
+    if let Some(user_id) = &sent.user_id {
+        add(&mut properties.headers, USER_ID, user_id);
+    }
+    if !keeps_message_id && let Some(message_id) = properties.message_id.take() {
+        add(&mut properties.headers, MESSAGE_ID, &message_id);
+    }
+    properties
+}
+
+/// Whether a header passes, whatever its spelling in capitals: brokers and readers do not agree on it.
+fn passes(name: &str) -> bool {
+    let is_ours = name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+    !DROPPED.iter().any(|other| name.eq_ignore_ascii_case(other))
+        && (!is_ours || SIGNING.iter().any(|other| name.eq_ignore_ascii_case(other)))
+}
+
+fn make_lasting(properties: &mut Properties, stamp: &Stamp<'_>) {
+    properties.delivery_mode = Some(PERSISTENT);
+    properties.expiration = None;
+    properties.message_id = stamp.message_id.clone();
+}
+
+fn mark(headers: &mut Headers, stamp: &Stamp<'_>) {
+    if let Some(seq) = stamp.seq {
+        headers.push((SEQ.to_owned(), HeaderValue::I64(i64::try_from(seq).unwrap_or(i64::MAX))));
+    }
+    if let Some(principal) = stamp.principal {
+        add(headers, PRINCIPAL, principal);
+    }
+    add(headers, VERDICT, &stamp.verdict.to_string());
+}
+
+fn add(headers: &mut Headers, name: &str, text: &str) {
+    headers.push((name.to_owned(), HeaderValue::Text(cut(text, HEADER_BYTES_MAX).to_owned())));
+}

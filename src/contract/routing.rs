@@ -189,6 +189,12 @@ impl ControlPlaneRouting {
         })
     }
 
+    /// The key of the outcome that answers a signal; `None` for a key that is no signal's.
+    pub fn answer(signal_key: &str) -> Option<String> {
+        let target = signal_key.strip_prefix(Family::Signal.prefix())?;
+        Some([Family::Outcome.prefix(), target].concat())
+    }
+
     /// The pattern that takes every key of a family.
     pub fn family_binding(family: Family) -> String {
         format!("{}#", family.prefix())
@@ -233,50 +239,39 @@ impl ControlPlaneRouting {
 
     /// Whether the topic `pattern` takes `key`: `*` is one segment, `#` any number (AMQP 0-9-1, topic exchange).
     pub fn matches(pattern: &str, key: &str) -> bool {
-        fn walk<'a>(
-            mut pattern: impl Iterator<Item = &'a str> + Clone,
-            mut key: impl Iterator<Item = &'a str> + Clone,
-        ) -> bool {
-            loop {
-                match pattern.next() {
-                    None => return key.next().is_none(),
-                    Some("#") => {
-                        return (0..)
-                            .map_while(|skipped| {
-                                let mut rest = key.clone();
-                                if skipped > 0 {
-                                    rest.nth(skipped - 1)?;
-                                }
-                                Some(rest)
-                            })
-                            .any(|rest| boxed(pattern.clone(), rest));
-                    }
-                    Some("*") => {
-                        if key.next().is_none() {
-                            return false;
-                        }
-                    }
-                    Some(word) => {
-                        if key.next() != Some(word) {
-                            return false;
-                        }
-                    }
+        let (pattern, key) = (words(pattern), words(key));
+        let (mut at, mut read) = (0, 0);
+        // The last `#` seen and how far it reaches; on a misfit it takes one word more.
+        let mut reach: Option<(usize, usize)> = None;
+        while let Some(word) = key.get(read) {
+            match pattern.get(at) {
+                Some(&"#") => {
+                    reach = Some((at, read));
+                    at += 1;
+                }
+                Some(wanted) if *wanted == "*" || wanted == word => {
+                    at += 1;
+                    read += 1;
+                }
+                _ => {
+                    let Some((hash, reached)) = reach else { return false };
+                    reach = Some((hash, reached + 1));
+                    at = hash + 1;
+                    read = reached + 1;
                 }
             }
         }
-        fn boxed<'a>(
-            pattern: impl Iterator<Item = &'a str> + Clone,
-            key: impl Iterator<Item = &'a str> + Clone,
-        ) -> bool {
-            let (pattern, key): (Vec<_>, Vec<_>) = (pattern.collect(), key.collect());
-            walk(pattern.iter().copied(), key.iter().copied())
-        }
-        walk(pattern.split('.'), key.split('.'))
+        pattern.iter().skip(at).all(|rest| *rest == "#")
     }
 }
 
+/// The words of a key or pattern, as a topic exchange splits them: nothing has no word.
+fn words(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { text.split('.').collect() }
+}
+
 /// `^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`, and no spelling of the fan-out word but `ALL`.
-fn check_segment(segment: &str) -> Result<(), Refusal> {
+pub(super) fn check_segment(segment: &str) -> Result<(), Refusal> {
     let clean = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if segment.is_empty() || segment.len() > SEGMENT_BYTES_MAX {
         return Err(malformed(format!(

@@ -1,1 +1,120 @@
 //! The ledger: hash-chained, durable before anything is carried.
+//!
+//! Owns: the chain (pure), the one file it is kept in, the outbox beside it, and reading and verifying both.
+//! Never: decides what is written, or changes or deletes an entry.
+//! Holds: an entry's hash covers its canonical bytes and the hash before it; a batch and its outbox become durable
+//! together or not at all.
+
+mod append;
+pub mod chain;
+mod outbox;
+pub mod query;
+mod sqlite;
+pub mod verify;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub use append::{Ledger, Recovered};
+pub use sqlite::FILE;
+use chain::{Fault, Sealed};
+
+use crate::contract::{lane::Lane, message::Message};
+
+/// A message that leaves because of an entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    /// The entry; 0 for what has none.
+    pub seq: u64,
+    /// Which of the entry's messages, from 0.
+    pub ordinal: u32,
+    /// Whether the broker must return it when no queue takes it.
+    pub mandatory: bool,
+    /// The message.
+    pub message: Message,
+}
+
+/// The messages of one lane's share of a batch, kept in the outbox until they are known carried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parcel {
+    /// The entry of its first message; no two parcels share an entry.
+    pub id: u64,
+    /// The lane.
+    pub lane: Lane,
+    /// The messages, in order.
+    pub messages: Vec<Outgoing>,
+}
+
+/// What becomes durable together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// New entries, in order.
+    pub entries: Vec<Sealed>,
+    /// New parcels.
+    pub parcels: Vec<Parcel>,
+    /// Parcels that are carried and need no longer be kept.
+    pub carried: Vec<u64>,
+}
+
+/// What goes wrong with a ledger.
+#[derive(Debug, Error)]
+pub enum LedgerError {
+    /// Another router has it.
+    #[error("the ledger at `{dir}` is in use by another router (process {holder}); stop that one first")]
+    Locked {
+        /// Where it is.
+        dir: PathBuf,
+        /// What the lock file says.
+        holder: String,
+    },
+    /// There is none.
+    #[error("there is no ledger at `{0}`; name the directory that `swarmgate run --ledger` was given")]
+    Missing(PathBuf),
+    /// A newer release wrote it.
+    #[error("the ledger is of format {found}, this release reads {known}; use a newer release")]
+    Newer {
+        /// Its format.
+        found: i64,
+        /// The newest that is known.
+        known: i64,
+    },
+    /// An entry is not what was written.
+    #[error("the ledger is damaged: {0}; run `swarmgate audit verify` and restore it from a copy")]
+    Damaged(#[from] Fault),
+    /// A parcel of the outbox cannot be read.
+    #[error("the outbox is damaged at parcel {id}: {what}")]
+    Outbox {
+        /// The parcel.
+        id: i64,
+        /// What is wrong.
+        what: String,
+    },
+    /// There is no room.
+    #[error("the ledger is full: {0}; free disk space or raise `ledger.size_max_bytes`")]
+    Full(String),
+    /// The database failed.
+    #[error("the ledger's database failed: {0}")]
+    Database(#[source] sqlx::Error),
+    /// A file could not be made or opened.
+    #[error("`{path}` cannot be used: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system gave no random bits.
+    #[error("the system gave no random bits: {0}")]
+    Random(String),
+}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(fault: sqlx::Error) -> Self {
+        // SQLITE_FULL is the one that a person can mend by making room.
+        match fault.as_database_error().and_then(|database| database.code()) {
+            Some(code) if code == "13" => Self::Full(fault.to_string()),
+            _ => Self::Database(fault),
+        }
+    }
+}

@@ -5,4 +5,13 @@
 //! Never: decides anything about an envelope; it hands `now` in and carries the effects out.
 //! Holds: nothing leaves before its entry is durable, and nothing is acknowledged before that is known.
 
+pub mod boot;
+pub mod clock;
 pub mod config;
+pub mod corridor;
+mod dispatch;
+mod intake;
+pub mod link;
+mod recorder;
+mod router;
+pub mod topology;

@@ -1,0 +1,239 @@
+//! Reading a message: gates 1 and 2, the only door between raw bytes and an envelope.
+//!
+//! Owns: the order of the checks of the two gates, and the agreement of key and body.
+//! Never: knows who sent the message or what was said before.
+//! Holds: key and body of what it returns agree; within a gate the first code in the table's order wins.
+
+use serde_json::{Map, Value, value::RawValue};
+
+use super::{
+    Said, Unsaid,
+    admission::{self, DeploymentType, TypeError},
+    audit::Payload,
+    canonical,
+    command::{Commands, FanOut},
+    digest::Digest,
+    envelope::{Envelope, Runtime},
+    message::Message,
+    reason::{Reason, Refusal},
+    routing::{ALL, ControlPlaneRouting, Family, RoutingKey, Scope},
+    schema::{Schema, Schemas},
+    strict::{self, Limits},
+    timestamp::Timestamp,
+};
+
+/// The contract of a deployment: its command types, their schemas and the limits of a body.
+#[derive(Clone, Debug)]
+pub struct Contract {
+    /// Every command type.
+    pub commands: Commands,
+    /// How large a body may be.
+    pub limits: Limits,
+    /// Every schema.
+    pub schemas: Schemas,
+}
+
+impl Contract {
+    /// The contract as it comes.
+    ///
+    /// # Errors
+    /// `TypeError::BuiltIn` for a broken build.
+    pub fn built_in(limits: Limits) -> Result<Self, TypeError> {
+        let commands = Commands::default();
+        let schemas = Schemas::built_in(&commands)?;
+        Ok(Self { commands, limits, schemas })
+    }
+
+    /// The contract with a deployment's own signal types.
+    ///
+    /// # Errors
+    /// The first type that cannot be loaded, and why.
+    pub fn with_types(limits: Limits, types: Vec<DeploymentType>) -> Result<Self, TypeError> {
+        let mut contract = Self::built_in(limits)?;
+        for kind in types {
+            admission::admit(&kind)?;
+            if !contract.commands.add(kind.command()) {
+                return Err(TypeError::Taken { kind_type: kind.kind_type });
+            }
+            contract.schemas.add(&kind)?;
+        }
+        Ok(contract)
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// The refusal of gate 1, or of gate 2 together with the envelope that gate 1 accepted.
+    pub fn read(&self, message: &Message) -> Result<Said, Unsaid> {
+        let unread = |refusal| Unsaid { refusal, envelope: None };
+        let body = self.parse(message).map_err(unread)?;
+        let (family, schema) = self.schemas.of(&body).map_err(unread)?;
+        schema.check(&body).map_err(unread)?;
+        let timestamp = timestamp(&body).map_err(unread)?;
+        let key = match self.route(&message.routing_key, family, &body) {
+            Ok(key) => key,
+            Err(refusal) => {
+                return Err(Unsaid {
+                    refusal,
+                    envelope: Some(Box::new(envelope(body, timestamp).map_err(unread)?)),
+                });
+            }
+        };
+        let (payload, compared) = match family {
+            Family::Metric => (None, Digest::default()),
+            _ => written(&body, schema, family),
+        };
+        Ok(Said {
+            class: self
+                .commands
+                .get(&key.kind_type)
+                .filter(|_| family == Family::Signal)
+                .map(|row| row.class),
+            key,
+            envelope: envelope(body, timestamp).map_err(unread)?,
+            compared,
+            payload,
+        })
+    }
+
+    /// Gate 1 up to the schema.
+    fn parse(&self, message: &Message) -> Result<Value, Refusal> {
+        strict::weigh(&message.body, &self.limits)?;
+        let encoding = message.properties.content_encoding.as_deref().unwrap_or_default();
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+            return Err(Refusal::new(Reason::Encoding, "the content-encoding is another than `identity`"));
+        }
+        strict::parse(&message.body, &self.limits)
+    }
+
+    /// Gate 2: the key is well formed, says what the body says, and addresses what its type may address.
+    fn route(&self, key: &str, family: Family, body: &Value) -> Result<RoutingKey, Refusal> {
+        let key = ControlPlaneRouting::parse(key)?;
+        let RoutingKey { scope, .. } = &key;
+        let agreements = [
+            ("/kind", key.family.kind(), family.kind()),
+            ("/type", &key.kind_type, text_at(body, "/type")),
+            ("/scope/swarmId", &scope.swarm_id, text_at(body, "/scope/swarmId")),
+            ("/scope/role", &scope.role, text_at(body, "/scope/role")),
+            ("/scope/instance", &scope.instance, text_at(body, "/scope/instance")),
+        ];
+        if let Some((pointer, ..)) = agreements.iter().find(|(_, in_key, in_body)| in_key != in_body) {
+            return Err(Refusal::new(Reason::Mismatch, "the routing key says otherwise").at(*pointer));
+        }
+        let fan_out = match family {
+            Family::Signal => self.commands.get(&key.kind_type).map_or(FanOut::None, |row| row.fan_out),
+            Family::Outcome | Family::Alert | Family::Metric => FanOut::None,
+        };
+        if !may_address(fan_out, scope) {
+            let detail = match fan_out {
+                FanOut::None if family != Family::Signal => "its scope names the one sender, not `ALL`",
+                FanOut::None => "this type names one swarm, role and instance, not `ALL`",
+                FanOut::Instances => {
+                    "`ALL` stands for the instance, for role and instance, for swarm and instance, or for all three"
+                }
+                FanOut::GlobalOrSwarm => "`ALL` stands for role and instance, or for all three",
+            };
+            let pointer = [("/scope/swarmId", &scope.swarm_id), ("/scope/role", &scope.role)]
+                .into_iter()
+                .find(|(_, segment)| *segment == ALL)
+                .map_or("/scope/instance", |(pointer, _)| pointer);
+            return Err(Refusal::new(Reason::FanOutNotAllowed, detail).at(pointer));
+        }
+        Ok(key)
+    }
+}
+
+/// Whether a type with that fan-out may address that scope (rulings §8).
+fn may_address(fan_out: FanOut, scope: &Scope) -> bool {
+    let is_all = |segment: &str| segment == ALL;
+    let shape = (is_all(&scope.swarm_id), is_all(&scope.role), is_all(&scope.instance));
+    match (fan_out, shape) {
+        (_, (false, false, false)) => true,
+        (FanOut::None, _) => false,
+        (FanOut::Instances, (_, _, instance)) => instance,
+        (FanOut::GlobalOrSwarm, (_, role, instance)) => role && instance,
+    }
+}
+
+fn text_at<'body>(body: &'body Value, pointer: &str) -> &'body str {
+    body.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The envelope's time. The schema's format lets pass what the calendar of this crate does not hold.
+fn timestamp(body: &Value) -> Result<Timestamp, Refusal> {
+    let text = text_at(body, "/timestamp");
+    Timestamp::parse(text).ok_or_else(|| {
+        Refusal::new(Reason::Schema, "the value is no date-time that can be placed on a time line")
+            .at("/timestamp")
+    })
+}
+
+/// What the ledger keeps of a body, and what a repeat of a signal is compared by.
+fn written(body: &Value, schema: &Schema, family: Family) -> (Option<Payload>, Digest) {
+    let text = canonical::text(body);
+    let compared = if family == Family::Signal { without_timestamp(&text) } else { Digest::default() };
+    let text = if schema.secrets.is_empty() {
+        text
+    } else {
+        let mut masked = body.clone();
+        schema.secrets.apply(&mut masked);
+        canonical::text(&masked)
+    };
+    // A canonical text is JSON, so nothing is lost here.
+    (RawValue::from_string(text).ok().map(Payload), compared)
+}
+
+/// The digest of a canonical envelope without its timestamp. Behind that member stand only `type` and `version`,
+/// which hold no quotation marks of their own, so its last mention is the member itself.
+fn without_timestamp(text: &str) -> Digest {
+    const MEMBER: &str = "\"timestamp\":\"";
+    let Some((head, tail)) = text.rsplit_once(MEMBER) else { return Digest::of(text.as_bytes()) };
+    let tail = tail.split_once("\",").map_or("", |(_, tail)| tail);
+    Digest::of_parts(&[head.as_bytes(), tail.as_bytes()])
+}
+
+/// Moves an accepted body into its typed form.
+fn envelope(body: Value, timestamp: Timestamp) -> Result<Envelope, Refusal> {
+    // The schema has accepted the body, so a lack here is a schema that promises too little.
+    typed(body, timestamp)
+        .ok_or_else(|| Refusal::new(Reason::Schema, "the body lacks what its schema promises").at(""))
+}
+
+fn typed(body: Value, timestamp: Timestamp) -> Option<Envelope> {
+    let Value::Object(mut body) = body else { return None };
+    let Value::Object(mut scope) = body.remove("scope")? else { return None };
+    let runtime = match body.remove("runtime") {
+        Some(Value::Object(mut runtime)) => Some(Runtime {
+            container_id: take(&mut runtime, "containerId"),
+            image: take(&mut runtime, "image"),
+            run_id: take(&mut runtime, "runId")?,
+            stack_name: take(&mut runtime, "stackName"),
+            template_id: take(&mut runtime, "templateId")?,
+        }),
+        _ => None,
+    };
+    Some(Envelope {
+        correlation_id: take(&mut body, "correlationId"),
+        data: body.remove("data")?,
+        idempotency_key: take(&mut body, "idempotencyKey"),
+        kind: take(&mut body, "kind")?,
+        origin: take(&mut body, "origin")?,
+        runtime,
+        scope: Scope {
+            instance: take(&mut scope, "instance")?,
+            role: take(&mut scope, "role")?,
+            swarm_id: take(&mut scope, "swarmId")?,
+        },
+        timestamp,
+        kind_type: take(&mut body, "type")?,
+        version: take(&mut body, "version")?,
+    })
+}
+
+/// A member's text; `None` where it is null or absent.
+fn take(members: &mut Map<String, Value>, name: &str) -> Option<String> {
+    match members.get_mut(name).map(Value::take) {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    }
+}

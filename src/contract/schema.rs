@@ -1,0 +1,211 @@
+//! The JSON Schemas of every kind and type, compiled once.
+//!
+//! Owns: schemas/control-events.schema.json in its compiled form, the schemas that a deployment adds, and the
+//! choice and wording of the one violation that is reported.
+//! Never: fetches a reference, runs a pattern that backtracks, or words a value of the body.
+//! Holds: the same value gets the same answer; formats are asserted.
+
+use std::collections::BTreeMap;
+
+use jsonschema::{PatternOptions, ValidationError, ValidationOptions, Validator, error::ValidationErrorKind};
+use serde_json::Value;
+
+use super::{
+    admission::{DeploymentType, PATTERN_BYTES_MAX, TypeError},
+    command::Commands,
+    reason::{Reason, Refusal},
+    routing::Family,
+    secrets::Mask,
+    strict::Step,
+};
+
+/// The document itself, as schemas/control-events.schema.json has it.
+pub const CONTROL_EVENTS: &str = include_str!("../../schemas/control-events.schema.json");
+/// The type that has an outcome without being a signal.
+pub const SWARM_CREATE: &str = "swarm-create";
+/// The only alert type.
+pub const ALERT: &str = "alert";
+/// The full snapshot.
+pub const STATUS_FULL: &str = "status-full";
+/// The delta.
+pub const STATUS_DELTA: &str = "status-delta";
+
+/// Violations looked at to choose the one that is reported.
+const VIOLATIONS_MAX: usize = 1_000;
+/// Bytes of a violation's words.
+const WORDS_BYTES_MAX: usize = 512;
+
+/// A type's schema, ready to judge.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    envelope: Validator,
+    /// A deployment's own schema, which judges `data` besides.
+    data: Option<Validator>,
+    /// Where it says that secrets stand, from the envelope down.
+    pub secrets: Mask,
+}
+
+/// Every schema of the contract and the deployment.
+#[derive(Clone, Debug)]
+pub struct Schemas {
+    /// What every kind shares.
+    shared: Schema,
+    /// What every signal shares.
+    signal: Validator,
+    signals: BTreeMap<String, Schema>,
+    outcome: Schema,
+    alert: Schema,
+    status_full: Schema,
+    status_delta: Schema,
+}
+
+impl Schemas {
+    /// The built-in schemas, one a built-in command and one each for the rest.
+    ///
+    /// # Errors
+    /// `TypeError::BuiltIn` for a build whose schemas and command table disagree.
+    pub fn built_in(commands: &Commands) -> Result<Self, TypeError> {
+        let broken = |name: &str| TypeError::BuiltIn { name: name.to_owned() };
+        let document: Value = serde_json::from_str(CONTROL_EVENTS).map_err(|_| broken("control-events"))?;
+        let compiled = options().build_map(&document).map_err(|_| broken("control-events"))?;
+        let schema = |name: &str| {
+            let envelope = compiled.get(&format!("#/$defs/{name}")).ok_or_else(|| broken(name))?.clone();
+            let definition = document.pointer(&format!("/$defs/{name}")).ok_or_else(|| broken(name))?;
+            Ok(Schema { envelope, data: None, secrets: Mask::of(definition, &document) })
+        };
+        let signals = commands.iter().map(|command| {
+            let kind_type = &command.kind_type;
+            Ok((kind_type.clone(), schema(&format!("signal.{kind_type}"))?))
+        });
+        Ok(Self {
+            shared: schema("envelope")?,
+            signal: schema("signal")?.envelope,
+            signals: signals.collect::<Result<_, TypeError>>()?,
+            outcome: schema("outcome.reported")?,
+            alert: schema("alert")?,
+            status_full: schema("metric.status-full")?,
+            status_delta: schema("metric.status-delta")?,
+        })
+    }
+
+    /// Adds a deployment's signal type, which `admission` has let in.
+    ///
+    /// # Errors
+    /// The schema does not compile.
+    pub(super) fn add(&mut self, kind: &DeploymentType) -> Result<(), TypeError> {
+        let data = options().build(&kind.schema).map_err(|fault| TypeError::Uncompiled {
+            kind_type: kind.kind_type.clone(),
+            source: Box::new(fault),
+        })?;
+        let secrets = Mask::of(&kind.schema, &kind.schema).under("data");
+        self.signals.insert(
+            kind.kind_type.clone(),
+            Schema { envelope: self.signal.clone(), data: Some(data), secrets },
+        );
+        Ok(())
+    }
+
+    /// The schema of an envelope by its own kind and type.
+    ///
+    /// # Errors
+    /// `contract.unknown-type`, or `contract.schema` where kind or type cannot be read.
+    pub fn of(&self, envelope: &Value) -> Result<(Family, &Schema), Refusal> {
+        let word = |name: &str| envelope.get(name).and_then(Value::as_str);
+        let family = |kind: &str| Family::ALL.into_iter().find(|family| family.kind() == kind);
+        let (Some(family), Some(kind_type)) = (word("kind").and_then(family), word("type")) else {
+            self.shared.check(envelope)?;
+            return Err(Refusal::new(Reason::Schema, "the body names no kind and type").at(""));
+        };
+        let schema = match (family, kind_type) {
+            (Family::Signal, _) => self.signals.get(kind_type),
+            (Family::Outcome, SWARM_CREATE) => Some(&self.outcome),
+            (Family::Outcome, _) => self.signals.contains_key(kind_type).then_some(&self.outcome),
+            (Family::Alert, ALERT) => Some(&self.alert),
+            (Family::Metric, STATUS_FULL) => Some(&self.status_full),
+            (Family::Metric, STATUS_DELTA) => Some(&self.status_delta),
+            (Family::Alert | Family::Metric, _) => None,
+        };
+        let unknown = || {
+            let detail = format!("the contract and this deployment name no such {family} type");
+            Refusal::new(Reason::UnknownType, detail).at("/type")
+        };
+        schema.map(|schema| (family, schema)).ok_or_else(unknown)
+    }
+}
+
+impl Schema {
+    /// Judges an envelope.
+    ///
+    /// # Errors
+    /// `contract.schema` with the first violation: the outermost, then the first by pointer.
+    pub fn check(&self, envelope: &Value) -> Result<(), Refusal> {
+        if !self.envelope.is_valid(envelope) {
+            return Err(first_violation(&self.envelope, envelope, ""));
+        }
+        match (&self.data, envelope.get("data")) {
+            (Some(validator), Some(data)) if !validator.is_valid(data) => {
+                Err(first_violation(validator, data, "/data"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How every schema is compiled: formats asserted, linear patterns, nothing fetched.
+fn options<'i>() -> ValidationOptions<'i> {
+    jsonschema::options()
+        .offline()
+        .should_validate_formats(true)
+        .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
+}
+
+/// The violation that is reported, with the number of others.
+fn first_violation(validator: &Validator, value: &Value, above: &str) -> Refusal {
+    let mut count = 0_usize;
+    let first = validator
+        .iter_errors(value)
+        .take(VIOLATIONS_MAX)
+        .inspect(|_| count += 1)
+        .map(|fault| (place(&fault, above), words(&fault)))
+        .min_by(|(left, left_words), (right, right_words)| {
+            let depth = |pointer: &str| pointer.matches('/').count();
+            (depth(left), left, left_words).cmp(&(depth(right), right, right_words))
+        });
+    // The validator said no just before, so there is a violation to name.
+    let (pointer, mut detail) =
+        first.unwrap_or_else(|| (above.to_owned(), "the body breaks its schema".to_owned()));
+    if count > 1 {
+        detail.push_str(&format!(", and {} more violations", count - 1));
+    }
+    Refusal::new(Reason::Schema, detail).at(pointer)
+}
+
+/// Where a violation is: a missing or forbidden member is pointed at itself, not at its object.
+fn place(fault: &ValidationError<'_>, above: &str) -> String {
+    let base = format!("{above}{}", fault.instance_path().as_str());
+    match fault.kind() {
+        ValidationErrorKind::Required { property: Value::String(name) } => format!("{base}/{}", Step(name)),
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            unexpected.iter().min().map_or(base.clone(), |name| format!("{base}/{}", Step(name)))
+        }
+        _ => base,
+    }
+}
+
+/// The broken rule in words that hold nothing of the body.
+fn words(fault: &ValidationError<'_>) -> String {
+    let words = match fault.kind() {
+        ValidationErrorKind::Required { .. } => "this member is required".to_owned(),
+        ValidationErrorKind::AdditionalProperties { .. }
+        | ValidationErrorKind::UnevaluatedProperties { .. } => "no such member is allowed here".to_owned(),
+        ValidationErrorKind::PropertyNames { .. } => "a member's name is not allowed here".to_owned(),
+        ValidationErrorKind::Not { .. } => "the value is one of those that are not allowed here".to_owned(),
+        // These list values of the instance or of what failed within it.
+        ValidationErrorKind::UnevaluatedItems { .. } | ValidationErrorKind::AdditionalItems { .. } => {
+            "there are more items than allowed".to_owned()
+        }
+        _ => fault.masked_with("the value").to_string(),
+    };
+    super::passage::cut(&words, WORDS_BYTES_MAX).to_owned()
+}

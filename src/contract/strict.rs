@@ -1,0 +1,364 @@
+//! Raw bytes into one JSON value, or a refusal (gate 1, before any schema).
+//!
+//! Owns: the limits of a body and the rules that plain JSON readers leave open: duplicate keys, depth, number of
+//! values, integers that a double cannot hold.
+//! Never: lexes; serde_json does, in one pass. Looks at what a body means.
+//! Holds: what it accepts, serde_json accepts with an equal value; two readers cannot differ on it.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Deserializer, Map, Number, Value, map::Entry};
+
+use super::reason::{Reason, Refusal};
+
+/// The largest integer that every reader of JSON holds exactly: 2^53 − 1 (RFC 8259 §6).
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// How large a body may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_bytes_max: usize,
+    /// Arrays and objects within each other. The lexer's own bound is 127.
+    pub depth_max: usize,
+    /// Values in a body, the outermost included.
+    pub nodes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body_bytes_max: 256 * 1024, depth_max: 32, nodes_max: 10_000 }
+    }
+}
+
+/// Refuses what is too large to be looked at.
+///
+/// # Errors
+/// `contract.too-large`.
+pub fn weigh(body: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    if body.len() > limits.body_bytes_max {
+        let detail = format!("the body has {} bytes, more than {}", body.len(), limits.body_bytes_max);
+        return Err(Refusal::new(Reason::TooLarge, detail));
+    }
+    Ok(())
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// `contract.too-large`, `not-utf8`, `not-json`, `duplicate-key` or `too-deep`: where several hold, the first in
+/// this order, and within a code the first in the body. Past a limit the rest is lexed only.
+pub fn parse(body: &[u8], limits: &Limits) -> Result<Value, Refusal> {
+    weigh(body, limits)?;
+    let text = std::str::from_utf8(body).map_err(|fault| {
+        Refusal::new(Reason::NotUtf8, format!("the bytes from {} on are not UTF-8", fault.valid_up_to()))
+    })?;
+    if text.starts_with('\u{feff}') {
+        return Err(Refusal::new(Reason::NotJson, "a byte order mark stands before the value, at byte 0"));
+    }
+    let mut walk = Walk { limits: *limits, nodes: 1, noted: None, noted_depth: 0, wide: false };
+    let mut lexer = Deserializer::from_str(text);
+    let value = Place { walk: &mut walk, depth: 0 }
+        .deserialize(&mut lexer)
+        .and_then(|value| lexer.end().map(|()| value))
+        .map_err(|fault| refuse_fault(text, &fault))?;
+    if walk.wide
+        && let Some(offset) = inexact_integer(text)
+    {
+        let detail = format!("the integer at byte {offset} is beyond ±(2^53−1), so readers would round it");
+        return Err(Refusal::new(Reason::NotJson, detail));
+    }
+    match walk.noted {
+        Some(refusal) => Err(refusal),
+        None => Ok(value),
+    }
+}
+
+/// What a pass remembers besides the value it builds.
+struct Walk {
+    limits: Limits,
+    nodes: usize,
+    /// The refusal so far; its pointer grows from the inside out while the frames above it return.
+    noted: Option<Refusal>,
+    /// The frame up to which that pointer has grown.
+    noted_depth: usize,
+    /// Whether a number was seen that could be an integer beyond ±(2^53−1).
+    wide: bool,
+}
+
+impl Walk {
+    /// Notes a refusal in the frame at `depth`, unless one that comes first is noted already.
+    fn note(&mut self, depth: usize, refusal: impl FnOnce() -> Refusal, reason: Reason) {
+        if self.noted.as_ref().is_none_or(|noted| reason < noted.reason) {
+            self.noted = Some(refusal());
+            self.noted_depth = depth;
+        }
+    }
+
+    /// Counts one more value; `false` once there are too many.
+    fn count(&mut self, depth: usize) -> bool {
+        self.nodes = self.nodes.saturating_add(1);
+        if self.nodes <= self.limits.nodes_max {
+            return true;
+        }
+        let nodes_max = self.limits.nodes_max;
+        let refuse =
+            || Refusal::new(Reason::TooDeep, format!("the body has more than {nodes_max} values")).at("");
+        self.note(depth, refuse, Reason::TooDeep);
+        false
+    }
+
+    /// Whether an array or object may stand at `depth`.
+    fn fits(&mut self, depth: usize) -> bool {
+        let depth_max = self.limits.depth_max;
+        if depth <= depth_max {
+            return true;
+        }
+        let refuse =
+            || Refusal::new(Reason::TooDeep, format!("the body nests over {depth_max} levels")).at("");
+        self.note(depth, refuse, Reason::TooDeep);
+        false
+    }
+
+    /// Lengthens the noted pointer by the step from the frame at `depth` to its child.
+    fn passed(&mut self, depth: usize, step: impl fmt::Display) {
+        if let Some(pointer) = self.noted.as_mut().and_then(|refusal| refusal.pointer.as_mut())
+            && self.noted_depth == depth + 1
+        {
+            pointer.insert_str(0, &format!("/{step}"));
+            self.noted_depth = depth;
+        }
+    }
+}
+
+/// A place in the body where a value is due, within `depth` arrays and objects.
+struct Place<'walk> {
+    walk: &'walk mut Walk,
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Place<'_> {
+    type Value = Value;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        self.walk.wide |= value > INTEGER_MAX;
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        self.walk.wide |= value.unsigned_abs() > INTEGER_MAX;
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        // The lexer hands integers beyond 64 bits over as doubles; the text tells which they were.
+        self.walk.wide |= value.abs() > INTEGER_MAX as f64;
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let Place { walk, depth } = self;
+        let depth = depth + 1;
+        let mut array = Vec::new();
+        if walk.fits(depth) {
+            while walk.nodes <= walk.limits.nodes_max {
+                let Some(item) = items.next_element_seed(Place { walk, depth })? else {
+                    return Ok(Value::Array(array));
+                };
+                walk.passed(depth, array.len());
+                array.push(item);
+                walk.count(depth);
+            }
+        }
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let Place { walk, depth } = self;
+        let depth = depth + 1;
+        let mut object = Map::new();
+        if walk.fits(depth) {
+            while walk.nodes <= walk.limits.nodes_max {
+                let Some(key) = members.next_key::<String>()? else {
+                    return Ok(Value::Object(object));
+                };
+                let value = members.next_value_seed(Place { walk, depth })?;
+                walk.passed(depth, Step(&key));
+                walk.count(depth);
+                match object.entry(key) {
+                    Entry::Vacant(free) => {
+                        free.insert(value);
+                    }
+                    Entry::Occupied(taken) => {
+                        let pointer = format!("/{}", Step(taken.key()));
+                        let refuse = || {
+                            Refusal::new(Reason::DuplicateKey, "an object names this key twice").at(pointer)
+                        };
+                        walk.note(depth, refuse, Reason::DuplicateKey);
+                    }
+                }
+            }
+        }
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Object(object))
+    }
+}
+
+/// A key as a step of a JSON pointer (RFC 6901).
+pub(super) struct Step<'key>(pub &'key str);
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.contains(['~', '/']) {
+            return out.write_str(self.0);
+        }
+        out.write_str(&self.0.replace('~', "~0").replace('/', "~1"))
+    }
+}
+
+/// The lexer's fault in words, with its place as an offset into the whole body.
+fn refuse_fault(text: &str, fault: &serde_json::Error) -> Refusal {
+    let line_start: usize =
+        text.split_inclusive('\n').take(fault.line().saturating_sub(1)).map(str::len).sum();
+    let offset = (line_start + fault.column().saturating_sub(1)).min(text.len());
+    let words = fault.to_string();
+    let words = words.split(" at line ").next().unwrap_or_default();
+    if words == "recursion limit exceeded" {
+        return Refusal::new(
+            Reason::TooDeep,
+            format!("the body nests beyond what is read, at byte {offset}"),
+        );
+    }
+    Refusal::new(Reason::NotJson, format!("{words} at byte {offset}"))
+}
+
+/// Where in a valid JSON text the first plain integer literal beyond ±(2^53−1) stands.
+fn inexact_integer(text: &str) -> Option<usize> {
+    let mut bytes = text.bytes().enumerate().peekable();
+    while let Some((offset, byte)) = bytes.next() {
+        match byte {
+            b'"' => {
+                while let Some((_, inner)) = bytes.next() {
+                    match inner {
+                        b'\\' => drop(bytes.next()),
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                let (mut value, mut plain) = (u64::from(byte.wrapping_sub(b'0') % 10), byte != b'-');
+                if byte == b'-' {
+                    (value, plain) = (0, true);
+                }
+                while let Some((_, digit)) =
+                    bytes.next_if(|(_, next)| matches!(next, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'))
+                {
+                    plain &= digit.is_ascii_digit();
+                    value = value.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0')));
+                }
+                if plain && value > INTEGER_MAX {
+                    return Some(offset);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &[u8]) -> (Reason, Option<String>, String) {
+        let limits = Limits { body_bytes_max: 4096, depth_max: 3, nodes_max: 12 };
+        let refusal = parse(body, &limits).expect_err("refused");
+        (refusal.reason, refusal.pointer, refusal.detail.into_owned())
+    }
+
+    #[test]
+    fn each_rule_has_its_code_and_place() {
+        let pointed: &[(&str, Reason, &str)] = &[
+            (r#"{"a":1,"a":2}"#, Reason::DuplicateKey, "/a"),
+            (r#"{"x":{"a":1,"\u0061":2},"y":{"b":1}}"#, Reason::DuplicateKey, "/x/a"),
+            (r#"{"x":[0,{"a/b":1,"c":[1],"a\/b":{}}],"y":[{}]}"#, Reason::DuplicateKey, "/x/1/a~1b"),
+            (r#"{"x":[[[1]]],"y":1}"#, Reason::TooDeep, "/x/0/0"),
+            (r#"{"x":[[[1]]],"x":1}"#, Reason::DuplicateKey, "/x"),
+            ("[1,2,3,4,5,6,7,8,9,0,1,2,3]", Reason::TooDeep, ""),
+        ];
+        for (body, reason, pointer) in pointed {
+            let (found, at, _) = refused(body.as_bytes());
+            assert_eq!((found, at.as_deref()), (*reason, Some(*pointer)), "{body}");
+        }
+        let placed: &[(&[u8], Reason, &str)] = &[
+            (b"\xff", Reason::NotUtf8, "0"),
+            (b"\xef\xbb\xbf{}", Reason::NotJson, "byte 0"),
+            (b"", Reason::NotJson, "byte 0"),
+            (b"{} x", Reason::NotJson, "byte 3"),
+            (b"[NaN]", Reason::NotJson, "byte 1"),
+            (b"[1,\n\n 2,x]", Reason::NotJson, "byte 8"),
+            (b"[9007199254740992]", Reason::NotJson, "byte 1"),
+            (b"[\"\\\"1\", -9007199254740992]", Reason::NotJson, "byte 8"),
+            (b"[1E22, 99999999999999999999999]", Reason::NotJson, "byte 7"),
+            (b"[1e999]", Reason::NotJson, "byte"),
+            (b"[\"\\ud800\"]", Reason::NotJson, "byte"),
+            (b"{\"a\":1,\"a\":2", Reason::NotJson, "byte"),
+        ];
+        for (body, reason, words) in placed {
+            let (found, _, detail) = refused(body);
+            assert_eq!(found, *reason, "{body:?}");
+            assert!(detail.contains(words), "{body:?}: {detail}");
+        }
+        assert_eq!(refused(&[b'['; 5000]).0, Reason::TooLarge);
+        assert_eq!(refused(&[b'['; 4000]).0, Reason::NotJson);
+    }
+
+    #[test]
+    fn numbers_that_a_double_holds_pass() {
+        for body in
+            ["1E22", "1e300", "-0", "4.0", "9007199254740991", "-9007199254740991", "12345678901234567890.5"]
+        {
+            let value = parse(body.as_bytes(), &Limits::default()).expect("accepted");
+            assert_eq!(value, serde_json::from_str::<Value>(body).expect("JSON"), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_limits_themselves_pass() {
+        let limits = Limits { depth_max: 3, nodes_max: 4, ..Limits::default() };
+        assert!(parse(b"[[[1]]]", &limits).is_ok());
+        assert!(parse(b"[1,2,3]", &limits).is_ok());
+        assert!(parse(b"[1,2,3,4]", &limits).is_err());
+    }
+}

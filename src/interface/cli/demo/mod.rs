@@ -1,0 +1,325 @@
+//! `swarmgate demo`: the corridor at work, with nothing to set up.
+//!
+//! Owns: the guided run: what is sent, what is expected of each, and how it is told.
+//! Never: touches anything but a temporary directory.
+//! Holds: the demo fails when Swarmgate does not do what the demo says it does.
+
+mod swarm;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{CliError, Exit, Globals};
+use crate::{
+    bus::{Bus, Consumer, Delivery, embedded::Embedded},
+    contract::{
+        message::Message,
+        routing::{ControlPlaneRouting, Family, Scope},
+    },
+    ledger::{query::Reader, verify},
+    runtime::{boot, clock, link::Standing},
+};
+use swarm::{controller, said, signal};
+
+/// How long one step may take before the demo says that it failed.
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A guided run: no broker, no config, nothing left behind.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  See Swarmgate work:
+    swarmgate demo
+  The same for a machine, one JSON object a step:
+    swarmgate demo --output json")]
+pub struct Args {}
+
+/// One thing that is sent, and what must come of it.
+struct Step {
+    title: &'static str,
+    message: Message,
+    expect: Expect,
+}
+
+/// What must come of a step.
+enum Expect {
+    /// The target hears it, and an outcome with this status comes back.
+    Outcome(&'static str),
+    /// It lands on `swarmgate.refused` with this reason.
+    Refused(&'static str),
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// When a part of it cannot start, or does not do what it says.
+pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    let dir = tempfile::tempdir().map_err(|fault| CliError::file(Path::new("a temporary directory"), &fault))?;
+    let ledger = dir.path().join("ledger");
+    let bus: Arc<dyn Bus> = Arc::new(Embedded::new());
+    let telling = Telling { json: globals.is_json() };
+    telling.title("Swarmgate's demo: an embedded bus, a temporary ledger, a swarm of one controller");
+    let config = globals.defaults();
+    let setup = config.setup_enforce(Arc::new(Standing(Arc::clone(&bus))), &ledger)?;
+    let running = boot::start(setup).await?;
+    running.link().connected(0).await;
+    bus.declare(&swarm::topology("demo.heard", "demo.refused")).await?;
+    let mut audience = Audience {
+        heard: bus.consumer("demo.heard", 256).await?,
+        refused: bus.consumer("demo.refused", 256).await?,
+    };
+    let controller = tokio::spawn(swarm::run(Arc::clone(&bus)));
+    let mut failed = 0;
+    for step in steps() {
+        swarm::publish(bus.as_ref(), step.message.clone()).await?;
+        let seen = audience.wait(&step).await?;
+        failed += usize::from(!telling.step(&step, seen.as_ref()));
+    }
+    running.stop().await;
+    controller.abort();
+    failed += usize::from(!tamper(&ledger, dir.path(), &telling).await?);
+    telling.end(failed);
+    Ok(if failed == 0 { Exit::Done } else { Exit::Fault })
+}
+
+/// Everything the demo shows, in order.
+fn steps() -> Vec<Step> {
+    let now = clock::wall();
+    let target = controller();
+    let key = ControlPlaneRouting::of(Family::Signal, "swarm-start", &target);
+    let start = |name| signal("swarm-start", &target, "orc-a", name, now);
+    let with = |name: &str, pointer: &str, value: Value| {
+        let mut body = start(name);
+        if let Some(place) = body.pointer_mut(pointer) {
+            *place = value;
+        }
+        body.to_string()
+    };
+    let refused = |title, message, reason| Step { title, message, expect: Expect::Refused(reason) };
+    let mut steps = vec![
+        Step {
+            title: "a command is routed, and its outcome comes back",
+            message: said(&key, "orc-a", start("1").to_string()),
+            expect: Expect::Outcome("Running"),
+        },
+        Step {
+            title: "the same command again has no second effect; its outcome is published again",
+            message: said(&key, "orc-a", start("1").to_string()),
+            expect: Expect::Outcome("Running"),
+        },
+        refused(
+            "the same key with another body is a conflict",
+            said(&key, "orc-a", with("1", "/data", json!({ "requiredWorkers": ["w-1"] }))),
+            "command.conflict",
+        ),
+    ];
+    steps.extend(unreadable(&key, start("2").to_string()));
+    steps.extend([
+        refused("a body that breaks its schema", said(&key, "orc-a", with("3", "/data", json!("now"))), "contract.schema"),
+        refused(
+            "a type that nobody knows",
+            said(&ControlPlaneRouting::of(Family::Signal, "explode", &target), "orc-a", with("4", "/type", json!("explode"))),
+            "contract.unknown-type",
+        ),
+        refused("a routing key that is none", said("signal.swarm-start.kestrel", "orc-a", start("5").to_string()), "routing.malformed-key"),
+        refused(
+            "a key that disagrees with its body",
+            said(&ControlPlaneRouting::of(Family::Signal, "swarm-stop", &target), "orc-a", start("6").to_string()),
+            "routing.mismatch",
+        ),
+        fan_out(),
+        refused("a sender who says he is another", said(&key, "mallory", start("8").to_string()), "identity.origin-mismatch"),
+        refused(
+            "a command from two days ago",
+            said(&key, "orc-a", with("9", "/timestamp", json!(crate::contract::timestamp::Timestamp::from_micros(now.micros() - 172_800_000_000)))),
+            "command.expired",
+        ),
+    ]);
+    steps.extend(overtaking());
+    steps
+}
+
+/// What no reader can agree on is refused before anything else is asked.
+fn unreadable(key: &str, body: String) -> Vec<Step> {
+    let refused = |title, message, reason| Step { title, message, expect: Expect::Refused(reason) };
+    let zipped = Message {
+        properties: crate::contract::message::Properties {
+            content_encoding: Some("gzip".to_owned()),
+            user_id: Some("orc-a".to_owned()),
+            ..Default::default()
+        },
+        ..said(key, "orc-a", body.clone())
+    };
+    let twice = body.replacen("\"data\":{}", "\"data\":{},\"d\\u0061ta\":{\"x\":1}", 1);
+    let deep = body.replacen("\"data\":{}", &format!("\"data\":{}{}", "{\"x\":".repeat(40), "1".to_owned() + &"}".repeat(40)), 1);
+    vec![
+        refused("a body over 256 KiB", said(key, "orc-a", vec![b' '; 300 * 1024]), "contract.too-large"),
+        refused("a compressed body", zipped, "contract.encoding"),
+        refused("a body that is not UTF-8", said(key, "orc-a", vec![b'"', 0xff, b'"']), "contract.not-utf8"),
+        refused("a body that is not JSON", said(key, "orc-a", "{\"kind\": NaN}"), "contract.not-json"),
+        refused("a key named twice, once in disguise", said(key, "orc-a", twice), "contract.duplicate-key"),
+        refused("a body nested forty deep", said(key, "orc-a", deep), "contract.too-deep"),
+    ]
+}
+
+fn fan_out() -> Step {
+    let everyone = Scope::new("kestrel", "ALL", "ALL");
+    let body = signal("swarm-start", &everyone, "orc-a", "7", clock::wall());
+    Step {
+        title: "a start for everyone at once",
+        message: said(&ControlPlaneRouting::of(Family::Signal, "swarm-start", &everyone), "orc-a", body.to_string()),
+        expect: Expect::Refused("routing.fan-out-not-allowed"),
+    }
+}
+
+/// A stop, and a start that was said before it and comes after it.
+fn overtaking() -> Vec<Step> {
+    let (now, target) = (clock::wall(), controller());
+    let step = |kind_type: &str, name, title, at, status| Step {
+        title,
+        message: said(
+            &ControlPlaneRouting::of(Family::Signal, kind_type, &target),
+            "orc-a",
+            signal(kind_type, &target, "orc-a", name, at).to_string(),
+        ),
+        expect: Expect::Outcome(status),
+    };
+    let earlier = crate::contract::timestamp::Timestamp::from_micros(now.micros() - 1_000_000);
+    vec![
+        step("swarm-stop", "10", "a stop is carried by its own lane", now, "Stopped"),
+        step("swarm-start", "11", "a start said before that stop comes late and is superseded", earlier, "Superseded"),
+    ]
+}
+
+/// What the demo listens to.
+struct Audience {
+    heard: Box<dyn Consumer>,
+    refused: Box<dyn Consumer>,
+}
+
+impl Audience {
+    /// The message that answers a step; `None` when none came in time.
+    async fn wait(&mut self, step: &Step) -> Result<Option<Message>, CliError> {
+        let found = tokio::time::timeout(STEP_TIMEOUT, async {
+            loop {
+                let deliveries = match step.expect {
+                    Expect::Outcome(_) => Self::take(&mut self.heard).await?,
+                    Expect::Refused(_) => Self::take(&mut self.refused).await?,
+                };
+                for delivery in deliveries {
+                    if step.is_answered_by(&delivery.message) {
+                        return Ok::<_, CliError>(delivery.message);
+                    }
+                }
+            }
+        });
+        found.await.ok().transpose()
+    }
+
+    async fn take(consumer: &mut Box<dyn Consumer>) -> Result<Vec<Delivery>, CliError> {
+        let deliveries = consumer.next(16).await?;
+        if let Some(last) = deliveries.last() {
+            consumer.settler().ack(last.tag, true).await?;
+        }
+        Ok(deliveries)
+    }
+}
+
+impl Step {
+    fn is_answered_by(&self, message: &Message) -> bool {
+        match self.expect {
+            Expect::Refused(reason) => message.properties.header_text("x-swarmgate-reason") == Some(reason),
+            Expect::Outcome(status) => {
+                let asked: Option<Value> = serde_json::from_slice(&self.message.body).ok();
+                let answer: Option<Value> = serde_json::from_slice(&message.body).ok();
+                let (Some(asked), Some(answer)) = (asked, answer) else { return false };
+                Family::claimed_by(&message.routing_key) == Some(Family::Outcome)
+                    && answer.get("correlationId") == asked.get("correlationId")
+                    && answer.pointer("/data/status") == Some(&json!(status))
+            }
+        }
+    }
+}
+
+/// Verifies the ledger, flips one byte in a copy, and shows that verifying finds it.
+async fn tamper(ledger: &Path, dir: &Path, telling: &Telling) -> Result<bool, CliError> {
+    let report = verify::verify(ledger).await?;
+    let valid = report.fault.is_none();
+    telling.line("the ledger is verified", &format!("VALID: {} entries, head {}", report.entries, report.head), valid);
+    let last = Reader::open(ledger).await?.tail(3).await?;
+    let Some(victim) = last.first() else { return Ok(false) };
+    let copy = dir.join("copy");
+    std::fs::create_dir(&copy).map_err(|fault| CliError::file(&copy, &fault))?;
+    flip(ledger, &copy, &victim.bytes)?;
+    let report = verify::verify(&copy).await?;
+    let found = report.fault.as_ref().is_some_and(|fault| fault.seq() == victim.entry.seq);
+    let told = report.fault.map_or_else(|| "VALID".to_owned(), |fault| format!("INVALID: {fault}"));
+    telling.line("one byte of a copy is flipped, and verifying names the entry", &told, found);
+    Ok(valid && found)
+}
+
+/// Copies the ledger's file and flips a bit of one entry in the copy.
+fn flip(ledger: &Path, copy: &Path, entry: &[u8]) -> Result<(), CliError> {
+    let (from, to) = (ledger.join(crate::ledger::FILE), copy.join(crate::ledger::FILE));
+    let mut bytes = std::fs::read(&from).map_err(|fault| CliError::file(&from, &fault))?;
+    // A page holds the beginning of an entry in one piece; the end of a long one may be elsewhere.
+    let needle = entry.get(..entry.len().min(200)).unwrap_or_default();
+    let at = bytes.windows(needle.len()).position(|window| window == needle);
+    if let Some(byte) = at.and_then(|at| bytes.get_mut(at + needle.len() / 2)) {
+        *byte ^= 1;
+    }
+    std::fs::write(&to, bytes).map_err(|fault| CliError::file(&to, &fault))
+}
+
+/// How the demo is told.
+struct Telling {
+    json: bool,
+}
+
+impl Telling {
+    fn title(&self, text: &str) {
+        if !self.json {
+            println!("{text}\n");
+        }
+    }
+
+    fn line(&self, title: &str, told: &str, passed: bool) {
+        if self.json {
+            println!("{}", json!({ "step": title, "passed": passed, "told": told }));
+        } else {
+            println!("{} {title}\n      {told}", if passed { "  ok " } else { "FAIL " });
+        }
+    }
+
+    /// Tells one step; answers whether it went as it should.
+    fn step(&self, step: &Step, seen: Option<&Message>) -> bool {
+        let Some(message) = seen else {
+            self.line(step.title, "nothing came in time", false);
+            return false;
+        };
+        let header = |name| message.properties.header_text(name).unwrap_or_default().to_owned();
+        let told = match step.expect {
+            Expect::Refused(reason) => {
+                let pointer = header("x-swarmgate-pointer");
+                let at = if pointer.is_empty() { String::new() } else { format!(" at {pointer}") };
+                format!("refuse {reason}{at}: {}", header("x-swarmgate-detail"))
+            }
+            Expect::Outcome(status) => format!("{}  →  outcome {status}", step.message.routing_key),
+        };
+        self.line(step.title, &told, true);
+        true
+    }
+
+    fn end(&self, failed: usize) {
+        if self.json {
+            println!("{}", json!({ "failed": failed }));
+        } else if failed == 0 {
+            println!(
+                "\nEverything went as it should. Next: put it beside your own broker, looking only:\n  \
+                 swarmgate observe --amqp amqp://user:password@host:5672/%2f --exchange YOUR.EXCHANGE"
+            );
+        } else {
+            println!("\n{failed} steps did not go as they should.");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Writing: one router, one connection, whole batches.
+//!
+//! Owns: the lock, the group commit, the outbox, and the replay at boot.
+//! Never: lets two routers write; never retries a failed transaction by itself.
+//! Holds: `append` answers only when the batch is on the disk.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use fs4::fs_std::FileExt;
+use futures_util::TryStreamExt;
+use sqlx::{Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
+
+use super::{
+    Batch, LedgerError, Parcel,
+    chain::{Chain, Fault, Sealed},
+    outbox, sqlite,
+};
+use crate::contract::{digest::Digest, lane::Lane};
+
+/// Rows in one INSERT: enough to spread its cost, few enough to stay far below SQLite's bound on variables.
+const ROWS_PER_INSERT: usize = 128;
+
+/// A ledger open for writing.
+#[derive(Debug)]
+pub struct Ledger {
+    connection: SqliteConnection,
+    _lock: File,
+    dir: PathBuf,
+}
+
+/// What a replay found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The end of the chain.
+    pub chain: Chain,
+    /// How many entries there are.
+    pub entries: u64,
+    /// What is written and not known carried, in order.
+    pub parcels: Vec<Parcel>,
+}
+
+impl Ledger {
+    /// Opens the ledger in `dir`, making both where there are none, and locks it against a second router.
+    ///
+    /// # Errors
+    /// `Locked` when another router has it; otherwise what the file system or the database said.
+    pub async fn open(dir: &Path, size_max_bytes: Option<u64>) -> Result<Self, LedgerError> {
+        make_dir(dir).map_err(|source| LedgerError::File { path: dir.to_owned(), source })?;
+        let lock = lock(dir)?;
+        let connection = sqlite::open_writer(dir, size_max_bytes).await?;
+        Ok(Self { connection, _lock: lock, dir: dir.to_owned() })
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Reads every entry in order, checking the chain, and then the outbox.
+    ///
+    /// # Errors
+    /// `Damaged` names the first entry that is not what was written.
+    pub async fn replay(&mut self, mut each: impl FnMut(&Sealed) + Send) -> Result<Recovered, LedgerError> {
+        let mut chain = Chain::new();
+        let mut rows = sqlx::query("SELECT seq, bytes, hash FROM entries ORDER BY seq").fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            let (seq, bytes, hash) = entry_of(&row)?;
+            each(&chain.follow(seq, bytes, hash)?);
+        }
+        drop(rows);
+        let rows = sqlx::query("SELECT id, lane, messages FROM outbox ORDER BY id").fetch_all(&mut self.connection);
+        let parcels = rows.await?.iter().map(parcel_of).collect::<Result<_, _>>()?;
+        Ok(Recovered { chain, entries: chain.next_seq() - 1, parcels })
+    }
+
+    /// Makes a batch durable: entries, parcels and what is carried, in one transaction.
+    ///
+    /// # Errors
+    /// When it could not be written; nothing of the batch is there then (or, where the commit itself failed, the
+    /// next replay tells).
+    pub async fn append(&mut self, batch: &Batch) -> Result<(), LedgerError> {
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        for rows in batch.entries.chunks(ROWS_PER_INSERT) {
+            let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO entries (seq, bytes, hash) ");
+            insert.push_values(rows, |mut row, sealed| {
+                row.push_bind(sealed.entry.seq as i64).push_bind(sealed.bytes.as_slice());
+                row.push_bind(sealed.hash.0.as_slice());
+            });
+            insert.build().persistent(rows.len() == ROWS_PER_INSERT || rows.len() == 1).execute(&mut *transaction).await?;
+        }
+        for parcel in &batch.parcels {
+            sqlx::query("INSERT INTO outbox (id, lane, messages) VALUES (?, ?, ?)")
+                .bind(parcel.id as i64)
+                .bind(parcel.lane.word())
+                .bind(outbox::encode(&parcel.messages))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        for id in &batch.carried {
+            sqlx::query("DELETE FROM outbox WHERE id = ?").bind(*id as i64).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Writes something durable that means nothing, to learn whether writing works.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn probe(&mut self) -> Result<(), LedgerError> {
+        sqlx::query("INSERT INTO probe (id, at) VALUES (1, 1) ON CONFLICT DO UPDATE SET at = at + 1")
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Closes in good order.
+    pub async fn close(self) {
+        sqlite::close(self.connection).await;
+    }
+}
+
+/// The columns of an entry's row.
+pub(super) fn entry_of(row: &sqlx::sqlite::SqliteRow) -> Result<(u64, Vec<u8>, Digest), LedgerError> {
+    let seq: i64 = row.try_get("seq")?;
+    let seq = u64::try_from(seq).unwrap_or_default();
+    let bytes: Vec<u8> = row.try_get("bytes")?;
+    let hash: Vec<u8> = row.try_get("hash")?;
+    let hash = hash.try_into().map_err(|_| Fault::Torn(seq, "its hash has not 32 bytes".to_owned()))?;
+    Ok((seq, bytes, Digest(hash)))
+}
+
+fn parcel_of(row: &sqlx::sqlite::SqliteRow) -> Result<Parcel, LedgerError> {
+    let id: i64 = row.try_get("id")?;
+    let lane: String = row.try_get("lane")?;
+    let messages: Vec<u8> = row.try_get("messages")?;
+    let lane = Lane::ALL
+        .into_iter()
+        .find(|known| known.word() == lane)
+        .ok_or_else(|| LedgerError::Outbox { id, what: format!("`{lane}` is no lane") })?;
+    let messages = outbox::decode(&messages).map_err(|what| LedgerError::Outbox { id, what })?;
+    Ok(Parcel { id: id as u64, lane, messages })
+}
+
+/// Only the router's own user may look in.
+fn make_dir(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Takes the lock that one writer has, and leaves the process id in it for people.
+fn lock(dir: &Path) -> Result<File, LedgerError> {
+    let path = dir.join("ledger.lock");
+    let fault = |source| LedgerError::File { path: path.clone(), source };
+    let mut file =
+        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fault)?;
+    if !file.try_lock_exclusive().map_err(fault)? {
+        let mut holder = String::new();
+        let _ = file.read_to_string(&mut holder);
+        let holder = if holder.trim().is_empty() { "unknown".to_owned() } else { holder.trim().to_owned() };
+        return Err(LedgerError::Locked { dir: dir.to_owned(), holder });
+    }
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write(&mut file).map_err(fault)?;
+    Ok(file)
+}

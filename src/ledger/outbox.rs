@@ -1,0 +1,70 @@
+//! Parcels as bytes: what the outbox keeps of messages until they are carried.
+//!
+//! Owns: the encoding of a parcel's messages.
+//! Never: part of the chain; the entries hold the digests of the bodies.
+//! Holds: `decode(encode(messages)) == messages`.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Outgoing;
+use crate::contract::message::Message;
+
+/// The encoding's version, its first byte.
+const VERSION: u8 = 1;
+
+/// Everything of a message but its body.
+#[derive(Serialize, Deserialize)]
+struct Head<'a> {
+    seq: u64,
+    ordinal: u32,
+    mandatory: bool,
+    message: std::borrow::Cow<'a, Message>,
+}
+
+/// The messages as bytes: for each, its head as JSON and its raw body, both behind their lengths.
+pub fn encode(messages: &[Outgoing]) -> Vec<u8> {
+    let bodies: usize = messages.iter().map(|outgoing| outgoing.message.body.len() + 512).sum();
+    let mut bytes = Vec::with_capacity(bodies + 1);
+    bytes.push(VERSION);
+    for Outgoing { seq, ordinal, mandatory, message } in messages {
+        let head =
+            Head { seq: *seq, ordinal: *ordinal, mandatory: *mandatory, message: std::borrow::Cow::Borrowed(message) };
+        let at = bytes.len();
+        bytes.extend_from_slice(&[0; 4]);
+        // Writing plain data to memory cannot fail.
+        let _ = serde_json::to_writer(&mut bytes, &head);
+        let head_len = (bytes.len() - at - 4) as u32;
+        if let Some(length) = bytes.get_mut(at..at + 4) {
+            length.copy_from_slice(&head_len.to_be_bytes());
+        }
+        bytes.extend_from_slice(&(message.body.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(&message.body);
+    }
+    bytes
+}
+
+/// Reads the messages back; the error says what is wrong.
+pub fn decode(bytes: &[u8]) -> Result<Vec<Outgoing>, String> {
+    let Some((&VERSION, mut rest)) = bytes.split_first() else {
+        return Err("not a parcel of a version that this release reads".to_owned());
+    };
+    let mut messages = Vec::new();
+    while !rest.is_empty() {
+        let head = take(&mut rest)?;
+        let body = take(&mut rest)?;
+        let head: Head<'_> = serde_json::from_slice(head).map_err(|fault| fault.to_string())?;
+        let mut message = head.message.into_owned();
+        message.body = Bytes::copy_from_slice(body);
+        messages.push(Outgoing { seq: head.seq, ordinal: head.ordinal, mandatory: head.mandatory, message });
+    }
+    Ok(messages)
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], String> {
+    let short = || "cut short".to_owned();
+    let (length, after) = rest.split_first_chunk::<4>().ok_or_else(short)?;
+    let (field, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(short)?;
+    *rest = after;
+    Ok(field)
+}

@@ -1,0 +1,113 @@
+//! Reading: a live ledger, or a copy of one.
+//!
+//! Owns: looking entries up by place, and filtering them.
+//! Never: locks out the writer, or writes.
+//! Holds: what it answers was committed.
+
+use std::path::Path;
+
+use futures_util::TryStreamExt;
+use sqlx::SqliteConnection;
+use tokio::sync::Mutex;
+
+use super::{LedgerError, append::entry_of, chain::Sealed, sqlite};
+use crate::contract::{audit::Entry, routing::Scope};
+
+/// A ledger open for reading.
+#[derive(Debug)]
+pub struct Reader {
+    // One reader is asked by one task at a time; the lock is for the type system.
+    connection: Mutex<SqliteConnection>,
+}
+
+/// Which entries are wanted; what is `None` does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// From this place on.
+    pub from: Option<u64>,
+    /// Up to this place.
+    pub to: Option<u64>,
+    /// Of this correlationId.
+    pub correlation_id: Option<String>,
+    /// Of this idempotencyKey.
+    pub idempotency_key: Option<String>,
+    /// About this scope.
+    pub target: Option<Scope>,
+}
+
+impl Filter {
+    fn takes(&self, entry: &Entry) -> bool {
+        let fact = &entry.fact;
+        let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        let scope = fact.subject.as_ref().map(|subject| &subject.scope);
+        same(&self.correlation_id, &fact.correlation_id)
+            && same(&self.idempotency_key, &fact.idempotency_key)
+            && self.target.as_ref().is_none_or(|target| scope.is_some_and(|scope| target.covers(scope)))
+    }
+}
+
+impl Reader {
+    /// Opens the ledger in a directory, or a ledger's file.
+    ///
+    /// # Errors
+    /// `Missing` where there is none.
+    pub async fn open(place: &Path) -> Result<Self, LedgerError> {
+        Ok(Self { connection: Mutex::new(sqlite::open_reader(place).await?) })
+    }
+
+    /// The entry at a place.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn entry(&self, seq: u64) -> Result<Option<Sealed>, LedgerError> {
+        let filter = Filter { from: Some(seq), to: Some(seq), ..Filter::default() };
+        Ok(self.select(&filter, 1).await?.pop())
+    }
+
+    /// The last `count` entries, oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn tail(&self, count: u64) -> Result<Vec<Sealed>, LedgerError> {
+        let last = self.last_seq().await?;
+        let filter = Filter { from: Some(last.saturating_sub(count) + 1), ..Filter::default() };
+        self.select(&filter, usize::MAX).await
+    }
+
+    /// The place of the last entry; 0 when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn last_seq(&self) -> Result<u64, LedgerError> {
+        let mut connection = self.connection.lock().await;
+        let last: Option<i64> = sqlx::query_scalar("SELECT max(seq) FROM entries").fetch_one(&mut *connection).await?;
+        Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or_default())
+    }
+
+    /// The first `count_max` entries that the filter takes, oldest first. Their bytes are as stored; only `verify`
+    /// checks the chain.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are no entries.
+    pub async fn select(&self, filter: &Filter, count_max: usize) -> Result<Vec<Sealed>, LedgerError> {
+        let mut connection = self.connection.lock().await;
+        let from = filter.from.unwrap_or(0).min(i64::MAX as u64) as i64;
+        let to = filter.to.unwrap_or(u64::MAX).min(i64::MAX as u64) as i64;
+        let mut rows = sqlx::query("SELECT seq, bytes, hash FROM entries WHERE seq BETWEEN ? AND ? ORDER BY seq")
+            .bind(from)
+            .bind(to)
+            .fetch(&mut *connection);
+        let mut found = Vec::new();
+        while found.len() < count_max
+            && let Some(row) = rows.try_next().await?
+        {
+            let (seq, bytes, hash) = entry_of(&row)?;
+            let entry: Entry = serde_json::from_slice(&bytes)
+                .map_err(|fault| super::chain::Fault::Torn(seq, fault.to_string()))?;
+            if filter.takes(&entry) {
+                found.push(Sealed { entry, bytes, hash });
+            }
+        }
+        Ok(found)
+    }
+}

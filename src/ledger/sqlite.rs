@@ -1,0 +1,99 @@
+//! The ledger's file: SQLite in WAL mode with full synchronisation.
+//!
+//! Owns: the tables, how they are opened for writing and for reading, and the format number.
+//! Never: changes or deletes an entry; triggers refuse even those who open the file by hand.
+//! Holds: a committed transaction is on the disk (WAL, `synchronous = FULL`).
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+
+use super::LedgerError;
+
+/// The file's name in the ledger's directory.
+pub const FILE: &str = "ledger.sqlite";
+/// The format that this release writes.
+const FORMAT: i64 = 1;
+/// A page, in bytes.
+const PAGE_BYTES: u64 = 4096;
+
+const TABLES: &str = "
+    CREATE TABLE entries (
+        seq   INTEGER PRIMARY KEY,
+        bytes BLOB NOT NULL,
+        hash  BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE outbox (
+        id       INTEGER PRIMARY KEY,
+        lane     TEXT NOT NULL,
+        messages BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE probe (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TRIGGER entries_are_not_updated BEFORE UPDATE ON entries
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+    CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+    PRAGMA user_version = 1;
+";
+
+/// Opens the file for writing, making it where there is none.
+pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<SqliteConnection, LedgerError> {
+    let options = SqliteConnectOptions::new()
+        .filename(dir.join(FILE))
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(5))
+        // A checkpoint stalls the commit that triggers it; one every 4 MiB of WAL keeps the stall short.
+        .pragma("wal_autocheckpoint", "1000")
+        .disable_statement_logging();
+    let mut connection = options.connect().await?;
+    match format(&mut connection).await? {
+        0 => {
+            sqlx::raw_sql(TABLES).execute(&mut connection).await?;
+        }
+        FORMAT => {}
+        found => return Err(LedgerError::Newer { found, known: FORMAT }),
+    }
+    if let Some(bytes) = size_max_bytes {
+        let pages = (bytes / PAGE_BYTES).max(1);
+        let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        sqlx::raw_sql(pragma).execute(&mut connection).await?;
+    }
+    Ok(connection)
+}
+
+/// Opens the file for reading, live or a copy.
+pub async fn open_reader(dir: &Path) -> Result<SqliteConnection, LedgerError> {
+    let file = if dir.is_dir() { dir.join(FILE) } else { dir.to_owned() };
+    if !file.exists() {
+        return Err(LedgerError::Missing(dir.to_owned()));
+    }
+    let options = SqliteConnectOptions::new().filename(&file).busy_timeout(Duration::from_secs(5));
+    let options = options.disable_statement_logging();
+    let mut connection = match options.clone().read_only(true).connect().await {
+        Ok(connection) => connection,
+        // A directory that cannot be written has no room for the shared-memory file: nobody writes there either.
+        Err(_) => options.read_only(true).immutable(true).connect().await?,
+    };
+    match format(&mut connection).await? {
+        FORMAT => Ok(connection),
+        0 => Err(LedgerError::Missing(dir.to_owned())),
+        found => Err(LedgerError::Newer { found, known: FORMAT }),
+    }
+}
+
+async fn format(connection: &mut SqliteConnection) -> Result<i64, LedgerError> {
+    Ok(sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await?)
+}
+
+/// Closes in good order; what is lost with a failed close is nothing that was committed.
+pub async fn close(connection: SqliteConnection) {
+    let _ = connection.close().await;
+}

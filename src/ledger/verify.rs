@@ -1,0 +1,89 @@
+//! Verifying: every entry, from the first, on a live ledger or a copy.
+//!
+//! Owns: the walk over the whole chain, and naming the first entry that is wrong.
+//! Never: writes, or needs anything but the file.
+//! Holds: an entry that was torn, flipped, removed, reordered or inserted is found. What a chain alone cannot see
+//! is a tail cut off or a chain made anew from its first entry; signed checkpoints will (docs/operating/ledger.md).
+
+use std::path::Path;
+
+use futures_util::TryStreamExt;
+
+use super::{
+    LedgerError,
+    append::entry_of,
+    chain::{Chain, Fault},
+    sqlite,
+};
+use crate::contract::{digest::Digest, timestamp::Timestamp};
+
+/// What a verification found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// `None`: every entry is what was written.
+    pub fault: Option<Fault>,
+    /// How many entries are good, from the first.
+    pub entries: u64,
+    /// The hash of the last good one.
+    pub head: Digest,
+    /// Time of the first entry.
+    pub first_at: Option<Timestamp>,
+    /// Time of the last good one.
+    pub last_at: Option<Timestamp>,
+}
+
+/// Walks the chain in `place`, a ledger's directory or file.
+///
+/// # Errors
+/// Only when there is no ledger to read; what is wrong with its entries is in the report.
+pub async fn verify(place: &Path) -> Result<Report, LedgerError> {
+    let mut connection = match sqlite::open_reader(place).await {
+        Ok(connection) => connection,
+        Err(LedgerError::Database(fault)) => return Ok(unreadable(Report::new(), &fault)),
+        Err(fault) => return Err(fault),
+    };
+    let mut report = Report::new();
+    let mut chain = Chain::new();
+    let mut rows = sqlx::query("SELECT seq, bytes, hash FROM entries ORDER BY seq").fetch(&mut connection);
+    loop {
+        let row = match rows.try_next().await {
+            Ok(Some(row)) => row,
+            Ok(None) => break,
+            Err(fault) => return Ok(unreadable(report, &fault)),
+        };
+        let followed = match entry_of(&row) {
+            Ok((seq, bytes, hash)) => chain.follow(seq, bytes, hash),
+            Err(LedgerError::Damaged(fault)) => Err(fault),
+            Err(fault) => Err(Fault::Unreadable(chain.next_seq(), fault.to_string())),
+        };
+        match followed {
+            Ok(sealed) => report.take(sealed.entry.fact.at, chain.head()),
+            Err(fault) => {
+                report.fault = Some(fault);
+                return Ok(report);
+            }
+        }
+    }
+    if report.entries == 0 {
+        report.fault = Some(Fault::Headless(1));
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn new() -> Self {
+        Self { fault: None, entries: 0, head: Digest::default(), first_at: None, last_at: None }
+    }
+
+    fn take(&mut self, at: Timestamp, head: Digest) {
+        self.entries += 1;
+        self.head = head;
+        self.first_at.get_or_insert(at);
+        self.last_at = Some(at);
+    }
+}
+
+fn unreadable(mut report: Report, fault: &sqlx::Error) -> Report {
+    report.fault = Some(Fault::Unreadable(report.entries + 1, fault.to_string()));
+    report
+}

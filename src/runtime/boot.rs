@@ -1,0 +1,348 @@
+//! Boot and shutdown: how the tasks come to stand, and how they go.
+//!
+//! Owns: opening the ledger, folding it into a state, carrying again what is not known carried, starting every
+//! task in order, and draining them.
+//! Never: consumes before what was written is on its way again.
+//! Holds: at shutdown nothing new is taken, what was taken is finished within `drain_timeout_ms`, and what is not
+//! finished by then is carried at the next boot.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    clock::{self, Clock},
+    corridor::{Corridor, Names},
+    dispatch::{Dispatch, Dispatcher, Flight, Job},
+    intake::Intake,
+    link::{Connector, Link},
+    recorder::{Commit, Recorder},
+    router::{Bounds, LaneInboxes, Memory, Router},
+};
+use crate::{
+    bus::{Departure, Topology},
+    contract::{
+        Contract,
+        audit::{Action, Change, Fact, Genesis, Mode, Opened},
+        lane::Lane,
+        timestamp::Timestamp,
+    },
+    decision::{rules::Rules, state::State},
+    ledger::{Batch, Ledger, LedgerError, Parcel, query::Reader},
+    telemetry::Telemetry,
+};
+
+/// How many rounds may wait at the recorder: one being committed, one ready.
+const ROUNDS_WAITING_MAX: usize = 1;
+/// How many batches of a lane may wait at the router.
+const BATCHES_WAITING_MAX: usize = 4;
+/// How many jobs of a lane may wait at its dispatcher.
+const JOBS_WAITING_MAX: usize = 8;
+
+/// What a router is started with.
+pub struct Setup {
+    /// The contract, with the deployment's own types.
+    pub contract: Arc<Contract>,
+    /// The settings of the gates.
+    pub rules: Rules,
+    /// `dev`, `stage` or `prod`; written into the genesis.
+    pub environment: String,
+    /// Where the ledger is, or is to be begun.
+    pub ledger_dir: PathBuf,
+    /// Bytes the ledger may take at most.
+    pub ledger_size_max_bytes: Option<u64>,
+    /// Takes over a ledger that was begun in observe mode.
+    pub adopt: bool,
+    /// Makes connections.
+    pub connector: Arc<dyn Connector>,
+    /// What is declared on the broker.
+    pub topology: Topology,
+    /// The names that are published to.
+    pub names: Names,
+    /// Each lane's queue and prefetch, in lane order; observe mode has one.
+    pub consumers: Vec<(Lane, String, u16)>,
+    /// Envelopes judged and committed together, at most.
+    pub batch_entries_max: usize,
+    /// Bytes of their bodies, at most.
+    pub batch_bytes_max: usize,
+    /// How long a publish may go unconfirmed.
+    pub confirm_timeout_ms: u64,
+    /// How long shutdown may take.
+    pub drain_timeout_ms: u64,
+    /// Health and counters.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// Why a router did not start.
+#[derive(Debug, Error)]
+pub enum BootError {
+    /// The ledger could not be opened, read or begun.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The ledger belongs to another mode.
+    #[error("the ledger at `{dir}` was begun in {begun} mode and cannot be run in {asked} mode")]
+    Mode {
+        /// Where it is.
+        dir: PathBuf,
+        /// Its genesis' mode.
+        begun: Mode,
+        /// The mode asked for.
+        asked: Mode,
+    },
+    /// The ledger belongs to another environment.
+    #[error("the ledger at `{dir}` belongs to environment `{begun}`, not `{asked}`")]
+    Environment {
+        /// Where it is.
+        dir: PathBuf,
+        /// Its genesis' environment.
+        begun: String,
+        /// The environment asked for.
+        asked: String,
+    },
+}
+
+/// A running router.
+pub struct Running {
+    stopping: CancellationToken,
+    drain_timeout: Duration,
+    link: Link,
+    keeper: JoinHandle<()>,
+    intakes: Vec<JoinHandle<()>>,
+    router: JoinHandle<Corridor>,
+    recorder: JoinHandle<Ledger>,
+    dispatchers: Vec<JoinHandle<()>>,
+}
+
+/// Opens the ledger and starts every task.
+///
+/// # Errors
+/// When the ledger is locked by another router, damaged, of another mode or environment, or cannot be written.
+pub async fn start(setup: Setup) -> Result<Running, BootError> {
+    let mut ledger = Ledger::open(&setup.ledger_dir, setup.ledger_size_max_bytes).await?;
+    let mut state = State::new(setup.rules.clone());
+    let recovered = ledger.replay(|sealed| state.apply(sealed.entry.seq, &sealed.entry.fact)).await?;
+    check_genesis(&setup, &state)?;
+    let reader = Reader::open(&setup.ledger_dir).await?;
+    let clock = Clock::start(state.last_at());
+    let mut corridor = Corridor::new(state, recovered.chain, setup.names.clone());
+    open_epoch(&setup, &mut corridor, &mut ledger, clock.now()).await?;
+    setup.telemetry.health.set_ledger(true);
+    info!(
+        entries = recovered.entries,
+        epoch = corridor.state().epoch(),
+        parcels = recovered.parcels.len(),
+        "the ledger is verified and folded"
+    );
+    Ok(start_tasks(setup, ledger, corridor, reader, clock, recovered.parcels).await)
+}
+
+/// An observe ledger is not enforced unasked, and environments do not mix (rulings §11, rules §3).
+fn check_genesis(setup: &Setup, state: &State) -> Result<(), BootError> {
+    let Some(genesis) = state.genesis() else { return Ok(()) };
+    let dir = setup.ledger_dir.clone();
+    let (begun, asked) = (genesis.mode, setup.rules.mode);
+    if begun != asked && !(begun == Mode::Observe && setup.adopt) {
+        return Err(BootError::Mode { dir, begun, asked });
+    }
+    if genesis.environment != setup.environment {
+        let (begun, asked) = (genesis.environment.clone(), setup.environment.clone());
+        return Err(BootError::Environment { dir, begun, asked });
+    }
+    Ok(())
+}
+
+/// Writes the genesis where there is none, and that this router opened the ledger.
+async fn open_epoch(
+    setup: &Setup,
+    corridor: &mut Corridor,
+    ledger: &mut Ledger,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let mut entries = Vec::new();
+    if corridor.state().genesis().is_none() {
+        let genesis = Genesis {
+            environment: setup.environment.clone(),
+            ledger_id: random_id()?,
+            mode: setup.rules.mode,
+            version: version.clone(),
+        };
+        entries.push(corridor.record(Fact::new(Action::Genesis, now, Change::Genesis(genesis))));
+    }
+    let opened = Opened {
+        epoch: corridor.state().epoch() + 1,
+        instance: setup.rules.instance.clone(),
+        mode: setup.rules.mode,
+        version,
+    };
+    entries.push(corridor.record(Fact::new(Action::Opened, now, Change::Opened(opened))));
+    ledger.append(&Batch { entries, ..Batch::default() }).await
+}
+
+/// 128 random bits in hex.
+fn random_id() -> Result<String, LedgerError> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).map_err(|fault| LedgerError::Random(fault.to_string()))?;
+    Ok(uuid::Uuid::from_bytes(bits).simple().to_string())
+}
+
+async fn start_tasks(
+    setup: Setup,
+    ledger: Ledger,
+    corridor: Corridor,
+    reader: Reader,
+    clock: Clock,
+    parcels: Vec<Parcel>,
+) -> Running {
+    let stopping = CancellationToken::new();
+    let (link, keeper) =
+        Link::start(setup.connector, setup.topology, Arc::clone(&setup.telemetry), stopping.clone());
+    let (report, reports) = mpsc::channel(64);
+    let confirm_timeout = Duration::from_millis(setup.confirm_timeout_ms);
+    let mut dispatchers = Vec::new();
+    let dispatch = Dispatch(Lane::ALL.map(|lane| {
+        let (send, jobs) = mpsc::channel(JOBS_WAITING_MAX);
+        let dispatcher = Dispatcher {
+            lane,
+            link: link.clone(),
+            jobs,
+            reports: report.clone(),
+            confirm_timeout,
+            batch_count_max: setup.batch_entries_max,
+            telemetry: Arc::clone(&setup.telemetry),
+        };
+        dispatchers.push(tokio::spawn(dispatcher.run()));
+        send
+    }));
+    let (commit, commits) = mpsc::channel(ROUNDS_WAITING_MAX);
+    let (recovery, recoveries) = mpsc::channel(2);
+    let recorder = Recorder {
+        ledger,
+        rules: setup.rules.clone(),
+        commits,
+        recoveries: recovery,
+        dispatch: dispatch.clone(),
+        link: link.clone(),
+        telemetry: Arc::clone(&setup.telemetry),
+    };
+    let recorder = tokio::spawn(recorder.run());
+    let under_way = carry_again(&commit, parcels).await;
+    let (open, opened) = watch::channel(true);
+    let always = watch::channel(true).1;
+    let mut intakes = Vec::new();
+    let inboxes = Lane::ALL.map(|lane| {
+        let (into, inbox) = mpsc::channel(BATCHES_WAITING_MAX);
+        if let Some((_, queue, prefetch_count)) = setup.consumers.iter().find(|(of, _, _)| *of == lane) {
+            let intake = Intake {
+                lane,
+                queue: queue.clone(),
+                prefetch_count: *prefetch_count,
+                batch_count_max: setup.batch_entries_max,
+                contract: Arc::clone(&setup.contract),
+                link: link.clone(),
+                into,
+                open: if lane == Lane::Urgent { always.clone() } else { opened.clone() },
+                stopping: stopping.clone(),
+            };
+            intakes.push(tokio::spawn(intake.run()));
+        }
+        inbox
+    });
+    let router = Router {
+        corridor,
+        names: setup.names,
+        clock,
+        lanes: LaneInboxes(inboxes),
+        reports,
+        recorder: commit,
+        recoveries,
+        dispatch,
+        open,
+        link: link.clone(),
+        reader,
+        bounds: Bounds { entries_max: setup.batch_entries_max, bytes_max: setup.batch_bytes_max },
+        telemetry: setup.telemetry,
+        memory: Memory::with_under_way(under_way),
+    };
+    Running {
+        stopping,
+        drain_timeout: Duration::from_millis(setup.drain_timeout_ms),
+        link,
+        keeper,
+        intakes,
+        router: tokio::spawn(router.run()),
+        recorder,
+        dispatchers,
+    }
+}
+
+/// What is written and not known carried goes first, under the ids it had.
+async fn carry_again(commit: &mpsc::Sender<Commit>, parcels: Vec<Parcel>) -> usize {
+    let jobs: Vec<Job> = parcels
+        .into_iter()
+        .map(|parcel| Job {
+            lane: parcel.lane,
+            parcel: Some(parcel.id),
+            flights: parcel.messages.into_iter().map(again).collect(),
+            ..Job::default()
+        })
+        .collect();
+    let count = jobs.len();
+    // The recorder was just started and outlives this sender.
+    let _ = commit.send(Commit { attempt: 0, batch: Batch::default(), jobs, settlements: Vec::new() }).await;
+    count
+}
+
+fn again(outgoing: crate::ledger::Outgoing) -> Flight {
+    let key = &outgoing.message.routing_key;
+    Flight {
+        seq: outgoing.seq,
+        ordinal: outgoing.ordinal,
+        is_signal: crate::contract::routing::Family::claimed_by(key) == Some(crate::contract::routing::Family::Signal),
+        departure: Departure { message: outgoing.message, mandatory: outgoing.mandatory },
+    }
+}
+
+impl Running {
+    /// The link to the broker.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Takes nothing new, finishes what was taken within the drain timeout, and gives back the corridor as it stood
+    /// where it could be finished in time.
+    pub async fn stop(self) -> Option<Corridor> {
+        self.stopping.cancel();
+        let last = self.link.now();
+        let drained = tokio::time::timeout(self.drain_timeout, async {
+            for intake in self.intakes {
+                let _ = intake.await;
+            }
+            let corridor = self.router.await.ok();
+            let ledger = self.recorder.await.ok();
+            for dispatcher in self.dispatchers {
+                let _ = dispatcher.await;
+            }
+            if let Some(ledger) = ledger {
+                ledger.close().await;
+            }
+            corridor
+        })
+        .await;
+        if drained.is_err() {
+            warn!("not everything was finished in time; what is left is carried at the next boot");
+        }
+        if let Some(connected) = last {
+            let _ = tokio::time::timeout(Duration::from_secs(1), connected.bus.close()).await;
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.keeper).await;
+        info!(at = %clock::wall(), "stopped");
+        drained.ok().flatten()
+    }
+}

@@ -1,0 +1,181 @@
+//! The link to the broker: one connection after another, and who holds it now.
+//!
+//! Owns: connecting, declaring, noticing that a connection died, and connecting again with back-off.
+//! Never: carries a message over from a dead connection; what was not settled comes again by redelivery.
+//! Holds: whoever works with a connection knows its generation; a report about an old one changes nothing.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    bus::{Bus, BusError, Settler, Topology},
+    contract::lane::Lane,
+    telemetry::Telemetry,
+};
+
+/// Makes connections; a broker's driver, or the embedded bus that is always there.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// Connects once.
+    async fn connect(&self) -> Result<Arc<dyn Bus>, BusError>;
+
+    /// Milliseconds to wait before try number `attempt` (from 0).
+    fn pause_ms(&self, attempt: u32) -> u64;
+}
+
+/// A live connection.
+#[derive(Clone)]
+pub struct Connected {
+    /// Which connection this is, from 1.
+    pub generation: u64,
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+}
+
+/// What the tasks share about the broker.
+#[derive(Clone)]
+pub struct Link {
+    current: watch::Receiver<Option<Connected>>,
+    failed: watch::Sender<u64>,
+    settlers: Arc<[Mutex<Option<(u64, Arc<dyn Settler>)>>; 4]>,
+}
+
+impl Link {
+    /// Starts connecting; the link is dead until the first connection stands.
+    pub fn start(
+        connector: Arc<dyn Connector>,
+        topology: Topology,
+        telemetry: Arc<Telemetry>,
+        stopping: CancellationToken,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let (publish, current) = watch::channel(None);
+        let (failed, failures) = watch::channel(0);
+        let settlers = Arc::new([const { Mutex::new(None) }; 4]);
+        let keeper = Keeper { connector, topology, telemetry, publish, failures, stopping };
+        (Self { current, failed, settlers }, tokio::spawn(keeper.keep()))
+    }
+
+    /// Waits for a connection newer than `after`; `None` when the router stops.
+    pub async fn connected(&self, after: u64) -> Option<Connected> {
+        let mut current = self.current.clone();
+        let found = current.wait_for(|now| now.as_ref().is_some_and(|now| now.generation > after)).await.ok()?;
+        found.clone()
+    }
+
+    /// The connection as it stands.
+    pub fn now(&self) -> Option<Connected> {
+        self.current.borrow().clone()
+    }
+
+    /// Says that the connection of that generation is of no more use.
+    pub fn fail(&self, generation: u64) {
+        self.failed.send_if_modified(|failed| {
+            let newer = generation > *failed;
+            *failed = generation.max(*failed);
+            newer
+        });
+    }
+
+    /// Names the settler of a lane's consumer, and which opening of it this is.
+    pub fn set_settler(&self, lane: Lane, opening: u64, settler: Arc<dyn Settler>) {
+        if let Ok(mut slot) = self.slot(lane).lock() {
+            *slot = Some((opening, settler));
+        }
+    }
+
+    /// The settler of a lane, if that opening is still the current one.
+    pub fn settler(&self, lane: Lane, opening: u64) -> Option<Arc<dyn Settler>> {
+        let slot = self.slot(lane).lock().ok()?;
+        slot.as_ref().filter(|(current, _)| *current == opening).map(|(_, settler)| Arc::clone(settler))
+    }
+
+    fn slot(&self, lane: Lane) -> &Mutex<Option<(u64, Arc<dyn Settler>)>> {
+        let [urgent, signals, results, metrics] = &*self.settlers;
+        match lane {
+            Lane::Urgent => urgent,
+            Lane::Signals => signals,
+            Lane::Results => results,
+            Lane::Metrics => metrics,
+        }
+    }
+}
+
+/// Keeps one connection alive.
+struct Keeper {
+    connector: Arc<dyn Connector>,
+    topology: Topology,
+    telemetry: Arc<Telemetry>,
+    publish: watch::Sender<Option<Connected>>,
+    failures: watch::Receiver<u64>,
+    stopping: CancellationToken,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        let mut generation = 0;
+        while !self.stopping.is_cancelled() {
+            let Some(bus) = self.connect().await else { break };
+            generation += 1;
+            info!(generation, "connected to the broker and found its topology in order");
+            self.telemetry.health.set_broker(true);
+            self.publish.send_replace(Some(Connected { generation, bus: Arc::clone(&bus) }));
+            tokio::select! {
+                () = self.stopping.cancelled() => {}
+                _ = self.failures.wait_for(|failed| *failed >= generation) => {
+                    warn!(generation, "the connection to the broker is lost; connecting again");
+                }
+            }
+            if self.stopping.is_cancelled() {
+                // The tasks still drain over this connection; boot closes it after them.
+                break;
+            }
+            self.telemetry.health.set_broker(false);
+            self.publish.send_replace(None);
+            let _ = tokio::time::timeout(Duration::from_secs(2), bus.close()).await;
+        }
+    }
+
+    /// Tries until it stands; `None` when the router stops first.
+    async fn connect(&self) -> Option<Arc<dyn Bus>> {
+        for attempt in 0_u32.. {
+            let fault = match self.connector.connect().await {
+                Ok(bus) => match bus.declare(&self.topology).await {
+                    Ok(()) => return Some(bus),
+                    Err(fault) => {
+                        bus.close().await;
+                        fault
+                    }
+                },
+                Err(fault) => fault,
+            };
+            let pause = Duration::from_millis(self.connector.pause_ms(attempt));
+            warn!(error = %fault, attempt, retry_ms = pause.as_millis() as u64, "no connection to the broker");
+            tokio::select! {
+                () = self.stopping.cancelled() => return None,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        None
+    }
+}
+
+/// A bus that is always there: the embedded one.
+pub struct Standing(pub Arc<dyn Bus>);
+
+#[async_trait]
+impl Connector for Standing {
+    async fn connect(&self) -> Result<Arc<dyn Bus>, BusError> {
+        Ok(Arc::clone(&self.0))
+    }
+
+    fn pause_ms(&self, _attempt: u32) -> u64 {
+        50
+    }
+}

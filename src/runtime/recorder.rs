@@ -1,0 +1,157 @@
+//! The recorder: makes batches durable, then lets their messages go.
+//!
+//! Owns: the ledger while the router runs, its group commits, and trying again after it failed.
+//! Never: lets a job go whose batch is not durable.
+//! Holds: batches are committed in the order they were sealed; after a failure nothing of the failed attempt is.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::Instant};
+use tracing::{error, warn};
+
+use super::{
+    dispatch::{Dispatch, Job},
+    link::Link,
+};
+use crate::{
+    contract::lane::Lane,
+    decision::{rules::Rules, state::State},
+    ledger::{Batch, Ledger, LedgerError, chain::Chain},
+    telemetry::Telemetry,
+};
+
+/// How long the recorder waits before it looks again whether the ledger can be written.
+const PROBE_PAUSE: Duration = Duration::from_millis(500);
+
+/// A batch, and what may happen once it is durable.
+pub(super) struct Commit {
+    /// The attempt it was sealed in.
+    pub attempt: u64,
+    /// What to write.
+    pub batch: Batch,
+    /// What to carry then.
+    pub jobs: Vec<Job>,
+    /// What to acknowledge then.
+    pub settlements: Vec<Settlement>,
+}
+
+/// Deliveries that may be acknowledged: of one lane's opening, up to a tag.
+#[derive(Debug)]
+pub(super) struct Settlement {
+    /// The lane.
+    pub lane: Lane,
+    /// Which opening of its consumer.
+    pub opening: u64,
+    /// The last tag.
+    pub tag: u64,
+}
+
+impl Settlement {
+    /// Acknowledges, unless the consumer is gone: then its deliveries come again.
+    pub async fn settle(self, link: &Link) {
+        if let Some(settler) = link.settler(self.lane, self.opening)
+            && let Err(fault) = settler.ack(self.tag, true).await
+        {
+            warn!(lane = %self.lane, error = %fault, "deliveries could not be acknowledged; they will come again");
+        }
+    }
+}
+
+/// What the recorder tells the router when the ledger fails, and when it is well again.
+pub(super) enum Recovery {
+    /// Nothing after the ledger's last entry was written; this is the state it holds.
+    Failed { attempt: u64, state: Box<State>, chain: Chain },
+    /// It can be written again.
+    Writable { attempt: u64, state: Box<State>, chain: Chain },
+}
+
+/// The recorder's part of the runtime.
+pub(super) struct Recorder {
+    pub ledger: Ledger,
+    pub rules: Rules,
+    pub commits: mpsc::Receiver<Commit>,
+    pub recoveries: mpsc::Sender<Recovery>,
+    pub dispatch: Dispatch,
+    pub link: Link,
+    pub telemetry: Arc<Telemetry>,
+}
+
+impl Recorder {
+    /// Commits until the router is gone; gives the ledger back.
+    pub async fn run(mut self) -> Ledger {
+        let mut attempt = 0;
+        while let Some(commit) = self.commits.recv().await {
+            if commit.attempt < attempt {
+                continue;
+            }
+            match self.write(&commit.batch).await {
+                Ok(()) => self.let_go(commit).await,
+                Err(fault) => {
+                    error!(error = %fault, "the ledger cannot be written; only stop and tightening pass until it can");
+                    attempt += 1;
+                    let Some(next) = self.recover(attempt).await else { break };
+                    attempt = next;
+                }
+            }
+        }
+        self.ledger
+    }
+
+    async fn write(&mut self, batch: &Batch) -> Result<(), LedgerError> {
+        if batch.entries.is_empty() && batch.parcels.is_empty() && batch.carried.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        self.ledger.append(batch).await?;
+        self.telemetry.metrics.committed(batch.entries.len(), started.elapsed());
+        Ok(())
+    }
+
+    async fn let_go(&mut self, commit: Commit) {
+        for job in commit.jobs {
+            self.dispatch.send(job).await;
+        }
+        for settlement in commit.settlements {
+            settlement.settle(&self.link).await;
+        }
+    }
+
+    /// Tells the router what stands, probes until writing works, and tells it again. Answers the attempt that counts
+    /// from then on; `None` when the router is gone.
+    async fn recover(&mut self, attempt: u64) -> Option<u64> {
+        let (state, chain) = self.fold().await;
+        self.recoveries.send(Recovery::Failed { attempt, state: Box::new(state), chain }).await.ok()?;
+        loop {
+            // Commits of the failed attempt are dropped meanwhile, so that the router never waits for room.
+            let pause = tokio::time::sleep(PROBE_PAUSE);
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    commit = self.commits.recv() => drop(commit?),
+                }
+            }
+            match self.ledger.probe().await {
+                Ok(()) => break,
+                Err(fault) => warn!(error = %fault, "the ledger still cannot be written"),
+            }
+        }
+        let (state, chain) = self.fold().await;
+        self.recoveries.send(Recovery::Writable { attempt: attempt + 1, state: Box::new(state), chain }).await.ok()?;
+        Some(attempt + 1)
+    }
+
+    /// The state that the ledger holds; an empty one when it cannot even be read, so that a stop is never taken for
+    /// a repeat.
+    async fn fold(&mut self) -> (State, Chain) {
+        let mut state = State::new(self.rules.clone());
+        let folded = self.ledger.replay(|sealed| state.apply(sealed.entry.seq, &sealed.entry.fact)).await;
+        match folded {
+            Ok(recovered) => (state, recovered.chain),
+            Err(fault) => {
+                error!(error = %fault, "the ledger cannot be read either");
+                (State::new(self.rules.clone()), Chain::new())
+            }
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The router: the one narrow task that judges every envelope in turn.
+//!
+//! Owns: the corridor (state and chain), the order in which lanes are served, and the batches that are committed
+//! together.
+//! Never: writes to the ledger or the broker itself; recorder and dispatch do.
+//! Holds: the urgent lane is served first in every round; facts are applied in the order they are sealed.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use super::{
+    clock::Clock,
+    corridor::{Corridor, Judged, Names},
+    dispatch::{Dispatch, Flight, Job, Report},
+    intake::{Arrivals, Incoming},
+    recorder::{Commit, Recovery, Settlement},
+};
+use crate::{
+    bus::Departure,
+    contract::{audit::Action, lane::Lane, routing::Family},
+    decision::{
+        effect::Effect,
+        request::{Answer, Request},
+        state::{Belief, State},
+    },
+    ledger::{Batch, Parcel, chain::Sealed, query::Reader},
+    telemetry::Telemetry,
+};
+
+/// How many ended commands' outcomes are at hand without asking the ledger.
+const RECENT_OUTCOMES_MAX: usize = 4096;
+/// How many facts may wait in memory while the ledger cannot be written; beyond, the oldest stay and the rest is
+/// said in the log only.
+const UNWRITTEN_FACTS_MAX: usize = 100_000;
+
+/// Bounds on one round.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Envelopes judged in one round, at most.
+    pub entries_max: usize,
+    /// Bytes of their bodies, at most.
+    pub bytes_max: usize,
+}
+
+/// Everything the router works with.
+pub(super) struct Router {
+    pub corridor: Corridor,
+    pub names: Names,
+    pub clock: Clock,
+    pub lanes: LaneInboxes,
+    pub reports: mpsc::Receiver<Report>,
+    pub recorder: mpsc::Sender<Commit>,
+    pub recoveries: mpsc::Receiver<Recovery>,
+    pub dispatch: Dispatch,
+    /// Whether the lanes other than urgent may consume.
+    pub open: watch::Sender<bool>,
+    pub link: super::link::Link,
+    pub reader: Reader,
+    pub bounds: Bounds,
+    pub telemetry: Arc<Telemetry>,
+    pub memory: Memory,
+}
+
+/// What the router keeps at hand besides the corridor.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// Jobs handed on and not yet reported done.
+    under_way: usize,
+    /// Which attempt at the ledger is running; a failed one is never added to.
+    attempt: u64,
+    recent: VecDeque<(u64, Bytes)>,
+    /// Entries that could not be written: `Some` while the ledger cannot be.
+    unwritten: Option<Vec<Sealed>>,
+    /// Openings of a lane's consumer up to this one are void.
+    void: [u64; 4],
+    seen: [u64; 4],
+}
+
+impl Memory {
+    /// The memory of a router that begins with that many jobs already handed on.
+    pub fn with_under_way(under_way: usize) -> Self {
+        Self { under_way, ..Self::default() }
+    }
+}
+
+/// The lanes' bounded buffers.
+pub(super) struct LaneInboxes(pub [mpsc::Receiver<Arrivals>; 4]);
+
+/// What is judged together.
+#[derive(Default)]
+struct Round {
+    arrivals: Vec<Arrivals>,
+    reports: Vec<Report>,
+    recovery: Option<Recovery>,
+    count: usize,
+    bytes: usize,
+    idle: bool,
+}
+
+impl Round {
+    fn add(&mut self, arrivals: Arrivals) {
+        self.count += arrivals.incoming.len();
+        self.bytes += arrivals.incoming.iter().map(|incoming| incoming.message.body.len()).sum::<usize>();
+        self.arrivals.push(arrivals);
+    }
+
+    fn is_full(&self, bounds: &Bounds) -> bool {
+        self.count >= bounds.entries_max || self.bytes >= bounds.bytes_max
+    }
+}
+
+/// What a round leaves to be written and carried.
+#[derive(Default)]
+struct Outcome {
+    sealed: Vec<Sealed>,
+    jobs: Vec<Job>,
+    settlements: Vec<Settlement>,
+    parcels_done: Vec<u64>,
+}
+
+impl Router {
+    /// Judges until every lane is closed and everything handed on is done, or `drained` runs out of patience.
+    pub async fn run(mut self) -> Corridor {
+        loop {
+            let mut round = self.wait().await;
+            if round.idle {
+                break;
+            }
+            if let Some(recovery) = round.recovery.take() {
+                self.recover(recovery).await;
+            }
+            // Room at the recorder first, then as many as are ready by then: rounds grow with the load.
+            let permit = match self.memory.unwritten {
+                None => match self.recorder.clone().reserve_owned().await {
+                    Ok(permit) => Some(permit),
+                    Err(_) => break,
+                },
+                Some(_) => None,
+            };
+            self.gather(&mut round);
+            let outcome = self.judge(round).await;
+            self.hand_on(outcome, permit).await;
+        }
+        let sealed = self.close_tallies();
+        if !sealed.is_empty() && self.memory.unwritten.is_none() {
+            let batch = Batch { entries: sealed, ..Batch::default() };
+            let _ = self.recorder.send(self.commit(batch, Vec::new(), Vec::new())).await;
+        }
+        self.corridor
+    }
+
+    /// Waits for the first thing to do.
+    async fn wait(&mut self) -> Round {
+        let mut round = Round::default();
+        let deadline = self.corridor.state().next_deadline();
+        let pause = deadline.map(|deadline| deadline.micros() - self.clock.now().micros());
+        let pause = Duration::from_micros(pause.map_or(u64::MAX >> 20, |micros| micros.max(0).unsigned_abs()));
+        let [urgent, signals, results, metrics] = &mut self.lanes.0;
+        let over = |inbox: &mpsc::Receiver<Arrivals>| inbox.is_closed() && inbox.is_empty();
+        if self.memory.under_way == 0 && over(urgent) && over(signals) && over(results) && over(metrics) {
+            round.idle = true;
+            return round;
+        }
+        tokio::select! {
+            biased;
+            Some(recovery) = self.recoveries.recv() => round.recovery = Some(recovery),
+            Some(arrivals) = urgent.recv() => round.add(arrivals),
+            Some(report) = self.reports.recv(), if self.memory.under_way > 0 => round.reports.push(report),
+            Some(arrivals) = results.recv() => round.add(arrivals),
+            Some(arrivals) = signals.recv() => round.add(arrivals),
+            Some(arrivals) = metrics.recv() => round.add(arrivals),
+            () = tokio::time::sleep(pause) => {}
+        }
+        round
+    }
+
+    /// Takes what else is ready, the urgent lane first, within the bounds.
+    fn gather(&mut self, round: &mut Round) {
+        while let Ok(report) = self.reports.try_recv() {
+            round.reports.push(report);
+        }
+        let [urgent, signals, results, metrics] = &mut self.lanes.0;
+        for inbox in [urgent, results, signals, metrics] {
+            let share = round.count + self.bounds.entries_max / 2;
+            while !round.is_full(&self.bounds)
+                && round.count < share
+                && let Ok(arrivals) = inbox.try_recv()
+            {
+                round.add(arrivals);
+            }
+        }
+        // Stable: within a lane the order of arrival stays, and the urgent lane is judged first.
+        round.arrivals.sort_by_key(|arrivals| arrivals.lane);
+    }
+
+    /// Judges a round, lane by lane.
+    async fn judge(&mut self, round: Round) -> Outcome {
+        let mut outcome = Outcome::default();
+        let now = self.clock.now();
+        if let Some(due) = self.corridor.due(now) {
+            self.keep(due, &mut outcome.sealed);
+        }
+        self.answer(round.reports, &mut outcome);
+        self.telemetry.metrics.round(round.count);
+        for arrivals in round.arrivals {
+            let lane = arrivals.lane;
+            if let Some(opening) = self.memory.seen.get_mut(lane as usize) {
+                *opening = arrivals.opening;
+            }
+            if self.memory.void.get(lane as usize).is_some_and(|void| arrivals.opening <= *void) {
+                continue;
+            }
+            let job = self.judge_lane(arrivals, &mut outcome.sealed).await;
+            outcome.jobs.push(job);
+        }
+        outcome
+    }
+
+    /// Judges what came by one lane into one job.
+    async fn judge_lane(&mut self, arrivals: Arrivals, sealed: &mut Vec<Sealed>) -> Job {
+        let Arrivals { lane, opening, incoming } = arrivals;
+        let mut job = Job { lane, opening, ..Job::default() };
+        for Incoming { arrival, message, tag } in incoming {
+            let now = self.clock.now();
+            let decision = self.corridor.decide(&Request::Arrived(arrival), now);
+            self.telemetry.decided(lane, &decision);
+            let again = decision.effects.iter().find_map(|effect| match effect {
+                Effect::Repeat { of } => Some(*of),
+                _ => None,
+            });
+            let recalled = match again {
+                Some(of) => self.recall(of).await,
+                None => None,
+            };
+            let mut judged = self.corridor.settle(decision, Some(&message), recalled);
+            job.tag = Some(tag);
+            for leaving in judged.outgoing.drain(..) {
+                job.add(leaving);
+            }
+            self.keep(judged, sealed);
+        }
+        job
+    }
+
+    /// Keeps the entries of a decision for the batch, and ended commands' outcomes at hand.
+    fn keep(&mut self, judged: Judged, sealed: &mut Vec<Sealed>) {
+        for entry in judged.sealed {
+            if entry.entry.fact.action == Action::Applied
+                && let Some(payload) = &entry.entry.fact.payload
+            {
+                if self.memory.recent.len() >= RECENT_OUTCOMES_MAX {
+                    self.memory.recent.pop_front();
+                }
+                let body = Bytes::copy_from_slice(payload.text().as_bytes());
+                self.memory.recent.push_back((entry.entry.seq, body));
+            }
+            sealed.push(entry);
+        }
+    }
+
+    /// The body of the outcome in entry `of`.
+    async fn recall(&mut self, of: u64) -> Option<Bytes> {
+        let at_hand = self.memory.recent.binary_search_by_key(&of, |(seq, _)| *seq);
+        if let Some((_, body)) = at_hand.ok().and_then(|index| self.memory.recent.get(index)) {
+            return Some(body.clone());
+        }
+        match self.reader.entry(of).await {
+            Ok(Some(found)) => {
+                found.entry.fact.payload.map(|payload| Bytes::copy_from_slice(payload.text().as_bytes()))
+            }
+            Ok(None) => None,
+            Err(fault) => {
+                warn!(seq = of, error = %fault, "an outcome could not be read again; its repeat gets no answer");
+                None
+            }
+        }
+    }
+
+    /// Takes the dispatchers' reports: one fact for all of them.
+    fn answer(&mut self, reports: Vec<Report>, outcome: &mut Outcome) {
+        let mut answer = Answer::default();
+        for report in reports {
+            self.memory.under_way = self.memory.under_way.saturating_sub(report.jobs);
+            answer.carried.spans.extend(report.spans);
+            answer.carried.returned.extend(report.returned);
+            answer.returned_keys.extend(report.returned_keys);
+            outcome.parcels_done.extend(report.parcels);
+            outcome.settlements.extend(report.settlement);
+        }
+        if answer.carried.spans.is_empty() && answer.carried.returned.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let decision = self.corridor.decide(&Request::Answered(answer), now);
+        let mut judged = self.corridor.settle(decision, None, None);
+        let mut job = Job { lane: Lane::Results, ..Job::default() };
+        for leaving in judged.outgoing.drain(..) {
+            job.add(leaving);
+        }
+        if !job.flights.is_empty() {
+            outcome.jobs.push(job);
+        }
+        self.keep(judged, &mut outcome.sealed);
+    }
+
+    /// Hands a round to the recorder, or straight on while the ledger cannot be written.
+    async fn hand_on(&mut self, outcome: Outcome, permit: Option<mpsc::OwnedPermit<Commit>>) {
+        let Outcome { sealed, mut jobs, settlements, parcels_done } = outcome;
+        self.memory.under_way += jobs.len();
+        let Some(permit) = permit else {
+            return self.hand_on_unwritten(sealed, jobs, settlements).await;
+        };
+        if sealed.is_empty() && jobs.is_empty() && settlements.is_empty() {
+            return;
+        }
+        let mut parcels = Vec::new();
+        for job in &mut jobs {
+            parcels.extend(job.pack());
+        }
+        let batch = Batch { entries: sealed, parcels, carried: parcels_done };
+        permit.send(self.commit(batch, jobs, settlements));
+    }
+
+    fn commit(&self, batch: Batch, jobs: Vec<Job>, settlements: Vec<Settlement>) -> Commit {
+        Commit { attempt: self.memory.attempt, batch, jobs, settlements }
+    }
+
+    /// The one exception to audit first (rulings §10): stop and tightening are carried, kept in memory and said
+    /// loudly; nothing else gets past the audit gate.
+    async fn hand_on_unwritten(&mut self, sealed: Vec<Sealed>, jobs: Vec<Job>, settlements: Vec<Settlement>) {
+        for entry in &sealed {
+            if matches!(entry.entry.fact.action, Action::Requested) {
+                error!(
+                    seq = entry.entry.seq,
+                    idempotency_key = entry.entry.fact.idempotency_key.as_deref(),
+                    "UNAUDITED: carried while the ledger cannot be written; it is kept in memory until it can"
+                );
+            }
+        }
+        if let Some(unwritten) = &mut self.memory.unwritten {
+            let room = UNWRITTEN_FACTS_MAX.saturating_sub(unwritten.len());
+            unwritten.extend(sealed.into_iter().take(room));
+        }
+        for job in jobs {
+            self.dispatch.send(job).await;
+        }
+        for settlement in settlements {
+            settlement.settle(&self.link).await;
+        }
+    }
+
+    /// The recorder says that the ledger failed, or that it can be written again.
+    async fn recover(&mut self, recovery: Recovery) {
+        match recovery {
+            Recovery::Failed { attempt, state, chain } => {
+                self.memory.attempt = attempt;
+                self.telemetry.health.set_ledger(false);
+                let _ = self.open.send(false);
+                self.void_consumers().await;
+                self.rebuild(*state, chain);
+                self.corridor.state_mut().believe(&Belief::LedgerWritable(false));
+                self.memory.unwritten.get_or_insert_default();
+            }
+            Recovery::Writable { attempt, state, chain } => {
+                self.memory.attempt = attempt;
+                let unwritten = self.memory.unwritten.take().unwrap_or_default();
+                info!(entries = unwritten.len(), "the ledger can be written again; what was kept in memory goes first");
+                self.rebuild(*state, chain);
+                let entries = unwritten.into_iter().map(|entry| self.corridor.record(entry.entry.fact)).collect();
+                let batch = Batch { entries, ..Batch::default() };
+                let _ = self.recorder.send(self.commit(batch, Vec::new(), Vec::new())).await;
+                self.telemetry.health.set_ledger(true);
+                let _ = self.open.send(true);
+            }
+        }
+    }
+
+    fn rebuild(&mut self, state: State, chain: crate::ledger::chain::Chain) {
+        self.corridor = Corridor::new(state, chain, self.names.clone());
+        self.memory.recent.clear();
+    }
+
+    /// Everything consumed but not settled goes back to its queue: what was judged on a state that is gone must be
+    /// judged anew.
+    async fn void_consumers(&mut self) {
+        for lane in Lane::ALL {
+            let inbox = self.lanes.0.get_mut(lane as usize);
+            let mut newest = self.memory.seen.get(lane as usize).copied().unwrap_or_default();
+            if let Some(inbox) = inbox {
+                while let Ok(arrivals) = inbox.try_recv() {
+                    newest = newest.max(arrivals.opening);
+                }
+            }
+            if let Some(settler) = self.link.settler(lane, newest) {
+                settler.close().await;
+            }
+            if let Some(void) = self.memory.void.get_mut(lane as usize) {
+                *void = newest;
+            }
+        }
+    }
+
+    fn close_tallies(&mut self) -> Vec<Sealed> {
+        let far = self.clock.now().plus_ms(1000);
+        self.corridor.due(far).map(|judged| judged.sealed).unwrap_or_default()
+    }
+}
+
+impl Job {
+    /// Adds a message that leaves.
+    fn add(&mut self, leaving: crate::ledger::Outgoing) {
+        let is_signal = Family::claimed_by(&leaving.message.routing_key) == Some(Family::Signal);
+        self.flights.push(Flight {
+            seq: leaving.seq,
+            ordinal: leaving.ordinal,
+            is_signal,
+            departure: Departure { message: leaving.message, mandatory: leaving.mandatory },
+        });
+    }
+
+    /// The parcel that keeps this job's messages until they are carried; `None` when none of them has an entry.
+    fn pack(&mut self) -> Option<Parcel> {
+        let messages: Vec<crate::ledger::Outgoing> = self
+            .flights
+            .iter()
+            .filter(|flight| flight.seq > 0)
+            .map(|flight| crate::ledger::Outgoing {
+                seq: flight.seq,
+                ordinal: flight.ordinal,
+                mandatory: flight.departure.mandatory,
+                message: flight.departure.message.clone(),
+            })
+            .collect();
+        // The first entry's place tells parcels apart: no two jobs share an entry.
+        let id = messages.first()?.seq;
+        self.parcel = Some(id);
+        Some(Parcel { id, lane: self.lane, messages })
+    }
+}
