@@ -22,6 +22,7 @@ fn run(yaml: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loade
     std::fs::write(&file, yaml).unwrap();
     std::fs::write(dir.path().join("good.json"), "{\"type\":\"object\"}").unwrap();
     std::fs::write(dir.path().join("bad.json"), "{").unwrap();
+    std::fs::write(dir.path().join("loop.json"), "{\"$ref\":\"#\"}").unwrap();
     load(&Layers {
         file: Some(file),
         env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
@@ -43,156 +44,158 @@ fn faults(result: Result<Loaded, ConfigError>) -> Vec<Fault> {
     }
 }
 
+const CASES: &[Case] = &[
+    Case {
+        yaml: "amqp:\n  prefx: a\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "`amqp.prefx` is not a key", "`amqp.prefix`")],
+    },
+    Case {
+        yaml: "prefix: a\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":1", "`prefix` is not a key", "`amqp.prefix`")],
+    },
+    Case {
+        yaml: "zzzzzzzzz: 1\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":1", "is not a key", "--print-defaults")],
+    },
+    Case {
+        yaml: "\nmode: enforced\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "`enforce` is nearest", "`observe`, `enforce`")],
+    },
+    Case {
+        yaml: "identity:\n  mode: signed\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "`identity.mode`", "write `open`")],
+    },
+    Case {
+        yaml: "limits:\n  depth_max: 1000\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "`1000`, out of bounds", "from 4 to 127")],
+    },
+    Case {
+        yaml: "limits:\n  depth_max: 10ms\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "wants a whole number, not text", "without unit")],
+    },
+    Case {
+        yaml: "limits:\n  depth_max: -1\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "wants a whole number", "from 4")],
+    },
+    Case {
+        yaml: "instance: 7\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":1", "wants text, not a number", "quotes")],
+    },
+    Case { yaml: "instance:\n", env: &[], flags: &[], faults: &[(":1", "has no value", "default")] },
+    Case {
+        yaml: "instance: ALL\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":1", "not a routing-key segment", "1 to 63")],
+    },
+    Case {
+        yaml: "amqp: x\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":1", "`amqp` is a section", "under `amqp:`")],
+    },
+    Case { yaml: "- a\n", env: &[], flags: &[], faults: &[(":1", "not a mapping", "key: value")] },
+    Case {
+        yaml: "http:\n  addr: localhost\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "not an address", "127.0.0.1:8080")],
+    },
+    Case {
+        yaml: "mode: observe\nmode: enforce\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "stands twice", "that line")],
+    },
+    Case {
+        yaml: "environment: prod\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":1", "`prod` and `identity.mode` is `open`", "`stage` or `dev`")],
+    },
+    Case {
+        yaml: "",
+        env: &[("SWARMGATE_ENVIRONMENT", "prod")],
+        flags: &[],
+        faults: &[("SWARMGATE_ENVIRONMENT", "`prod`", "`stage`")],
+    },
+    Case {
+        yaml: "",
+        env: &[("SWARMGATE_LIMITS_DEPTH_MAX", "deep")],
+        flags: &[("mode", "x"), ("mod", "observe"), ("types", "[]")],
+        faults: &[
+            ("SWARMGATE_LIMITS_DEPTH_MAX", "wants a whole number", "from 4"),
+            ("--set", "`mode` is none of the words", "`observe`"),
+            ("--set", "`mod` is not a key", "`mode`"),
+            ("--set", "cannot be set by a flag", "file"),
+        ],
+    },
+    Case {
+        yaml: "amqp:\n  url: http://canary:canary@h\n  reconnect_min_ms: 500\n  reconnect_max_ms: 400\nledgr: {}\n",
+        env: &[],
+        flags: &[],
+        faults: &[
+            (":2", "does not begin with `amqp://`", "%2f"),
+            (":5", "`ledgr` is not a key", "`ledger`"),
+            (":3", "above `amqp.reconnect_max_ms`", "lower"),
+        ],
+    },
+    Case {
+        yaml: "limits: {body_bytes_max: 2097152}\namqp: {in_flight_bytes_max: 1048576}\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "below `limits.body_bytes_max`", "raise")],
+    },
+    Case {
+        yaml: "types:\n  - type: stop\n    schema: good.json\n  - type: mine\n    schema: none.json\n  - type: mine\n    schema: bad.json\n    success: [Failed]\n  - {type: twice, schema: good.json}\n\n  - {type: twice, schema: good.json}\n\n  - {type: loop, schema: loop.json}\n",
+        env: &[],
+        flags: &[],
+        faults: &[
+            (":4", "`none.json` of type `mine` cannot be read", "JSON Schema"),
+            (":6", "names `Failed`", "done"),
+            (":6", "`bad.json` of type `mine` is not JSON", "JSON Schema"),
+            (":2", "`stop` is there already", "mend"),
+            (":11", "`twice` is there already", "mend"),
+            (":13", "refers to itself", "mend"),
+        ],
+    },
+    Case {
+        yaml: "types:\n  - schema: good.json\n    clas: start\n  - type: a.b\n    schema: good.json\n    class: halt\n",
+        env: &[],
+        flags: &[],
+        faults: &[
+            (":3", "`types[].clas` is not a key", "`types[].class`"),
+            (":2", "has no `type`", "add"),
+            (":4", "`types[1].type` is not a routing-key segment", "1 to 63"),
+            (":6", "`types[1].class`", "`stop`"),
+        ],
+    },
+];
+
 #[test]
 fn every_fault_is_told_with_its_place() {
-    let cases = [
-        Case {
-            yaml: "amqp:\n  prefx: a\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":2", "`amqp.prefx` is not a key", "`amqp.prefix`")],
-        },
-        Case {
-            yaml: "prefix: a\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":1", "`prefix` is not a key", "`amqp.prefix`")],
-        },
-        Case {
-            yaml: "zzzzzzzzz: 1\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":1", "is not a key", "--print-defaults")],
-        },
-        Case {
-            yaml: "\nmode: enforced\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":2", "`enforce` is nearest", "`observe`, `enforce`")],
-        },
-        Case {
-            yaml: "identity:\n  mode: signed\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":2", "`identity.mode`", "write `open`")],
-        },
-        Case {
-            yaml: "limits:\n  depth_max: 1000\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":2", "`1000`, out of bounds", "from 4 to 128")],
-        },
-        Case {
-            yaml: "limits:\n  depth_max: 10ms\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":2", "wants a whole number, not text", "without unit")],
-        },
-        Case {
-            yaml: "limits:\n  depth_max: -1\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":2", "wants a whole number", "from 4")],
-        },
-        Case {
-            yaml: "instance: 7\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":1", "wants text, not a number", "quotes")],
-        },
-        Case { yaml: "instance:\n", env: &[], flags: &[], faults: &[(":1", "has no value", "default")] },
-        Case {
-            yaml: "instance: ALL\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":1", "not a routing-key segment", "1 to 63")],
-        },
-        Case {
-            yaml: "amqp: x\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":1", "`amqp` is a section", "under `amqp:`")],
-        },
-        Case { yaml: "- a\n", env: &[], flags: &[], faults: &[(":1", "not a mapping", "key: value")] },
-        Case {
-            yaml: "http:\n  addr: localhost\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":2", "not an address", "127.0.0.1:8080")],
-        },
-        Case {
-            yaml: "mode: observe\nmode: enforce\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":2", "stands twice", "that line")],
-        },
-        Case {
-            yaml: "environment: prod\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":1", "`prod` and `identity.mode` is `open`", "`stage` or `dev`")],
-        },
-        Case {
-            yaml: "",
-            env: &[("SWARMGATE_ENVIRONMENT", "prod")],
-            flags: &[],
-            faults: &[("SWARMGATE_ENVIRONMENT", "`prod`", "`stage`")],
-        },
-        Case {
-            yaml: "",
-            env: &[("SWARMGATE_LIMITS_DEPTH_MAX", "deep")],
-            flags: &[("mode", "x"), ("mod", "observe"), ("types", "[]")],
-            faults: &[
-                ("SWARMGATE_LIMITS_DEPTH_MAX", "wants a whole number", "from 4"),
-                ("--set", "`mode` is none of the words", "`observe`"),
-                ("--set", "`mod` is not a key", "`mode`"),
-                ("--set", "cannot be set by a flag", "file"),
-            ],
-        },
-        Case {
-            yaml: "amqp:\n  url: http://canary:canary@h\n  reconnect_min_ms: 500\n  reconnect_max_ms: 400\nledgr: {}\n",
-            env: &[],
-            flags: &[],
-            faults: &[
-                (":2", "does not begin with `amqp://`", "%2f"),
-                (":5", "`ledgr` is not a key", "`ledger`"),
-                (":3", "above `amqp.reconnect_max_ms`", "lower"),
-            ],
-        },
-        Case {
-            yaml: "limits: {body_bytes_max: 2097152}\namqp: {in_flight_bytes_max: 1048576}\n",
-            env: &[],
-            flags: &[],
-            faults: &[(":2", "below `limits.body_bytes_max`", "raise")],
-        },
-        Case {
-            yaml: "types:\n  - type: stop\n    schema: good.json\n  - type: mine\n    schema: none.json\n  - type: mine\n    schema: bad.json\n    success: [Failed]\n",
-            env: &[],
-            flags: &[],
-            faults: &[
-                (":2", "`stop` is there already", "cannot be replaced"),
-                (":4", "`none.json` of type `mine` cannot be read", "JSON Schema"),
-                (":6", "names `Failed`", "done"),
-                (":6", "`mine` is there already", "another name"),
-                (":6", "`bad.json` of type `mine` is not JSON", "JSON Schema"),
-            ],
-        },
-        Case {
-            yaml: "types:\n  - schema: good.json\n    clas: start\n  - type: a.b\n    schema: good.json\n    class: halt\n",
-            env: &[],
-            flags: &[],
-            faults: &[
-                (":3", "`types[].clas` is not a key", "`types[].class`"),
-                (":2", "has no `type`", "add"),
-                (":4", "`types[1].type` is not a routing-key segment", "1 to 63"),
-                (":6", "`types[1].class`", "`stop`"),
-            ],
-        },
-    ];
-    for Case { yaml, env, flags, faults: expected } in cases {
+    for Case { yaml, env, flags, faults: expected } in CASES {
         let found = faults(run(yaml, env, flags));
         assert_eq!(found.len(), expected.len(), "{yaml}\n{found:#?}");
-        for (fault, (at, message, help)) in found.iter().zip(expected) {
+        for (fault, (at, message, help)) in found.iter().zip(*expected) {
             let fits = fault.at.ends_with(at) && fault.message.contains(message) && fault.help.contains(help);
             assert!(fits, "{yaml}\n{fault:#?}\nis not {at} {message} {help}");
             assert!(!format!("{fault:?}").contains("canary"));
@@ -245,12 +248,12 @@ fn the_password_is_nowhere_but_where_it_is_exposed() {
 fn own_types_are_rows_with_schemas() {
     let yaml = "types:\n  - {type: cache-flush, schema: good.json, class: change, fan_out: instances}\n  - type: cache-warm\n    schema: good.json\n";
     let loaded = run(yaml, &[], &[]).unwrap();
-    let [flush, warm] = loaded.types.as_slice() else { panic!("{:?}", loaded.types) };
-    assert_eq!((flush.command.class, flush.command.fan_out), (Class::Change, FanOut::Instances));
-    assert_eq!(flush.command.success, ["Applied"]);
-    assert_eq!((warm.command.class, warm.command.fan_out), (Class::Start, FanOut::None));
-    assert_eq!(warm.command.success, ["Running"]);
-    assert_eq!(warm.schema["type"], "object");
+    let row = |kind_type| loaded.contract.commands.get(kind_type).unwrap();
+    let (flush, warm) = (row("cache-flush"), row("cache-warm"));
+    assert_eq!((flush.class, flush.fan_out), (Class::Change, FanOut::Instances));
+    assert_eq!(flush.success, ["Applied"]);
+    assert_eq!((warm.class, warm.fan_out), (Class::Start, FanOut::None));
+    assert_eq!(warm.success, ["Running"]);
 }
 
 #[test]
@@ -266,7 +269,7 @@ fn the_printed_defaults_are_the_defaults() {
         example.lines().filter(|line| !line.contains('…')).map(|line| line.replacen('#', " ", 1) + "\n");
     let example = format!("types:\n{}", kept.collect::<String>())
         .replace("schemas/cache-flush.schema.json", "good.json");
-    assert_eq!(run(&example, &[], &[]).unwrap().types.len(), 1, "{example}");
+    assert_eq!(run(&example, &[], &[]).unwrap().config.types.len(), 1, "{example}");
 }
 
 fn leaves(value: &serde_json::Value, prefix: &str, into: &mut BTreeSet<String>) {
