@@ -5,6 +5,9 @@
 //! Holds: a delivery is acked only when the runtime says so; a publish is `Carried` only when the broker
 //! confirmed it and did not return it.
 
+pub mod amqp;
+pub mod embedded;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -59,6 +59,12 @@ impl DeploymentType {
         }
     }
 
+    /// A type by its row of the command table.
+    pub fn of(command: Command, schema: Value) -> Self {
+        let Command { kind_type, class, success, answered_by, fan_out, deadline_ms } = command;
+        Self { kind_type, class, success, answered_by, fan_out, deadline_ms, schema }
+    }
+
     /// Its row of the command table.
     pub(super) fn command(&self) -> Command {
         Command {

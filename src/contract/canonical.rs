@@ -5,7 +5,10 @@
 //! Holds: the bytes are those of `serde_json_canonicalizer`, whichever way they were made (a property compares).
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
 use super::strict::INTEGER_MAX;
 
@@ -14,18 +17,18 @@ pub fn of(value: &impl Serialize) -> Vec<u8> {
     serde_json_canonicalizer::to_vec(value).unwrap_or_default()
 }
 
-/// The canonical text of a value; the quick way where plain serialisation is canonical already.
-pub fn text(value: &Value) -> String {
+/// The canonical text of a value, as JSON that is written on unread; the quick way where plain serialisation is
+/// canonical already. Every `Value` has one: `None` is a fault of the library.
+pub fn raw(value: &Value) -> Option<Box<RawValue>> {
     if is_plain(value) {
-        return value.to_string();
+        return to_raw_value(value).ok();
     }
-    // The library writes UTF-8 and fails only on what a `Value` cannot hold.
-    serde_json_canonicalizer::to_string(value).unwrap_or_default()
+    RawValue::from_string(serde_json_canonicalizer::to_string(value).ok()?).ok()
 }
 
 /// Whether serde_json's own form is canonical: its maps are ordered by bytes, which is RFC 8785's order for ASCII
 /// keys, and its integers and escapes are RFC 8785's.
-pub(super) fn is_plain(value: &Value) -> bool {
+fn is_plain(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::String(_) => true,
         Value::Number(number) => match (number.as_u64(), number.as_i64()) {
@@ -49,7 +52,8 @@ mod tests {
         let plain = json!({ "b": [1, -2, null, true], "a": "\u{8}\u{1f}\"\\/é\u{7f}\u{2028}", "": {} });
         let other = json!({ "é": 4.0, "\u{10000}": 1e30, "\u{e000}": 0.002, "a": [-0.0, 1e21] });
         for value in [plain, other] {
-            assert_eq!(text(&value).into_bytes(), of(&value));
+            let text = raw(&value).expect("a value has a canonical text");
+            assert_eq!(text.get().as_bytes(), of(&value));
         }
     }
 }

@@ -37,8 +37,10 @@ pub enum HeaderValue {
     ShortText(String),
     /// `S` with UTF-8 in it
     Text(String),
-    /// `S` or `x` with bytes that are not UTF-8, or a byte array
+    /// `S` with bytes that are not UTF-8
     Binary(Vec<u8>),
+    /// `x`
+    Bytes(Vec<u8>),
     /// `T`: seconds since the epoch
     Time(u64),
     /// `A`

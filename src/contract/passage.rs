@@ -139,3 +139,119 @@ fn mark(headers: &mut Headers, stamp: &Stamp<'_>) {
 fn add(headers: &mut Headers, name: &str, text: &str) {
     headers.push((name.to_owned(), HeaderValue::Text(cut(text, HEADER_BYTES_MAX).to_owned())));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::reason::Reason;
+
+    fn sent() -> Message {
+        let text = |text: &str| HeaderValue::Text(text.to_owned());
+        let headers = [
+            ("authorization", text("Bearer secret")),
+            ("Authorization", text("Bearer secret")),
+            ("CC", HeaderValue::Array(vec![text("signal.kill")])),
+            ("bcc", HeaderValue::Array(vec![text("signal.kill")])),
+            ("x-swarmgate-seq", HeaderValue::I64(7)),
+            ("X-Swarmgate-Verdict", text("forward")),
+            ("x-swarmgate-", text("empty")),
+            ("x-swarmgate-signature", text("s")),
+            ("X-SwarmGate-Nonce", text("n")),
+            ("traceparent", text("00-1-2-01")),
+            ("x-death", HeaderValue::I32(1)),
+        ];
+        Message {
+            exchange: "swarmgate.in".to_owned(),
+            routing_key: "signal.stop.a.b.c".to_owned(),
+            properties: Properties {
+                content_type: Some("text/plain".to_owned()),
+                headers: headers.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+                delivery_mode: Some(1),
+                priority: Some(3),
+                correlation_id: Some("app".to_owned()),
+                reply_to: Some("me".to_owned()),
+                expiration: Some("5000".to_owned()),
+                message_id: Some("mine".to_owned()),
+                timestamp: Some(9),
+                kind: Some("t".to_owned()),
+                user_id: Some("orc-a".to_owned()),
+                app_id: Some("app".to_owned()),
+                ..Properties::default()
+            },
+            body: Bytes::from_static(b"{}"),
+        }
+    }
+
+    fn stamp() -> Stamp<'static> {
+        Stamp {
+            exchange: "swarmgate.out",
+            message_id: Some("led.12.0".to_owned()),
+            seq: Some(12),
+            principal: Some("orc-a"),
+            verdict: Verdict::Forward,
+        }
+    }
+
+    fn names(message: &Message) -> Vec<&str> {
+        message.properties.headers.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_signal_leaves_lasting_and_marked_and_otherwise_as_it_came() {
+        let left = onward(&sent(), Family::Signal, &stamp());
+        let kept = ["x-swarmgate-signature", "X-SwarmGate-Nonce", "traceparent", "x-death"];
+        let added = [USER_ID, MESSAGE_ID, SEQ, PRINCIPAL, VERDICT];
+        assert_eq!(names(&left), [kept.as_slice(), added.as_slice()].concat());
+        assert_eq!(left.properties.header_text(USER_ID), Some("orc-a"));
+        assert_eq!(left.properties.header_text(MESSAGE_ID), Some("mine"));
+        assert_eq!(left.properties.header(SEQ), Some(&HeaderValue::I64(12)));
+        let expected = Properties {
+            headers: left.properties.headers.clone(),
+            delivery_mode: Some(2),
+            expiration: None,
+            message_id: Some("led.12.0".to_owned()),
+            user_id: None,
+            ..sent().properties
+        };
+        assert_eq!(left.properties, expected);
+        assert_eq!(
+            (left.exchange.as_str(), left.routing_key.as_str()),
+            ("swarmgate.out", "signal.stop.a.b.c")
+        );
+        assert_eq!(left.body, sent().body);
+    }
+
+    #[test]
+    fn a_metric_keeps_its_weight_and_its_own_id() {
+        let left = onward(&sent(), Family::Metric, &stamp()).properties;
+        assert_eq!(left.delivery_mode, Some(1));
+        assert_eq!(left.expiration.as_deref(), Some("5000"));
+        assert_eq!(left.message_id.as_deref(), Some("mine"));
+        assert_eq!((left.user_id.clone(), left.header(MESSAGE_ID)), (None, None));
+    }
+
+    #[test]
+    fn a_refused_copy_says_why_within_bounds() {
+        let mut long = sent();
+        long.routing_key = "ä".repeat(200);
+        let refusal = Refusal::new(Reason::Schema, "é".repeat(2000)).at("/data".repeat(1000));
+        let stamp = Stamp { exchange: "swarmgate.refused", verdict: Verdict::Refuse, seq: None, ..stamp() };
+        let left = refused(&long, &refusal, &stamp);
+        assert_eq!(left.routing_key.len(), 254);
+        assert_eq!(left.properties.header_text(REASON), Some("contract.schema"));
+        assert_eq!(left.properties.header_text(VERDICT), Some("refuse"));
+        assert_eq!(left.properties.header_text(DETAIL).map(str::len), Some(1024));
+        assert_eq!(left.properties.header_text(POINTER).map(str::len), Some(1024));
+        assert!(!names(&left).iter().any(|name| name.eq_ignore_ascii_case("authorization")));
+        assert_eq!((left.properties.header(SEQ), left.properties.expiration.clone()), (None, None));
+    }
+
+    #[test]
+    fn own_words_name_no_other_sender() {
+        let left = own("event.alert.alert.swarmgate.router.r", Bytes::from_static(b"{}"), &stamp());
+        assert_eq!(names(&left), [SEQ, VERDICT]);
+        assert_eq!(left.properties.content_type.as_deref(), Some("application/json"));
+        assert_eq!(left.properties.delivery_mode, Some(2));
+        assert_eq!(left.properties.message_id.as_deref(), Some("led.12.0"));
+    }
+}

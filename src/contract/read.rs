@@ -4,7 +4,7 @@
 //! Never: knows who sent the message or what was said before.
 //! Holds: key and body of what it returns agree; within a gate the first code in the table's order wins.
 
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value};
 
 use super::{
     Said, Unsaid,
@@ -110,12 +110,13 @@ impl Contract {
     fn route(&self, key: &str, family: Family, body: &Value) -> Result<RoutingKey, Refusal> {
         let key = ControlPlaneRouting::parse(key)?;
         let RoutingKey { scope, .. } = &key;
+        let said = body.get("scope").unwrap_or(&Value::Null);
         let agreements = [
             ("/kind", key.family.kind(), family.kind()),
-            ("/type", &key.kind_type, text_at(body, "/type")),
-            ("/scope/swarmId", &scope.swarm_id, text_at(body, "/scope/swarmId")),
-            ("/scope/role", &scope.role, text_at(body, "/scope/role")),
-            ("/scope/instance", &scope.instance, text_at(body, "/scope/instance")),
+            ("/type", &key.kind_type, text_of(body, "type")),
+            ("/scope/swarmId", &scope.swarm_id, text_of(said, "swarmId")),
+            ("/scope/role", &scope.role, text_of(said, "role")),
+            ("/scope/instance", &scope.instance, text_of(said, "instance")),
         ];
         if let Some((pointer, ..)) = agreements.iter().find(|(_, in_key, in_body)| in_key != in_body) {
             return Err(Refusal::new(Reason::Mismatch, "the routing key says otherwise").at(*pointer));
@@ -155,13 +156,13 @@ fn may_address(fan_out: FanOut, scope: &Scope) -> bool {
     }
 }
 
-fn text_at<'body>(body: &'body Value, pointer: &str) -> &'body str {
-    body.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+fn text_of<'body>(object: &'body Value, name: &str) -> &'body str {
+    object.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The envelope's time. The schema's format lets pass what the calendar of this crate does not hold.
 fn timestamp(body: &Value) -> Result<Timestamp, Refusal> {
-    let text = text_at(body, "/timestamp");
+    let text = text_of(body, "timestamp");
     Timestamp::parse(text).ok_or_else(|| {
         Refusal::new(Reason::Schema, "the value is no date-time that can be placed on a time line")
             .at("/timestamp")
@@ -170,17 +171,17 @@ fn timestamp(body: &Value) -> Result<Timestamp, Refusal> {
 
 /// What the ledger keeps of a body, and what a repeat of a signal is compared by.
 fn written(body: &Value, schema: &Schema, family: Family) -> (Option<Payload>, Digest) {
-    let text = canonical::text(body);
-    let compared = if family == Family::Signal { without_timestamp(&text) } else { Digest::default() };
-    let text = if schema.secrets.is_empty() {
-        text
-    } else {
-        let mut masked = body.clone();
-        schema.secrets.apply(&mut masked);
-        canonical::text(&masked)
+    let text = canonical::raw(body);
+    let compared = match (family, &text) {
+        (Family::Signal, Some(text)) => without_timestamp(text.get()),
+        _ => Digest::default(),
     };
-    // A canonical text is JSON, so nothing is lost here.
-    (RawValue::from_string(text).ok().map(Payload), compared)
+    if schema.secrets.is_empty() {
+        return (text.map(Payload), compared);
+    }
+    let mut masked = body.clone();
+    schema.secrets.apply(&mut masked);
+    (canonical::raw(&masked).map(Payload), compared)
 }
 
 /// The digest of a canonical envelope without its timestamp. Behind that member stand only `type` and `version`,

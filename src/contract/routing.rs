@@ -291,3 +291,117 @@ pub(super) fn check_segment(segment: &str) -> Result<(), Refusal> {
 fn malformed(detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     Refusal::new(Reason::MalformedKey, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_the_seed_are_read_and_built_again() {
+        let keys = [
+            ("signal.swarm-start.alpha.swarm-controller.alpha-marshal-1", Family::Signal, "swarm-start"),
+            (
+                "event.outcome.swarm-start.alpha.swarm-controller.alpha-marshal-1",
+                Family::Outcome,
+                "swarm-start",
+            ),
+            ("event.alert.alert.alpha.worker.w_1", Family::Alert, "alert"),
+            ("event.metric.status-full.alpha.worker.w1", Family::Metric, "status-full"),
+            ("signal.stop.ALL.ALL.ALL", Family::Signal, "stop"),
+        ];
+        for (text, family, kind_type) in keys {
+            let key = ControlPlaneRouting::parse(text).expect(text);
+            assert_eq!((key.family, key.kind_type.as_str()), (family, kind_type));
+            assert_eq!(ControlPlaneRouting::build(family, kind_type, &key.scope).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn what_build_would_not_make_is_not_read() {
+        let long = "s".repeat(64);
+        let keys = [
+            "",
+            ".",
+            "signal",
+            "signal.",
+            "signal.stop.a.b",
+            "signal.stop.a.b.c.d",
+            "signal.stop.a..c",
+            "event.stop.a.b.c",
+            "event.outcome.stop.a.b",
+            "event.other.stop.a.b.c",
+            "Signal.stop.a.b.c",
+            "signal.stop.a.*.c",
+            "signal.stop.a.#.c",
+            "signal.stop.all.b.c",
+            "signal.stop.a.b.All",
+            "signal.stop.a.b.-c",
+            "signal.stop.a.b._c",
+            "signal.stop.a.b c.d",
+            "signal.stop.a.b.c\0",
+            "signal.stop.a.b.c\r\n",
+            "signal.stop.а.b.c",
+            "signal.stop.a.b.c\u{202e}",
+            &format!("signal.stop.a.b.{long}"),
+        ];
+        for key in keys {
+            let refusal = ControlPlaneRouting::parse(key).expect_err(key);
+            assert_eq!(refusal.reason, Reason::MalformedKey, "{key}");
+        }
+    }
+
+    #[test]
+    fn patterns_take_what_a_topic_exchange_takes() {
+        let cases = [
+            ("#", "", true),
+            ("#", "a.b", true),
+            ("*", "", false),
+            ("", "", true),
+            ("*", "a", true),
+            ("*", "a.b", false),
+            ("a.#", "a", true),
+            ("a.#", "a.b.c", true),
+            ("a.#.c", "a.c", true),
+            ("a.#.c", "a.b.b.c", true),
+            ("a.#.c", "a.b.b", false),
+            ("#.b.*", "a.b.b.c", true),
+            ("#.#", "a", true),
+            ("#.a.#.b", "x.a.y.a.b", true),
+            ("*.#", "", false),
+            ("*.#", "a.b", true),
+            ("signal.stop.*.*.*", "signal.stop.a.b.c", true),
+            ("signal.stop.*.*.*", "signal.stop.a.b", false),
+            ("#.*.#.*", "a", false),
+            ("a.b", "a.B", false),
+        ];
+        for (pattern, key, taken) in cases {
+            assert_eq!(ControlPlaneRouting::matches(pattern, key), taken, "{pattern} {key}");
+        }
+    }
+
+    #[test]
+    fn standard_bindings_take_what_reaches_and_nothing_else() {
+        let worker = Scope::new("alpha", "gen", "g1");
+        let bindings = ControlPlaneRouting::signal_bindings("stop", &worker);
+        let heard = |key: &str| bindings.iter().any(|pattern| ControlPlaneRouting::matches(pattern, key));
+        for (scope, expected) in [
+            ("alpha.gen.g1", true),
+            ("alpha.gen.ALL", true),
+            ("alpha.ALL.ALL", true),
+            ("ALL.gen.ALL", true),
+            ("ALL.ALL.ALL", true),
+            ("alpha.gen.g2", false),
+            ("beta.ALL.ALL", false),
+            ("ALL.mod.ALL", false),
+        ] {
+            assert_eq!(heard(&format!("signal.stop.{scope}")), expected, "{scope}");
+        }
+        assert!(!heard("signal.swarm-stop.alpha.gen.g1"));
+        let orchestrator = ControlPlaneRouting::orchestrator_bindings();
+        assert_eq!(orchestrator, ["event.outcome.#", "event.alert.#", "event.metric.*.*.swarm-controller.*"]);
+        let controller =
+            ControlPlaneRouting::swarm_controller_bindings(&Scope::new("alpha", "swarm-controller", "c"));
+        assert!(controller.contains(&"event.metric.*.alpha.*.*".to_owned()));
+        assert!(controller.contains(&"event.alert.*.alpha.*.*".to_owned()));
+    }
+}

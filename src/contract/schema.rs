@@ -174,8 +174,10 @@ fn first_violation(validator: &Validator, value: &Value, above: &str) -> Refusal
     // The validator said no just before, so there is a violation to name.
     let (pointer, mut detail) =
         first.unwrap_or_else(|| (above.to_owned(), "the body breaks its schema".to_owned()));
-    if count > 1 {
-        detail.push_str(&format!(", and {} more violations", count - 1));
+    match count.saturating_sub(1) {
+        0 => {}
+        1 => detail.push_str(", and one more violation"),
+        more => detail.push_str(&format!(", and {more} more violations")),
     }
     Refusal::new(Reason::Schema, detail).at(pointer)
 }
@@ -201,6 +203,9 @@ fn words(fault: &ValidationError<'_>) -> String {
         | ValidationErrorKind::UnevaluatedProperties { .. } => "no such member is allowed here".to_owned(),
         ValidationErrorKind::PropertyNames { .. } => "a member's name is not allowed here".to_owned(),
         ValidationErrorKind::Not { .. } => "the value is one of those that are not allowed here".to_owned(),
+        ValidationErrorKind::FalseSchema => "no value is allowed here".to_owned(),
+        ValidationErrorKind::Constant { expected_value } => format!("the value is not {expected_value}"),
+        ValidationErrorKind::Format { format } => format!("the value is not a valid `{format}`"),
         // These list values of the instance or of what failed within it.
         ValidationErrorKind::UnevaluatedItems { .. } | ValidationErrorKind::AdditionalItems { .. } => {
             "there are more items than allowed".to_owned()

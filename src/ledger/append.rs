@@ -66,13 +66,15 @@ impl Ledger {
     /// `Damaged` names the first entry that is not what was written.
     pub async fn replay(&mut self, mut each: impl FnMut(&Sealed) + Send) -> Result<Recovered, LedgerError> {
         let mut chain = Chain::new();
-        let mut rows = sqlx::query("SELECT seq, bytes, hash FROM entries ORDER BY seq").fetch(&mut self.connection);
+        let mut rows =
+            sqlx::query("SELECT seq, bytes, hash FROM entries ORDER BY seq").fetch(&mut self.connection);
         while let Some(row) = rows.try_next().await? {
             let (seq, bytes, hash) = entry_of(&row)?;
             each(&chain.follow(seq, bytes, hash)?);
         }
         drop(rows);
-        let rows = sqlx::query("SELECT id, lane, messages FROM outbox ORDER BY id").fetch_all(&mut self.connection);
+        let rows =
+            sqlx::query("SELECT id, lane, messages FROM outbox ORDER BY id").fetch_all(&mut self.connection);
         let parcels = rows.await?.iter().map(parcel_of).collect::<Result<_, _>>()?;
         Ok(Recovered { chain, entries: chain.next_seq() - 1, parcels })
     }
@@ -90,7 +92,11 @@ impl Ledger {
                 row.push_bind(sealed.entry.seq as i64).push_bind(sealed.bytes.as_slice());
                 row.push_bind(sealed.hash.0.as_slice());
             });
-            insert.build().persistent(rows.len() == ROWS_PER_INSERT || rows.len() == 1).execute(&mut *transaction).await?;
+            insert
+                .build()
+                .persistent(rows.len() == ROWS_PER_INSERT || rows.len() == 1)
+                .execute(&mut *transaction)
+                .await?;
         }
         for parcel in &batch.parcels {
             sqlx::query("INSERT INTO outbox (id, lane, messages) VALUES (?, ?, ?)")
@@ -101,7 +107,10 @@ impl Ledger {
                 .await?;
         }
         for id in &batch.carried {
-            sqlx::query("DELETE FROM outbox WHERE id = ?").bind(*id as i64).execute(&mut *transaction).await?;
+            sqlx::query("DELETE FROM outbox WHERE id = ?")
+                .bind(*id as i64)
+                .execute(&mut *transaction)
+                .await?;
         }
         transaction.commit().await?;
         Ok(())

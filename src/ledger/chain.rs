@@ -112,7 +112,8 @@ impl Chain {
         if Digest::of(&bytes) != hash {
             return Err(Fault::Altered(seq));
         }
-        let entry: Entry = serde_json::from_slice(&bytes).map_err(|fault| Fault::Torn(seq, fault.to_string()))?;
+        let entry: Entry =
+            serde_json::from_slice(&bytes).map_err(|fault| Fault::Torn(seq, fault.to_string()))?;
         if entry.prev != self.head || entry.seq != seq {
             return Err(Fault::Unchained(seq));
         }

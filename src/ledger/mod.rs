@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use append::{Ledger, Recovered};
-pub use sqlite::FILE;
 use chain::{Fault, Sealed};
+pub use sqlite::FILE;
 
 use crate::contract::{lane::Lane, message::Message};
 

@@ -28,8 +28,12 @@ pub fn encode(messages: &[Outgoing]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(bodies + 1);
     bytes.push(VERSION);
     for Outgoing { seq, ordinal, mandatory, message } in messages {
-        let head =
-            Head { seq: *seq, ordinal: *ordinal, mandatory: *mandatory, message: std::borrow::Cow::Borrowed(message) };
+        let head = Head {
+            seq: *seq,
+            ordinal: *ordinal,
+            mandatory: *mandatory,
+            message: std::borrow::Cow::Borrowed(message),
+        };
         let at = bytes.len();
         bytes.extend_from_slice(&[0; 4]);
         // Writing plain data to memory cannot fail.

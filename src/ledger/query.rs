@@ -80,7 +80,8 @@ impl Reader {
     /// When it cannot be read.
     pub async fn last_seq(&self) -> Result<u64, LedgerError> {
         let mut connection = self.connection.lock().await;
-        let last: Option<i64> = sqlx::query_scalar("SELECT max(seq) FROM entries").fetch_one(&mut *connection).await?;
+        let last: Option<i64> =
+            sqlx::query_scalar("SELECT max(seq) FROM entries").fetch_one(&mut *connection).await?;
         Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or_default())
     }
 
@@ -93,10 +94,11 @@ impl Reader {
         let mut connection = self.connection.lock().await;
         let from = filter.from.unwrap_or(0).min(i64::MAX as u64) as i64;
         let to = filter.to.unwrap_or(u64::MAX).min(i64::MAX as u64) as i64;
-        let mut rows = sqlx::query("SELECT seq, bytes, hash FROM entries WHERE seq BETWEEN ? AND ? ORDER BY seq")
-            .bind(from)
-            .bind(to)
-            .fetch(&mut *connection);
+        let mut rows =
+            sqlx::query("SELECT seq, bytes, hash FROM entries WHERE seq BETWEEN ? AND ? ORDER BY seq")
+                .bind(from)
+                .bind(to)
+                .fetch(&mut *connection);
         let mut found = Vec::new();
         while found.len() < count_max
             && let Some(row) = rows.try_next().await?

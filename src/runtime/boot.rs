@@ -304,7 +304,8 @@ fn again(outgoing: crate::ledger::Outgoing) -> Flight {
     Flight {
         seq: outgoing.seq,
         ordinal: outgoing.ordinal,
-        is_signal: crate::contract::routing::Family::claimed_by(key) == Some(crate::contract::routing::Family::Signal),
+        is_signal: crate::contract::routing::Family::claimed_by(key)
+            == Some(crate::contract::routing::Family::Signal),
         departure: Departure { message: outgoing.message, mandatory: outgoing.mandatory },
     }
 }
@@ -313,6 +314,24 @@ impl Running {
     /// The link to the broker.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// Ends every task where it stands, as a crash would: for simulations and drills.
+    pub async fn kill(self) {
+        let Self { keeper, intakes, router, recorder, dispatchers, .. } = self;
+        router.abort();
+        recorder.abort();
+        keeper.abort();
+        for task in intakes.iter().chain(&dispatchers) {
+            task.abort();
+        }
+        // Waited for, so that the ledger's lock is free when the next router comes.
+        let _ = router.await;
+        let _ = recorder.await;
+        let _ = keeper.await;
+        for task in intakes.into_iter().chain(dispatchers) {
+            let _ = task.await;
+        }
     }
 
     /// Takes nothing new, finishes what was taken within the drain timeout, and gives back the corridor as it stood

@@ -105,7 +105,8 @@ impl Corridor {
         let sealed = self.chain.seal(fact, Vec::new());
         self.state.apply(sealed.entry.seq, &sealed.entry.fact);
         if self.ledger_id.is_empty() {
-            self.ledger_id = self.state.genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default();
+            self.ledger_id =
+                self.state.genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default();
         }
         sealed
     }
@@ -126,7 +127,12 @@ impl Corridor {
 
     /// Seals, applies and composes a decision. `source` is the message it was about; `recalled` is the outcome that
     /// a `Repeat` publishes again.
-    pub fn settle(&mut self, mut decision: Decision, source: Option<&Message>, recalled: Option<Bytes>) -> Judged {
+    pub fn settle(
+        &mut self,
+        mut decision: Decision,
+        source: Option<&Message>,
+        recalled: Option<Bytes>,
+    ) -> Judged {
         let seq = (!decision.facts.is_empty()).then(|| self.chain.next_seq());
         let mut outgoing = Vec::with_capacity(decision.effects.len());
         for (ordinal, effect) in decision.effects.iter().enumerate() {
@@ -136,7 +142,8 @@ impl Corridor {
         let mut out: Vec<Digest> = outgoing
             .iter()
             .map(|leaving: &Outgoing| {
-                let unchanged = source.is_some_and(|source| source.body.as_ptr() == leaving.message.body.as_ptr());
+                let unchanged =
+                    source.is_some_and(|source| source.body.as_ptr() == leaving.message.body.as_ptr());
                 match decision.facts.first().and_then(|fact| fact.body).filter(|_| unchanged) {
                     Some(body) => body,
                     None => Digest::of(&leaving.message.body),
@@ -184,7 +191,10 @@ impl Corridor {
             Effect::Repeat { .. } => {
                 let body = recalled?.clone();
                 let key = source?.routing_key.as_str();
-                (passage::own(&crate::contract::routing::ControlPlaneRouting::answer(key)?, body, &stamp), true)
+                (
+                    passage::own(&crate::contract::routing::ControlPlaneRouting::answer(key)?, body, &stamp),
+                    true,
+                )
             }
         };
         Some(Outgoing { seq: place.seq.unwrap_or_default(), ordinal: place.ordinal, mandatory, message })

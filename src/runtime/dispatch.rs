@@ -141,7 +141,13 @@ impl Dispatcher {
         }
     }
 
-    fn begin(&self, mut job: Job, first: u64, under_way: &mut VecDeque<Progress>, waiting: &mut Vec<Waiting>) {
+    fn begin(
+        &self,
+        mut job: Job,
+        first: u64,
+        under_way: &mut VecDeque<Progress>,
+        waiting: &mut Vec<Waiting>,
+    ) {
         let number = first + under_way.len() as u64;
         let flights = std::mem::take(&mut job.flights);
         let written = flights.iter().filter(|flight| flight.seq > 0).map(|flight| flight.seq);
@@ -237,7 +243,9 @@ impl Dispatcher {
         let open = channel.as_mut()?;
         if let Some(reason) = open.bus.blocked() {
             warn!(lane = %self.lane, reason, "the broker blocks publishers; waiting until it does not");
-            while open.bus.blocked().is_some() && self.link.now().is_some_and(|now| now.generation == open.generation) {
+            while open.bus.blocked().is_some()
+                && self.link.now().is_some_and(|now| now.generation == open.generation)
+            {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

@@ -108,7 +108,11 @@ impl Intake {
             let incoming = deliveries
                 .into_iter()
                 .map(|delivery| Incoming {
-                    arrival: Box::new(corridor::read(&self.contract, &delivery.message, delivery.redelivered)),
+                    arrival: Box::new(corridor::read(
+                        &self.contract,
+                        &delivery.message,
+                        delivery.redelivered,
+                    )),
                     message: delivery.message,
                     tag: delivery.tag,
                 })

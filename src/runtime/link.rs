@@ -65,7 +65,8 @@ impl Link {
     /// Waits for a connection newer than `after`; `None` when the router stops.
     pub async fn connected(&self, after: u64) -> Option<Connected> {
         let mut current = self.current.clone();
-        let found = current.wait_for(|now| now.as_ref().is_some_and(|now| now.generation > after)).await.ok()?;
+        let found =
+            current.wait_for(|now| now.as_ref().is_some_and(|now| now.generation > after)).await.ok()?;
         found.clone()
     }
 

@@ -14,4 +14,5 @@ mod intake;
 pub mod link;
 mod recorder;
 mod router;
+pub mod setup;
 pub mod topology;

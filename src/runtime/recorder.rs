@@ -137,7 +137,10 @@ impl Recorder {
             }
         }
         let (state, chain) = self.fold().await;
-        self.recoveries.send(Recovery::Writable { attempt: attempt + 1, state: Box::new(state), chain }).await.ok()?;
+        self.recoveries
+            .send(Recovery::Writable { attempt: attempt + 1, state: Box::new(state), chain })
+            .await
+            .ok()?;
         Some(attempt + 1)
     }
 

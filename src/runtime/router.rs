@@ -157,7 +157,8 @@ impl Router {
         let mut round = Round::default();
         let deadline = self.corridor.state().next_deadline();
         let pause = deadline.map(|deadline| deadline.micros() - self.clock.now().micros());
-        let pause = Duration::from_micros(pause.map_or(u64::MAX >> 20, |micros| micros.max(0).unsigned_abs()));
+        let pause =
+            Duration::from_micros(pause.map_or(u64::MAX >> 20, |micros| micros.max(0).unsigned_abs()));
         let [urgent, signals, results, metrics] = &mut self.lanes.0;
         let over = |inbox: &mpsc::Receiver<Arrivals>| inbox.is_closed() && inbox.is_empty();
         if self.memory.under_way == 0 && over(urgent) && over(signals) && over(results) && over(metrics) {
@@ -367,9 +368,13 @@ impl Router {
             Recovery::Writable { attempt, state, chain } => {
                 self.memory.attempt = attempt;
                 let unwritten = self.memory.unwritten.take().unwrap_or_default();
-                info!(entries = unwritten.len(), "the ledger can be written again; what was kept in memory goes first");
+                info!(
+                    entries = unwritten.len(),
+                    "the ledger can be written again; what was kept in memory goes first"
+                );
                 self.rebuild(*state, chain);
-                let entries = unwritten.into_iter().map(|entry| self.corridor.record(entry.entry.fact)).collect();
+                let entries =
+                    unwritten.into_iter().map(|entry| self.corridor.record(entry.entry.fact)).collect();
                 let batch = Batch { entries, ..Batch::default() };
                 let _ = self.recorder.send(self.commit(batch, Vec::new(), Vec::new())).await;
                 self.telemetry.health.set_ledger(true);

@@ -40,7 +40,10 @@ pub fn enforce(prefix: &str, commands: &Commands) -> Topology {
                 Lane::Metrics => QueueKind::DropHead { bytes_max: DROP_HEAD_BYTES_MAX },
                 _ => QueueKind::Quorum,
             },
-            bindings: lane_patterns(lane, commands).into_iter().map(|pattern| (into.clone(), pattern)).collect(),
+            bindings: lane_patterns(lane, commands)
+                .into_iter()
+                .map(|pattern| (into.clone(), pattern))
+                .collect(),
         })
         .collect();
     if let Some(results) = queues.iter_mut().find(|queue| queue.name == lane_queue(prefix, Lane::Results)) {
@@ -60,7 +63,10 @@ pub fn observe(queue: &str, exchange: &str) -> Topology {
         .into_iter()
         .map(|family| (exchange.to_owned(), ControlPlaneRouting::family_binding(family)))
         .collect();
-    Topology { exchanges: Vec::new(), queues: vec![Queue { name: queue.to_owned(), kind: QueueKind::Exclusive, bindings }] }
+    Topology {
+        exchanges: Vec::new(),
+        queues: vec![Queue { name: queue.to_owned(), kind: QueueKind::Exclusive, bindings }],
+    }
 }
 
 /// The patterns that a lane's queue is bound with, one a type for signals, so that none is in two lanes.

@@ -26,7 +26,8 @@ use swarmgate::{
 #[test]
 fn every_table_holds() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decisions");
-    let mut files: Vec<_> = fs::read_dir(dir).expect("the tables").map(|file| file.expect("a file").path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(dir).expect("the tables").map(|file| file.expect("a file").path()).collect();
     files.sort();
     let mut cases = 0;
     for file in &files {
@@ -42,9 +43,10 @@ fn every_table_holds() {
 /// Runs one case, and replays its ledger: the fold of the facts must be the state.
 fn check(file: &Path, table: &Value, case: &Value) {
     let name = format!("{}: {}", file.file_name().expect("a name").to_string_lossy(), case["name"]);
-    let contract = Contract::built_in(Default::default());
+    let contract = Contract::built_in(Default::default()).expect("the contract");
     let rules = rules(table, case);
-    let mut corridor = Corridor::new(State::new(rules.clone()), Chain::new(), Names::with_prefix("swarmgate"));
+    let mut corridor =
+        Corridor::new(State::new(rules.clone()), Chain::new(), Names::with_prefix("swarmgate"));
     let start = Timestamp::parse(table["base"]["timestamp"].as_str().expect("`timestamp`")).expect("a time");
     let genesis = Genesis {
         environment: "dev".to_owned(),
@@ -62,7 +64,11 @@ fn check(file: &Path, table: &Value, case: &Value) {
     for entry in &ledger {
         replayed.apply(entry.entry.seq, &entry.entry.fact);
     }
-    assert_eq!(replayed.digest(), corridor.state().digest(), "{name}: the fold of the ledger is another state");
+    assert_eq!(
+        replayed.digest(),
+        corridor.state().digest(),
+        "{name}: the fold of the ledger is another state"
+    );
 }
 
 fn rules(table: &Value, case: &Value) -> Rules {
@@ -160,8 +166,16 @@ fn compare(name: &str, expect: &Value, answers: &[Judged]) {
             "reason" => json!(refusal.map(|refusal| refusal.reason)),
             "pointer" => json!(refusal.and_then(|refusal| refusal.pointer.as_deref())),
             "principal" => json!(decision.and_then(|decision| decision.principal.as_deref())),
-            "audit" => answers.iter().flat_map(|answer| &answer.sealed).map(|entry| json!(entry.entry.fact.action)).collect(),
-            "publish" => answers.iter().flat_map(|answer| &answer.outgoing).map(|outgoing| said(&outgoing.message)).collect(),
+            "audit" => answers
+                .iter()
+                .flat_map(|answer| &answer.sealed)
+                .map(|entry| json!(entry.entry.fact.action))
+                .collect(),
+            "publish" => answers
+                .iter()
+                .flat_map(|answer| &answer.outgoing)
+                .map(|outgoing| said(&outgoing.message))
+                .collect(),
             other => panic!("`{other}` cannot be expected"),
         };
         assert_eq!(&found, wanted, "{name}: {what}");

@@ -1,0 +1,398 @@
+//! The embedded bus: a broker in this process, for the demo, the simulation and a first look.
+//!
+//! Owns: topic and fanout exchanges, queues with unacknowledged deliveries and redelivery, mandatory returns.
+//! Never: touches a socket or a file; what is in it is gone with the process.
+//! Holds: per queue, deliveries come in the order they were published; what is not settled comes again, marked.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use super::{
+    Bus, BusError, Consumer, Delivery, Departure, Exchange, ExchangeKind, Fate, Publisher, Queue, QueueKind,
+    Settler, Topology,
+};
+use crate::contract::{message::Message, routing::ControlPlaneRouting};
+
+/// Messages that a queue keeps at most; beyond, it drops its oldest or rejects, by its kind.
+const QUEUE_MESSAGES_MAX: usize = 100_000;
+
+/// A broker in this process. Clones are the same broker.
+#[derive(Clone, Default)]
+pub struct Embedded(Arc<Broker>);
+
+#[derive(Default)]
+struct Broker {
+    world: Mutex<World>,
+    changed: Notify,
+}
+
+/// Everything that a broker knows.
+#[derive(Default)]
+struct World {
+    exchanges: BTreeMap<String, Exchange>,
+    bindings: BTreeMap<String, Vec<(String, String)>>,
+    queues: BTreeMap<String, Kept>,
+    /// How each consumer that is no longer open ended.
+    ended: BTreeMap<u64, Ended>,
+    consumers: u64,
+    blocked: Option<String>,
+}
+
+/// How a consumer ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// By its own settler.
+    Closed,
+    /// With its connection.
+    Lost,
+}
+
+/// A queue and what is in it.
+struct Kept {
+    queue: Queue,
+    ready: VecDeque<(Message, bool)>,
+    bytes: u64,
+    /// Deliveries not settled, by consumer and tag.
+    unsettled: BTreeMap<(u64, u64), Message>,
+}
+
+impl Embedded {
+    /// An empty broker.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Blocks publishers, as a broker does at a memory alarm, or lets them go on.
+    pub fn block(&self, reason: Option<&str>) {
+        self.world().blocked = reason.map(str::to_owned);
+        self.0.changed.notify_waiters();
+    }
+
+    /// How many messages a queue holds: ready and unsettled. `None` when there is no such queue.
+    pub fn depth(&self, queue: &str) -> Option<(usize, usize)> {
+        self.world().queues.get(queue).map(|kept| (kept.ready.len(), kept.unsettled.len()))
+    }
+
+    /// Ends every consumer as a lost connection does: what is not settled is ready again, marked redelivered.
+    pub fn drop_consumers(&self) {
+        let mut world = self.world();
+        for consumer in 1..=world.consumers {
+            world.ended.entry(consumer).or_insert(Ended::Lost);
+        }
+        for kept in world.queues.values_mut() {
+            kept.give_back(|_, _| true);
+        }
+        drop(world);
+        self.0.changed.notify_waiters();
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.world()
+    }
+}
+
+impl Broker {
+    fn world(&self) -> MutexGuard<'_, World> {
+        // The world is plain data; a panic elsewhere leaves it consistent enough to be read.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl World {
+    /// Puts a message into every queue that its exchange routes it to.
+    fn route(&mut self, message: &Message) -> Fate {
+        let mut targets = Vec::new();
+        self.targets(&message.exchange, &message.routing_key, &mut targets);
+        if targets.is_empty() {
+            return Fate::Returned;
+        }
+        targets.sort_unstable();
+        targets.dedup();
+        let full = |name: &String| self.queues.get(name).is_some_and(Kept::rejects);
+        if targets.iter().any(full) {
+            return Fate::Rejected;
+        }
+        for name in targets {
+            if let Some(kept) = self.queues.get_mut(&name) {
+                kept.push(message.clone(), false);
+            }
+        }
+        Fate::Carried
+    }
+
+    fn targets(&self, exchange: &str, key: &str, targets: &mut Vec<String>) {
+        if exchange.is_empty() {
+            targets.extend(self.queues.contains_key(key).then(|| key.to_owned()));
+            return;
+        }
+        let Some(found) = self.exchanges.get(exchange) else { return };
+        let takes = |pattern: &str| match found.kind {
+            ExchangeKind::Fanout => true,
+            ExchangeKind::Topic => ControlPlaneRouting::matches(pattern, key),
+        };
+        let before = targets.len();
+        for (queue, pattern) in self.bindings.get(exchange).into_iter().flatten() {
+            if takes(pattern) {
+                targets.push(queue.clone());
+            }
+        }
+        if targets.len() == before
+            && let Some(alternate) = &found.alternate
+        {
+            self.targets(alternate, key, targets);
+        }
+    }
+}
+
+impl Kept {
+    fn new(queue: Queue) -> Self {
+        Self { queue, ready: VecDeque::new(), bytes: 0, unsettled: BTreeMap::new() }
+    }
+
+    fn rejects(&self) -> bool {
+        self.queue.kind == QueueKind::Quorum && self.ready.len() >= QUEUE_MESSAGES_MAX
+    }
+
+    fn push(&mut self, message: Message, redelivered: bool) {
+        self.bytes += message.body.len() as u64;
+        self.ready.push_back((message, redelivered));
+        let bytes_max = match self.queue.kind {
+            QueueKind::DropHead { bytes_max } => bytes_max,
+            _ => u64::MAX,
+        };
+        while self.bytes > bytes_max || self.ready.len() > QUEUE_MESSAGES_MAX {
+            let Some((dropped, _)) = self.ready.pop_front() else { break };
+            self.bytes -= dropped.body.len() as u64;
+        }
+    }
+
+    fn pop(&mut self, consumer: u64, tag: u64) -> Option<Delivery> {
+        let (message, redelivered) = self.ready.pop_front()?;
+        self.bytes -= message.body.len() as u64;
+        self.unsettled.insert((consumer, tag), message.clone());
+        Some(Delivery { tag, redelivered, message })
+    }
+
+    /// Makes unsettled deliveries ready again, at the front and in their order.
+    fn give_back(&mut self, mut which: impl FnMut(u64, u64) -> bool) {
+        let back: Vec<(u64, u64)> =
+            self.unsettled.keys().copied().filter(|(consumer, tag)| which(*consumer, *tag)).collect();
+        for place in back.into_iter().rev() {
+            if let Some(message) = self.unsettled.remove(&place) {
+                self.bytes += message.body.len() as u64;
+                self.ready.push_front((message, true));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Bus for Embedded {
+    async fn declare(&self, topology: &Topology) -> Result<(), BusError> {
+        let mut world = self.world();
+        for exchange in &topology.exchanges {
+            let there = world.exchanges.entry(exchange.name.clone()).or_insert_with(|| exchange.clone());
+            // A plain declaration of what others declared with an alternate does not take that away.
+            if there.kind != exchange.kind
+                || (exchange.alternate.is_some() && there.alternate != exchange.alternate)
+            {
+                let reason = "another kind or alternate exchange".to_owned();
+                return Err(BusError::Mismatch { name: exchange.name.clone(), reason });
+            }
+        }
+        for queue in &topology.queues {
+            let there = world.queues.entry(queue.name.clone()).or_insert_with(|| Kept::new(queue.clone()));
+            if there.queue.kind != queue.kind {
+                return Err(BusError::Mismatch {
+                    name: queue.name.clone(),
+                    reason: "another kind".to_owned(),
+                });
+            }
+            for (exchange, pattern) in &queue.bindings {
+                if !world.exchanges.contains_key(exchange) {
+                    let (what, reason) =
+                        (format!("bind `{}`", queue.name), format!("no exchange `{exchange}`"));
+                    return Err(BusError::Refused { what, reason });
+                }
+                let bindings = world.bindings.entry(exchange.clone()).or_default();
+                let binding = (queue.name.clone(), pattern.clone());
+                if !bindings.contains(&binding) {
+                    bindings.push(binding);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn consumer(&self, queue: &str, prefetch_count: u16) -> Result<Box<dyn Consumer>, BusError> {
+        let mut world = self.world();
+        if !world.queues.contains_key(queue) {
+            let (what, reason) = (format!("consume `{queue}`"), "no such queue".to_owned());
+            return Err(BusError::Refused { what, reason });
+        }
+        world.consumers += 1;
+        let hold = Hold { broker: Arc::clone(&self.0), queue: queue.to_owned(), consumer: world.consumers };
+        Ok(Box::new(Listening { hold, prefetch_count: usize::from(prefetch_count).max(1), tag: 0 }))
+    }
+
+    async fn publisher(&self) -> Result<Box<dyn Publisher>, BusError> {
+        Ok(Box::new(Speaking(Arc::clone(&self.0))))
+    }
+
+    async fn get(&self, queue: &str) -> Result<Option<(Delivery, Box<dyn Settler>)>, BusError> {
+        let mut world = self.world();
+        world.consumers += 1;
+        let consumer = world.consumers;
+        let Some(kept) = world.queues.get_mut(queue) else {
+            let (what, reason) = (format!("read `{queue}`"), "no such queue".to_owned());
+            return Err(BusError::Refused { what, reason });
+        };
+        let hold = Hold { broker: Arc::clone(&self.0), queue: queue.to_owned(), consumer };
+        Ok(kept.pop(consumer, 1).map(|delivery| (delivery, Box::new(hold) as Box<dyn Settler>)))
+    }
+
+    fn blocked(&self) -> Option<String> {
+        self.world().blocked.clone()
+    }
+
+    async fn close(&self) {
+        self.drop_consumers();
+    }
+}
+
+/// A consumer's hold on a queue.
+#[derive(Clone)]
+struct Hold {
+    broker: Arc<Broker>,
+    queue: String,
+    consumer: u64,
+}
+
+impl Hold {
+    fn with<T>(&self, act: impl FnOnce(&mut Kept) -> T) -> Option<T> {
+        let answer = self.broker.world().queues.get_mut(&self.queue).map(act);
+        self.broker.changed.notify_waiters();
+        answer
+    }
+}
+
+#[async_trait]
+impl Settler for Hold {
+    async fn ack(&self, tag: u64, multiple: bool) -> Result<(), BusError> {
+        let consumer = self.consumer;
+        self.with(|kept| {
+            if multiple {
+                kept.unsettled.retain(|(of, settled), _| *of != consumer || *settled > tag);
+            } else {
+                kept.unsettled.remove(&(consumer, tag));
+            }
+        });
+        Ok(())
+    }
+
+    async fn requeue(&self, tag: u64, multiple: bool) -> Result<(), BusError> {
+        let consumer = self.consumer;
+        self.with(|kept| {
+            kept.give_back(|of, unsettled| {
+                of == consumer && (unsettled == tag || multiple && unsettled < tag)
+            })
+        });
+        Ok(())
+    }
+
+    async fn close(&self) {
+        let consumer = self.consumer;
+        self.broker.world().ended.entry(consumer).or_insert(Ended::Closed);
+        self.with(|kept| kept.give_back(|of, _| of == consumer));
+    }
+}
+
+/// Takes deliveries off a queue.
+struct Listening {
+    hold: Hold,
+    prefetch_count: usize,
+    tag: u64,
+}
+
+#[async_trait]
+impl Consumer for Listening {
+    async fn next(&mut self, count_max: usize) -> Result<Vec<Delivery>, BusError> {
+        let broker = Arc::clone(&self.hold.broker);
+        loop {
+            let changed = broker.changed.notified();
+            if let Some(deliveries) = self.take(count_max)? {
+                return Ok(deliveries);
+            }
+            changed.await;
+        }
+    }
+
+    fn settler(&self) -> Box<dyn Settler> {
+        Box::new(self.hold.clone())
+    }
+}
+
+impl Listening {
+    /// What is ready within the prefetch; an empty answer when the consumer is closed, `None` when it has to wait.
+    fn take(&mut self, count_max: usize) -> Result<Option<Vec<Delivery>>, BusError> {
+        let mut world = self.hold.broker.world();
+        match world.ended.get(&self.hold.consumer) {
+            Some(Ended::Closed) => return Ok(Some(Vec::new())),
+            Some(Ended::Lost) => return Err(BusError::Cancelled { queue: self.hold.queue.clone() }),
+            None => {}
+        }
+        let consumer = self.hold.consumer;
+        let Some(kept) = world.queues.get_mut(&self.hold.queue) else {
+            return Err(BusError::Cancelled { queue: self.hold.queue.clone() });
+        };
+        let unsettled = kept.unsettled.range((consumer, 0)..=(consumer, u64::MAX)).count();
+        let room = self.prefetch_count.saturating_sub(unsettled).min(count_max);
+        let mut deliveries = Vec::new();
+        while deliveries.len() < room
+            && let Some(delivery) = kept.pop(consumer, self.tag + 1)
+        {
+            self.tag += 1;
+            deliveries.push(delivery);
+        }
+        Ok((!deliveries.is_empty()).then_some(deliveries))
+    }
+}
+
+/// Publishes.
+struct Speaking(Arc<Broker>);
+
+#[async_trait]
+impl Publisher for Speaking {
+    async fn publish(&mut self, batch: &[Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
+        let unblocked = async {
+            loop {
+                let changed = self.0.changed.notified();
+                if self.0.world().blocked.is_none() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if tokio::time::timeout(deadline, unblocked).await.is_err() {
+            return Ok(vec![Fate::Unknown; batch.len()]);
+        }
+        let mut world = self.0.world();
+        let fates = batch
+            .iter()
+            .map(|departure| match world.route(&departure.message) {
+                // Unasked, a broker drops what no queue takes and confirms it.
+                Fate::Returned if !departure.mandatory => Fate::Carried,
+                fate => fate,
+            })
+            .collect();
+        drop(world);
+        self.0.changed.notify_waiters();
+        Ok(fates)
+    }
+}

@@ -1,0 +1,1 @@
+//! First run of the whole runtime on the embedded bus.
