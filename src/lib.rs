@@ -14,6 +14,8 @@ pub mod bus;
 pub mod contract;
 pub mod decision;
 #[cfg(feature = "server")]
+pub mod interface;
+#[cfg(feature = "server")]
 pub mod ledger;
 #[cfg(feature = "server")]
 pub mod runtime;

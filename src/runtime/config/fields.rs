@@ -135,7 +135,7 @@ pub const FIELDS: &[Field] = &[
         Whole(1024, 16 * 1024 * 1024),
         "Bytes of one body; more is `contract.too-large`.",
     ),
-    field("limits.depth_max", Whole(4, 128), "Levels of nesting in a body; more is `contract.too-deep`."),
+    field("limits.depth_max", Whole(4, 127), "Levels of nesting in a body; more is `contract.too-deep`."),
     field("limits.nodes_max", Whole(100, 1_000_000), "Values in a body; more is `contract.too-deep`."),
     field("idempotency.window_ms", Whole(1_000, 30 * DAY_MS), "How long a command key is remembered."),
     field(

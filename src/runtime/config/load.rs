@@ -22,8 +22,7 @@ use super::{
     node::{self, Content, Node, Pair},
     own_types,
 };
-
-pub use super::own_types::DeclaredType;
+use crate::contract::Contract;
 
 /// The largest config or schema file, in bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -55,8 +54,8 @@ pub struct Setting {
 pub struct Loaded {
     /// The settings.
     pub config: Config,
-    /// The deployment's own types, their schemas read.
-    pub types: Vec<DeclaredType>,
+    /// The contract under its limits, with the deployment's own types.
+    pub contract: Contract,
     /// What is worth a line at the start, and no fault.
     pub warnings: Vec<String>,
 }
@@ -117,20 +116,17 @@ pub fn load(layers: &Layers) -> Result<Loaded, ConfigError> {
     }
     merge.env(&layers.env);
     merge.flags(&layers.flags);
-    let config = merge.config();
+    let Some(config) = merge.config() else { return Err(ConfigError::Faulty { faults: merge.faults }) };
+    merge.agree(&config);
     let base = layers.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-    let types = match &config {
-        Some(config) => {
-            merge.agree(config);
-            own_types::declare(&config.types, base, &mut |index, wrong| {
-                let path = format!("types[{index}]");
-                merge.fault_of(&path, wrong);
-            })
+    let contract = own_types::contract(config.limits.into(), &config.types, base, &mut |index, wrong| {
+        let path = index.map_or_else(|| "types".to_owned(), |index| format!("types[{index}]"));
+        merge.fault_of(&path, wrong);
+    });
+    match contract {
+        Some(contract) if merge.faults.is_empty() => {
+            Ok(Loaded { config, contract, warnings: merge.warnings })
         }
-        None => Vec::new(),
-    };
-    match config {
-        Some(config) if merge.faults.is_empty() => Ok(Loaded { config, types, warnings: merge.warnings }),
         _ => Err(ConfigError::Faulty { faults: merge.faults }),
     }
 }

@@ -11,10 +11,13 @@ mod node;
 mod own_types;
 mod print;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +34,7 @@ use crate::{
 
 pub use check::nearest;
 pub use fields::{FIELDS, Field, Kind, variable};
-pub use load::{ConfigError, DeclaredType, Fault, Layers, Loaded, Setting, load};
+pub use load::{ConfigError, Fault, Layers, Loaded, Setting, load};
 pub use print::{defaults_yaml, json_schema};
 pub use secret::{BrokerUrl, DEFAULT_URL};
 
@@ -220,7 +223,7 @@ impl Default for Http {
 }
 
 /// Bounds on one body.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of a body.
@@ -352,12 +355,19 @@ const fn undeclared_deadline_ms() -> u64 {
     120_000
 }
 
+impl From<Limits> for crate::contract::Limits {
+    fn from(limits: Limits) -> Self {
+        let Limits { body_bytes_max, depth_max, nodes_max } = limits;
+        Self { body_bytes_max, depth_max, nodes_max }
+    }
+}
+
 impl Loaded {
     /// What the gates need of it.
-    pub fn rules(&self, commands: crate::contract::command::Commands) -> Rules {
+    pub fn rules(&self) -> Rules {
         let config = &self.config;
         Rules {
-            commands: std::sync::Arc::new(commands),
+            commands: Arc::new(self.contract.commands.clone()),
             mode: config.mode,
             instance: config.instance.clone(),
             idempotency_window_ms: config.idempotency.window_ms,

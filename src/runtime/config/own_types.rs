@@ -1,59 +1,75 @@
-//! The deployment's own signal types, with their schemas read.
+//! The deployment's own signal types, with their schemas read and compiled.
 //!
-//! Owns: turning an item of `types` into a row of the command table and a schema document.
-//! Never: compiles a schema; the contract does, and bounds its cost.
-//! Holds: a declared type is not built in, stands once, and has a schema that is JSON.
+//! Owns: turning `types` into a `Contract`, and naming the item at fault.
+//! Never: bounds a schema's cost itself; the contract does, when it is loaded.
+//! Holds: every type in the contract it hands out is admitted; the faulty ones are told, each once.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::{OwnType, check::Wrong, load::read_text};
-use crate::contract::command::{Class, Command, Commands};
+use crate::contract::{Contract, DeploymentType, Limits, TypeError, command::Class};
 
 /// Statuses that cannot mean success: the target's word for failure, and the router's own words.
 const RESERVED: &[&str] =
     &["NotReady", "Failed", "Refused", "ChallengeRequired", "TimedOut", "Partial", "Superseded"];
 
-/// A type of the deployment's own.
-#[derive(Clone, Debug)]
-pub struct DeclaredType {
-    /// Its row in the command table.
-    pub command: Command,
-    /// Where its schema stands.
-    pub path: PathBuf,
-    /// The schema of its `data`.
-    pub schema: Value,
-}
-
-/// Reads every type; `fault` takes the index of an item and what is wrong with it.
-pub(super) fn declare(
+/// Builds the contract; `fault` takes the index of an item, where one is to blame, and what is wrong.
+pub(super) fn contract(
+    limits: Limits,
     types: &[OwnType],
     base: &Path,
-    fault: &mut dyn FnMut(usize, Wrong),
-) -> Vec<DeclaredType> {
-    let mut known = Commands::default();
-    let mut declared = Vec::new();
+    fault: &mut dyn FnMut(Option<usize>, Wrong),
+) -> Option<Contract> {
+    let mut read = Vec::new();
     for (index, own) in types.iter().enumerate() {
-        let command = row(own);
-        if let Some(status) = command.success.iter().find(|status| RESERVED.contains(&status.as_str())) {
+        if let Some(status) = own.success.iter().find(|status| RESERVED.contains(&status.as_str())) {
             let message = format!("`types[{index}].success` names `{status}`, which never means success");
-            fault(index, Wrong::new(message, "name the statuses that the target answers when it is done"));
-        }
-        if !known.add(command.clone()) {
-            let message = format!("`types[{index}].type`: `{}` is there already", own.kind_type);
-            fault(index, Wrong::new(message, "choose another name; built-in types cannot be replaced"));
+            fault(
+                Some(index),
+                Wrong::new(message, "name the statuses that the target answers when it is done"),
+            );
         }
         match schema(&base.join(&own.schema)) {
-            Ok(schema) => declared.push(DeclaredType { command, path: base.join(&own.schema), schema }),
+            Ok(schema) => read.push((index, deployment_type(own, schema))),
             Err(why) => {
                 let message =
                     format!("the schema `{}` of type `{}` {why}", own.schema.display(), own.kind_type);
-                fault(index, Wrong::new(message, "name a JSON Schema file, relative to the config file"));
+                fault(
+                    Some(index),
+                    Wrong::new(message, "name a JSON Schema file, relative to the config file"),
+                );
             }
         }
     }
-    declared
+    loop {
+        let types = read.iter().map(|(_, kind)| kind.clone()).collect();
+        let error = match Contract::with_types(limits, types) {
+            Ok(contract) => return Some(contract),
+            Err(error) => error,
+        };
+        // The contract stops at the first faulty type; without it the next one is found. Of two of a name the
+        // later is at fault.
+        let blamed =
+            blamed(&error).and_then(|name| read.iter().rposition(|(_, kind)| kind.kind_type == name));
+        let index = blamed.map(|at| read.remove(at).0);
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let help = "mend the type or its schema file; docs/integrating says what a schema may hold";
+        fault(index, Wrong::new(format!("{error}{cause}"), help));
+        index?;
+    }
+}
+
+/// The type that an error is about.
+fn blamed(error: &TypeError) -> Option<&str> {
+    match error {
+        TypeError::Name { kind_type, .. }
+        | TypeError::Taken { kind_type, .. }
+        | TypeError::Refused { kind_type, .. }
+        | TypeError::Uncompiled { kind_type, .. } => Some(kind_type),
+        TypeError::BuiltIn { .. } => None,
+    }
 }
 
 fn schema(path: &Path) -> Result<Value, String> {
@@ -61,16 +77,17 @@ fn schema(path: &Path) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|fault| format!("is not JSON: {fault}"))
 }
 
-fn row(own: &OwnType) -> Command {
+fn deployment_type(own: &OwnType, schema: Value) -> DeploymentType {
     let success =
         if own.success.is_empty() { vec![success_of(own.class).to_owned()] } else { own.success.clone() };
-    Command {
+    DeploymentType {
         kind_type: own.kind_type.clone(),
         class: own.class,
         success,
         answered_by: own.answered_by,
         fan_out: own.fan_out,
         deadline_ms: Some(own.deadline_ms),
+        schema,
     }
 }
 

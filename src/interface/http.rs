@@ -1,0 +1,245 @@
+//! The window for machines: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Owns: those three pages and the bounds on who may hold the window open.
+//! Never: takes a body, changes anything, or shows more than counts and what is missing.
+//! Holds: a slow or idle client is let go after `header_timeout_ms`; at most `connections_max` are served at once.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use serde_json::json;
+use thiserror::Error;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::telemetry::{Telemetry, health::Lack, metrics};
+
+/// The largest head of a request, in bytes (hyper's smallest).
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// The most headers of a request.
+const HEADERS_MAX: usize = 64;
+/// How long a connection lives at most: a scraper opens a new one.
+const CONNECTION_MS_MAX: u64 = 600_000;
+/// The pause after the system could not hand out a connection.
+const ACCEPT_PAUSE_MS: u64 = 50;
+
+/// Why the window cannot be opened.
+#[derive(Debug, Error)]
+pub enum HttpError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on `{address}`; free it or choose another with --http")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        source: std::io::Error,
+    },
+}
+
+/// Bounds on clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How long a client may take to send a head, or idle between requests.
+    pub header_timeout_ms: u64,
+    /// How many connections at once.
+    pub connections_max: usize,
+}
+
+/// An address that is listened on, not yet answering.
+#[derive(Debug)]
+pub struct Window {
+    listener: TcpListener,
+    address: SocketAddr,
+    bounds: Bounds,
+}
+
+impl Window {
+    /// Listens on `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub async fn open(address: SocketAddr, bounds: Bounds) -> Result<Self, HttpError> {
+        let fault = |source| HttpError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(fault)?;
+        let address = listener.local_addr().map_err(fault)?;
+        Ok(Self { listener, address, bounds })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stopping`; then lets every connection go.
+    pub async fn serve(self, telemetry: Arc<Telemetry>, stopping: CancellationToken) {
+        let pages = pages(telemetry);
+        let slots = Arc::new(Semaphore::new(self.bounds.connections_max));
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => break,
+                Some(_) = connections.join_next() => {}
+                accepted = self.listener.accept() => match accepted {
+                    // Over the bound the connection is closed at once: a queue would only hide the flood.
+                    Ok((stream, _)) => if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+                        let (pages, bounds) = (pages.clone(), self.bounds);
+                        connections.spawn(async move {
+                            answer(stream, pages, bounds).await;
+                            drop(slot);
+                        });
+                    },
+                    Err(fault) => {
+                        debug!(error = %fault, "no connection");
+                        tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                    }
+                },
+            }
+        }
+        connections.shutdown().await;
+    }
+}
+
+async fn answer(stream: TcpStream, pages: Router, bounds: Bounds) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(bounds.header_timeout_ms))
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
+    let bound = Duration::from_millis(CONNECTION_MS_MAX);
+    match tokio::time::timeout(bound, connection).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(fault)) => debug!(error = %fault, "a client was let go"),
+    }
+}
+
+fn pages(telemetry: Arc<Telemetry>) -> Router {
+    Router::new()
+        .route("/metrics", get(told))
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+        .with_state(telemetry)
+}
+
+async fn told(State(telemetry): State<Arc<Telemetry>>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], telemetry.metrics.encode()).into_response()
+}
+
+async fn alive() -> Response {
+    json_page(StatusCode::OK, &json!({ "status": "alive" }))
+}
+
+async fn ready(State(telemetry): State<Arc<Telemetry>>) -> Response {
+    let lacks = telemetry.health.lacks();
+    if lacks.is_empty() {
+        return json_page(StatusCode::OK, &json!({ "status": "ready", "missing": [] }));
+    }
+    let missing: Vec<_> =
+        lacks.into_iter().map(|lack: Lack| json!({ "what": lack.word(), "why": lack.meaning() })).collect();
+    json_page(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not-ready", "missing": missing }))
+}
+
+fn json_page(status: StatusCode, page: &serde_json::Value) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, page.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    struct Running {
+        address: SocketAddr,
+        telemetry: Arc<Telemetry>,
+        stopping: CancellationToken,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    async fn running(header_timeout_ms: u64, connections_max: usize) -> Running {
+        let bounds = Bounds { header_timeout_ms, connections_max };
+        let window = Window::open(SocketAddr::from(([127, 0, 0, 1], 0)), bounds).await.unwrap();
+        let (address, telemetry, stopping) =
+            (window.address(), Arc::new(Telemetry::default()), CancellationToken::new());
+        let task = tokio::spawn(window.serve(Arc::clone(&telemetry), stopping.clone()));
+        Running { address, telemetry, stopping, task }
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn ready_flips_and_names_what_is_missing() {
+        let Running { address, telemetry, stopping, task } = running(1_000, 8).await;
+        let page = get(address, "/readyz").await;
+        assert!(
+            page.starts_with("HTTP/1.1 503 ") && page.contains("\"ledger\"") && page.contains("\"broker\""),
+            "{page}"
+        );
+        telemetry.health.set_ledger(true);
+        let page = get(address, "/readyz").await;
+        assert!(page.starts_with("HTTP/1.1 503 ") && !page.contains("\"ledger\""), "{page}");
+        telemetry.health.set_broker(true);
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
+        telemetry.health.set_ledger(false);
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+        let page = get(address, "/metrics").await;
+        assert!(
+            page.contains("content-type: application/openmetrics-text; version=1.0.0")
+                && page.ends_with("# EOF\n")
+        );
+        assert!(page.contains("swarmgate_broker_connected 1"));
+        assert!(get(address, "/other").await.starts_with("HTTP/1.1 404 "));
+        stopping.cancel();
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_nothing_is_let_go() {
+        let Running { address, .. } = running(100, 1).await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // The only slot is taken, so this one is closed at once.
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let mut nothing = Vec::new();
+        let _ = second.read_to_end(&mut nothing).await;
+        assert!(nothing.is_empty());
+        tokio::time::timeout(Duration::from_secs(5), silent.read_to_end(&mut nothing))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_an_error_with_its_address() {
+        let Running { address, .. } = running(100, 1).await;
+        let fault =
+            Window::open(address, Bounds { header_timeout_ms: 1, connections_max: 1 }).await.unwrap_err();
+        assert!(fault.to_string().contains(&address.to_string()));
+    }
+}
