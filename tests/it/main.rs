@@ -1,5 +1,7 @@
 //! The one integration binary: a module a boundary.
 
+mod broker;
+mod bus;
 mod contract;
 mod decisions;
 mod readers;
