@@ -26,6 +26,9 @@ use super::{Bus, BusError, Consumer, Delivery, Publisher, Settler, Topology};
 
 /// AMQP's reply code for a good-bye.
 const GOOD_BYE: u16 = 200;
+/// How long the broker may take over an operation that is neither a publish nor a delivery. RabbitMQ 3.10 leaves who
+/// consumes from a quorum queue without a leader, as after a restart, waiting for a minute.
+const OPERATION_TIMEOUT_MS: u64 = 5_000;
 /// How long a good-bye may take: a broker that is frozen never answers it.
 const CLOSE_TIMEOUT_MS: u64 = 2_000;
 
@@ -69,35 +72,22 @@ impl Amqp {
     async fn channel(&self) -> Result<Channel, BusError> {
         self.consuming.connection.create_channel().await.map_err(|fault| self.consuming.lost(fault))
     }
-}
 
-#[async_trait]
-impl Bus for Amqp {
-    async fn declare(&self, topology: &Topology) -> Result<(), BusError> {
-        let channel = self.channel().await?;
-        declare::all(&self.consuming, &channel, &self.server, topology).await
-    }
-
-    async fn exists(&self, exchange: &str) -> Result<bool, BusError> {
-        let channel = self.channel().await?;
-        declare::exists(&self.consuming, &channel, exchange).await
-    }
-
-    async fn consumer(&self, queue: &str, prefetch_count: u16) -> Result<Box<dyn Consumer>, BusError> {
+    async fn consuming_channel(
+        &self,
+        queue: &str,
+        prefetch_count: u16,
+    ) -> Result<consume::Listening, BusError> {
         let channel = self.channel().await?;
         let fault = |fault| self.consuming.fault(&fault, "consume", queue);
         channel.basic_qos(prefetch_count, BasicQosOptions::default()).await.map_err(fault)?;
         let (name, tag) = (short(queue)?, ShortString::default());
         let options = BasicConsumeOptions::default();
         let stream = channel.basic_consume(name, tag, options, FieldTable::default()).await.map_err(fault)?;
-        Ok(Box::new(consume::Listening::new(Arc::clone(&self.consuming), channel, stream, queue)))
+        Ok(consume::Listening::new(Arc::clone(&self.consuming), channel, stream, queue))
     }
 
-    async fn publisher(&self) -> Result<Box<dyn Publisher>, BusError> {
-        Ok(Box::new(publish::Speaking::new(Arc::clone(&self.publishing))))
-    }
-
-    async fn get(&self, queue: &str) -> Result<Option<(Delivery, Box<dyn Settler>)>, BusError> {
+    async fn got(&self, queue: &str) -> Result<Option<(Delivery, Box<dyn Settler>)>, BusError> {
         let channel = self.channel().await?;
         let got = channel.basic_get(short(queue)?, BasicGetOptions { no_ack: false }).await;
         let got = got.map_err(|fault| self.consuming.fault(&fault, "read", queue))?;
@@ -105,6 +95,39 @@ impl Bus for Amqp {
             let hold = consume::Hold::new(Arc::clone(&self.consuming), channel);
             (consume::delivery(message.delivery), Box::new(hold) as Box<dyn Settler>)
         }))
+    }
+}
+
+#[async_trait]
+impl Bus for Amqp {
+    async fn declare(&self, topology: &Topology) -> Result<(), BusError> {
+        let declaring = async {
+            let channel = self.channel().await?;
+            declare::all(&self.consuming, &channel, &self.server, topology).await
+        };
+        answered("declare the topology", declaring).await
+    }
+
+    async fn exists(&self, exchange: &str) -> Result<bool, BusError> {
+        let looking = async {
+            let channel = self.channel().await?;
+            declare::exists(&self.consuming, &channel, exchange).await
+        };
+        answered(&format!("look for exchange `{exchange}`"), looking).await
+    }
+
+    async fn consumer(&self, queue: &str, prefetch_count: u16) -> Result<Box<dyn Consumer>, BusError> {
+        let opening = self.consuming_channel(queue, prefetch_count);
+        let listening = answered(&format!("consume `{queue}`"), opening).await?;
+        Ok(Box::new(listening))
+    }
+
+    async fn publisher(&self) -> Result<Box<dyn Publisher>, BusError> {
+        Ok(Box::new(publish::Speaking::new(Arc::clone(&self.publishing))))
+    }
+
+    async fn get(&self, queue: &str) -> Result<Option<(Delivery, Box<dyn Settler>)>, BusError> {
+        answered(&format!("read `{queue}`"), self.got(queue)).await
     }
 
     fn blocked(&self) -> Option<String> {
@@ -119,6 +142,15 @@ impl Bus for Amqp {
         };
         futures_util::join!(bye(Arc::clone(&self.consuming)), bye(Arc::clone(&self.publishing)));
     }
+}
+
+/// Gives up on an operation that the broker does not answer.
+async fn answered<T>(what: &str, asking: impl Future<Output = Result<T, BusError>>) -> Result<T, BusError> {
+    let answer = tokio::time::timeout(Duration::from_millis(OPERATION_TIMEOUT_MS), asking).await;
+    answer.unwrap_or_else(|_| {
+        let reason = format!("no answer within {OPERATION_TIMEOUT_MS} ms; connect anew");
+        Err(BusError::Refused { what: what.to_owned(), reason })
+    })
 }
 
 /// A name as AMQP takes it: at most 255 bytes. Lapin's `From` panics beyond, so it is never used on input.
