@@ -17,7 +17,7 @@ use crate::{
         message::Message,
         routing::{ControlPlaneRouting, Family, Scope},
     },
-    ledger::{query::Reader, verify},
+    ledger::{Ledger, query::Reader, verify},
     runtime::{boot, clock, config, link::Standing, setup},
     telemetry::Telemetry,
 };
@@ -297,6 +297,8 @@ async fn tamper(ledger: &Path, dir: &Path, telling: &Telling) -> Result<bool, Cl
     );
     let last = Reader::open(ledger).await?.tail(3).await?;
     let Some(victim) = last.first() else { return Ok(false) };
+    // Opening and closing as a router moves everything from the write-ahead log into the one file that is copied.
+    Ledger::open(ledger, None).await?.close().await;
     let copy = dir.join("copy");
     std::fs::create_dir(&copy).map_err(|fault| CliError::file(&copy, &fault))?;
     flip(ledger, &copy, &victim.bytes)?;
