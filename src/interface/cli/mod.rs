@@ -4,6 +4,7 @@
 //! Never: does a command's work.
 //! Holds: an error is printed once, on stderr, with what to do next; stdout holds only what was asked for.
 
+mod audit;
 mod check;
 mod demo;
 mod explain;
@@ -61,6 +62,7 @@ enum Command {
     Run(run::RunArgs),
     Observe(run::ObserveArgs),
     Route(route::Args),
+    Audit(audit::Args),
     Explain(explain::Args),
     Check(check::Args),
     Completions(man::CompletionsArgs),
@@ -91,6 +93,7 @@ async fn run(command: Command, globals: &Globals) -> Result<Exit, CliError> {
         Command::Run(args) => run::run(args, globals).await,
         Command::Observe(args) => run::observe(args, globals).await,
         Command::Route(args) => route::run(args, globals).await,
+        Command::Audit(args) => audit::run(args, globals).await,
         Command::Explain(args) => explain::run(&args, globals),
         Command::Check(args) => check::run(&args, globals),
         Command::Completions(args) => man::completions(&args, &mut Cli::command()),
