@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::{
     boot::Setup,
-    config::{Config, DeclaredType},
+    config::Config,
     corridor::Names,
     link::Connector,
     topology,
@@ -22,10 +22,8 @@ use crate::{
     },
     contract::{
         Contract,
-        admission::{DeploymentType, TypeError},
         audit::Mode,
         lane::Lane,
-        strict::Limits,
     },
     decision::rules::Rules,
     telemetry::Telemetry,
@@ -35,28 +33,6 @@ use crate::{
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long connecting may take.
 const CONNECT_TIMEOUT_MS: u64 = 10_000;
-
-/// The contract of a deployment.
-///
-/// # Errors
-/// The first own type that cannot be loaded.
-pub fn contract(config: &Config, types: &[DeclaredType]) -> Result<Contract, TypeError> {
-    let limits = Limits {
-        body_bytes_max: config.limits.body_bytes_max,
-        depth_max: config.limits.depth_max,
-        nodes_max: config.limits.nodes_max,
-    };
-    let own = types.iter().map(|declared| DeploymentType {
-        kind_type: declared.command.kind_type.clone(),
-        class: declared.command.class,
-        success: declared.command.success.clone(),
-        answered_by: declared.command.answered_by,
-        fan_out: declared.command.fan_out,
-        deadline_ms: declared.command.deadline_ms,
-        schema: declared.schema.clone(),
-    });
-    Contract::with_types(limits, own.collect())
-}
 
 /// The settings of the gates.
 pub fn rules(config: &Config, contract: &Contract) -> Rules {

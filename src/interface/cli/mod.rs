@@ -1,1 +1,207 @@
-//! x
+//! The command line: a file a subcommand.
+//!
+//! Owns: the tree of subcommands, what is global to them, and how a run ends.
+//! Never: does a subcommand's work, or prints an error twice.
+//! Holds: each subcommand has `Args` and `run(args, &Globals) -> Result<Exit, CliError>`; stdout is only what was
+//! asked for.
+
+mod check;
+mod completions;
+mod demo;
+mod embedded;
+mod explain;
+mod failure;
+mod man;
+mod output;
+mod route;
+pub mod run_args;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::runtime::config::{self, ConfigError, Layers, Loaded, Setting};
+
+pub use failure::{CliError, Exit};
+pub use output::{OutputFormat, Out};
+
+const EXIT_CODES: &str = "EXIT CODES:
+  0   done
+  1   a check found a fault
+  2   wrong usage or config
+  3   something was refused, and --fail-on asked to be told
+  4   the broker cannot be reached or refused
+  5   the ledger cannot be read or written
+  70  a bug in swarmgate";
+
+const EXAMPLES: &str = "EXAMPLES:
+  Learn how a routing key is read, and who hears it:
+    swarmgate explain signal.swarm-start.kestrel.swarm-controller.ctl-1
+  Learn what a refusal means and what to do:
+    swarmgate explain routing.mismatch
+  Check a config before it is used:
+    swarmgate check config swarmgate.yaml";
+
+/// A control-plane event router that stands beside RabbitMQ.
+#[derive(Debug, Parser)]
+#[command(name = "swarmgate", version, about, propagate_version = true, max_term_width = 110)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every subcommand takes.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Globals {
+    /// How answers and errors look.
+    #[arg(long, global = true, value_name = "FORM")]
+    pub output: Option<OutputFormat>,
+    /// The config file.
+    #[arg(long, global = true, value_name = "FILE", env = "SWARMGATE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// One setting of the config, over file and environment; may be repeated.
+    #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = run_args::setting)]
+    pub settings: Vec<Setting>,
+}
+
+impl Globals {
+    /// The form asked for, or `otherwise`.
+    pub fn output_or(&self, otherwise: OutputFormat) -> OutputFormat {
+        self.output.unwrap_or(otherwise)
+    }
+
+    /// Whether JSON was asked for.
+    pub fn is_json(&self) -> bool {
+        self.output == Some(OutputFormat::Json)
+    }
+
+    /// The config in force: defaults < file < environment < flags.
+    ///
+    /// # Errors
+    /// With every fault of every layer.
+    pub fn config(&self) -> Result<Loaded, CliError> {
+        self.config_with(Vec::new())
+    }
+
+    /// The config in force, with a subcommand's own flags on top.
+    ///
+    /// # Errors
+    /// With every fault of every layer.
+    pub fn config_with(&self, flags: Vec<Setting>) -> Result<Loaded, CliError> {
+        let loaded = config::load(&self.layers(self.config.clone(), flags))?;
+        for warning in &loaded.warnings {
+            eprintln!("warning: {warning}");
+        }
+        Ok(loaded)
+    }
+
+    /// The built-in config, whatever file, environment and flags say.
+    ///
+    /// # Errors
+    /// Only for a broken build.
+    pub fn defaults(&self) -> Result<Loaded, CliError> {
+        Ok(config::load(&Layers::default())?)
+    }
+
+    /// The layers with that file.
+    fn layers(&self, file: Option<PathBuf>, mut flags: Vec<Setting>) -> Layers {
+        let env = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("SWARMGATE_"))?;
+            Some((name, value.to_string_lossy().into_owned()))
+        });
+        flags.extend(self.settings.iter().cloned());
+        Layers { file, env: env.collect(), flags }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Route(route::Args),
+    Explain(explain::Args),
+    Check(check::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    failure::tell_bugs();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error).into(),
+    };
+    let json = cli.globals.is_json();
+    let ended = std::panic::catch_unwind(|| dispatch(cli));
+    match ended {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(error)) => error.tell(json),
+        // The hook has told it.
+        Err(_) => Exit::Bug,
+    }
+    .into()
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+    let Cli { globals, command } = cli;
+    match command {
+        Command::Demo(args) => wait(demo::run(args, &globals)),
+        Command::Route(args) => wait(route::run(args, &globals)),
+        Command::Explain(args) => explain::run(&args, &globals),
+        Command::Check(args) => check::run(&args, &globals),
+        Command::Completions(args) => completions::run(&args, &globals),
+        Command::Man(args) => man::run(&args, &globals),
+    }
+}
+
+/// Runs a subcommand that waits for things.
+fn wait(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|fault| CliError::system("start the tasks", &fault))?.block_on(work)
+}
+
+/// Help and version go to stdout; a wrong call is told as every error is.
+fn usage(error: &clap::Error) -> Exit {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    match error.kind() {
+        DisplayHelp | DisplayVersion => {
+            // A reader that has gone away wants no more of it.
+            let _ = error.print();
+            Exit::Done
+        }
+        DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Exit::Usage
+        }
+        _ => {
+            let mut args = std::env::args();
+            let json = args.any(|arg| arg == "--output=json") || asked_for_json();
+            CliError::usage(&error.render().to_string()).tell(json)
+        }
+    }
+}
+
+fn asked_for_json() -> bool {
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    args.array_windows().any(|[flag, form]| flag == "--output" && form == "json")
+}
+
+/// The whole tree, for completions and man pages.
+fn tree() -> clap::Command {
+    Cli::command()
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        let faults = match &error {
+            ConfigError::Faulty { faults } => faults.clone(),
+            ConfigError::Unreadable { .. } => Vec::new(),
+        };
+        CliError::of(Exit::Usage, &error, "`swarmgate check config --print-defaults` explains every key")
+            .with_faults(faults)
+    }
+}

@@ -30,7 +30,11 @@ use crate::{
         state::State,
     },
     ledger::{Batch, Ledger, Outgoing, chain::{Chain, Sealed}},
-    runtime::corridor::{self, Corridor, Judged, Names},
+    runtime::{
+        config::Loaded,
+        corridor::{self, Corridor, Judged, Names},
+        setup,
+    },
 };
 
 /// The longest line that is read, in bytes: a body of the default bound in base64, and room for the rest.
@@ -69,9 +73,9 @@ enum FailOn {
 /// # Errors
 /// When the config, the input or the ledger cannot be read or written.
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
-    let config = globals.config()?;
-    let contract = config.contract()?;
-    let mut filter = Filter::begin(contract, config.rules(), &config.amqp.prefix, &args).await?;
+    let Loaded { config, contract, .. } = globals.config()?;
+    let rules = setup::rules(&config, &contract);
+    let mut filter = Filter::begin(contract, rules, &config.amqp.prefix, &args).await?;
     let json = globals.output_or(OutputFormat::Json) == OutputFormat::Json;
     let input: Box<dyn BufRead> = match args.file.as_deref() {
         None => Box::new(BufReader::new(io::stdin())),

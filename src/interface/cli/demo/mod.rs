@@ -18,7 +18,8 @@ use crate::{
         routing::{ControlPlaneRouting, Family, Scope},
     },
     ledger::{query::Reader, verify},
-    runtime::{boot, clock, link::Standing},
+    runtime::{boot, clock, config::Loaded, link::Standing, setup},
+    telemetry::Telemetry,
 };
 use swarm::{controller, said, signal};
 
@@ -59,8 +60,10 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let bus: Arc<dyn Bus> = Arc::new(Embedded::new());
     let telling = Telling { json: globals.is_json() };
     telling.title("Swarmgate's demo: an embedded bus, a temporary ledger, a swarm of one controller");
-    let config = globals.defaults();
-    let setup = config.setup_enforce(Arc::new(Standing(Arc::clone(&bus))), &ledger)?;
+    let Loaded { mut config, contract, .. } = globals.defaults()?;
+    config.ledger.dir.clone_from(&ledger);
+    let standing = Arc::new(Standing(Arc::clone(&bus)));
+    let setup = setup::enforce(&config, contract, standing, Arc::new(Telemetry::default()));
     let running = boot::start(setup).await?;
     running.link().connected(0).await;
     bus.declare(&swarm::topology("demo.heard", "demo.refused")).await?;
@@ -87,7 +90,7 @@ fn steps() -> Vec<Step> {
     let now = clock::wall();
     let target = controller();
     let key = ControlPlaneRouting::of(Family::Signal, "swarm-start", &target);
-    let start = |name| signal("swarm-start", &target, "orc-a", name, now);
+    let start = |name: &str| signal("swarm-start", &target, "orc-a", name, now);
     let with = |name: &str, pointer: &str, value: Value| {
         let mut body = start(name);
         if let Some(place) = body.pointer_mut(pointer) {
