@@ -23,7 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::runtime::config::{self, ConfigError, Layers, Loaded, Setting};
 
 pub use failure::{CliError, Exit};
-pub use output::{OutputFormat, Out};
+pub use output::{Out, OutputFormat};
 
 const EXIT_CODES: &str = "EXIT CODES:
   0   done
