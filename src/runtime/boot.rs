@@ -268,6 +268,7 @@ async fn start_tasks(
         reader,
         bounds: Bounds { entries_max: setup.batch_entries_max, bytes_max: setup.batch_bytes_max },
         telemetry: setup.telemetry,
+        stopping: stopping.clone(),
         memory: Memory::with_under_way(under_way),
     };
     Running {

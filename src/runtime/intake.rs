@@ -99,7 +99,7 @@ impl Intake {
             let deliveries = tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return Ok(()),
-                _ = self.open.wait_for(|open| !*open) => return Ok(()),
+                Ok(_) = self.open.wait_for(|open| !*open) => return Ok(()),
                 deliveries = consumer.next(self.batch_count_max) => deliveries?,
             };
             if deliveries.is_empty() {

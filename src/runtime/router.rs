@@ -9,6 +9,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
@@ -36,6 +37,11 @@ const RECENT_OUTCOMES_MAX: usize = 4096;
 /// said in the log only.
 const UNWRITTEN_FACTS_MAX: usize = 100_000;
 
+/// How long an idle router sleeps at most; it is woken by whatever comes.
+const IDLE_LOOK: Duration = Duration::from_secs(3600);
+/// How often a draining router looks whether everything is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
 /// Bounds on one round.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -61,6 +67,7 @@ pub(super) struct Router {
     pub reader: Reader,
     pub bounds: Bounds,
     pub telemetry: Arc<Telemetry>,
+    pub stopping: CancellationToken,
     pub memory: Memory,
 }
 
@@ -157,8 +164,10 @@ impl Router {
         let mut round = Round::default();
         let deadline = self.corridor.state().next_deadline();
         let pause = deadline.map(|deadline| deadline.micros() - self.clock.now().micros());
+        let draining = self.stopping.is_cancelled();
+        let longest = if draining { DRAIN_LOOK } else { IDLE_LOOK };
         let pause =
-            Duration::from_micros(pause.map_or(u64::MAX >> 20, |micros| micros.max(0).unsigned_abs()));
+            pause.map_or(longest, |micros| Duration::from_micros(micros.max(0).unsigned_abs()).min(longest));
         let [urgent, signals, results, metrics] = &mut self.lanes.0;
         let over = |inbox: &mpsc::Receiver<Arrivals>| inbox.is_closed() && inbox.is_empty();
         if self.memory.under_way == 0 && over(urgent) && over(signals) && over(results) && over(metrics) {
@@ -173,6 +182,7 @@ impl Router {
             Some(arrivals) = results.recv() => round.add(arrivals),
             Some(arrivals) = signals.recv() => round.add(arrivals),
             Some(arrivals) = metrics.recv() => round.add(arrivals),
+            () = self.stopping.cancelled(), if !draining => {}
             () = tokio::time::sleep(pause) => {}
         }
         round

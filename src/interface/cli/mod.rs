@@ -14,7 +14,7 @@ mod failure;
 mod man;
 mod output;
 mod route;
-pub mod run_args;
+mod run;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -35,6 +35,12 @@ const EXIT_CODES: &str = "EXIT CODES:
   70  a bug in swarmgate";
 
 const EXAMPLES: &str = "EXAMPLES:
+  See it work, with nothing to set up:
+    swarmgate demo
+  Judge your own traffic and carry nothing:
+    swarmgate observe --amqp URL --exchange NAME
+  The router beside a broker:
+    swarmgate run --amqp URL --ledger DIR
   Learn how a routing key is read, and who hears it:
     swarmgate explain signal.swarm-start.kestrel.swarm-controller.ctl-1
   Learn what a refusal means and what to do:
@@ -64,7 +70,7 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE", env = "SWARMGATE_CONFIG")]
     pub config: Option<PathBuf>,
     /// One setting of the config, over file and environment; may be repeated.
-    #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = run_args::setting)]
+    #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = setting)]
     pub settings: Vec<Setting>,
 }
 
@@ -84,27 +90,26 @@ impl Globals {
     /// # Errors
     /// With every fault of every layer.
     pub fn config(&self) -> Result<Loaded, CliError> {
-        self.config_with(Vec::new())
-    }
-
-    /// The config in force, with a subcommand's own flags on top.
-    ///
-    /// # Errors
-    /// With every fault of every layer.
-    pub fn config_with(&self, flags: Vec<Setting>) -> Result<Loaded, CliError> {
-        let loaded = config::load(&self.layers(self.config.clone(), flags))?;
+        let loaded = self.config_with(Vec::new())?;
         for warning in &loaded.warnings {
             eprintln!("warning: {warning}");
         }
         Ok(loaded)
     }
 
-    /// The built-in config, whatever file, environment and flags say.
+    /// The config in force, with a subcommand's own flags, as (flag, path, value), under `--set`. Its warnings are
+    /// the caller's to tell.
     ///
     /// # Errors
-    /// Only for a broken build.
-    pub fn defaults(&self) -> Result<Loaded, CliError> {
-        Ok(config::load(&Layers::default())?)
+    /// With every fault of every layer.
+    pub fn config_with(&self, flags: Vec<(&str, &str, String)>) -> Result<Loaded, CliError> {
+        let setting = |(flag, path, value): (&str, &str, String)| Setting {
+            flag: flag.to_owned(),
+            path: path.to_owned(),
+            value,
+        };
+        let flags = flags.into_iter().map(setting).collect();
+        Ok(config::load(&self.layers(self.config.clone(), flags))?)
     }
 
     /// The layers with that file.
@@ -121,6 +126,8 @@ impl Globals {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Run(run::RunArgs),
+    Observe(run::ObserveArgs),
     Route(route::Args),
     Explain(explain::Args),
     Check(check::Args),
@@ -150,6 +157,8 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     let Cli { globals, command } = cli;
     match command {
         Command::Demo(args) => wait(demo::run(args, &globals)),
+        Command::Run(args) => wait(run::run(args, &globals)),
+        Command::Observe(args) => wait(run::observe(args, &globals)),
         Command::Route(args) => wait(route::run(args, &globals)),
         Command::Explain(args) => explain::run(&args, &globals),
         Command::Check(args) => check::run(&args, &globals),
@@ -161,7 +170,12 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
 /// Runs a subcommand that waits for things.
 fn wait(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|fault| CliError::system("start the tasks", &fault))?.block_on(work)
+    let runtime = runtime.map_err(|fault| CliError::system("start the tasks", &fault))?;
+    // Boxed: such a future is large, and main's stack is not the place for it.
+    let ended = runtime.block_on(Box::pin(work));
+    // What a command left running (a reader of standard input, for one) must not hold the process.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Help and version go to stdout; a wrong call is told as every error is.
@@ -204,4 +218,10 @@ impl From<ConfigError> for CliError {
         CliError::of(Exit::Usage, &error, "`swarmgate check config --print-defaults` explains every key")
             .with_faults(faults)
     }
+}
+
+/// Reads `PATH=VALUE`; the value is not repeated in a fault, it may be a secret.
+fn setting(text: &str) -> Result<Setting, String> {
+    let (path, value) = text.split_once('=').ok_or("write it as PATH=VALUE, like `mode=observe`")?;
+    Ok(Setting { flag: format!("--set {path}"), path: path.trim().to_owned(), value: value.to_owned() })
 }

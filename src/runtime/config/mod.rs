@@ -17,6 +17,7 @@ mod tests;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ use crate::{
         command::{Answerer, Class, FanOut},
         lane::Lane,
     },
+    decision::rules::Rules,
     telemetry::log::{Format, Severity},
 };
 
@@ -357,5 +359,22 @@ impl From<Limits> for crate::contract::Limits {
     fn from(limits: Limits) -> Self {
         let Limits { body_bytes_max, depth_max, nodes_max } = limits;
         Self { body_bytes_max, depth_max, nodes_max }
+    }
+}
+
+impl Loaded {
+    /// What the gates need of it.
+    pub fn rules(&self) -> Rules {
+        let config = &self.config;
+        Rules {
+            commands: Arc::new(self.contract.commands.clone()),
+            mode: config.mode,
+            instance: config.instance.clone(),
+            idempotency_window_ms: config.idempotency.window_ms,
+            idempotency_keys_max: config.idempotency.keys_max,
+            refusals_senders_max: config.refusals.senders_max,
+            alerts_dedupe_ms: config.alerts.dedupe_ms,
+            alerts_per_second_max: config.alerts.per_second_max,
+        }
     }
 }
