@@ -52,7 +52,7 @@ fn subcommands(path: &[&str]) -> Vec<String> {
 #[test]
 fn every_subcommand_teaches_by_example() {
     let top = subcommands(&[]);
-    for expected in ["check", "completions", "demo", "explain", "man", "observe", "route", "run"] {
+    for expected in ["audit", "check", "completions", "demo", "explain", "man", "observe", "route", "run"] {
         assert!(top.iter().any(|name| name == expected), "{expected} is not in {top:?}");
     }
     let mut seen = 0;

@@ -5,6 +5,7 @@
 //! Holds: each subcommand has `Args` and `run(args, &Globals) -> Result<Exit, CliError>`; stdout is only what was
 //! asked for.
 
+mod audit;
 mod check;
 mod completions;
 mod demo;
@@ -129,6 +130,7 @@ enum Command {
     Run(run::RunArgs),
     Observe(run::ObserveArgs),
     Route(route::Args),
+    Audit(audit::Args),
     Explain(explain::Args),
     Check(check::Args),
     Completions(completions::Args),
@@ -160,6 +162,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Run(args) => wait(run::run(args, &globals)),
         Command::Observe(args) => wait(run::observe(args, &globals)),
         Command::Route(args) => wait(route::run(args, &globals)),
+        Command::Audit(args) => wait(audit::run(args, &globals)),
         Command::Explain(args) => explain::run(&args, &globals),
         Command::Check(args) => check::run(&args, &globals),
         Command::Completions(args) => completions::run(&args, &globals),
