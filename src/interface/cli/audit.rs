@@ -163,11 +163,10 @@ async fn tail(dir: PathBuf, count: u64, follow: bool, json: bool) -> Result<Exit
 fn scope(text: &str) -> Result<Scope, CliError> {
     match text.split('/').collect::<Vec<_>>().as_slice() {
         [swarm, role, instance] => Ok(Scope::new(*swarm, *role, *instance)),
-        _ => Err(CliError::new(
-            Exit::Usage,
-            format!("`{text}` is not a scope"),
-            "write it as swarm/role/instance; `ALL` takes any",
-        )),
+        _ => Err(CliError::Usage {
+            message: format!("`{text}` is not a scope"),
+            help: "write it as swarm/role/instance; `ALL` takes any".to_owned(),
+        }),
     }
 }
 

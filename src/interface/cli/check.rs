@@ -115,7 +115,10 @@ fn check_spec(args: &SpecArgs, globals: &Globals) -> Result<Exit, CliError> {
     if let Some(wanted) = &args.print {
         let Some((_, text)) = embedded::specification().find(|(path, _)| path == wanted) else {
             let message = format!("`{wanted}` is not a file of the specification");
-            return Err(CliError::new(Exit::Usage, message, "`swarmgate check spec` lists its files"));
+            return Err(CliError::Usage {
+                message,
+                help: "`swarmgate check spec` lists its files".to_owned(),
+            });
         };
         out.text(text)?;
         return Ok(Exit::Done);

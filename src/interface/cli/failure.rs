@@ -1,16 +1,25 @@
 //! How a run ends.
 //!
-//! Owns: the exit codes, and the one form in which an error is told: what, and what to do.
-//! Never: tells an error twice, or without a next step.
+//! Owns: the exit codes, `CliError`, and the one form in which an error is told: what, and what to do.
+//! Never: tells an error twice or without a next step, or prints a secret.
 //! Holds: the codes are those of docs/reference/exit-codes.md (a test compares them).
 
-use std::{error::Error, fmt::Write as _, io, path::Path, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use serde_json::json;
+use thiserror::Error;
 
 use crate::{
-    bus::BusError, interface::http::HttpError, ledger::LedgerError, runtime::boot::BootError,
-    runtime::config::Fault, telemetry::log::LogError,
+    bus::BusError,
+    interface::http::HttpError,
+    ledger::LedgerError,
+    runtime::{boot::BootError, config::ConfigError},
+    telemetry::log::LogError,
 };
 
 /// How a run ended.
@@ -38,63 +47,111 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a run failed.
-#[derive(Debug)]
-pub struct CliError {
-    exit: Exit,
-    message: String,
-    help: String,
-    faults: Vec<Fault>,
-    /// The reader of stdout has gone away: nothing is told, nothing failed.
-    gone: bool,
+/// Why a command could not do its work.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// The config is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The router could not start.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The broker cannot be used.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The HTTP window cannot be opened.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// What was asked for makes no sense.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: String,
+    },
+    /// A file cannot be used.
+    #[error("`{path}` cannot be used: {reason}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The system would not start the tasks.
+    #[error("the tasks cannot be started")]
+    Tasks(#[source] io::Error),
+    /// Standard input or output failed.
+    #[error("{0}")]
+    Stream(String),
+    /// Whoever read our output has had enough.
+    #[error("the reader of the output is gone")]
+    ReaderGone,
 }
 
 impl CliError {
-    /// An error in words.
-    pub fn new(exit: Exit, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), help: help.into(), faults: Vec::new(), gone: false }
-    }
-
-    /// An error with its causes.
-    pub fn of(exit: Exit, error: &(dyn Error + 'static), help: &str) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(fault) = cause {
-            let told = fault.to_string();
-            if !message.contains(&told) {
-                let _ = write!(message, ": {told}");
-            }
-            cause = fault.source();
-        }
-        Self::new(exit, message, help)
-    }
-
-    /// A file that cannot be read or written.
+    /// A file that cannot be used.
     pub fn file(path: &Path, fault: &io::Error) -> Self {
-        let message = format!("`{}` cannot be used: {fault}", path.display());
-        Self::new(Exit::Usage, message, "name another, or mend its permissions")
+        Self::File { path: path.to_owned(), reason: fault.to_string() }
     }
 
-    /// Stdin that cannot be read.
+    /// Input that cannot be read.
     pub fn input(fault: &io::Error) -> Self {
-        Self::new(Exit::Usage, format!("the input cannot be read: {fault}"), "see where it comes from")
+        Self::Stream(format!("cannot read: {fault}"))
     }
 
-    /// Stdout that cannot be written; quiet where its reader has gone away.
+    /// Output that cannot be written.
     pub fn output(fault: &io::Error) -> Self {
-        let gone = fault.kind() == io::ErrorKind::BrokenPipe;
-        let error =
-            Self::new(Exit::Usage, format!("the output cannot be written: {fault}"), "see where it goes");
-        Self { gone, ..error }
+        match fault.kind() {
+            io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::Stream(format!("cannot write: {fault}")),
+        }
     }
 
-    /// The system refused something that it never should.
-    pub fn system(what: &str, fault: &io::Error) -> Self {
-        Self::new(
-            Exit::Bug,
-            format!("cannot {what}: {fault}"),
-            "see the limits of this process (`ulimit -a`)",
-        )
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::ReaderGone => Exit::Done,
+            Self::Config(_) | Self::Usage { .. } | Self::File { .. } | Self::Stream(_) => Exit::Usage,
+            Self::Http(_) | Self::Log(_) | Self::Tasks(_) => Exit::Usage,
+            Self::Boot(BootError::Ledger(_)) | Self::Ledger(_) => Exit::Ledger,
+            Self::Boot(_) => Exit::Usage,
+            Self::Bus(_) => Exit::Broker,
+        }
+    }
+
+    /// What to do next.
+    fn help(&self) -> String {
+        match self {
+            Self::Usage { help, .. } => help.clone(),
+            Self::Config(_) => {
+                "`swarmgate check config FILE` shows them all; `--print-defaults` every key".to_owned()
+            }
+            Self::Boot(BootError::Mode { .. }) => {
+                "give it a ledger of its own with --ledger, or take an observe ledger over with --adopt"
+                    .to_owned()
+            }
+            Self::Boot(BootError::Environment { .. }) => {
+                "environments do not mix: give this one a ledger of its own with --ledger".to_owned()
+            }
+            Self::Ledger(_) | Self::Boot(BootError::Ledger(_)) => {
+                "`swarmgate doctor --ledger DIR` looks at it; docs/operating/ledger.md says how to mend it"
+                    .to_owned()
+            }
+            Self::Bus(_) => {
+                "`swarmgate doctor --amqp URL` looks at the broker and says what it misses".to_owned()
+            }
+            Self::Http(_) => "choose another address with --http".to_owned(),
+            Self::Tasks(_) => "see the limits of this process (`ulimit -a`)".to_owned(),
+            Self::Log(_) | Self::File { .. } | Self::Stream(_) | Self::ReaderGone => {
+                "`swarmgate help` shows how the command is used".to_owned()
+            }
+        }
     }
 
     /// A wrong call, from the parser's own words.
@@ -104,36 +161,33 @@ impl CliError {
         let (message, tip) = told.split_once("\n\n  tip: ").unwrap_or((told, ""));
         let message = message.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
         let help = if tip.is_empty() { "`swarmgate --help` lists commands and options" } else { tip.trim() };
-        Self::new(Exit::Usage, message, help)
-    }
-
-    /// The same error with the faults that make it up.
-    #[must_use]
-    pub fn with_faults(self, faults: Vec<Fault>) -> Self {
-        Self { faults, ..self }
+        Self::Usage { message, help: help.to_owned() }
     }
 
     /// Tells it on stderr, once, and answers how the run ended.
     pub(super) fn tell(&self, json: bool) -> Exit {
-        if self.gone {
+        if matches!(self, Self::ReaderGone) {
             return Exit::Done;
         }
+        let (message, help) = (chain(self), self.help());
+        let faults = match self {
+            Self::Config(ConfigError::Faulty { faults }) => faults.as_slice(),
+            _ => &[],
+        };
         let mut text = String::new();
         if json {
-            let told = json!({
-                "error": self.message, "help": self.help, "exit": self.exit as u8, "faults": self.faults,
-            });
+            let told = json!({ "error": message, "help": help, "exit": self.exit() as u8, "faults": faults });
             let _ = writeln!(text, "{told}");
         } else {
-            let _ = writeln!(text, "error: {}", self.message);
-            for fault in &self.faults {
+            let _ = writeln!(text, "error: {message}");
+            for fault in faults {
                 let _ = writeln!(text, "  {}: {}\n      {}", fault.at, fault.message, fault.help);
             }
-            let _ = writeln!(text, "help: {}", self.help);
+            let _ = writeln!(text, "help: {help}");
         }
         // Where stderr is gone too, the exit code is all that is left.
         let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
-        self.exit
+        self.exit()
     }
 }
 
@@ -151,48 +205,18 @@ pub(super) fn tell_bugs() {
     }));
 }
 
-impl From<LedgerError> for CliError {
-    fn from(error: LedgerError) -> Self {
-        Self::of(Exit::Ledger, &error, "`swarmgate audit verify` says whether what is written is whole")
-    }
-}
-
-impl From<BusError> for CliError {
-    fn from(error: BusError) -> Self {
-        Self::of(
-            Exit::Broker,
-            &error,
-            "see that the broker runs and that `amqp.url` names it and a user it lets in",
-        )
-    }
-}
-
-impl From<BootError> for CliError {
-    fn from(error: BootError) -> Self {
-        match error {
-            BootError::Ledger(error) => error.into(),
-            BootError::Mode { .. } => {
-                Self::of(Exit::Usage, &error, "name another --ledger, or --adopt this one")
-            }
-            BootError::Environment { .. } => Self::of(
-                Exit::Usage,
-                &error,
-                "name another --ledger, or set `environment` to the ledger's own",
-            ),
+/// An error with its sources, in one line, none of them twice.
+fn chain(error: &CliError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
         }
+        source = cause.source();
     }
-}
-
-impl From<HttpError> for CliError {
-    fn from(error: HttpError) -> Self {
-        Self::of(Exit::Usage, &error, "free the address, or choose another with --http ADDR:PORT")
-    }
-}
-
-impl From<LogError> for CliError {
-    fn from(error: LogError) -> Self {
-        Self::of(Exit::Usage, &error, "unset `RUST_LOG`, or write it like `info,swarmgate=debug`")
-    }
+    text
 }
 
 #[cfg(test)]
@@ -219,15 +243,15 @@ mod tests {
         let told = CliError::usage(
             "error: unrecognized subcommand 'explan'\n\n  tip: a similar subcommand exists: 'explain'\n\nUsage: swarmgate",
         );
-        assert_eq!(told.message, "unrecognized subcommand 'explan'");
-        assert_eq!(told.help, "a similar subcommand exists: 'explain'");
+        assert_eq!(told.to_string(), "unrecognized subcommand 'explan'");
+        assert_eq!(told.help(), "a similar subcommand exists: 'explain'");
     }
 
     #[test]
     fn causes_are_told_once() {
         let cause = LedgerError::File { path: "dir".into(), source: io::Error::other("disk on fire") };
         let told = CliError::from(BootError::Ledger(cause));
-        assert_eq!(told.exit, Exit::Ledger);
-        assert_eq!(told.message.matches("disk on fire").count(), 1, "{}", told.message);
+        assert_eq!(told.exit(), Exit::Ledger);
+        assert_eq!(chain(&told).matches("disk on fire").count(), 1, "{}", chain(&told));
     }
 }

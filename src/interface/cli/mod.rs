@@ -6,6 +6,7 @@
 //! asked for.
 
 mod audit;
+mod bench;
 mod check;
 mod completions;
 mod demo;
@@ -21,7 +22,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::runtime::config::{self, ConfigError, Layers, Loaded, Setting};
+use crate::runtime::config::{self, Layers, Loaded, Setting};
 
 pub use failure::{CliError, Exit};
 pub use output::{Out, OutputFormat};
@@ -86,6 +87,11 @@ impl Globals {
         self.output == Some(OutputFormat::Json)
     }
 
+    /// The config file that was named.
+    pub fn file(&self) -> Option<&std::path::Path> {
+        self.config.as_deref()
+    }
+
     /// The config in force: defaults < file < environment < flags.
     ///
     /// # Errors
@@ -133,6 +139,9 @@ enum Command {
     Audit(audit::Args),
     Explain(explain::Args),
     Check(check::Args),
+    Bench(bench::Args),
+    #[command(hide = true)]
+    BenchRelay(bench::relay::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -163,6 +172,8 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Observe(args) => wait(run::observe(args, &globals)),
         Command::Route(args) => wait(route::run(args, &globals)),
         Command::Audit(args) => wait(audit::run(args, &globals)),
+        Command::Bench(args) => wait(bench::run(args, &globals)),
+        Command::BenchRelay(args) => wait(bench::relay::run(args, &globals)),
         Command::Explain(args) => explain::run(&args, &globals),
         Command::Check(args) => check::run(&args, &globals),
         Command::Completions(args) => completions::run(&args, &globals),
@@ -173,7 +184,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
 /// Runs a subcommand that waits for things.
 fn wait(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|fault| CliError::system("start the tasks", &fault))?;
+    let runtime = runtime.map_err(CliError::Tasks)?;
     // Boxed: such a future is large, and main's stack is not the place for it.
     let ended = runtime.block_on(Box::pin(work));
     // What a command left running (a reader of standard input, for one) must not hold the process.
@@ -210,17 +221,6 @@ fn asked_for_json() -> bool {
 /// The whole tree, for completions and man pages.
 fn tree() -> clap::Command {
     Cli::command()
-}
-
-impl From<ConfigError> for CliError {
-    fn from(error: ConfigError) -> Self {
-        let faults = match &error {
-            ConfigError::Faulty { faults } => faults.clone(),
-            ConfigError::Unreadable { .. } => Vec::new(),
-        };
-        CliError::of(Exit::Usage, &error, "`swarmgate check config --print-defaults` explains every key")
-            .with_faults(faults)
-    }
 }
 
 /// Reads `PATH=VALUE`; the value is not repeated in a fault, it may be a secret.
