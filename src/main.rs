@@ -1,4 +1,4 @@
-//! The `swarmgate` binary: calls the command line.
+//! The binary: calls the command line and nothing else.
 
 use std::process::ExitCode;
 
