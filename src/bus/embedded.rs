@@ -261,6 +261,24 @@ impl Bus for Embedded {
         Ok(kept.pop(consumer, 1).map(|delivery| (delivery, Box::new(hold) as Box<dyn Settler>)))
     }
 
+    async fn delete_queue(&self, name: &str) -> Result<(), BusError> {
+        let mut world = self.world();
+        world.queues.remove(name);
+        for bindings in world.bindings.values_mut() {
+            bindings.retain(|(queue, _)| queue != name);
+        }
+        drop(world);
+        self.0.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn delete_exchange(&self, name: &str) -> Result<(), BusError> {
+        let mut world = self.world();
+        world.exchanges.remove(name);
+        world.bindings.remove(name);
+        Ok(())
+    }
+
     fn blocked(&self) -> Option<String> {
         self.world().blocked.clone()
     }
@@ -373,7 +391,7 @@ struct Speaking(Arc<Broker>);
 
 #[async_trait]
 impl Publisher for Speaking {
-    async fn publish(&mut self, batch: &[Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
+    async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
         let unblocked = async {
             loop {
                 let changed = self.0.changed.notified();

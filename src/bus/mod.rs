@@ -125,7 +125,7 @@ pub trait Publisher: Send {
     /// Publishes a batch in order and waits until the fate of each is known or `deadline` has passed. The answer
     /// has one fate per departure, in order. An error means that the channel is gone; then every fate is unknown.
     /// After fates that are `Unknown` the next batch goes by a fresh channel.
-    async fn publish(&mut self, batch: &[Departure], deadline: Duration) -> Result<Vec<Fate>, BusError>;
+    async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError>;
 }
 
 /// How an exchange routes.
@@ -199,6 +199,12 @@ pub trait Bus: Send + Sync {
 
     /// Takes one message off a queue, if there is one (tools only): the delivery and its settler.
     async fn get(&self, queue: &str) -> Result<Option<(Delivery, Box<dyn Settler>)>, BusError>;
+
+    /// Deletes a queue with what is in it (tools only).
+    async fn delete_queue(&self, name: &str) -> Result<(), BusError>;
+
+    /// Deletes an exchange (tools only).
+    async fn delete_exchange(&self, name: &str) -> Result<(), BusError>;
 
     /// Whether the broker has told us that it blocks publishers (memory or disk alarm), and its reason.
     fn blocked(&self) -> Option<String>;

@@ -25,10 +25,10 @@ async fn a_blocked_embedded_bus_tells_no_fate() {
     assert_eq!(bus.blocked().as_deref(), Some("low on memory"));
     let mut publisher = bus.publisher().await.expect("a publisher");
     let batch = [departure("in", "a.b", 1)];
-    let fates = publisher.publish(&batch, Duration::from_millis(20)).await;
+    let fates = publisher.publish(&lent(&batch), Duration::from_millis(20)).await;
     assert_eq!(fates.expect("fates"), [Fate::Unknown]);
     bus.block(None);
-    assert_eq!(publisher.publish(&batch, DEADLINE).await.expect("fates"), [Fate::Carried]);
+    assert_eq!(publisher.publish(&lent(&batch), DEADLINE).await.expect("fates"), [Fate::Carried]);
 }
 
 #[tokio::test]
@@ -87,9 +87,13 @@ fn departure(exchange: &str, key: &str, number: usize) -> Departure {
     Departure { message: Message { exchange, routing_key, properties, body: body.into() }, mandatory: true }
 }
 
+fn lent(batch: &[Departure]) -> Vec<&Departure> {
+    batch.iter().collect()
+}
+
 async fn publish(bus: &dyn Bus, batch: Vec<Departure>) -> Vec<Fate> {
     let mut publisher = bus.publisher().await.expect("a publisher");
-    publisher.publish(&batch, DEADLINE).await.expect("fates")
+    publisher.publish(&lent(&batch), DEADLINE).await.expect("fates")
 }
 
 /// Takes `count` deliveries, and no longer than the deadline.
@@ -305,7 +309,7 @@ mod on_rabbitmq {
             let key = |number| if unroutable(number) { "no" } else { "ok.x" };
             let batch: Vec<Departure> =
                 (0..2_000).map(|number| departure("out", key(number), round * 2_000 + number)).collect();
-            let fates = publisher.publish(&batch, DEADLINE).await.expect("fates");
+            let fates = publisher.publish(&lent(&batch), DEADLINE).await.expect("fates");
             let wanted = |number| if unroutable(number) { Fate::Returned } else { Fate::Carried };
             let wrong: Vec<_> = (0..2_000).filter(|number| fates[*number] != wanted(*number)).collect();
             assert!(wrong.is_empty(), "round {round}: {} fates are wrong: {wrong:?}", wrong.len());
@@ -330,7 +334,7 @@ mod on_rabbitmq {
         for round in 0..20 {
             let batch: Vec<Departure> =
                 (0..20).map(|number| departure("out", "ok", round * 20 + number)).collect();
-            for fate in publisher.publish(&batch, DEADLINE).await.expect("fates") {
+            for fate in publisher.publish(&lent(&batch), DEADLINE).await.expect("fates") {
                 match fate {
                     Fate::Carried => carried += 1,
                     Fate::Rejected => rejected += 1,
@@ -390,9 +394,9 @@ mod on_rabbitmq {
         bus.declare(&topology()).await.expect("a topology");
         let mut publisher = bus.publisher().await.expect("a publisher");
         let fault =
-            publisher.publish(&[departure("nowhere", "ok", 1)], DEADLINE).await.expect_err("no exchange");
+            publisher.publish(&[&departure("nowhere", "ok", 1)], DEADLINE).await.expect_err("no exchange");
         assert!(matches!(&fault, BusError::Refused { reason, .. } if reason.contains("nowhere")), "{fault}");
-        let fates = publisher.publish(&[departure("out", "ok", 1)], DEADLINE).await.expect("fates");
+        let fates = publisher.publish(&[&departure("out", "ok", 1)], DEADLINE).await.expect("fates");
         assert_eq!(fates, [Fate::Carried], "by a fresh channel");
         bus.close().await;
     }
@@ -407,7 +411,7 @@ mod on_rabbitmq {
         let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
         assert_eq!(bus.blocked(), None);
         assert_eq!(
-            publisher.publish(&[departure("out", "ok", 0)], DEADLINE).await.expect("fates"),
+            publisher.publish(&[&departure("out", "ok", 0)], DEADLINE).await.expect("fates"),
             [Fate::Carried]
         );
         let first = take(consumer.as_mut(), 1).await;
@@ -415,14 +419,14 @@ mod on_rabbitmq {
         for number in 1..4 {
             let began = Instant::now();
             let deadline = Duration::from_millis(700);
-            let fates = publisher.publish(&[departure("out", "ok", number)], deadline).await.expect("fates");
+            let fates = publisher.publish(&[&departure("out", "ok", number)], deadline).await.expect("fates");
             assert_eq!(fates, [Fate::Unknown], "nobody may say what became of it");
             assert!(began.elapsed() < Duration::from_secs(3), "a deadline is one: {:?}", began.elapsed());
         }
         assert!(bus.blocked().is_some_and(|reason| reason.contains("memory")), "{:?}", bus.blocked());
         consumer.settler().ack(first[0].tag, true).await.expect("consuming goes on");
         broker.ctl(&["set_vm_memory_high_watermark", "0.4"]);
-        let fates = publisher.publish(&[departure("out", "ok", 4)], DEADLINE).await.expect("fates");
+        let fates = publisher.publish(&[&departure("out", "ok", 4)], DEADLINE).await.expect("fates");
         assert_eq!(fates, [Fate::Carried]);
         assert_eq!(bus.blocked(), None);
         // The first had left before the alarm was told; the others were never written.
@@ -447,7 +451,7 @@ mod on_rabbitmq {
         let fault =
             tokio::time::timeout(DEADLINE, consumer.next(1)).await.expect("an end").expect_err("an end");
         assert!(matches!(fault, BusError::Unreachable { .. }), "{fault}");
-        let fates = publisher.publish(&[departure("out", "ok", 100)], Duration::from_secs(2)).await;
+        let fates = publisher.publish(&[&departure("out", "ok", 100)], Duration::from_secs(2)).await;
         assert!(matches!(fates, Err(BusError::Unreachable { .. })), "{fates:?}");
         let fault = amqp::connect(&vhost.options()).await.err().expect("nobody listens");
         assert!(matches!(fault, BusError::Unreachable { .. }), "{fault}");
@@ -472,12 +476,12 @@ mod on_rabbitmq {
     async fn frozen(broker: &Broker, options: &Options, bus: &dyn Bus, consumer: &mut dyn Consumer) {
         let mut publisher = bus.publisher().await.expect("a publisher");
         assert_eq!(
-            publisher.publish(&[departure("out", "ok", 1)], DEADLINE).await.expect("fates"),
+            publisher.publish(&[&departure("out", "ok", 1)], DEADLINE).await.expect("fates"),
             [Fate::Carried]
         );
         take(consumer, 1).await;
         broker.pause();
-        let fates = publisher.publish(&[departure("out", "ok", 2)], Duration::from_millis(500)).await;
+        let fates = publisher.publish(&[&departure("out", "ok", 2)], Duration::from_millis(500)).await;
         assert_eq!(fates.expect("fates"), [Fate::Unknown]);
         let options = Options { connect_timeout_ms: 500, ..options.clone() };
         let fault = amqp::connect(&options).await.err().expect("nobody answers");
@@ -525,7 +529,7 @@ mod on_rabbitmq {
         let refused = async |exchange: &str, key: &str| {
             let mut publisher = producer.publisher().await.expect("a publisher");
             let fault =
-                publisher.publish(&[departure(exchange, key, 1)], DEADLINE).await.expect_err("no way");
+                publisher.publish(&[&departure(exchange, key, 1)], DEADLINE).await.expect_err("no way");
             assert!(fault.to_string().contains("ACCESS_REFUSED"), "{exchange} {key}: {fault}");
         };
         assert_eq!(
@@ -571,7 +575,7 @@ mod on_rabbitmq {
         assert_eq!(ids(&take(consumer.as_mut(), 1).await), ["id-7"]);
         let mut publisher = subscriber.publisher().await.expect("a publisher");
         for exchange in ["swarmgate.out", "swarmgate.in", ""] {
-            let said = publisher.publish(&[departure(exchange, key, 8)], DEADLINE).await;
+            let said = publisher.publish(&[&departure(exchange, key, 8)], DEADLINE).await;
             assert!(said.is_err(), "a subscriber spoke on `{exchange}`: {said:?}");
         }
     }

@@ -2,6 +2,7 @@
 
 mod broker;
 mod bus;
+mod cli;
 mod contract;
 mod decisions;
 mod readers;

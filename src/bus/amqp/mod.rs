@@ -16,7 +16,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use lapin::{
     Channel,
-    options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
+    options::{
+        BasicConsumeOptions, BasicGetOptions, BasicQosOptions, ExchangeDeleteOptions, QueueDeleteOptions,
+    },
     types::{FieldTable, ShortString},
 };
 
@@ -128,6 +130,24 @@ impl Bus for Amqp {
 
     async fn get(&self, queue: &str) -> Result<Option<(Delivery, Box<dyn Settler>)>, BusError> {
         answered(&format!("read `{queue}`"), self.got(queue)).await
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<(), BusError> {
+        let deleting = async {
+            let deleted =
+                self.channel().await?.queue_delete(short(name)?, QueueDeleteOptions::default()).await;
+            deleted.map(|_| ()).map_err(|fault| self.consuming.fault(&fault, "delete", name))
+        };
+        answered(&format!("delete `{name}`"), deleting).await
+    }
+
+    async fn delete_exchange(&self, name: &str) -> Result<(), BusError> {
+        let deleting = async {
+            let deleted =
+                self.channel().await?.exchange_delete(short(name)?, ExchangeDeleteOptions::default()).await;
+            deleted.map_err(|fault| self.consuming.fault(&fault, "delete", name))
+        };
+        answered(&format!("delete `{name}`"), deleting).await
     }
 
     fn blocked(&self) -> Option<String> {

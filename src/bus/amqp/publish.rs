@@ -56,7 +56,7 @@ impl Speaking {
 
 #[async_trait]
 impl Publisher for Speaking {
-    async fn publish(&mut self, batch: &[Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
+    async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
         let until = Instant::now() + deadline;
         let Ok(channel) = timeout_at(until, self.ready()).await else {
             return Ok(vec![Fate::Unknown; batch.len()]);
@@ -100,7 +100,7 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn new(channel: &'a Channel, batch: &'a [Departure]) -> Self {
+    fn new(channel: &'a Channel, batch: &[&'a Departure]) -> Self {
         let flights = batch.iter().map(|departure| match Frames::of(departure) {
             Ok(frames) => Flight::Writing(Box::pin(frames.publish(channel, departure))),
             // AMQP has no room for it (a property beyond 255 bytes): it never leaves, however often it is tried.
@@ -154,7 +154,7 @@ impl<'a> Round<'a> {
     }
 
     /// Matches returns to messages by id.
-    fn fates(self, batch: &[Departure], complete: bool) -> Vec<Fate> {
+    fn fates(self, batch: &[&Departure], complete: bool) -> Vec<Fate> {
         let returned = self.returned;
         let told = self.flights.into_iter().map(|flight| match flight {
             Flight::Told(fate) => fate,

@@ -52,7 +52,7 @@ pub fn signal(kind_type: &str, scope: &Scope, origin: &str, key: &str, at: Times
 /// Publishes one message.
 pub async fn publish(bus: &dyn Bus, message: Message) -> Result<(), BusError> {
     let mut publisher = bus.publisher().await?;
-    publisher.publish(&[Departure { message, mandatory: false }], Duration::from_secs(5)).await?;
+    publisher.publish(&[&Departure { message, mandatory: false }], Duration::from_secs(5)).await?;
     Ok(())
 }
 
@@ -67,7 +67,8 @@ pub fn topology(heard: &str, refused: &str) -> Topology {
     let inbox = ControlPlaneRouting::signal_bindings("*", &controller()).into_iter().map(out).collect();
     let all = vec![("swarmgate.out".to_owned(), "#".to_owned())];
     let every_refusal = vec![("swarmgate.refused".to_owned(), "#".to_owned())];
-    let exchange = |name: &str| Exchange { name: name.to_owned(), kind: ExchangeKind::Topic, alternate: None };
+    let exchange =
+        |name: &str| Exchange { name: name.to_owned(), kind: ExchangeKind::Topic, alternate: None };
     Topology {
         exchanges: vec![exchange("swarmgate.out"), exchange("swarmgate.refused")],
         queues: vec![queue(INBOX, inbox), queue(heard, all), queue(refused, every_refusal)],
