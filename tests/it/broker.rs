@@ -66,9 +66,13 @@ impl Broker {
 
     /// The URL of a virtual host for a user.
     pub fn url(&self, vhost: &str, user: &str, password: &str) -> String {
-        let port = self.address("SWARMGATE_TEST_AMQP").rsplit(':').next().expect("a port");
-        let port = port.split('/').next().expect("a port");
-        format!("amqp://{user}:{password}@127.0.0.1:{port}/{}", vhost.replace('/', "%2f"))
+        format!("amqp://{user}:{password}@{}/{}", self.socket_address(), vhost.replace('/', "%2f"))
+    }
+
+    /// Where it listens, without TLS.
+    pub fn socket_address(&self) -> &str {
+        let url = self.address("SWARMGATE_TEST_AMQP");
+        url.split(['@', '/']).find(|part| part.starts_with("127.")).expect("an address")
     }
 
     /// The URL by TLS, of the default virtual host.

@@ -5,4 +5,5 @@ mod bus;
 mod cli;
 mod contract;
 mod decisions;
+mod poison;
 mod readers;

@@ -10,12 +10,13 @@ use std::{fmt, time::Duration};
 use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use lapin::{
     Connection, ConnectionProperties, Event,
-    tcp::{AMQPUriTcpExt, OwnedIdentity, OwnedTLSConfig},
+    tcp::{OwnedIdentity, OwnedTLSConfig},
     types::{AMQPValue, FieldTable, LongString, parsing::parse_field_table},
     uri::AMQPUri,
 };
 use tokio::sync::watch;
 
+use super::transport;
 use crate::bus::BusError;
 
 /// What an AMQP 0-9-1 client says first.
@@ -162,9 +163,7 @@ pub(super) fn uri(options: &Options) -> Result<AMQPUri, BusError> {
 pub(super) async fn open(options: &Options, uri: &AMQPUri, way: &str) -> Result<Line, BusError> {
     let name = LongString::from(format!("{} ({way})", options.name));
     let properties = ConnectionProperties::default().with_connection_name(name);
-    let runtime = lapin::runtime::default_runtime();
-    let connecting =
-        async { Connection::connect_uri_with_config(uri.clone(), properties, options.tls(), runtime?).await };
+    let connecting = transport::connect(uri.clone(), properties, options.tls());
     let connection = limited(options, connecting).await?;
     let (tell, blocked) = watch::channel(None);
     let mut events = Box::pin(connection.events_listener());
@@ -186,9 +185,7 @@ pub(super) async fn open(options: &Options, uri: &AMQPUri, way: &str) -> Result<
 /// about it leaves the answer empty, because the connections proper will say what is wrong.
 pub(super) async fn greet(options: &Options, uri: &AMQPUri) -> Result<Server, BusError> {
     let greeting = async {
-        let runtime = lapin::runtime::default_runtime()?;
-        let tls = options.tls();
-        let mut stream = uri.connect_with_config_async(tls.as_ref(), &runtime).await?;
+        let mut stream = transport::socket(uri, &options.tls()).await?;
         stream.write_all(PROTOCOL_HEADER).await?;
         stream.flush().await?;
         let mut header = [0; FRAME_HEADER_BYTES];

@@ -8,8 +8,10 @@
 mod connection;
 mod consume;
 mod declare;
+mod guard;
 mod properties;
 mod publish;
+mod transport;
 
 use std::{sync::Arc, time::Duration};
 
