@@ -455,6 +455,10 @@ impl Bus for Fused {
         self.bus.declare(topology).await
     }
 
+    async fn exists(&self, exchange: &str) -> Result<bool, BusError> {
+        self.bus.exists(exchange).await
+    }
+
     async fn consumer(&self, queue: &str, prefetch_count: u16) -> Result<Box<dyn Consumer>, BusError> {
         let inner = self.bus.consumer(queue, prefetch_count).await?;
         Ok(Box::new(FusedConsumer { inner, fuse: Arc::clone(&self.fuse) }))

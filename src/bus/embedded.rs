@@ -230,6 +230,10 @@ impl Bus for Embedded {
         Ok(())
     }
 
+    async fn exists(&self, exchange: &str) -> Result<bool, BusError> {
+        Ok(self.world().exchanges.contains_key(exchange))
+    }
+
     async fn consumer(&self, queue: &str, prefetch_count: u16) -> Result<Box<dyn Consumer>, BusError> {
         let mut world = self.world();
         if !world.queues.contains_key(queue) {

@@ -6,6 +6,7 @@
 //! confirmed it and did not return it.
 
 pub mod amqp;
+pub mod backoff;
 pub mod embedded;
 
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub enum Fate {
     Carried,
     /// The broker confirmed it, but no queue took it (mandatory only).
     Returned,
-    /// The broker said no (nack: a full queue with reject-publish, for one).
+    /// The broker said no (nack: a full queue with reject-publish, for one), or AMQP cannot carry it at all.
     Rejected,
     /// Nothing was heard before the deadline or the channel died: it may or may not have left.
     Unknown,
@@ -98,7 +99,7 @@ pub enum BusError {
 #[async_trait]
 pub trait Consumer: Send {
     /// Waits for at least one delivery, then takes what is ready, at most `count_max`, in order. An empty answer
-    /// means that the consumer was closed in good order.
+    /// means that the consumer was closed in good order. A call that is dropped loses no delivery.
     async fn next(&mut self, count_max: usize) -> Result<Vec<Delivery>, BusError>;
 
     /// A handle to settle deliveries with, usable while `next` waits.
@@ -123,6 +124,7 @@ pub trait Settler: Send + Sync {
 pub trait Publisher: Send {
     /// Publishes a batch in order and waits until the fate of each is known or `deadline` has passed. The answer
     /// has one fate per departure, in order. An error means that the channel is gone; then every fate is unknown.
+    /// After fates that are `Unknown` the next batch goes by a fresh channel.
     async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError>;
 }
 
@@ -185,6 +187,9 @@ pub struct Topology {
 pub trait Bus: Send + Sync {
     /// Declares the topology and checks that what is there agrees with it.
     async fn declare(&self, topology: &Topology) -> Result<(), BusError>;
+
+    /// Whether an exchange of that name is there, whatever its kind; declares nothing.
+    async fn exists(&self, exchange: &str) -> Result<bool, BusError>;
 
     /// Opens a consuming channel on a queue with a prefetch of `count` unacknowledged deliveries.
     async fn consumer(&self, queue: &str, prefetch_count: u16) -> Result<Box<dyn Consumer>, BusError>;

@@ -19,6 +19,7 @@ use crate::{
     bus::{
         Bus, BusError, Topology,
         amqp::{self, Options},
+        backoff::Backoff,
     },
     contract::{audit::Mode, lane::Lane},
     telemetry::Telemetry,
@@ -93,24 +94,23 @@ fn prefetch(config: &Config, lane: Lane, lanes: usize) -> u16 {
 /// Connects to the broker that the config names.
 pub struct Broker {
     options: Options,
-    pause_min_ms: u64,
-    pause_max_ms: u64,
+    backoff: Backoff,
 }
 
 impl Broker {
     /// The broker of a config.
     pub fn new(config: &Config) -> Self {
         let options = Options {
-            url: config.amqp.url.expose().to_owned(),
             name: format!("swarmgate {}", config.instance),
             heartbeat_s: config.amqp.heartbeat_s,
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
+            ..Options::new(config.amqp.url.expose())
         };
-        Self {
-            options,
-            pause_min_ms: config.amqp.reconnect_min_ms,
-            pause_max_ms: config.amqp.reconnect_max_ms,
-        }
+        let mut seed = [0; 8];
+        // Without random bits routers may come back all at once, and come back all the same.
+        let _ = getrandom::fill(&mut seed);
+        let (first_ms, longest_ms) = (config.amqp.reconnect_min_ms, config.amqp.reconnect_max_ms);
+        Self { options, backoff: Backoff::new(first_ms, longest_ms, u64::from_ne_bytes(seed)) }
     }
 
     /// How it connects.
@@ -126,13 +126,7 @@ impl Connector for Broker {
         Ok(connected)
     }
 
-    /// Doubles from the least pause to the longest, less up to a half at random so that routers do not come back all
-    /// at once.
     fn pause_ms(&self, attempt: u32) -> u64 {
-        let doubled = self.pause_min_ms.saturating_mul(1 << attempt.min(16)).min(self.pause_max_ms);
-        let mut random = [0; 8];
-        // Without random bits the pause is merely the whole one.
-        let _ = getrandom::fill(&mut random);
-        doubled - u64::from_be_bytes(random) % (doubled / 2 + 1)
+        self.backoff.pause_ms(attempt)
     }
 }

@@ -1,5 +1,7 @@
 //! The one integration binary: a module a boundary.
 
+mod broker;
+mod bus;
 mod cli;
 mod contract;
 mod decisions;

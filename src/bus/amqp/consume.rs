@@ -2,7 +2,10 @@
 //!
 //! Owns: one consuming channel, gathering deliveries under load, and settling them.
 //! Never: waits for company at a low rate: a lone delivery is handed on at once.
-//! Holds: tags are the channel's own, so a cumulative acknowledgement means what it says.
+//! Holds: tags are the channel's own, so a cumulative acknowledgement means what it says; a call to `next` that is
+//! dropped loses nothing: what it had taken is in the next answer.
+
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,9 +13,11 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Channel,
     options::{BasicAckOptions, BasicNackOptions},
+    types::ShortString,
 };
+use tokio::time::Instant;
 
-use super::{GOOD_BYE, properties, refused};
+use super::{CLOSE_TIMEOUT_MS, GOOD_BYE, connection::Line, properties};
 use crate::{
     bus::{BusError, Consumer, Delivery, Settler},
     contract::message::Message,
@@ -20,93 +25,122 @@ use crate::{
 
 /// A batch from which on the lane counts as loaded.
 const LOADED_COUNT: usize = 8;
-/// How often a loaded lane lets other tasks run before it hands a batch on: the cheapest way to let more arrive.
-const GATHER_YIELDS: usize = 8;
+/// How long a loaded lane gathers at most. Shorter than the runtime's timer can tell, so it yields instead.
+const GATHER_US_MAX: u64 = 100;
 
 /// Takes deliveries off a queue.
 pub(super) struct Listening {
+    line: Arc<Line>,
     channel: Channel,
     stream: lapin::Consumer,
     queue: String,
-    last_count: usize,
+    /// Taken and not yet handed on.
+    taken: Vec<Delivery>,
+    /// Met behind what was taken: the next call tells it.
+    fault: Option<BusError>,
+    loaded: bool,
 }
 
 impl Listening {
-    pub fn new(channel: Channel, stream: lapin::Consumer, queue: &str) -> Self {
-        Self { channel, stream, queue: queue.to_owned(), last_count: 0 }
+    pub fn new(line: Arc<Line>, channel: Channel, stream: lapin::Consumer, queue: &str) -> Self {
+        let (queue, taken) = (queue.to_owned(), Vec::new());
+        Self { line, channel, stream, queue, taken, fault: None, loaded: false }
     }
 
-    /// Takes what is there without waiting.
-    fn take_ready(&mut self, batch: &mut Vec<Delivery>, count_max: usize) -> Result<(), BusError> {
-        while batch.len() < count_max {
-            match self.stream.next().now_or_never() {
-                Some(Some(Ok(found))) => batch.push(delivery(found)),
-                Some(Some(Err(fault))) if batch.is_empty() => {
-                    return Err(refused(&fault, "consume", &self.queue));
-                }
-                // What was taken goes on first; the end of the stream is met again at the next call.
-                _ => return Ok(()),
+    /// Books what the stream said; `false` when it said that there is nothing more.
+    fn book(&mut self, said: Option<lapin::Result<lapin::message::Delivery>>) -> bool {
+        match said {
+            Some(Ok(found)) => self.taken.push(delivery(found)),
+            Some(Err(fault)) => self.fault = Some(self.line.fault(&fault, "consume", &self.queue)),
+            None if self.channel.status().connected() => {
+                self.fault = Some(BusError::Cancelled { queue: self.queue.clone() });
+            }
+            None if !self.line.connection.status().connected() => {
+                self.fault = Some(self.line.lost("the connection ended"));
+            }
+            // Our own settler closed the channel.
+            None => return false,
+        }
+        self.fault.is_none()
+    }
+
+    /// Takes what is there without waiting; `false` when there will be nothing more.
+    fn take_ready(&mut self, count_max: usize) -> bool {
+        while self.taken.len() < count_max {
+            let Some(said) = self.stream.next().now_or_never() else { return true };
+            if !self.book(said) {
+                return false;
             }
         }
-        Ok(())
+        true
+    }
+
+    /// Lets more arrive, as long as there is room and it takes no longer than it is worth.
+    async fn gather(&mut self, count_max: usize) {
+        let until = Instant::now() + Duration::from_micros(GATHER_US_MAX);
+        while self.taken.len() < count_max && Instant::now() < until {
+            tokio::task::yield_now().await;
+            if !self.take_ready(count_max) {
+                return;
+            }
+        }
     }
 }
 
 #[async_trait]
 impl Consumer for Listening {
     async fn next(&mut self, count_max: usize) -> Result<Vec<Delivery>, BusError> {
-        let first = match self.stream.next().await {
-            Some(Ok(found)) => delivery(found),
-            Some(Err(fault)) => return Err(refused(&fault, "consume", &self.queue)),
-            None if self.channel.status().connected() => {
-                return Err(BusError::Cancelled { queue: self.queue.clone() });
+        let count_max = count_max.max(1);
+        if self.taken.is_empty() {
+            if let Some(fault) = self.fault.take() {
+                return Err(fault);
             }
-            // The settler closed the channel, or it is lost; whoever lost it has said so.
-            None => return Ok(Vec::new()),
-        };
-        let mut batch = vec![first];
-        self.take_ready(&mut batch, count_max)?;
-        if self.last_count >= LOADED_COUNT {
-            for _ in 0..GATHER_YIELDS {
-                if batch.len() >= count_max {
-                    break;
-                }
-                tokio::task::yield_now().await;
-                self.take_ready(&mut batch, count_max)?;
+            let said = self.stream.next().await;
+            if !self.book(said) {
+                return self.fault.take().map_or_else(|| Ok(Vec::new()), Err);
             }
         }
-        self.last_count = batch.len();
-        Ok(batch)
+        if self.fault.is_none() && self.take_ready(count_max) && self.loaded {
+            self.gather(count_max).await;
+        }
+        self.loaded = self.taken.len() >= LOADED_COUNT;
+        let count = self.taken.len().min(count_max);
+        Ok(self.taken.drain(..count).collect())
     }
 
     fn settler(&self) -> Box<dyn Settler> {
-        Box::new(Hold::new(self.channel.clone()))
+        Box::new(Hold::new(Arc::clone(&self.line), self.channel.clone()))
     }
 }
 
 /// Settles what a channel delivered.
-pub(super) struct Hold(Channel);
+pub(super) struct Hold {
+    line: Arc<Line>,
+    channel: Channel,
+}
 
 impl Hold {
-    pub fn new(channel: Channel) -> Self {
-        Self(channel)
+    pub fn new(line: Arc<Line>, channel: Channel) -> Self {
+        Self { line, channel }
     }
 }
 
 #[async_trait]
 impl Settler for Hold {
     async fn ack(&self, tag: u64, multiple: bool) -> Result<(), BusError> {
-        let acked = self.0.basic_ack(tag, BasicAckOptions { multiple }).await;
-        acked.map_err(|fault| refused(&fault, "acknowledge on", "the consuming channel"))
+        let acked = self.channel.basic_ack(tag, BasicAckOptions { multiple }).await;
+        acked.map_err(|fault| self.line.fault(&fault, "acknowledge on", "the consuming channel"))
     }
 
     async fn requeue(&self, tag: u64, multiple: bool) -> Result<(), BusError> {
-        let given = self.0.basic_nack(tag, BasicNackOptions { multiple, requeue: true }).await;
-        given.map_err(|fault| refused(&fault, "requeue on", "the consuming channel"))
+        let given = self.channel.basic_nack(tag, BasicNackOptions { multiple, requeue: true }).await;
+        given.map_err(|fault| self.line.fault(&fault, "requeue on", "the consuming channel"))
     }
 
     async fn close(&self) {
-        let _ = self.0.close(GOOD_BYE, "lane closed".into()).await;
+        let closing = self.channel.close(GOOD_BYE, ShortString::default());
+        // A channel that is gone needs no good-bye, and a frozen broker hears none.
+        let _ = tokio::time::timeout(Duration::from_millis(CLOSE_TIMEOUT_MS), closing).await;
     }
 }
 
@@ -116,8 +150,8 @@ pub(super) fn delivery(found: lapin::message::Delivery) -> Delivery {
         tag: found.delivery_tag,
         redelivered: found.redelivered,
         message: Message {
-            exchange: found.exchange.to_string(),
-            routing_key: found.routing_key.to_string(),
+            exchange: found.exchange.into(),
+            routing_key: found.routing_key.into(),
             properties: properties::read(&found.properties),
             body: Bytes::from(found.data),
         },

@@ -4,121 +4,200 @@
 //! Never: believes which confirm a return came with: lapin attributes returns to whichever confirm resolves next,
 //! so under pipelining an unroutable message can get a clean confirm and a routed one its return.
 //! Holds: once every confirm of a batch is in, its returns are matched by message-id; before that, no mandatory
-//! message of the batch counts as carried.
+//! message of the batch counts as carried. A channel with confirms outstanding is given up, so that a late return
+//! of one batch is never taken for another's, and nothing is written while the broker blocks.
 
-use std::{collections::BTreeSet, time::Duration};
-
-use async_trait::async_trait;
-use futures_util::{FutureExt, future::join_all};
-use lapin::{
-    Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage, options::BasicPublishOptions,
+use std::{
+    collections::BTreeSet,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
-use super::{GOOD_BYE, properties, short};
+use async_trait::async_trait;
+use lapin::{
+    BasicProperties, Channel, Confirmation, PublisherConfirm,
+    message::BasicReturnMessage,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::ShortString,
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{connection::Line, properties, short};
 use crate::bus::{BusError, Departure, Fate, Publisher};
 
 /// Publishes.
 pub(super) struct Speaking {
-    channel: Channel,
+    line: Arc<Line>,
+    /// Opened by the first batch and again after one that was given up.
+    channel: Option<Channel>,
 }
 
 impl Speaking {
-    pub fn new(channel: Channel) -> Self {
-        Self { channel }
+    pub fn new(line: Arc<Line>) -> Self {
+        Self { line, channel: None }
     }
 
-    /// Writes one message; the confirm comes later.
-    async fn send(&self, departure: &Departure) -> Result<PublisherConfirm, BusError> {
-        let message = &departure.message;
-        let (exchange, key) = (short(&message.exchange)?, short(&message.routing_key)?);
-        let options = BasicPublishOptions { mandatory: departure.mandatory, immediate: false };
-        let sent = self.channel.basic_publish(
-            exchange,
-            key,
-            options,
-            &message.body,
-            properties::write(&message.properties)?,
-        );
-        sent.await.map_err(|fault| super::refused(&fault, "publish to", &message.exchange))
+    /// The channel, as soon as the broker lets us publish.
+    async fn ready(&mut self) -> Result<Channel, BusError> {
+        // Lapin keeps in memory what it may not write, without a bound: better not to hand it anything.
+        self.line.unblocked().await;
+        if let Some(channel) = self.channel.as_ref().filter(|channel| channel.status().connected()) {
+            return Ok(channel.clone());
+        }
+        let channel = self.line.connection.create_channel().await.map_err(|fault| self.line.lost(fault))?;
+        let confirms = channel.confirm_select(ConfirmSelectOptions::default()).await;
+        confirms.map_err(|fault| self.line.fault(&fault, "confirm on", "the publishing channel"))?;
+        self.channel = Some(channel.clone());
+        Ok(channel)
     }
 }
 
 #[async_trait]
 impl Publisher for Speaking {
     async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
-        let until = tokio::time::Instant::now() + deadline;
-        // Polled in order, so written in order; awaited one by one they would cost a wake-up each.
-        let sends = join_all(batch.iter().map(|departure| self.send(departure)));
-        let Ok(sent) = tokio::time::timeout_at(until, sends).await else {
+        let until = Instant::now() + deadline;
+        let Ok(channel) = timeout_at(until, self.ready()).await else {
             return Ok(vec![Fate::Unknown; batch.len()]);
         };
-        let mut confirms = sent.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let mut answers: Vec<Option<Confirmation>> = Vec::with_capacity(confirms.len());
-        let mut late = false;
-        for confirm in &mut confirms {
-            let answer = if late {
-                confirm.now_or_never()
-            } else {
-                tokio::time::timeout_at(until, &mut *confirm).await.ok()
-            };
-            late |= answer.is_none();
-            match answer {
-                Some(Ok(confirmation)) => answers.push(Some(confirmation)),
-                Some(Err(fault)) => {
-                    return Err(super::refused(&fault, "confirm on", "the publishing channel"));
-                }
-                None => answers.push(None),
-            }
+        let channel = channel?;
+        // Taken out until the batch is over: a call that is dropped half way leaves no channel behind.
+        self.channel = None;
+        let mut round = Round::new(&channel, batch);
+        let confirmed = timeout_at(until, std::future::poll_fn(|task| round.poll(task))).await;
+        if let Ok(Err(fault)) = confirmed {
+            return Err(self.line.fault(&fault, "publish on", "the publishing channel"));
         }
-        Ok(fates(batch, answers))
+        let complete = confirmed.is_ok();
+        if !complete {
+            round.take_ready();
+        }
+        let fates = round.fates(batch, complete);
+        if complete {
+            self.channel = Some(channel);
+        }
+        Ok(fates)
     }
 }
 
-impl Drop for Speaking {
-    fn drop(&mut self) {
-        // Left open, an abandoned channel would hold its unconfirmed messages' bookkeeping for good.
-        let channel = self.channel.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let _ = channel.close(GOOD_BYE, "done".into()).await;
-            });
-        }
-    }
+type Writing<'a> = Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + Send + 'a>>;
+
+/// One message's way through a round.
+enum Flight<'a> {
+    Writing(Writing<'a>),
+    Written(PublisherConfirm),
+    Told(Fate),
 }
 
-/// Matches returns to messages by id, once every confirm is in.
-fn fates(batch: &[&Departure], answers: Vec<Option<Confirmation>>) -> Vec<Fate> {
-    let complete = answers.iter().all(Option::is_some);
-    let mut returned = BTreeSet::new();
-    let mut own = Vec::with_capacity(answers.len());
-    for answer in answers {
-        own.push(match answer {
-            Some(Confirmation::Ack(back)) => {
-                returned.extend(back.as_ref().and_then(id));
-                Fate::Carried
-            }
-            Some(Confirmation::Nack(back)) => {
-                returned.extend(back.as_ref().and_then(id));
-                Fate::Rejected
-            }
-            Some(Confirmation::NotRequested) | None => Fate::Unknown,
+/// One batch under way.
+struct Round<'a> {
+    flights: Vec<Flight<'a>>,
+    /// The first that has no fate yet; those behind it may have theirs.
+    cursor: usize,
+    started: bool,
+    returned: BTreeSet<String>,
+}
+
+impl<'a> Round<'a> {
+    fn new(channel: &'a Channel, batch: &'a [&'a Departure]) -> Self {
+        let flights = batch.iter().map(|departure| match Frames::of(departure) {
+            Ok(frames) => Flight::Writing(Box::pin(frames.publish(channel, departure))),
+            // AMQP has no room for it (a property beyond 255 bytes): it never leaves, however often it is tried.
+            Err(_) => Flight::Told(Fate::Rejected),
         });
+        Self { flights: flights.collect(), cursor: 0, started: false, returned: BTreeSet::new() }
     }
-    batch
-        .iter()
-        .zip(own)
-        .map(|(departure, own)| {
-            let named = departure.message.properties.message_id.as_ref();
-            match own {
-                Fate::Rejected => Fate::Rejected,
-                _ if named.is_some_and(|id| returned.contains(id)) => Fate::Returned,
-                Fate::Carried if departure.mandatory && !complete => Fate::Unknown,
-                fate => fate,
+
+    /// Writes all in order at the first poll, then waits for the fates one after another. One task waits for all, and
+    /// each poll looks at what is not yet told only as far as the first that has to wait.
+    fn poll(&mut self, task: &mut Context<'_>) -> Poll<lapin::Result<()>> {
+        if !self.started {
+            self.started = true;
+            for index in 0..self.flights.len() {
+                if let Poll::Ready(Err(fault)) = self.poll_one(index, task) {
+                    return Poll::Ready(Err(fault));
+                }
             }
+        }
+        while self.cursor < self.flights.len() {
+            ready!(self.poll_one(self.cursor, task))?;
+            self.cursor += 1;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes the fates that are known by now.
+    fn take_ready(&mut self) {
+        let mut task = Context::from_waker(Waker::noop());
+        for index in self.cursor..self.flights.len() {
+            // A fault here is a fate nobody heard of: it stays unknown.
+            let _ = self.poll_one(index, &mut task);
+        }
+    }
+
+    fn poll_one(&mut self, index: usize, task: &mut Context<'_>) -> Poll<lapin::Result<()>> {
+        let Some(flight) = self.flights.get_mut(index) else { return Poll::Ready(Ok(())) };
+        if let Flight::Writing(writing) = flight {
+            *flight = Flight::Written(ready!(writing.as_mut().poll(task))?);
+        }
+        if let Flight::Written(confirm) = flight {
+            let (fate, back) = match ready!(pin!(confirm).poll(task))? {
+                Confirmation::Ack(back) => (Fate::Carried, back),
+                Confirmation::Nack(back) => (Fate::Rejected, back),
+                Confirmation::NotRequested => (Fate::Unknown, None),
+            };
+            self.returned.extend(back.as_ref().and_then(id));
+            *flight = Flight::Told(fate);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Matches returns to messages by id.
+    fn fates(self, batch: &[&Departure], complete: bool) -> Vec<Fate> {
+        let returned = self.returned;
+        let told = self.flights.into_iter().map(|flight| match flight {
+            Flight::Told(fate) => fate,
+            Flight::Writing(_) | Flight::Written(_) => Fate::Unknown,
+        });
+        told.zip(batch)
+            .map(|(fate, departure)| {
+                let id = departure.message.properties.message_id.as_ref();
+                match fate {
+                    Fate::Rejected => Fate::Rejected,
+                    _ if departure.mandatory && id.is_some_and(|id| returned.contains(id)) => Fate::Returned,
+                    Fate::Carried if departure.mandatory && !complete => Fate::Unknown,
+                    fate => fate,
+                }
+            })
+            .collect()
+    }
+}
+
+/// A message in lapin's terms, but for its body, which is borrowed.
+struct Frames {
+    exchange: ShortString,
+    key: ShortString,
+    properties: BasicProperties,
+}
+
+impl Frames {
+    fn of(departure: &Departure) -> Result<Self, BusError> {
+        let message = &departure.message;
+        Ok(Self {
+            exchange: short(&message.exchange)?,
+            key: short(&message.routing_key)?,
+            properties: properties::write(&message.properties)?,
         })
-        .collect()
+    }
+
+    async fn publish(self, channel: &Channel, departure: &Departure) -> lapin::Result<PublisherConfirm> {
+        let options = BasicPublishOptions { mandatory: departure.mandatory, immediate: false };
+        let Self { exchange, key, properties } = self;
+        channel.basic_publish(exchange, key, options, &departure.message.body, properties).await
+    }
 }
 
 fn id(back: &BasicReturnMessage) -> Option<String> {
-    back.delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned())
+    back.properties.message_id().as_ref().map(ToString::to_string)
 }

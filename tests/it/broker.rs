@@ -1,0 +1,208 @@
+//! A real RabbitMQ for tests: the node that `SWARMGATE_TEST_BROKER_DIR` names, or one that `scripts/broker` starts.
+//!
+//! Owns: finding or starting a node, virtual hosts of a test's own, and the management interface.
+//! Never: touches a broker that this repository did not start, or lets a test pass because there is none.
+//! Holds: a node started here ends with the test run; a test's virtual host ends with the test.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::process::parent_id,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use swarmgate::bus::amqp::{self, Amqp, Options};
+
+/// How long the management interface may take to answer.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// One node.
+pub struct Broker {
+    dir: PathBuf,
+    addresses: BTreeMap<String, String>,
+    own: bool,
+}
+
+impl Broker {
+    /// The node that all tests of a run share. Nothing may be done to it that another test would feel.
+    pub fn shared() -> Self {
+        if let Ok(dir) = env::var("SWARMGATE_TEST_BROKER_DIR") {
+            return Self::at(PathBuf::from(dir), false, None);
+        }
+        // Under nextest each test is a process of its own, and the run is their parent.
+        let run = if env::var_os("NEXTEST").is_some() { parent_id() } else { std::process::id() };
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("broker-{run}"));
+        // Tests of one process start it one after another; the script keeps processes apart.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::at(dir, false, Some(run))
+    }
+
+    /// A node for one test, that may be killed, frozen or alarmed.
+    pub fn own(test: &str) -> Self {
+        let process = std::process::id();
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("broker-{test}-{process}"));
+        Self::at(dir, true, Some(process))
+    }
+
+    fn at(dir: PathBuf, own: bool, while_runs: Option<u32>) -> Self {
+        let mut arguments = vec!["start".to_owned(), dir.to_string_lossy().into_owned()];
+        arguments.extend(while_runs.map(|process| process.to_string()));
+        let said = script(&arguments);
+        let addresses = said.lines().filter_map(|line| line.split_once('='));
+        let addresses = addresses.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { dir, addresses, own }
+    }
+
+    fn address(&self, name: &str) -> &str {
+        self.addresses.get(name).unwrap_or_else(|| panic!("scripts/broker did not say `{name}`"))
+    }
+
+    /// The URL of a virtual host for a user.
+    pub fn url(&self, vhost: &str, user: &str, password: &str) -> String {
+        let port = self.address("SWARMGATE_TEST_AMQP").rsplit(':').next().expect("a port");
+        let port = port.split('/').next().expect("a port");
+        format!("amqp://{user}:{password}@127.0.0.1:{port}/{}", vhost.replace('/', "%2f"))
+    }
+
+    /// The URL by TLS, of the default virtual host.
+    pub fn tls_url(&self) -> String {
+        self.address("SWARMGATE_TEST_AMQPS").to_owned()
+    }
+
+    /// The certificate authority of its TLS listener.
+    pub fn ca_pem(&self) -> String {
+        std::fs::read_to_string(self.address("SWARMGATE_TEST_CA")).expect("the test CA")
+    }
+
+    /// Runs `rabbitmqctl` against it.
+    pub fn ctl(&self, arguments: &[&str]) -> String {
+        self.script("ctl", arguments)
+    }
+
+    /// Ends it without a word.
+    pub fn kill(&self) {
+        self.script("kill", &[]);
+    }
+
+    /// Brings it back after `kill`, on the same ports with the same data.
+    pub fn start(&self) {
+        self.script("start", &[]);
+    }
+
+    /// Freezes it: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.script("pause", &[]);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.script("resume", &[]);
+    }
+
+    fn script(&self, command: &str, arguments: &[&str]) -> String {
+        assert!(self.own || command == "ctl", "`{command}` would be felt by other tests");
+        let mut all = vec![command.to_owned(), self.dir.to_string_lossy().into_owned()];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        script(&all)
+    }
+
+    /// Asks the management interface, as the administrator; panics unless the answer is a success.
+    pub fn http(&self, method: &str, path: &str, body: &str) -> String {
+        let address = self.address("SWARMGATE_TEST_HTTP");
+        let mut stream = TcpStream::connect(address).expect("the management interface");
+        stream.set_read_timeout(Some(HTTP_TIMEOUT)).expect("a time limit");
+        let credentials = BASE64_STANDARD.encode("guest:guest");
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nhost: {address}\r\nauthorization: Basic {credentials}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).unwrap_or_default();
+        assert!(status.starts_with('2'), "{method} {path}: {head}\n{body}");
+        body.to_owned()
+    }
+
+    /// A virtual host of the test's own.
+    pub fn vhost(self: &Arc<Self>, test: &str) -> Vhost {
+        let name = format!("{test}-{}", std::process::id());
+        self.http("PUT", &format!("/api/vhosts/{name}"), "{}");
+        let all = r#"{"configure":".*","write":".*","read":".*"}"#;
+        self.http("PUT", &format!("/api/permissions/{name}/guest"), all);
+        Vhost { broker: Arc::clone(self), name }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.own {
+            // The watcher that `start` left would do it too, a little later.
+            let _ = Command::new(SCRIPT).arg("stop").arg(&self.dir).output();
+        }
+    }
+}
+
+/// A virtual host of one test.
+pub struct Vhost {
+    /// Its node.
+    pub broker: Arc<Broker>,
+    /// Its name, which needs no escaping.
+    pub name: String,
+}
+
+impl Vhost {
+    /// How to connect to it.
+    pub fn options(&self) -> Options {
+        Options { name: self.name.clone(), ..Options::new(self.broker.url(&self.name, "guest", "guest")) }
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> Arc<Amqp> {
+        amqp::connect(&self.options()).await.expect("a connection")
+    }
+
+    /// Bounds the queues whose names match, as an operator does.
+    pub fn bound(&self, pattern: &str, count_max: u32) {
+        let body = format!(
+            r#"{{"pattern":"{pattern}","definition":{{"max-length":{count_max}}},"apply-to":"queues"}}"#
+        );
+        self.broker.http("PUT", &format!("/api/policies/{}/bound", self.name), &body);
+    }
+
+    /// Deletes a queue, as an operator does.
+    pub fn delete_queue(&self, queue: &str) {
+        self.broker.http("DELETE", &format!("/api/queues/{}/{queue}", self.name), "");
+    }
+}
+
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.broker.http("DELETE", &format!("/api/vhosts/{}", self.name), "");
+        }
+    }
+}
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/broker");
+
+fn script(arguments: &[String]) -> String {
+    let done = Command::new(SCRIPT).args(arguments).output().expect("scripts/broker");
+    assert!(
+        done.status.success(),
+        "this test needs RabbitMQ: `scripts/broker {}` failed: {}{}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}

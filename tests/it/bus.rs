@@ -1,0 +1,580 @@
+//! What every driver owes the corridor, on the embedded bus and on a real RabbitMQ.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use swarmgate::{
+    bus::{
+        Bus, BusError, Consumer, Delivery, Departure, Exchange, ExchangeKind, Fate, Queue, QueueKind,
+        Topology, embedded::Embedded,
+    },
+    contract::message::{HeaderValue, Message, Properties},
+};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn the_embedded_bus_keeps_its_word() {
+    promises(Arc::new(Embedded::new())).await;
+}
+
+#[tokio::test]
+async fn a_blocked_embedded_bus_tells_no_fate() {
+    let bus = Embedded::new();
+    bus.declare(&topology()).await.expect("a topology");
+    bus.block(Some("low on memory"));
+    assert_eq!(bus.blocked().as_deref(), Some("low on memory"));
+    let mut publisher = bus.publisher().await.expect("a publisher");
+    let batch = [departure("in", "a.b", 1)];
+    let fates = publisher.publish(&batch.iter().collect::<Vec<_>>(), Duration::from_millis(20)).await;
+    assert_eq!(fates.expect("fates"), [Fate::Unknown]);
+    bus.block(None);
+    assert_eq!(
+        publisher.publish(&batch.iter().collect::<Vec<_>>(), DEADLINE).await.expect("fates"),
+        [Fate::Carried]
+    );
+}
+
+#[tokio::test]
+async fn an_embedded_queue_drops_its_oldest_beyond_its_bound() {
+    let bus = Embedded::new();
+    let mut topology = topology();
+    topology.queues[0].kind = QueueKind::DropHead { bytes_max: 30 };
+    bus.declare(&topology).await.expect("a topology");
+    let bodies: Vec<String> = (10..20).map(|number| format!("message-{number}")).collect();
+    for body in &bodies {
+        let mut departure = departure("in", "a.b", 0);
+        departure.message.body = body.clone().into();
+        publish(&bus, vec![departure]).await;
+    }
+    let mut consumer = bus.consumer("first", 100).await.expect("a consumer");
+    let kept = consumer.next(100).await.expect("deliveries");
+    let kept: Vec<_> = kept.iter().map(|delivery| String::from_utf8_lossy(&delivery.message.body)).collect();
+    assert_eq!(kept, ["message-18", "message-19"]);
+}
+
+/// An exchange with an alternate, and a queue behind each.
+fn topology() -> Topology {
+    let exchange = |name: &str, kind, alternate: Option<&str>| Exchange {
+        name: name.to_owned(),
+        kind,
+        alternate: alternate.map(str::to_owned),
+    };
+    let queue = |name: &str, kind, exchange: &str, pattern: &str| Queue {
+        name: name.to_owned(),
+        kind,
+        bindings: vec![(exchange.to_owned(), pattern.to_owned())],
+    };
+    Topology {
+        exchanges: vec![
+            exchange("rest", ExchangeKind::Fanout, None),
+            exchange("in", ExchangeKind::Topic, Some("rest")),
+            exchange("out", ExchangeKind::Topic, None),
+        ],
+        queues: vec![
+            queue("first", QueueKind::Quorum, "in", "a.*"),
+            queue("second", QueueKind::DropHead { bytes_max: 1_000_000 }, "in", "a.#"),
+            queue("last", QueueKind::Quorum, "rest", ""),
+            queue("out", QueueKind::Quorum, "out", "ok.#"),
+        ],
+    }
+}
+
+fn departure(exchange: &str, key: &str, number: usize) -> Departure {
+    let properties = Properties {
+        message_id: Some(format!("id-{number}")),
+        delivery_mode: Some(2),
+        ..Properties::default()
+    };
+    let body = format!("{{\"number\":{number}}}");
+    let (exchange, routing_key) = (exchange.to_owned(), key.to_owned());
+    Departure { message: Message { exchange, routing_key, properties, body: body.into() }, mandatory: true }
+}
+
+async fn publish(bus: &dyn Bus, batch: Vec<Departure>) -> Vec<Fate> {
+    let mut publisher = bus.publisher().await.expect("a publisher");
+    publisher.publish(&batch.iter().collect::<Vec<_>>(), DEADLINE).await.expect("fates")
+}
+
+/// Takes `count` deliveries, and no longer than the deadline.
+async fn take(consumer: &mut dyn Consumer, count: usize) -> Vec<Delivery> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let next = tokio::time::timeout(DEADLINE, consumer.next(count - taken.len())).await;
+        let next = next.unwrap_or_else(|_| panic!("only {} of {count} deliveries came", taken.len()));
+        let next = next.expect("deliveries");
+        assert!(!next.is_empty(), "the consumer ended after {} of {count}", taken.len());
+        taken.extend(next);
+    }
+    taken
+}
+
+fn ids(deliveries: &[Delivery]) -> Vec<&str> {
+    deliveries.iter().filter_map(|delivery| delivery.message.properties.message_id.as_deref()).collect()
+}
+
+async fn empty(bus: &dyn Bus, queue: &str) -> bool {
+    bus.get(queue).await.expect("an answer").is_none()
+}
+
+/// All that both drivers promise.
+async fn promises(bus: Arc<dyn Bus>) {
+    let bus = bus.as_ref();
+    topology_is_checked(bus).await;
+    patterns_and_alternates_route(bus).await;
+    unsettled_comes_again(bus).await;
+    settling_many_and_one(bus).await;
+    prefetch_bounds_what_is_unsettled(bus).await;
+}
+
+async fn topology_is_checked(bus: &dyn Bus) {
+    assert!(!bus.exists("in").await.expect("an answer"), "nothing is declared yet");
+    bus.declare(&topology()).await.expect("a new topology");
+    bus.declare(&topology()).await.expect("the same topology again");
+    assert!(bus.exists("in").await.expect("an answer"));
+    let mut other = topology();
+    other.queues[0].kind = QueueKind::DropHead { bytes_max: 5 };
+    let fault = bus.declare(&other).await.expect_err("another kind of queue");
+    assert!(matches!(&fault, BusError::Mismatch { name, .. } if name == "first"), "{fault}");
+    let mut other = topology();
+    other.exchanges[2].kind = ExchangeKind::Fanout;
+    let fault = bus.declare(&other).await.expect_err("another kind of exchange");
+    assert!(matches!(&fault, BusError::Mismatch { name, .. } if name == "out"), "{fault}");
+    let fault = bus.consumer("nowhere", 1).await.err().expect("no such queue");
+    assert!(matches!(fault, BusError::Refused { .. }), "{fault}");
+    bus.declare(&topology()).await.expect("refusals leave the connection usable");
+}
+
+async fn patterns_and_alternates_route(bus: &dyn Bus) {
+    let batch: Vec<Departure> = [("in", "a.b"), ("in", "a.b.c"), ("in", "z"), ("out", "ok.1"), ("out", "no")]
+        .into_iter()
+        .enumerate()
+        .map(|(number, (exchange, key))| departure(exchange, key, number))
+        .collect();
+    let fates = publish(bus, batch).await;
+    assert_eq!(fates, [Fate::Carried, Fate::Carried, Fate::Carried, Fate::Carried, Fate::Returned]);
+    for (queue, wanted) in
+        [("first", &["id-0"][..]), ("second", &["id-0", "id-1"]), ("last", &["id-2"]), ("out", &["id-3"])]
+    {
+        let mut consumer = bus.consumer(queue, 10).await.expect("a consumer");
+        let deliveries = take(consumer.as_mut(), wanted.len()).await;
+        assert_eq!(ids(&deliveries), wanted, "{queue}");
+        let last = deliveries.last().expect("a delivery").tag;
+        consumer.settler().ack(last, true).await.expect("an acknowledgement");
+        consumer.settler().close().await;
+        assert!(empty(bus, queue).await, "{queue} holds more");
+    }
+    let mut unasked = departure("out", "no", 9);
+    unasked.mandatory = false;
+    assert_eq!(publish(bus, vec![unasked]).await, [Fate::Carried], "not mandatory: dropped and confirmed");
+}
+
+async fn unsettled_comes_again(bus: &dyn Bus) {
+    publish(bus, vec![departure("out", "ok", 1), departure("out", "ok", 2)]).await;
+    let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
+    let deliveries = take(consumer.as_mut(), 2).await;
+    assert!(deliveries.iter().all(|delivery| !delivery.redelivered));
+    consumer.settler().close().await;
+    let next = tokio::time::timeout(DEADLINE, consumer.next(10)).await.expect("an end");
+    assert!(next.expect("a good end").is_empty(), "closed in good order");
+    let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
+    let deliveries = take(consumer.as_mut(), 2).await;
+    assert!(deliveries.iter().all(|delivery| delivery.redelivered), "given back by a closed consumer");
+    assert_eq!(ids(&deliveries), ["id-1", "id-2"]);
+    consumer.settler().requeue(deliveries[1].tag, true).await.expect("a requeue");
+    let deliveries = take(consumer.as_mut(), 2).await;
+    assert!(deliveries.iter().all(|delivery| delivery.redelivered), "given back by hand");
+    consumer.settler().ack(deliveries[1].tag, true).await.expect("an acknowledgement");
+    consumer.settler().close().await;
+    assert!(empty(bus, "out").await);
+}
+
+async fn settling_many_and_one(bus: &dyn Bus) {
+    publish(bus, (0..6).map(|number| departure("out", "ok", number)).collect()).await;
+    let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
+    let settler = consumer.settler();
+    let tags: Vec<u64> = take(consumer.as_mut(), 6).await.iter().map(|delivery| delivery.tag).collect();
+    assert!(tags.windows(2).all(|pair| pair[0] < pair[1]), "tags rise: {tags:?}");
+    settler.ack(tags[2], true).await.expect("three acknowledgements");
+    settler.ack(tags[4], false).await.expect("one acknowledgement");
+    settler.close().await;
+    let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
+    let rest = take(consumer.as_mut(), 2).await;
+    assert_eq!(ids(&rest).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(["id-3", "id-5"]));
+    consumer.settler().ack(rest[1].tag, true).await.expect("the rest");
+    consumer.settler().close().await;
+    assert!(empty(bus, "out").await);
+}
+
+async fn prefetch_bounds_what_is_unsettled(bus: &dyn Bus) {
+    publish(bus, (0..5).map(|number| departure("out", "ok", number)).collect()).await;
+    let mut consumer = bus.consumer("out", 3).await.expect("a consumer");
+    let deliveries = take(consumer.as_mut(), 3).await;
+    let more = tokio::time::timeout(Duration::from_millis(200), consumer.next(10)).await;
+    assert!(more.is_err(), "beyond the prefetch");
+    consumer.settler().ack(deliveries[2].tag, true).await.expect("room");
+    let deliveries = take(consumer.as_mut(), 2).await;
+    assert_eq!(ids(&deliveries), ["id-3", "id-4"], "a dropped `next` loses nothing");
+    consumer.settler().ack(deliveries[1].tag, true).await.expect("an acknowledgement");
+    consumer.settler().close().await;
+    assert!(empty(bus, "out").await);
+}
+
+/// What only a real broker can show.
+mod on_rabbitmq {
+    use std::time::Instant;
+
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use sha2::{Digest, Sha256};
+    use swarmgate::{
+        bus::amqp::{self, Options},
+        contract::command::Commands,
+        runtime,
+    };
+
+    use super::*;
+    use crate::broker::Broker;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn amqp_keeps_its_word() {
+        let vhost = Arc::new(Broker::shared()).vhost("promises");
+        let bus = vhost.connect().await;
+        assert_eq!(bus.server().product.as_deref(), Some("RabbitMQ"));
+        assert!(bus.server().major().is_some_and(|major| major >= 3), "{:?}", bus.server());
+        promises(bus.clone()).await;
+        bus.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_property_and_header_passes() {
+        let vhost = Arc::new(Broker::shared()).vhost("properties");
+        let bus = vhost.connect().await;
+        bus.declare(&topology()).await.expect("a topology");
+        let text = |text: &str| Some(text.to_owned());
+        let nested =
+            vec![("inner".to_owned(), HeaderValue::Array(vec![HeaderValue::I64(-1), HeaderValue::Void]))];
+        let headers = [
+            HeaderValue::Bool(true),
+            HeaderValue::I8(-8),
+            HeaderValue::U8(8),
+            HeaderValue::I16(-16),
+            HeaderValue::U16(16),
+            HeaderValue::I32(-32),
+            HeaderValue::U32(32),
+            HeaderValue::I64(i64::MIN),
+            HeaderValue::F32(1.5),
+            HeaderValue::F64(-2.25),
+            HeaderValue::Decimal(2, 314),
+            HeaderValue::Text("tęxt\u{0}".to_owned()),
+            HeaderValue::Binary(vec![0xff, 0]),
+            HeaderValue::Bytes(vec![1, 2]),
+            HeaderValue::Time(1_800_000_000),
+            HeaderValue::Table(nested),
+            HeaderValue::Void,
+        ];
+        let name = |(index, value)| (format!("header-{index:02}"), value);
+        let mut sent = departure("out", "ok.x", 1);
+        sent.message.properties = Properties {
+            content_type: text("application/json"),
+            content_encoding: text("identity"),
+            headers: headers.into_iter().enumerate().map(name).collect(),
+            delivery_mode: Some(2),
+            priority: Some(7),
+            correlation_id: text("correlation"),
+            reply_to: text("reply"),
+            expiration: text("600000"),
+            message_id: text("message"),
+            timestamp: Some(1_800_000_001),
+            kind: text("kind"),
+            user_id: text("guest"),
+            app_id: text("app"),
+            cluster_id: text("cluster"),
+        };
+        sent.message.body = vec![0_u8; 300_000].into();
+        assert_eq!(publish(bus.as_ref(), vec![sent.clone()]).await, [Fate::Carried]);
+        let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
+        let came = take(consumer.as_mut(), 1).await.remove(0);
+        assert_eq!(came.message, sent.message);
+        bus.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_fate_is_wrong_among_unroutable_messages() {
+        let vhost = Arc::new(Broker::shared()).vhost("unroutable");
+        let bus = vhost.connect().await;
+        bus.declare(&topology()).await.expect("a topology");
+        let mut publisher = bus.publisher().await.expect("a publisher");
+        for round in 0..5 {
+            let unroutable = |number: usize| number % 10 == 3;
+            let key = |number| if unroutable(number) { "no" } else { "ok.x" };
+            let batch: Vec<Departure> =
+                (0..2_000).map(|number| departure("out", key(number), round * 2_000 + number)).collect();
+            let fates = publisher.publish(&batch.iter().collect::<Vec<_>>(), DEADLINE).await.expect("fates");
+            let wanted = |number| if unroutable(number) { Fate::Returned } else { Fate::Carried };
+            let wrong: Vec<_> = (0..2_000).filter(|number| fates[*number] != wanted(*number)).collect();
+            assert!(wrong.is_empty(), "round {round}: {} fates are wrong: {wrong:?}", wrong.len());
+        }
+        let mut consumer = bus.consumer("out", 0).await.expect("a consumer");
+        let carried = take(consumer.as_mut(), 9_000).await;
+        let numbers: Vec<usize> =
+            ids(&carried).iter().map(|id| id.trim_start_matches("id-").parse().expect("a number")).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "a batch leaves in its order");
+        bus.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_full_queue_rejects() {
+        let vhost = Arc::new(Broker::shared()).vhost("full");
+        vhost.bound("^out$", 20);
+        let bus = vhost.connect().await;
+        bus.declare(&topology()).await.expect("a topology");
+        let mut publisher = bus.publisher().await.expect("a publisher");
+        let mut carried = 0;
+        let mut rejected = 0;
+        for round in 0..20 {
+            let batch: Vec<Departure> =
+                (0..20).map(|number| departure("out", "ok", round * 20 + number)).collect();
+            for fate in publisher.publish(&batch.iter().collect::<Vec<_>>(), DEADLINE).await.expect("fates") {
+                match fate {
+                    Fate::Carried => carried += 1,
+                    Fate::Rejected => rejected += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert!(rejected > 0 && carried >= 20, "{carried} carried, {rejected} rejected");
+        let mut consumer = bus.consumer("out", 0).await.expect("a consumer");
+        let kept = take(consumer.as_mut(), carried).await;
+        let more = tokio::time::timeout(Duration::from_millis(300), consumer.next(1)).await;
+        assert!(more.is_err(), "more than the {carried} that were carried");
+        consumer.settler().ack(kept[carried - 1].tag, true).await.expect("room");
+        bus.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_amqp_cannot_carry_never_leaves_and_harms_no_other() {
+        let vhost = Arc::new(Broker::shared()).vhost("toolong");
+        let bus = vhost.connect().await;
+        bus.declare(&topology()).await.expect("a topology");
+        let long = "ok.".repeat(100);
+        let mut odd = departure("out", "ok", 2);
+        odd.message.properties.correlation_id = Some(long.clone());
+        let batch =
+            vec![departure("out", "ok", 0), departure("out", &long, 1), odd, departure("out", "ok", 3)];
+        let fates = publish(bus.as_ref(), batch).await;
+        assert_eq!(fates, [Fate::Carried, Fate::Rejected, Fate::Rejected, Fate::Carried]);
+        let fault = bus.consumer(&long, 1).await.err().expect("no such name");
+        assert!(matches!(fault, BusError::Refused { .. }), "{fault}");
+        bus.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_deleted_queue_cancels_its_consumer() {
+        let vhost = Arc::new(Broker::shared()).vhost("cancelled");
+        let bus = vhost.connect().await;
+        bus.declare(&topology()).await.expect("a topology");
+        publish(bus.as_ref(), vec![departure("out", "ok", 1)]).await;
+        let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
+        vhost.delete_queue("out");
+        // What was on its way may come first.
+        let fault = loop {
+            match tokio::time::timeout(DEADLINE, consumer.next(10)).await.expect("an end") {
+                Ok(deliveries) => assert!(!deliveries.is_empty(), "this is no end in good order"),
+                Err(fault) => break fault,
+            }
+        };
+        assert!(matches!(&fault, BusError::Cancelled { queue } if queue == "out"), "{fault}");
+        bus.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_unknown_exchange_is_a_fault_and_the_next_batch_goes() {
+        let vhost = Arc::new(Broker::shared()).vhost("unknown");
+        let bus = vhost.connect().await;
+        bus.declare(&topology()).await.expect("a topology");
+        let mut publisher = bus.publisher().await.expect("a publisher");
+        let fault =
+            publisher.publish(&[&departure("nowhere", "ok", 1)], DEADLINE).await.expect_err("no exchange");
+        assert!(matches!(&fault, BusError::Refused { reason, .. } if reason.contains("nowhere")), "{fault}");
+        let fates = publisher.publish(&[&departure("out", "ok", 1)], DEADLINE).await.expect("fates");
+        assert_eq!(fates, [Fate::Carried], "by a fresh channel");
+        bus.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_alarm_tells_no_fate_and_ends() {
+        let broker = Arc::new(Broker::own("alarm"));
+        let vhost = broker.vhost("alarm");
+        let bus = vhost.connect().await;
+        bus.declare(&topology()).await.expect("a topology");
+        let mut publisher = bus.publisher().await.expect("a publisher");
+        let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
+        assert_eq!(bus.blocked(), None);
+        assert_eq!(
+            publisher.publish(&[&departure("out", "ok", 0)], DEADLINE).await.expect("fates"),
+            [Fate::Carried]
+        );
+        let first = take(consumer.as_mut(), 1).await;
+        broker.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+        for number in 1..4 {
+            let began = Instant::now();
+            let deadline = Duration::from_millis(700);
+            let fates = publisher.publish(&[&departure("out", "ok", number)], deadline).await.expect("fates");
+            assert_eq!(fates, [Fate::Unknown], "nobody may say what became of it");
+            assert!(began.elapsed() < Duration::from_secs(3), "a deadline is one: {:?}", began.elapsed());
+        }
+        assert!(bus.blocked().is_some_and(|reason| reason.contains("memory")), "{:?}", bus.blocked());
+        consumer.settler().ack(first[0].tag, true).await.expect("consuming goes on");
+        broker.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+        let fates = publisher.publish(&[&departure("out", "ok", 4)], DEADLINE).await.expect("fates");
+        assert_eq!(fates, [Fate::Carried]);
+        assert_eq!(bus.blocked(), None);
+        // The first had left before the alarm was told; the others were never written.
+        let came = take(consumer.as_mut(), 1).await;
+        let came = if ids(&came) == ["id-1"] { take(consumer.as_mut(), 1).await } else { came };
+        assert_eq!(ids(&came), ["id-4"]);
+        bus.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dead_broker_is_noticed_and_what_was_confirmed_is_there_again() {
+        let broker = Arc::new(Broker::own("dead"));
+        let vhost = broker.vhost("dead");
+        let bus = vhost.connect().await;
+        bus.declare(&topology()).await.expect("a topology");
+        let batch: Vec<Departure> = (0..100).map(|number| departure("out", "ok", number)).collect();
+        assert!(publish(bus.as_ref(), batch).await.iter().all(|fate| *fate == Fate::Carried));
+        let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
+        take(consumer.as_mut(), 10).await;
+        let mut publisher = bus.publisher().await.expect("a publisher");
+        broker.kill();
+        let fault =
+            tokio::time::timeout(DEADLINE, consumer.next(1)).await.expect("an end").expect_err("an end");
+        assert!(matches!(fault, BusError::Unreachable { .. }), "{fault}");
+        let fates = publisher.publish(&[&departure("out", "ok", 100)], Duration::from_secs(2)).await;
+        assert!(matches!(fates, Err(BusError::Unreachable { .. })), "{fates:?}");
+        let fault = amqp::connect(&vhost.options()).await.err().expect("nobody listens");
+        assert!(matches!(fault, BusError::Unreachable { .. }), "{fault}");
+        bus.close().await;
+        broker.start();
+        let bus = vhost.connect().await;
+        let mut consumer = bus.consumer("out", 0).await.expect("a consumer");
+        let again = take(consumer.as_mut(), 100).await;
+        assert_eq!(again.iter().filter(|delivery| delivery.redelivered).count(), 10);
+        frozen(&broker, &vhost.options(), bus.as_ref(), consumer.as_mut()).await;
+    }
+
+    /// A broker that neither answers nor goes.
+    async fn frozen(broker: &Broker, options: &Options, bus: &dyn Bus, consumer: &mut dyn Consumer) {
+        let mut publisher = bus.publisher().await.expect("a publisher");
+        assert_eq!(
+            publisher.publish(&[&departure("out", "ok", 1)], DEADLINE).await.expect("fates"),
+            [Fate::Carried]
+        );
+        take(consumer, 1).await;
+        broker.pause();
+        let fates = publisher.publish(&[&departure("out", "ok", 2)], Duration::from_millis(500)).await;
+        assert_eq!(fates.expect("fates"), [Fate::Unknown]);
+        let options = Options { connect_timeout_ms: 500, ..options.clone() };
+        let fault = amqp::connect(&options).await.err().expect("nobody answers");
+        assert!(fault.to_string().contains("no answer within 500 ms"), "{fault}");
+        let fault =
+            tokio::time::timeout(DEADLINE, consumer.next(1)).await.expect("an end").expect_err("an end");
+        assert!(matches!(fault, BusError::Unreachable { .. }), "{fault}");
+        broker.resume();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tls_trusts_only_whom_it_was_told() {
+        let broker = Broker::shared();
+        let options = Options::new(broker.tls_url());
+        let fault = amqp::connect(&options).await.err().expect("an unknown authority");
+        assert!(matches!(fault, BusError::Unreachable { .. }), "{fault}");
+        let options = Options { ca_pem: Some(broker.ca_pem()), ..options };
+        let bus = amqp::connect(&options).await.expect("a trusted authority");
+        assert_eq!(bus.server().product.as_deref(), Some("RabbitMQ"));
+        assert!(bus.address().starts_with("amqps://localhost:"), "{}", bus.address());
+        bus.close().await;
+    }
+
+    /// Rulings §13: both ways around the gate are closed to a producer, in the definitions that are shipped.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_gets_around_the_gate() {
+        let broker = Arc::new(Broker::own("definitions"));
+        let definitions = include_str!("../../docker/rabbitmq/definitions.json");
+        broker.http("POST", "/api/definitions", definitions);
+        let shut = Options::new(broker.url("/", "producer", ""));
+        assert!(amqp::connect(&shut).await.is_err(), "as shipped, nobody can log in");
+        for user in ["swarmgate", "producer", "subscriber"] {
+            let body = format!(r#"{{"password_hash":"{}","tags":""}}"#, password_hash(user));
+            broker.http("PUT", &format!("/api/users/{user}"), &body);
+        }
+        let connect = async |user: &str| {
+            amqp::connect(&Options::new(broker.url("/", user, user))).await.expect("a connection")
+        };
+        let router = connect("swarmgate").await;
+        let commands = Commands::default();
+        let topology = runtime::topology::enforce("swarmgate", &commands);
+        router.declare(&topology).await.expect("the definitions are what the router declares");
+        let producer = connect("producer").await;
+        let key = "signal.swarm-start.s.r.i";
+        let refused = async |exchange: &str, key: &str| {
+            let mut publisher = producer.publisher().await.expect("a publisher");
+            let fault =
+                publisher.publish(&[&departure(exchange, key, 1)], DEADLINE).await.expect_err("no way");
+            assert!(fault.to_string().contains("ACCESS_REFUSED"), "{exchange} {key}: {fault}");
+        };
+        assert_eq!(
+            publish(producer.as_ref(), vec![departure("swarmgate.in", key, 1)]).await,
+            [Fate::Carried]
+        );
+        refused("swarmgate.out", key).await;
+        refused("", "subscriber.kestrel").await;
+        refused("", "swarmgate.in.signals").await;
+        refused("amq.topic", key).await;
+        refused("swarmgate.refused", key).await;
+        refused("swarmgate.in.unknown", key).await;
+        refused("swarmgate.in", "other.key").await;
+        let own = Queue {
+            name: "producer.own".to_owned(),
+            kind: QueueKind::Exclusive,
+            bindings: vec![("swarmgate.out".to_owned(), "#".to_owned())],
+        };
+        let fault = producer.declare(&Topology { queues: vec![own], ..Topology::default() }).await;
+        assert!(matches!(fault, Err(BusError::Refused { .. })), "{fault:?}");
+        let fault = producer.consumer("swarmgate.in.signals", 1).await.err().expect("no way");
+        assert!(fault.to_string().contains("ACCESS_REFUSED"), "{fault}");
+        subscriber_hears(connect("subscriber").await.as_ref(), router.as_ref(), key).await;
+    }
+
+    /// A subscriber hears what the router lets out, and says nothing.
+    async fn subscriber_hears(subscriber: &dyn Bus, router: &dyn Bus, key: &str) {
+        let queue = |exchange: &str| Topology {
+            queues: vec![Queue {
+                name: "subscriber.kestrel".to_owned(),
+                kind: QueueKind::Exclusive,
+                bindings: vec![(exchange.to_owned(), "signal.#".to_owned())],
+            }],
+            ..Topology::default()
+        };
+        assert!(
+            subscriber.declare(&queue("swarmgate.in")).await.is_err(),
+            "it must not hear what is not judged"
+        );
+        subscriber.declare(&queue("swarmgate.out")).await.expect("its own queue");
+        let mut consumer = subscriber.consumer("subscriber.kestrel", 10).await.expect("a consumer");
+        assert_eq!(publish(router, vec![departure("swarmgate.out", key, 7)]).await, [Fate::Carried]);
+        assert_eq!(ids(&take(consumer.as_mut(), 1).await), ["id-7"]);
+        let mut publisher = subscriber.publisher().await.expect("a publisher");
+        for exchange in ["swarmgate.out", "swarmgate.in", ""] {
+            let said = publisher.publish(&[&departure(exchange, key, 8)], DEADLINE).await;
+            assert!(said.is_err(), "a subscriber spoke on `{exchange}`: {said:?}");
+        }
+    }
+
+    /// RabbitMQ's salted SHA-256, as the definitions file takes it.
+    fn password_hash(password: &str) -> String {
+        let salt = [1_u8, 2, 3, 4];
+        let hash = Sha256::new().chain_update(salt).chain_update(password).finalize();
+        BASE64_STANDARD.encode([&salt[..], &hash[..]].concat())
+    }
+}
