@@ -26,11 +26,9 @@ use swarmgate::{
         QueueKind, Settler, Topology, embedded::Embedded,
     },
     contract::{
-        Contract,
         audit::{Action, Change, Verdict},
         digest::Digest,
         message::{Message, Properties},
-        strict::Limits,
     },
     decision::{rules::Rules, state::State},
     ledger::{
@@ -38,7 +36,12 @@ use swarmgate::{
         query::{Filter, Reader},
         verify,
     },
-    runtime::{boot, clock, config::Config, link::Standing, setup},
+    runtime::{
+        boot, clock,
+        config::{Layers, Loaded, load},
+        link::Standing,
+        setup,
+    },
     telemetry::Telemetry,
 };
 use tokio_util::sync::CancellationToken;
@@ -114,8 +117,7 @@ impl World {
             .expect("a directory");
         let ledger = dir.path().join("ledger");
         let broker = Embedded::new();
-        let contract = Contract::built_in(Limits::default()).expect("the contract");
-        let rules = setup::rules(&Config::default(), &contract);
+        let rules = defaults().rules();
         listen(&broker, &rules).await;
         let sent = script(&mut random);
         let mut crashes = 0;
@@ -240,7 +242,7 @@ impl World {
         for message in broken {
             assert!(copies.contains(&Digest::of(&message.body)), "seed {seed}: I4: a refusal was not copied");
         }
-        let written: u64 = self.entries.iter().map(|entry| refusals(entry)).sum();
+        let written: u64 = self.entries.iter().map(refusals).sum();
         // A kill may lose the count of its last second, never a copy; the tables hold the counts to the letter.
         assert!(self.refused.is_empty() || written > 0, "seed {seed}: I4: no refusal is in the ledger");
     }
@@ -264,15 +266,18 @@ fn lanes() -> [String; 4] {
     ["urgent", "signals", "results", "metrics"].map(|lane| format!("swarmgate.in.{lane}"))
 }
 
+fn defaults() -> Loaded {
+    load(&Layers::default()).expect("the defaults")
+}
+
 fn world_setup(ledger: &Path, broker: &Embedded, fuse: Option<&Arc<Fuse>>) -> boot::Setup {
     let bus: Arc<dyn Bus> = match fuse {
         Some(fuse) => Arc::new(Fused { bus: broker.clone(), fuse: Arc::clone(fuse) }),
         None => Arc::new(broker.clone()),
     };
-    let mut config = Config::default();
-    config.ledger.dir = ledger.to_owned();
-    let contract = Contract::built_in(Limits::default()).expect("the contract");
-    setup::enforce(&config, contract, Arc::new(Standing(bus)), Arc::new(Telemetry::default()))
+    let mut loaded = defaults();
+    loaded.config.ledger.dir = ledger.to_owned();
+    setup::enforce(&loaded, Arc::new(Standing(bus)), Arc::new(Telemetry::default()))
 }
 
 /// Subscribers that hear everything, there before the router.

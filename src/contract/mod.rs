@@ -4,6 +4,16 @@
 //! Never: knows a task, clock, socket, file or log; nor who may do what.
 //! Holds: what `Contract::read` returns has passed gates 1 and 2.
 
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+#![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
 pub mod admission;
 pub mod audit;
 pub mod canonical;

@@ -5,6 +5,16 @@
 //! Holds: the same state, request and time give the same decision; the order of the gates is the security
 //! contract (spec/gates.md), and a gate that is not built yet is absent, not stubbed.
 
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+#![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
 mod alert;
 mod command;
 pub mod effect;

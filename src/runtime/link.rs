@@ -39,12 +39,15 @@ pub struct Connected {
     pub bus: Arc<dyn Bus>,
 }
 
+/// A lane's settler, and which opening of the lane's consumer it belongs to.
+type SettlerSlot = Mutex<Option<(u64, Arc<dyn Settler>)>>;
+
 /// What the tasks share about the broker.
 #[derive(Clone)]
 pub struct Link {
     current: watch::Receiver<Option<Connected>>,
     failed: watch::Sender<u64>,
-    settlers: Arc<[Mutex<Option<(u64, Arc<dyn Settler>)>>; 4]>,
+    settlers: Arc<[SettlerSlot; 4]>,
 }
 
 impl Link {
@@ -97,7 +100,7 @@ impl Link {
         slot.as_ref().filter(|(current, _)| *current == opening).map(|(_, settler)| Arc::clone(settler))
     }
 
-    fn slot(&self, lane: Lane) -> &Mutex<Option<(u64, Arc<dyn Settler>)>> {
+    fn slot(&self, lane: Lane) -> &SettlerSlot {
         let [urgent, signals, results, metrics] = &*self.settlers;
         match lane {
             Lane::Urgent => urgent,

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::{
     boot::Setup,
-    config::{Config, DeclaredType},
+    config::{Config, Loaded},
     corridor::Names,
     link::Connector,
     topology,
@@ -20,14 +20,7 @@ use crate::{
         Bus, BusError, Topology,
         amqp::{self, Options},
     },
-    contract::{
-        Contract,
-        admission::{DeploymentType, TypeError},
-        audit::Mode,
-        lane::Lane,
-        strict::Limits,
-    },
-    decision::rules::Rules,
+    contract::{audit::Mode, lane::Lane},
     telemetry::Telemetry,
 };
 
@@ -36,85 +29,45 @@ const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long connecting may take.
 const CONNECT_TIMEOUT_MS: u64 = 10_000;
 
-/// The contract of a deployment.
-///
-/// # Errors
-/// The first own type that cannot be loaded.
-pub fn contract(config: &Config, types: &[DeclaredType]) -> Result<Contract, TypeError> {
-    let limits = Limits {
-        body_bytes_max: config.limits.body_bytes_max,
-        depth_max: config.limits.depth_max,
-        nodes_max: config.limits.nodes_max,
-    };
-    let own = types.iter().map(|declared| DeploymentType {
-        kind_type: declared.command.kind_type.clone(),
-        class: declared.command.class,
-        success: declared.command.success.clone(),
-        answered_by: declared.command.answered_by,
-        fan_out: declared.command.fan_out,
-        deadline_ms: declared.command.deadline_ms,
-        schema: declared.schema.clone(),
-    });
-    Contract::with_types(limits, own.collect())
-}
-
-/// The settings of the gates.
-pub fn rules(config: &Config, contract: &Contract) -> Rules {
-    Rules {
-        commands: Arc::new(contract.commands.clone()),
-        mode: config.mode,
-        instance: config.instance.clone(),
-        idempotency_window_ms: config.idempotency.window_ms,
-        idempotency_keys_max: config.idempotency.keys_max,
-        refusals_senders_max: config.refusals.senders_max,
-        alerts_dedupe_ms: config.alerts.dedupe_ms,
-        alerts_per_second_max: config.alerts.per_second_max,
-    }
-}
-
 /// A router that acts.
-pub fn enforce(
-    config: &Config,
-    contract: Contract,
-    connector: Arc<dyn Connector>,
-    telemetry: Arc<Telemetry>,
-) -> Setup {
+pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Telemetry>) -> Setup {
+    let config = &loaded.config;
     let prefix = &config.amqp.prefix;
-    let topology = topology::enforce(prefix, &contract.commands);
+    let topology = topology::enforce(prefix, &loaded.contract.commands);
     let consumers = Lane::ALL
         .into_iter()
         .map(|lane| (lane, topology::lane_queue(prefix, lane), prefetch(config, lane, Lane::ALL.len())))
         .collect();
-    setup(config, contract, connector, telemetry, topology, consumers)
+    setup(loaded, connector, telemetry, topology, consumers)
 }
 
 /// A router that only looks: an own queue on an exchange that is there already (rulings §11).
 pub fn observe(
-    config: &Config,
-    contract: Contract,
+    loaded: &Loaded,
     connector: Arc<dyn Connector>,
     telemetry: Arc<Telemetry>,
     exchange: &str,
 ) -> Setup {
+    let config = &loaded.config;
     let queue = format!("{}.observe.{}", config.amqp.prefix, config.instance);
     let topology = topology::observe(&queue, exchange);
     let consumers = vec![(Lane::Results, queue, prefetch(config, Lane::Results, 1))];
-    let mut setup = setup(config, contract, connector, telemetry, topology, consumers);
+    let mut setup = setup(loaded, connector, telemetry, topology, consumers);
     setup.rules.mode = Mode::Observe;
     setup
 }
 
 fn setup(
-    config: &Config,
-    contract: Contract,
+    loaded: &Loaded,
     connector: Arc<dyn Connector>,
     telemetry: Arc<Telemetry>,
     topology: Topology,
     consumers: Vec<(Lane, String, u16)>,
 ) -> Setup {
+    let config = &loaded.config;
     Setup {
-        rules: rules(config, &contract),
-        contract: Arc::new(contract),
+        rules: loaded.rules(),
+        contract: Arc::new(loaded.contract.clone()),
         environment: config.environment.word().to_owned(),
         ledger_dir: PathBuf::from(&config.ledger.dir),
         ledger_size_max_bytes: Some(config.ledger.size_max_bytes),
