@@ -3,3 +3,4 @@
 mod contract;
 mod decisions;
 mod readers;
+mod reason_pages;
