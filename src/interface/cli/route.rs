@@ -29,8 +29,14 @@ use crate::{
         request::{Arrival, Request},
         state::State,
     },
-    ledger::{Batch, Ledger, Outgoing, chain::{Chain, Sealed}},
-    runtime::corridor::{self, Corridor, Judged, Names},
+    ledger::{
+        Batch, Ledger, Outgoing,
+        chain::{Chain, Sealed},
+    },
+    runtime::{
+        config::Loaded,
+        corridor::{self, Corridor, Judged, Names},
+    },
 };
 
 /// The longest line that is read, in bytes: a body of the default bound in base64, and room for the rest.
@@ -69,14 +75,15 @@ enum FailOn {
 /// # Errors
 /// When the config, the input or the ledger cannot be read or written.
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
-    let config = globals.config()?;
-    let contract = config.contract()?;
-    let mut filter = Filter::begin(contract, config.rules(), &config.amqp.prefix, &args).await?;
+    let loaded = globals.config()?;
+    let mut filter = Filter::begin(&loaded, &args).await?;
     let json = globals.output_or(OutputFormat::Json) == OutputFormat::Json;
     let input: Box<dyn BufRead> = match args.file.as_deref() {
         None => Box::new(BufReader::new(io::stdin())),
         Some(path) if path.as_os_str() == "-" => Box::new(BufReader::new(io::stdin())),
-        Some(path) => Box::new(BufReader::new(File::open(path).map_err(|fault| CliError::file(path, &fault))?)),
+        Some(path) => {
+            Box::new(BufReader::new(File::open(path).map_err(|fault| CliError::file(path, &fault))?))
+        }
     };
     let refused = filter.all(input, &mut io::stdout().lock(), json).await?;
     filter.end().await?;
@@ -109,13 +116,8 @@ struct Answer {
 }
 
 impl Filter {
-    async fn begin(
-        contract: Contract,
-        rules: crate::decision::rules::Rules,
-        prefix: &str,
-        args: &Args,
-    ) -> Result<Self, CliError> {
-        let mut state = State::new(rules);
+    async fn begin(loaded: &Loaded, args: &Args) -> Result<Self, CliError> {
+        let mut state = State::new(loaded.rules());
         let mut outcomes = std::collections::BTreeMap::new();
         let (ledger, chain) = match &args.ledger {
             None => (None, Chain::new()),
@@ -131,8 +133,8 @@ impl Filter {
             }
         };
         let now = state.last_at();
-        let corridor = Corridor::new(state, chain, Names::with_prefix(prefix));
-        Ok(Self { contract, corridor, ledger, outcomes, now })
+        let corridor = Corridor::new(state, chain, Names::with_prefix(&loaded.config.amqp.prefix));
+        Ok(Self { contract: loaded.contract.clone(), corridor, ledger, outcomes, now })
     }
 
     /// Answers every line; tells whether anything was refused.
@@ -280,7 +282,9 @@ fn text(record: &Fields, name: &str) -> Option<String> {
 fn field<T: serde::de::DeserializeOwned>(record: &Fields, name: &str) -> Result<Option<T>, String> {
     match record.get(name) {
         None => Ok(None),
-        Some(raw) => serde_json::from_str(raw.get()).map_err(|fault| format!("the record's `{name}`: {fault}")),
+        Some(raw) => {
+            serde_json::from_str(raw.get()).map_err(|fault| format!("the record's `{name}`: {fault}"))
+        }
     }
 }
 
@@ -293,7 +297,10 @@ fn body(record: &Fields) -> Result<Bytes, String> {
         return Err("the record has not exactly one of `body`, `bodyText`, `bodyBase64`".to_owned());
     };
     if *form == "body" {
-        return Ok(record.get("body").map(|raw| Bytes::copy_from_slice(raw.get().as_bytes())).unwrap_or_default());
+        return Ok(record
+            .get("body")
+            .map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()))
+            .unwrap_or_default());
     }
     let text = text(record, form).ok_or_else(|| format!("the record's `{form}` is not text"))?;
     if *form == "bodyText" {
@@ -389,7 +396,8 @@ fn print(out: &mut impl Write, answer: &Answer, json: bool) -> io::Result<()> {
         let line = answer.line.map_or_else(|| "due".to_owned(), |line| line.to_string());
         let verdict = answer.verdict.map_or_else(|| "-".to_owned(), |verdict| verdict.to_string());
         let reason = answer.reason.map_or("", Reason::code);
-        let (detail, pointer) = (answer.detail.as_deref().unwrap_or(""), answer.pointer.as_deref().unwrap_or(""));
+        let (detail, pointer) =
+            (answer.detail.as_deref().unwrap_or(""), answer.pointer.as_deref().unwrap_or(""));
         writeln!(out, "{line:>6}  {verdict:<8} {reason:<26} {pointer} {detail}")?;
     }
     out.flush()

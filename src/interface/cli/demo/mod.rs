@@ -17,8 +17,9 @@ use crate::{
         message::Message,
         routing::{ControlPlaneRouting, Family, Scope},
     },
-    ledger::{query::Reader, verify},
-    runtime::{boot, clock, link::Standing},
+    ledger::{Ledger, query::Reader, verify},
+    runtime::{boot, clock, config, link::Standing, setup},
+    telemetry::Telemetry,
 };
 use swarm::{controller, said, signal};
 
@@ -54,14 +55,16 @@ enum Expect {
 /// # Errors
 /// When a part of it cannot start, or does not do what it says.
 pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
-    let dir = tempfile::tempdir().map_err(|fault| CliError::file(Path::new("a temporary directory"), &fault))?;
+    let dir =
+        tempfile::tempdir().map_err(|fault| CliError::file(Path::new("a temporary directory"), &fault))?;
     let ledger = dir.path().join("ledger");
     let bus: Arc<dyn Bus> = Arc::new(Embedded::new());
     let telling = Telling { json: globals.is_json() };
     telling.title("Swarmgate's demo: an embedded bus, a temporary ledger, a swarm of one controller");
-    let config = globals.defaults();
-    let setup = config.setup_enforce(Arc::new(Standing(Arc::clone(&bus))), &ledger)?;
-    let running = boot::start(setup).await?;
+    let mut loaded = config::load(&config::Layers::default())?;
+    loaded.config.ledger.dir = ledger.clone();
+    let standing = Arc::new(Standing(Arc::clone(&bus)));
+    let running = boot::start(setup::enforce(&loaded, standing, Arc::new(Telemetry::default()))).await?;
     running.link().connected(0).await;
     bus.declare(&swarm::topology("demo.heard", "demo.refused")).await?;
     let mut audience = Audience {
@@ -87,7 +90,7 @@ fn steps() -> Vec<Step> {
     let now = clock::wall();
     let target = controller();
     let key = ControlPlaneRouting::of(Family::Signal, "swarm-start", &target);
-    let start = |name| signal("swarm-start", &target, "orc-a", name, now);
+    let start = |name: &str| signal("swarm-start", &target, "orc-a", name, now);
     let with = |name: &str, pointer: &str, value: Value| {
         let mut body = start(name);
         if let Some(place) = body.pointer_mut(pointer) {
@@ -115,23 +118,51 @@ fn steps() -> Vec<Step> {
     ];
     steps.extend(unreadable(&key, start("2").to_string()));
     steps.extend([
-        refused("a body that breaks its schema", said(&key, "orc-a", with("3", "/data", json!("now"))), "contract.schema"),
+        refused(
+            "a body that breaks its schema",
+            said(&key, "orc-a", with("3", "/data", json!("now"))),
+            "contract.schema",
+        ),
         refused(
             "a type that nobody knows",
-            said(&ControlPlaneRouting::of(Family::Signal, "explode", &target), "orc-a", with("4", "/type", json!("explode"))),
+            said(
+                &ControlPlaneRouting::of(Family::Signal, "explode", &target),
+                "orc-a",
+                with("4", "/type", json!("explode")),
+            ),
             "contract.unknown-type",
         ),
-        refused("a routing key that is none", said("signal.swarm-start.kestrel", "orc-a", start("5").to_string()), "routing.malformed-key"),
+        refused(
+            "a routing key that is none",
+            said("signal.swarm-start.kestrel", "orc-a", start("5").to_string()),
+            "routing.malformed-key",
+        ),
         refused(
             "a key that disagrees with its body",
-            said(&ControlPlaneRouting::of(Family::Signal, "swarm-stop", &target), "orc-a", start("6").to_string()),
+            said(
+                &ControlPlaneRouting::of(Family::Signal, "swarm-stop", &target),
+                "orc-a",
+                start("6").to_string(),
+            ),
             "routing.mismatch",
         ),
         fan_out(),
-        refused("a sender who says he is another", said(&key, "mallory", start("8").to_string()), "identity.origin-mismatch"),
+        refused(
+            "a sender who says he is another",
+            said(&key, "mallory", start("8").to_string()),
+            "identity.origin-mismatch",
+        ),
         refused(
             "a command from two days ago",
-            said(&key, "orc-a", with("9", "/timestamp", json!(crate::contract::timestamp::Timestamp::from_micros(now.micros() - 172_800_000_000)))),
+            said(
+                &key,
+                "orc-a",
+                with(
+                    "9",
+                    "/timestamp",
+                    json!(crate::contract::timestamp::Timestamp::from_micros(now.micros() - 172_800_000_000)),
+                ),
+            ),
             "command.expired",
         ),
     ]);
@@ -151,7 +182,11 @@ fn unreadable(key: &str, body: String) -> Vec<Step> {
         ..said(key, "orc-a", body.clone())
     };
     let twice = body.replacen("\"data\":{}", "\"data\":{},\"d\\u0061ta\":{\"x\":1}", 1);
-    let deep = body.replacen("\"data\":{}", &format!("\"data\":{}{}", "{\"x\":".repeat(40), "1".to_owned() + &"}".repeat(40)), 1);
+    let deep = body.replacen(
+        "\"data\":{}",
+        &format!("\"data\":{}{}", "{\"x\":".repeat(40), "1".to_owned() + &"}".repeat(40)),
+        1,
+    );
     vec![
         refused("a body over 256 KiB", said(key, "orc-a", vec![b' '; 300 * 1024]), "contract.too-large"),
         refused("a compressed body", zipped, "contract.encoding"),
@@ -167,7 +202,11 @@ fn fan_out() -> Step {
     let body = signal("swarm-start", &everyone, "orc-a", "7", clock::wall());
     Step {
         title: "a start for everyone at once",
-        message: said(&ControlPlaneRouting::of(Family::Signal, "swarm-start", &everyone), "orc-a", body.to_string()),
+        message: said(
+            &ControlPlaneRouting::of(Family::Signal, "swarm-start", &everyone),
+            "orc-a",
+            body.to_string(),
+        ),
         expect: Expect::Refused("routing.fan-out-not-allowed"),
     }
 }
@@ -187,7 +226,13 @@ fn overtaking() -> Vec<Step> {
     let earlier = crate::contract::timestamp::Timestamp::from_micros(now.micros() - 1_000_000);
     vec![
         step("swarm-stop", "10", "a stop is carried by its own lane", now, "Stopped"),
-        step("swarm-start", "11", "a start said before that stop comes late and is superseded", earlier, "Superseded"),
+        step(
+            "swarm-start",
+            "11",
+            "a start said before that stop comes late and is superseded",
+            earlier,
+            "Superseded",
+        ),
     ]
 }
 
@@ -245,9 +290,15 @@ impl Step {
 async fn tamper(ledger: &Path, dir: &Path, telling: &Telling) -> Result<bool, CliError> {
     let report = verify::verify(ledger).await?;
     let valid = report.fault.is_none();
-    telling.line("the ledger is verified", &format!("VALID: {} entries, head {}", report.entries, report.head), valid);
+    telling.line(
+        "the ledger is verified",
+        &format!("VALID: {} entries, head {}", report.entries, report.head),
+        valid,
+    );
     let last = Reader::open(ledger).await?.tail(3).await?;
     let Some(victim) = last.first() else { return Ok(false) };
+    // Opening and closing as a router moves everything from the write-ahead log into the one file that is copied.
+    Ledger::open(ledger, None).await?.close().await;
     let copy = dir.join("copy");
     std::fs::create_dir(&copy).map_err(|fault| CliError::file(&copy, &fault))?;
     flip(ledger, &copy, &victim.bytes)?;

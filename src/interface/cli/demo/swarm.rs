@@ -67,7 +67,8 @@ pub fn topology(heard: &str, refused: &str) -> Topology {
     let inbox = ControlPlaneRouting::signal_bindings("*", &controller()).into_iter().map(out).collect();
     let all = vec![("swarmgate.out".to_owned(), "#".to_owned())];
     let every_refusal = vec![("swarmgate.refused".to_owned(), "#".to_owned())];
-    let exchange = |name: &str| Exchange { name: name.to_owned(), kind: ExchangeKind::Topic, alternate: None };
+    let exchange =
+        |name: &str| Exchange { name: name.to_owned(), kind: ExchangeKind::Topic, alternate: None };
     Topology {
         exchanges: vec![exchange("swarmgate.out"), exchange("swarmgate.refused")],
         queues: vec![queue(INBOX, inbox), queue(heard, all), queue(refused, every_refusal)],

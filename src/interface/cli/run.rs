@@ -1,0 +1,170 @@
+//! `swarmgate run` and `swarmgate observe`: the router beside a broker.
+//!
+//! Owns: what both share: log, telemetry, the HTTP window, signals, and the order in which they start and stop.
+//! Never: moves an envelope; the runtime does.
+//! Holds: SIGTERM and Ctrl-C drain; a second one ends at once.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{CliError, Exit, Globals};
+use crate::{
+    contract::audit::Mode,
+    interface::http,
+    runtime::{
+        boot::{self, Setup},
+        config::{IdentityMode, Loaded},
+        setup::{self, Broker},
+    },
+    telemetry::{Telemetry, log},
+};
+
+/// Route: judge, record and carry.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  Beside a broker on this machine:
+    swarmgate run
+  Beside your broker, with a ledger of its own:
+    swarmgate run --amqp amqps://swarmgate:PASSWORD@broker:5671/%2f --ledger /var/lib/swarmgate
+  Every key of swarmgate.yaml has a variable too:
+    SWARMGATE_AMQP_URL=… SWARMGATE_INSTANCE=gate-2 swarmgate run --config swarmgate.yaml")]
+pub struct RunArgs {
+    #[command(flatten)]
+    shared: Shared,
+    /// `enforce` carries what passes; `observe` only looks.
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
+    /// The exchange to look at in observe mode.
+    #[arg(long, value_name = "NAME", default_value = "swarmgate.in")]
+    exchange: String,
+    /// Take over a ledger that was begun in observe mode.
+    #[arg(long)]
+    adopt: bool,
+}
+
+/// Look only: judge and record what passes an exchange that is there already, publish nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  Attach to your own exchange, with nothing written to the broker but one queue of ours:
+    swarmgate observe --amqp amqp://user:password@broker:5672/%2f --exchange control.topic
+  Afterwards see what would have been refused:
+    swarmgate audit show ./swarmgate-data")]
+pub struct ObserveArgs {
+    #[command(flatten)]
+    shared: Shared,
+    /// The exchange to look at.
+    #[arg(long, value_name = "NAME", default_value = "swarmgate.in")]
+    exchange: String,
+}
+
+/// Settings that have a flag.
+#[derive(Debug, clap::Args)]
+pub struct Shared {
+    /// The broker's URL (amqp.url).
+    #[arg(long, value_name = "URL")]
+    amqp: Option<String>,
+    /// The ledger's directory (ledger.dir).
+    #[arg(long, value_name = "DIR")]
+    ledger: Option<PathBuf>,
+    /// Where metrics and health are served (http.addr).
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// The router's instance name (instance).
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+}
+
+impl Shared {
+    /// The flags as settings of the config.
+    fn settings(&self) -> Vec<(&'static str, &'static str, String)> {
+        let text = |value: &Option<String>| value.clone();
+        let dir = self.ledger.as_ref().map(|dir| dir.display().to_string());
+        [
+            ("--amqp", "amqp.url", text(&self.amqp)),
+            ("--ledger", "ledger.dir", dir),
+            ("--http", "http.addr", text(&self.http)),
+            ("--instance", "instance", text(&self.instance)),
+        ]
+        .into_iter()
+        .filter_map(|(flag, path, value)| value.map(|value| (flag, path, value)))
+        .collect()
+    }
+}
+
+/// Runs the router until it is told to stop.
+///
+/// # Errors
+/// When the config, the ledger or the HTTP address cannot be used.
+pub async fn run(args: RunArgs, globals: &Globals) -> Result<Exit, CliError> {
+    let mut settings = args.shared.settings();
+    settings.extend(args.mode.map(|mode| ("--mode", "mode", mode)));
+    let loaded = globals.config_with(settings)?;
+    let telemetry = Arc::new(Telemetry::default());
+    let broker = Arc::new(Broker::new(&loaded.config));
+    let setup = match loaded.config.mode {
+        Mode::Enforce => setup::enforce(&loaded, broker, Arc::clone(&telemetry)),
+        Mode::Observe => setup::observe(&loaded, broker, Arc::clone(&telemetry), &args.exchange),
+    };
+    serve(&loaded, Setup { adopt: args.adopt, ..setup }, telemetry).await
+}
+
+/// Looks until it is told to stop.
+///
+/// # Errors
+/// When the config, the ledger or the HTTP address cannot be used.
+pub async fn observe(args: ObserveArgs, globals: &Globals) -> Result<Exit, CliError> {
+    let mut settings = args.shared.settings();
+    settings.push(("observe", "mode", "observe".to_owned()));
+    let loaded = globals.config_with(settings)?;
+    let telemetry = Arc::new(Telemetry::default());
+    let broker = Arc::new(Broker::new(&loaded.config));
+    let setup = setup::observe(&loaded, broker, Arc::clone(&telemetry), &args.exchange);
+    serve(&loaded, setup, telemetry).await
+}
+
+/// Starts the router and its window, and stops them when a signal says so.
+async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Result<Exit, CliError> {
+    let config = &loaded.config;
+    log::install(config.telemetry.log_format, config.telemetry.log_level)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    if config.identity.mode == IdentityMode::Open {
+        warn!(
+            "identity is `open`: senders are believed by their AMQP user-id, else by what they say; no signature is asked for"
+        );
+    }
+    let mode = setup.rules.mode;
+    let stopping = CancellationToken::new();
+    let bounds = http::Bounds {
+        header_timeout_ms: config.http.header_timeout_ms,
+        connections_max: config.http.connections_max,
+    };
+    let window = http::Window::open(config.http.addr, bounds).await?;
+    let served = tokio::spawn(window.serve(Arc::clone(&telemetry), stopping.clone()));
+    let running = boot::start(setup).await?;
+    info!(%mode, environment = config.environment.word(), instance = config.instance, http = %config.http.addr, "running");
+    told_to_stop().await?;
+    info!("draining; a second signal ends at once");
+    tokio::select! {
+        _ = running.stop() => {}
+        told = told_to_stop() => told?,
+    }
+    stopping.cancel();
+    let _ = served.await;
+    Ok(Exit::Done)
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn told_to_stop() -> Result<(), CliError> {
+    let listen = |kind| signal(kind).map_err(|fault| CliError::input(&fault));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
