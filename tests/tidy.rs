@@ -102,6 +102,14 @@ fn the_documents_stand_for_themselves() {
     none(&complaints);
 }
 
+#[test]
+fn every_metric_that_is_named_exists() {
+    let tree = tree();
+    let made = tree.iter().find(|file| file.path == "src/telemetry/metrics.rs").expect("the metrics");
+    let named = tree.iter().filter(|file| file.path.ends_with(".md") || file.path.starts_with("docker/"));
+    none(&named.flat_map(|file| metrics(&file.path, &file.text, &made.text)).collect::<Vec<_>>());
+}
+
 // --- the tree
 
 /// One text file, by its path from the root.
@@ -360,6 +368,18 @@ fn decisions(paths: &BTreeSet<&str>) -> Vec<String> {
         (!name.starts_with(&expected)).then(|| format!("docs/decisions/{name}: `{expected}…` is due"))
     };
     numbered.iter().enumerate().filter_map(out_of_order).collect()
+}
+
+/// Alerts and documents name metrics that exist; the list in the metrics' own test is the interface.
+fn metrics(path: &str, text: &str, made: &str) -> Vec<String> {
+    let prefix = concat!("swarm", "gate_");
+    let names = text.match_indices(prefix).map(|(at, _)| {
+        let name = text[at..].split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap_or_default();
+        ["_total", "_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+    });
+    let names: BTreeSet<&str> = names.collect();
+    let unknown = names.into_iter().filter(|name| !made.contains(&format!("\"{name} ")));
+    unknown.map(|name| format!("{path}: there is no metric `{name}`")).collect()
 }
 
 /// The codes of the closed list, with their variants.
@@ -640,6 +660,13 @@ fn checks_of_texts_complain() {
     assert_eq!(links("docs/b/c.md", "[x](a.md)", &paths).len(), 1);
     assert_eq!(decisions(&BTreeSet::from(["docs/decisions/0001-a.md", "docs/decisions/0002-b.md"])), [""; 0]);
     assert_eq!(decisions(&BTreeSet::from(["docs/decisions/0001-a.md", "docs/decisions/0003-b.md"])).len(), 1);
+}
+
+#[test]
+fn checks_of_metrics_complain() {
+    let made = "\"swarmgate_refusals counter\"";
+    assert_eq!(metrics("a", "rate(swarmgate_refusals_total{reason=\"a\"}[5m])", made), [""; 0]);
+    assert_eq!(metrics("a", "swarmgate_refusal_total", made).len(), 1);
 }
 
 #[test]
