@@ -468,6 +468,14 @@ impl Bus for Fused {
         self.bus.get(queue).await
     }
 
+    async fn delete_queue(&self, name: &str) -> Result<(), BusError> {
+        self.bus.delete_queue(name).await
+    }
+
+    async fn delete_exchange(&self, name: &str) -> Result<(), BusError> {
+        self.bus.delete_exchange(name).await
+    }
+
     fn blocked(&self) -> Option<String> {
         self.bus.blocked()
     }

@@ -257,6 +257,24 @@ impl Bus for Embedded {
         Ok(kept.pop(consumer, 1).map(|delivery| (delivery, Box::new(hold) as Box<dyn Settler>)))
     }
 
+    async fn delete_queue(&self, name: &str) -> Result<(), BusError> {
+        let mut world = self.world();
+        world.queues.remove(name);
+        for bindings in world.bindings.values_mut() {
+            bindings.retain(|(queue, _)| queue != name);
+        }
+        drop(world);
+        self.0.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn delete_exchange(&self, name: &str) -> Result<(), BusError> {
+        let mut world = self.world();
+        world.exchanges.remove(name);
+        world.bindings.remove(name);
+        Ok(())
+    }
+
     fn blocked(&self) -> Option<String> {
         self.world().blocked.clone()
     }

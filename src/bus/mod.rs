@@ -195,6 +195,12 @@ pub trait Bus: Send + Sync {
     /// Takes one message off a queue, if there is one (tools only): the delivery and its settler.
     async fn get(&self, queue: &str) -> Result<Option<(Delivery, Box<dyn Settler>)>, BusError>;
 
+    /// Deletes a queue with what is in it (tools only).
+    async fn delete_queue(&self, name: &str) -> Result<(), BusError>;
+
+    /// Deletes an exchange (tools only).
+    async fn delete_exchange(&self, name: &str) -> Result<(), BusError>;
+
     /// Whether the broker has told us that it blocks publishers (memory or disk alarm), and its reason.
     fn blocked(&self) -> Option<String>;
 

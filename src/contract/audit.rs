@@ -284,28 +284,38 @@ pub struct Fact {
     /// What was done.
     pub action: Action,
     /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Actor>,
     /// When, by the corridor's clock.
     pub at: Timestamp,
     /// SHA-256 of the raw body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Digest>,
     /// What it does to the recorded state.
     pub change: Change,
     /// The envelope's correlationId.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
     /// What a person should know besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The envelope's idempotencyKey.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// The envelope, canonical, secrets masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Payload>,
     /// JSON pointer of a refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
     /// Why it was refused or suppressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// What it was about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
     /// The corridor's answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
 }
 

@@ -16,7 +16,7 @@ use lapin::{
     Channel, Connection, ConnectionProperties, ErrorKind,
     options::{
         BasicConsumeOptions, BasicGetOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-        QueueBindOptions, QueueDeclareOptions,
+        ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable, LongString, ShortString},
     uri::AMQPUri,
@@ -192,6 +192,22 @@ impl Bus for Amqp {
             let delivery = consume::delivery(message.delivery);
             (delivery, Box::new(consume::Hold::new(channel)) as Box<dyn Settler>)
         }))
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<(), BusError> {
+        let channel = self.channel(&self.consuming).await?;
+        let deleted = channel.queue_delete(short(name)?, QueueDeleteOptions::default()).await;
+        deleted.map_err(|fault| refused(&fault, "delete", name))?;
+        close(&channel).await;
+        Ok(())
+    }
+
+    async fn delete_exchange(&self, name: &str) -> Result<(), BusError> {
+        let channel = self.channel(&self.consuming).await?;
+        let deleted = channel.exchange_delete(short(name)?, ExchangeDeleteOptions::default()).await;
+        deleted.map_err(|fault| refused(&fault, "delete", name))?;
+        close(&channel).await;
+        Ok(())
     }
 
     fn blocked(&self) -> Option<String> {

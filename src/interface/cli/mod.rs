@@ -5,6 +5,7 @@
 //! Holds: an error is printed once, on stderr, with what to do next; stdout holds only what was asked for.
 
 mod audit;
+mod bench;
 mod check;
 mod demo;
 mod explain;
@@ -65,6 +66,9 @@ enum Command {
     Audit(audit::Args),
     Explain(explain::Args),
     Check(check::Args),
+    Bench(bench::Args),
+    #[command(hide = true)]
+    BenchRelay(bench::relay::Args),
     Completions(man::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -95,6 +99,8 @@ async fn run(command: Command, globals: &Globals) -> Result<Exit, CliError> {
         Command::Route(args) => route::run(args, globals).await,
         Command::Audit(args) => audit::run(args, globals).await,
         Command::Explain(args) => explain::run(&args, globals),
+        Command::Bench(args) => bench::run(args, globals).await,
+        Command::BenchRelay(args) => bench::relay::run(args, globals).await,
         Command::Check(args) => check::run(&args, globals),
         Command::Completions(args) => man::completions(&args, &mut Cli::command()),
         Command::Man(args) => man::man(&args, Cli::command()),

@@ -1,0 +1,297 @@
+//! `swarmgate bench`: the router against a plain relay, side by side on one broker.
+//!
+//! Owns: the order of the runs (A B A B …), the figures and their ratios.
+//! Never: judges; it prints what was measured and how.
+//! Holds: both contenders are processes of their own, consume the same queues with the same prefetch, and carry the
+//! same messages; the relay checks, records and repeats nothing.
+
+mod load;
+mod process;
+pub mod relay;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{CliError, Exit, Globals};
+use crate::{
+    bus::{Bus, amqp},
+    contract::lane::Lane,
+    runtime::{setup::Broker, topology},
+};
+use load::{Load, Sink};
+use process::{Child, broker_cpu_ms};
+
+/// How long one run may take before it counts as failed.
+const RUN_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Measure the router against a plain lapin relay on your broker.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  Throughput and CPU, five alternating rounds, then latency at 1,000 messages a second:
+    swarmgate bench --amqp amqp://guest:guest@127.0.0.1:5672/%2f
+  Only the figures, for a machine:
+    swarmgate bench --rounds 5 --output json
+
+Use a release build: cargo run --profile dist -- bench")]
+pub struct Args {
+    /// The broker's URL.
+    #[arg(long, value_name = "URL")]
+    amqp: Option<String>,
+    /// Messages in one throughput run.
+    #[arg(long, default_value_t = 30_000)]
+    messages: u64,
+    /// Alternating rounds.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Messages a second in the latency runs; 0 leaves them out.
+    #[arg(long, default_value_t = 1_000)]
+    rate: u64,
+    /// Seconds of one latency run.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// Prefetch of each lane, for both.
+    #[arg(long, default_value_t = 500)]
+    prefetch: u16,
+    /// Where the router's ledgers go; its disk is what is measured.
+    #[arg(long, value_name = "DIR")]
+    ledger: Option<std::path::PathBuf>,
+}
+
+/// Who carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contender {
+    Relay,
+    Router,
+}
+
+impl Contender {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Router => "swarmgate",
+        }
+    }
+}
+
+/// One throughput run.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    per_second: f64,
+    cpu_us: f64,
+    broker_us: f64,
+    memory_kib: f64,
+}
+
+/// One latency run, in microseconds.
+#[derive(Clone, Copy, Debug)]
+struct Latency {
+    p50_us: f64,
+    p99_us: f64,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When the broker cannot be used, or a run does not finish.
+pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    let flags = args.amqp.iter().map(|url| ("--amqp", "amqp.url", url.clone())).collect();
+    let loaded = globals.config_with(flags)?;
+    let broker = Broker::new(&loaded.config);
+    let url = broker.options().url.clone();
+    let bus: Arc<dyn Bus> = amqp::connect(broker.options()).await?;
+    let bench = Bench { args, url, bus, commands: loaded.contract.commands.clone() };
+    let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
+    for round in 0..bench.args.rounds {
+        for (contender, runs) in [Contender::Relay, Contender::Router].into_iter().zip(&mut runs) {
+            let run = bench.throughput(contender, round).await?;
+            eprintln!(
+                "round {} {:<9} {:>8.0} msg/s  {:>6.1} µs CPU/msg  {:>6.1} µs broker CPU/msg  {:>7.0} KiB",
+                round + 1,
+                contender.word(),
+                run.per_second,
+                run.cpu_us,
+                run.broker_us,
+                run.memory_kib
+            );
+            runs.push(run);
+        }
+    }
+    let mut latencies: [Vec<Latency>; 2] = [Vec::new(), Vec::new()];
+    for round in 0..if bench.args.rate == 0 { 0 } else { bench.args.rounds } {
+        for (contender, latencies) in [Contender::Relay, Contender::Router].into_iter().zip(&mut latencies) {
+            let latency = bench.latency(contender, round).await?;
+            eprintln!(
+                "round {} {:<9} p50 {:>7.0} µs  p99 {:>7.0} µs at {}/s",
+                round + 1,
+                contender.word(),
+                latency.p50_us,
+                latency.p99_us,
+                bench.args.rate
+            );
+            latencies.push(latency);
+        }
+    }
+    bench.bus.close().await;
+    tell(&report(&runs, &latencies), globals.is_json());
+    Ok(Exit::Done)
+}
+
+/// What every run uses.
+struct Bench {
+    args: Args,
+    url: String,
+    bus: Arc<dyn Bus>,
+    commands: crate::contract::command::Commands,
+}
+
+impl Bench {
+    /// Fills the lanes first, then lets the contender empty them.
+    async fn throughput(&self, contender: Contender, round: usize) -> Result<Run, CliError> {
+        let prefix = format!("bench.{}.t{round}.{}", std::process::id(), contender.word());
+        let mut sink = self.prepare(&prefix).await?;
+        let count = self.args.messages;
+        Load::new(&prefix).publish(self.bus.as_ref(), count).await?;
+        let ledger = self.ledger_dir()?;
+        let child = self.start(contender, &prefix, ledger.path())?;
+        let timed = tokio::time::timeout(RUN_TIMEOUT, async {
+            sink.take(1).await?;
+            let (started, cpu, broker) = (std::time::Instant::now(), child.cpu_ms(), broker_cpu_ms());
+            sink.take(count - 1).await?;
+            let seconds = started.elapsed().as_secs_f64();
+            let messages = (count - 1) as f64;
+            Ok::<_, CliError>(Run {
+                per_second: messages / seconds,
+                cpu_us: (child.cpu_ms() - cpu) * 1000.0 / messages,
+                broker_us: (broker_cpu_ms() - broker) * 1000.0 / messages,
+                memory_kib: child.memory_kib(),
+            })
+        });
+        let run = timed.await.map_err(|_| unfinished(contender))??;
+        child.stop().await;
+        self.clean(&prefix).await?;
+        Ok(run)
+    }
+
+    /// Publishes at a fixed rate and times each message from its publishing to its arrival.
+    async fn latency(&self, contender: Contender, round: usize) -> Result<Latency, CliError> {
+        let prefix = format!("bench.{}.l{round}.{}", std::process::id(), contender.word());
+        let mut sink = self.prepare(&prefix).await?;
+        let ledger = self.ledger_dir()?;
+        let child = self.start(contender, &prefix, ledger.path())?;
+        let load = Load::new(&prefix);
+        // The contender connects and warms up on messages that do not count.
+        load.publish(self.bus.as_ref(), 500).await?;
+        let warm = tokio::time::timeout(RUN_TIMEOUT, sink.take(500)).await;
+        warm.map_err(|_| unfinished(contender))??;
+        let timed = load.paced(self.bus.as_ref(), self.args.rate, self.args.seconds, &mut sink);
+        let timed = tokio::time::timeout(RUN_TIMEOUT, timed).await;
+        let mut micros = timed.map_err(|_| unfinished(contender))??;
+        micros.sort_by(f64::total_cmp);
+        child.stop().await;
+        self.clean(&prefix).await?;
+        Ok(Latency { p50_us: quantile(&micros, 0.5), p99_us: quantile(&micros, 0.99) })
+    }
+
+    /// Declares what both contenders work on, and a subscriber that hears everything.
+    async fn prepare(&self, prefix: &str) -> Result<Sink, CliError> {
+        self.bus.declare(&topology::enforce(prefix, &self.commands)).await?;
+        Sink::open(self.bus.as_ref(), prefix).await
+    }
+
+    async fn clean(&self, prefix: &str) -> Result<(), CliError> {
+        for lane in Lane::ALL {
+            self.bus.delete_queue(&topology::lane_queue(prefix, lane)).await?;
+        }
+        self.bus.delete_queue(&format!("{prefix}.refused")).await?;
+        for exchange in ["in", "in.unknown", "out", "refused"] {
+            self.bus.delete_exchange(&format!("{prefix}.{exchange}")).await?;
+        }
+        Ok(())
+    }
+
+    fn start(&self, contender: Contender, prefix: &str, ledger: &Path) -> Result<Child, CliError> {
+        let prefetch = self.args.prefetch.to_string();
+        match contender {
+            Contender::Relay => Child::start(
+                &["bench-relay", "--prefix", prefix, "--prefetch", &prefetch],
+                &[("SWARMGATE_AMQP_URL", &self.url)],
+            ),
+            Contender::Router => {
+                let ledger = ledger.display().to_string();
+                // Small bodies leave room for the prefetch within the bound on bytes in flight.
+                let settings = [
+                    ("SWARMGATE_AMQP_URL", self.url.as_str()),
+                    ("SWARMGATE_AMQP_PREFIX", prefix),
+                    ("SWARMGATE_AMQP_PREFETCH_URGENT_COUNT", &prefetch),
+                    ("SWARMGATE_AMQP_PREFETCH_SIGNALS_COUNT", &prefetch),
+                    ("SWARMGATE_AMQP_PREFETCH_RESULTS_COUNT", &prefetch),
+                    ("SWARMGATE_AMQP_PREFETCH_METRICS_COUNT", &prefetch),
+                    ("SWARMGATE_LIMITS_BODY_BYTES_MAX", "32768"),
+                    ("SWARMGATE_TELEMETRY_LOG_LEVEL", "warn"),
+                ];
+                Child::start(&["run", "--ledger", &ledger, "--http", "127.0.0.1:0"], &settings)
+            }
+        }
+    }
+
+    fn ledger_dir(&self) -> Result<tempfile::TempDir, CliError> {
+        let made = match &self.args.ledger {
+            Some(dir) => tempfile::tempdir_in(dir),
+            None => tempfile::tempdir(),
+        };
+        made.map_err(|fault| CliError::file(Path::new("a temporary directory"), &fault))
+    }
+}
+
+fn unfinished(contender: Contender) -> CliError {
+    CliError::Usage {
+        message: format!("the run of {} did not finish within {} s", contender.word(), RUN_TIMEOUT.as_secs()),
+        help: "try fewer --messages; see whether the broker raised an alarm".to_owned(),
+    }
+}
+
+/// The value below which that share of sorted values lies.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let index = ((sorted.len().saturating_sub(1)) as f64 * share).round() as usize;
+    sorted.get(index).copied().unwrap_or(f64::NAN)
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    quantile(&values, 0.5)
+}
+
+fn report(runs: &[Vec<Run>; 2], latencies: &[Vec<Latency>; 2]) -> Value {
+    let [relay, router] = runs;
+    let figure = |of: fn(&Run) -> f64| {
+        let ratio = median(router.iter().zip(relay).map(|(router, relay)| of(router) / of(relay)));
+        json!({ "relay": median(relay.iter().map(of)), "swarmgate": median(router.iter().map(of)), "ratio": ratio })
+    };
+    let [slow, own] = latencies;
+    let delay = |of: fn(&Latency) -> f64| {
+        let ratio = median(own.iter().zip(slow).map(|(router, relay)| of(router) / of(relay)));
+        json!({ "relay": median(slow.iter().map(of)), "swarmgate": median(own.iter().map(of)), "ratio": ratio })
+    };
+    json!({
+        "throughputPerSecond": figure(|run| run.per_second),
+        "cpuMicrosPerMessage": figure(|run| run.cpu_us),
+        "brokerCpuMicrosPerMessage": figure(|run| run.broker_us),
+        "memoryKib": figure(|run| run.memory_kib),
+        "latencyP50Micros": delay(|latency| latency.p50_us),
+        "latencyP99Micros": delay(|latency| latency.p99_us),
+    })
+}
+
+fn tell(report: &Value, json: bool) {
+    if json {
+        println!("{report}");
+        return;
+    }
+    println!("{:<28} {:>12} {:>12} {:>8}", "median", "relay", "swarmgate", "ratio");
+    for (name, figure) in report.as_object().into_iter().flatten() {
+        let value = |key| figure.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        println!("{name:<28} {:>12.1} {:>12.1} {:>8.2}", value("relay"), value("swarmgate"), value("ratio"));
+    }
+}
