@@ -58,6 +58,7 @@ fn the_sources_keep_the_house_rules() {
         complaints.extend(ranks(path, text));
         complaints.extend(purity(path, text));
         complaints.extend(appliers(path, text));
+        complaints.extend(short_strings(path, text));
         complaints.extend(test_attributes(path, text));
     }
     none(&complaints);
@@ -272,6 +273,14 @@ fn appliers(path: &str, text: &str) -> Option<String> {
     let may = own == "runtime" || rank(own).is_some_and(|rank| rank <= 1);
     (!may && code(text).contains(".apply("))
         .then(|| format!("{path}: `.apply(` outside runtime; put an envelope on the bus instead"))
+}
+
+/// A name longer than AMQP allows is a value to refuse; the conversion that cannot fail panics on it.
+fn short_strings(path: &str, text: &str) -> Option<String> {
+    let code = code(text);
+    let converts = ["ShortString::from(", "ShortString::from)"].iter().any(|call| code.contains(call));
+    (room(path).is_some() && converts)
+        .then(|| format!("{path}: `ShortString::from` panics over 255 bytes; use `try_new`"))
 }
 
 fn test_attributes(path: &str, text: &str) -> Vec<String> {
@@ -607,6 +616,9 @@ fn checks_of_sources_complain() {
     assert!(appliers("src/runtime/a.rs", "state.apply(1, &fact)").is_none());
     assert!(appliers("src/interface/a.rs", "state.apply(1, &fact)").is_some());
     assert!(appliers("src/interface/a.rs", "// state.apply(1)\nlet a = \".apply(\";").is_none());
+    assert!(short_strings("src/bus/a.rs", "let a = ShortString::from(b);").is_some());
+    assert!(short_strings("src/bus/a.rs", "let a = names.map(ShortString::from);").is_some());
+    assert!(short_strings("src/bus/a.rs", "let a = ShortString::try_new(b)?;").is_none());
     assert_eq!(test_attributes(at, concat!("#[ig", "nore] #[should", "_panic(expected = \"a\")]")).len(), 2);
     assert_eq!(test_attributes(at, concat!("#[ig", "nore = \"needs an hour\"]")), [""; 0]);
 }
