@@ -1,6 +1,10 @@
-//! The `swarmgate` binary: calls the command line.
+//! The binary: calls the command line and nothing else.
 
 use std::process::ExitCode;
+
+/// Messages are made on one thread and dropped on another; glibc's allocator pays for each, and musl's is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     swarmgate::interface::cli::main()

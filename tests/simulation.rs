@@ -303,7 +303,8 @@ async fn send(broker: &Embedded, messages: &[Message]) {
     let mut publisher = broker.publisher().await.expect("a publisher");
     let batch: Vec<Departure> =
         messages.iter().map(|message| Departure { message: message.clone(), mandatory: true }).collect();
-    let fates = publisher.publish(&batch, Duration::from_secs(1)).await.expect("fates");
+    let fates =
+        publisher.publish(&batch.iter().collect::<Vec<_>>(), Duration::from_secs(1)).await.expect("fates");
     assert!(fates.iter().all(|fate| *fate == Fate::Carried), "{fates:?}");
 }
 
@@ -529,7 +530,7 @@ struct FusedPublisher {
 
 #[async_trait]
 impl Publisher for FusedPublisher {
-    async fn publish(&mut self, batch: &[Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
+    async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
         self.fuse.pass(self.inner.publish(batch, deadline)).await
     }
 }

@@ -123,7 +123,7 @@ pub trait Settler: Send + Sync {
 pub trait Publisher: Send {
     /// Publishes a batch in order and waits until the fate of each is known or `deadline` has passed. The answer
     /// has one fate per departure, in order. An error means that the channel is gone; then every fate is unknown.
-    async fn publish(&mut self, batch: &[Departure], deadline: Duration) -> Result<Vec<Fate>, BusError>;
+    async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError>;
 }
 
 /// How an exchange routes.

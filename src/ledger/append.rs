@@ -17,7 +17,7 @@ use sqlx::{Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 use super::{
     Batch, LedgerError, Parcel,
     chain::{Chain, Fault, Sealed},
-    outbox, sqlite,
+    sqlite,
 };
 use crate::contract::{digest::Digest, lane::Lane};
 
@@ -102,7 +102,7 @@ impl Ledger {
             sqlx::query("INSERT INTO outbox (id, lane, messages) VALUES (?, ?, ?)")
                 .bind(parcel.id as i64)
                 .bind(parcel.lane.word())
-                .bind(outbox::encode(&parcel.messages))
+                .bind(parcel.bytes.as_slice())
                 .execute(&mut *transaction)
                 .await?;
         }
@@ -146,13 +146,12 @@ pub(super) fn entry_of(row: &sqlx::sqlite::SqliteRow) -> Result<(u64, Vec<u8>, D
 fn parcel_of(row: &sqlx::sqlite::SqliteRow) -> Result<Parcel, LedgerError> {
     let id: i64 = row.try_get("id")?;
     let lane: String = row.try_get("lane")?;
-    let messages: Vec<u8> = row.try_get("messages")?;
+    let bytes: Vec<u8> = row.try_get("messages")?;
     let lane = Lane::ALL
         .into_iter()
         .find(|known| known.word() == lane)
         .ok_or_else(|| LedgerError::Outbox { id, what: format!("`{lane}` is no lane") })?;
-    let messages = outbox::decode(&messages).map_err(|what| LedgerError::Outbox { id, what })?;
-    Ok(Parcel { id: id as u64, lane, messages })
+    Ok(Parcel { id: id as u64, lane, bytes })
 }
 
 /// Only the router's own user may look in.

@@ -36,14 +36,36 @@ pub struct Outgoing {
 }
 
 /// The messages of one lane's share of a batch, kept in the outbox until they are known carried.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parcel {
     /// The entry of its first message; no two parcels share an entry.
     pub id: u64,
     /// The lane.
     pub lane: Lane,
+    /// The messages as `outbox::encode` wrote them.
+    pub bytes: Vec<u8>,
+}
+
+impl Parcel {
+    /// Packs the messages of a lane that have an entry, as (entry, ordinal, mandatory, message); `None` when there is
+    /// none. Borrowing spares a copy of every message on its way out.
+    pub fn pack<'a>(
+        lane: Lane,
+        messages: impl Iterator<Item = (u64, u32, bool, &'a Message)>,
+    ) -> Option<Self> {
+        let mut messages = messages.filter(|(seq, ..)| *seq > 0).peekable();
+        let id = messages.peek().map(|(seq, ..)| *seq)?;
+        Some(Self { id, lane, bytes: outbox::encode(messages) })
+    }
+
     /// The messages, in order.
-    pub messages: Vec<Outgoing>,
+    ///
+    /// # Errors
+    /// `Outbox` when the bytes are no parcel.
+    pub fn unpack(&self) -> Result<Vec<Outgoing>, LedgerError> {
+        let id = i64::try_from(self.id).unwrap_or(i64::MAX);
+        outbox::decode(&self.bytes).map_err(|what| LedgerError::Outbox { id, what })
+    }
 }
 
 /// What becomes durable together.

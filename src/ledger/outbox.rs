@@ -4,6 +4,8 @@
 //! Never: part of the chain; the entries hold the digests of the bodies.
 //! Holds: `decode(encode(messages)) == messages`.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -19,21 +21,15 @@ struct Head<'a> {
     seq: u64,
     ordinal: u32,
     mandatory: bool,
-    message: std::borrow::Cow<'a, Message>,
+    message: Cow<'a, Message>,
 }
 
 /// The messages as bytes: for each, its head as JSON and its raw body, both behind their lengths.
-pub fn encode(messages: &[Outgoing]) -> Vec<u8> {
-    let bodies: usize = messages.iter().map(|outgoing| outgoing.message.body.len() + 512).sum();
-    let mut bytes = Vec::with_capacity(bodies + 1);
+pub fn encode<'a>(messages: impl Iterator<Item = (u64, u32, bool, &'a Message)>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(4096);
     bytes.push(VERSION);
-    for Outgoing { seq, ordinal, mandatory, message } in messages {
-        let head = Head {
-            seq: *seq,
-            ordinal: *ordinal,
-            mandatory: *mandatory,
-            message: std::borrow::Cow::Borrowed(message),
-        };
+    for (seq, ordinal, mandatory, message) in messages {
+        let head = Head { seq, ordinal, mandatory, message: Cow::Borrowed(message) };
         let at = bytes.len();
         bytes.extend_from_slice(&[0; 4]);
         // Writing plain data to memory cannot fail.

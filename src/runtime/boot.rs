@@ -19,14 +19,14 @@ use tracing::{info, warn};
 use super::{
     clock::{self, Clock},
     corridor::{Corridor, Names},
-    dispatch::{Dispatch, Dispatcher, Flight, Job},
+    dispatch::{Dispatch, Dispatcher, Job},
     intake::Intake,
     link::{Connector, Link},
     recorder::{Commit, Recorder},
     router::{Bounds, LaneInboxes, Memory, Router},
 };
 use crate::{
-    bus::{Departure, Topology},
+    bus::Topology,
     contract::{
         Contract,
         audit::{Action, Change, Fact, Genesis, Mode, Opened},
@@ -139,7 +139,8 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
         parcels = recovered.parcels.len(),
         "the ledger is verified and folded"
     );
-    Ok(start_tasks(setup, ledger, corridor, reader, clock, recovered.parcels).await)
+    let jobs = recovered.parcels.iter().map(again).collect::<Result<Vec<_>, _>>()?;
+    Ok(start_tasks(setup, ledger, corridor, reader, clock, jobs).await)
 }
 
 /// An observe ledger is not enforced unasked, and environments do not mix (rulings §11, rules §3).
@@ -198,7 +199,7 @@ async fn start_tasks(
     corridor: Corridor,
     reader: Reader,
     clock: Clock,
-    parcels: Vec<Parcel>,
+    jobs: Vec<Job>,
 ) -> Running {
     let stopping = CancellationToken::new();
     let (link, keeper) =
@@ -232,7 +233,7 @@ async fn start_tasks(
         telemetry: Arc::clone(&setup.telemetry),
     };
     let recorder = tokio::spawn(recorder.run());
-    let under_way = carry_again(&commit, parcels).await;
+    let under_way = carry_again(&commit, jobs).await;
     let (open, opened) = watch::channel(true);
     let always = watch::channel(true).1;
     let mut intakes = Vec::new();
@@ -284,31 +285,20 @@ async fn start_tasks(
 }
 
 /// What is written and not known carried goes first, under the ids it had.
-async fn carry_again(commit: &mpsc::Sender<Commit>, parcels: Vec<Parcel>) -> usize {
-    let jobs: Vec<Job> = parcels
-        .into_iter()
-        .map(|parcel| Job {
-            lane: parcel.lane,
-            parcel: Some(parcel.id),
-            flights: parcel.messages.into_iter().map(again).collect(),
-            ..Job::default()
-        })
-        .collect();
+async fn carry_again(commit: &mpsc::Sender<Commit>, jobs: Vec<Job>) -> usize {
     let count = jobs.len();
     // The recorder was just started and outlives this sender.
     let _ = commit.send(Commit { attempt: 0, batch: Batch::default(), jobs, settlements: Vec::new() }).await;
     count
 }
 
-fn again(outgoing: crate::ledger::Outgoing) -> Flight {
-    let key = &outgoing.message.routing_key;
-    Flight {
-        seq: outgoing.seq,
-        ordinal: outgoing.ordinal,
-        is_signal: crate::contract::routing::Family::claimed_by(key)
-            == Some(crate::contract::routing::Family::Signal),
-        departure: Departure { message: outgoing.message, mandatory: outgoing.mandatory },
+/// The job that carries a parcel again.
+fn again(parcel: &Parcel) -> Result<Job, LedgerError> {
+    let mut job = Job { lane: parcel.lane, parcel: Some(parcel.id), ..Job::default() };
+    for outgoing in parcel.unpack()? {
+        job.add(outgoing);
     }
+    Ok(job)
 }
 
 impl Running {

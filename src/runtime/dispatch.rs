@@ -171,7 +171,7 @@ impl Dispatcher {
         }
         let Some(open) = self.open(channel).await else { return true };
         let held_back = hold_back(waiting);
-        let batch: Vec<Departure> = waiting.iter().map(|waiting| waiting.flight.departure.clone()).collect();
+        let batch: Vec<&Departure> = waiting.iter().map(|waiting| &waiting.flight.departure).collect();
         let fates = match open.publisher.publish(&batch, self.confirm_timeout).await {
             Ok(fates) => fates,
             Err(fault) => {

@@ -426,7 +426,7 @@ impl Router {
 
 impl Job {
     /// Adds a message that leaves.
-    fn add(&mut self, leaving: crate::ledger::Outgoing) {
+    pub(super) fn add(&mut self, leaving: crate::ledger::Outgoing) {
         let is_signal = Family::claimed_by(&leaving.message.routing_key) == Some(Family::Signal);
         self.flights.push(Flight {
             seq: leaving.seq,
@@ -438,20 +438,11 @@ impl Job {
 
     /// The parcel that keeps this job's messages until they are carried; `None` when none of them has an entry.
     fn pack(&mut self) -> Option<Parcel> {
-        let messages: Vec<crate::ledger::Outgoing> = self
-            .flights
-            .iter()
-            .filter(|flight| flight.seq > 0)
-            .map(|flight| crate::ledger::Outgoing {
-                seq: flight.seq,
-                ordinal: flight.ordinal,
-                mandatory: flight.departure.mandatory,
-                message: flight.departure.message.clone(),
-            })
-            .collect();
-        // The first entry's place tells parcels apart: no two jobs share an entry.
-        let id = messages.first()?.seq;
-        self.parcel = Some(id);
-        Some(Parcel { id, lane: self.lane, messages })
+        let messages = self.flights.iter().map(|flight| {
+            (flight.seq, flight.ordinal, flight.departure.mandatory, &flight.departure.message)
+        });
+        let parcel = Parcel::pack(self.lane, messages);
+        self.parcel = parcel.as_ref().map(|parcel| parcel.id);
+        parcel
     }
 }

@@ -1,5 +1,6 @@
 //! The one integration binary: a module a boundary.
 
+mod cli;
 mod contract;
 mod decisions;
 mod readers;

@@ -45,7 +45,7 @@ impl Speaking {
 
 #[async_trait]
 impl Publisher for Speaking {
-    async fn publish(&mut self, batch: &[Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
+    async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
         let until = tokio::time::Instant::now() + deadline;
         // Polled in order, so written in order; awaited one by one they would cost a wake-up each.
         let sends = join_all(batch.iter().map(|departure| self.send(departure)));
@@ -87,7 +87,7 @@ impl Drop for Speaking {
 }
 
 /// Matches returns to messages by id, once every confirm is in.
-fn fates(batch: &[Departure], answers: Vec<Option<Confirmation>>) -> Vec<Fate> {
+fn fates(batch: &[&Departure], answers: Vec<Option<Confirmation>>) -> Vec<Fate> {
     let complete = answers.iter().all(Option::is_some);
     let mut returned = BTreeSet::new();
     let mut own = Vec::with_capacity(answers.len());

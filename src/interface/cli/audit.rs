@@ -44,11 +44,13 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Walk the whole chain and name the first entry that is wrong.
+    #[command(after_help = "EXAMPLES:\n  swarmgate audit verify ./swarmgate-data")]
     Verify {
         /// The ledger's directory, or its file.
         dir: PathBuf,
     },
     /// Print entries, oldest first.
+    #[command(after_help = "EXAMPLES:\n  swarmgate audit show ./swarmgate-data --correlation c-001")]
     Show {
         /// The ledger's directory, or its file.
         dir: PathBuf,
@@ -75,6 +77,7 @@ enum What {
         limit: usize,
     },
     /// Print the last entries, and with --follow each new one.
+    #[command(after_help = "EXAMPLES:\n  swarmgate audit tail ./swarmgate-data --follow")]
     Tail {
         /// The ledger's directory, or its file.
         dir: PathBuf,

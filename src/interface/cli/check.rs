@@ -1,31 +1,28 @@
-//! `swarmgate check`: is a config, or a copy of the spec, right?
+//! `swarmgate check`: is this config, is this copy of the specification, as it should be?
 //!
-//! Owns: checking without running.
-//! Never: connects or opens a ledger.
-//! Holds: every fault is told, not only the first.
+//! Owns: the two checks and how their findings are told.
+//! Never: connects, or changes a file.
+//! Holds: exit 0 means that nothing is wrong, 1 that something is, and each finding says what to do.
 
-use std::{fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 
-use super::{CliError, Exit, Globals};
-use crate::{contract::schema::CONTROL_EVENTS, runtime::config};
+use super::{CliError, Exit, Globals, Out, embedded};
+use crate::runtime::config::{self, ConfigError, Fault};
 
-/// The normative documents that this binary was built with.
-const SPEC: &[(&str, &str)] = &[
-    ("spec/asyncapi.yaml", include_str!("../../../spec/asyncapi.yaml")),
-    ("spec/commands.toml", include_str!("../../../spec/commands.toml")),
-    ("schemas/control-events.schema.json", CONTROL_EVENTS),
-    ("schemas/config.schema.json", include_str!("../../../schemas/config.schema.json")),
-];
-
-/// Check a config or the spec, without running anything.
+/// Check a config, or a copy of the specification.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
-  swarmgate check config swarmgate.yaml
-  swarmgate check config --print-defaults > swarmgate.yaml
-  swarmgate check spec --dir .        does this directory hold what the binary was built with?
-  swarmgate check spec --print schemas/control-events.schema.json")]
+  Is this config good?
+    swarmgate check config swarmgate.yaml
+  Begin a config from the defaults:
+    swarmgate check config --print-defaults > swarmgate.yaml
+  Does a checkout say what this release says?
+    swarmgate check spec --against .")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -33,89 +30,153 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Every fault in a config file, with its line and what to do.
-    Config {
-        /// The config file; the one of --config when absent.
-        file: Option<PathBuf>,
-        /// Print every key with its default and what it means.
-        #[arg(long)]
-        print_defaults: bool,
-    },
-    /// The spec and schemas that this binary was built with.
-    Spec {
-        /// Compare with the files below this directory.
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-        /// Print one of them.
-        #[arg(long, value_name = "NAME", conflicts_with = "dir")]
-        print: Option<String>,
-    },
+    Config(ConfigArgs),
+    Spec(SpecArgs),
 }
 
-/// Checks.
+/// Check a config file together with this environment: `ok`, or every fault with its line.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  swarmgate check config swarmgate.yaml
+  swarmgate check config --print-defaults")]
+struct ConfigArgs {
+    /// The file; `--config` and the environment alone when absent.
+    file: Option<PathBuf>,
+    /// Print every setting with its default and meaning, and check nothing.
+    #[arg(long)]
+    print_defaults: bool,
+    /// Print the JSON Schema of swarmgate.yaml, and check nothing.
+    #[arg(long, conflicts_with = "print_defaults")]
+    print_schema: bool,
+}
+
+/// List the specification inside this binary, print one of its files, or compare it with a directory.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  swarmgate check spec
+  swarmgate check spec --print schemas/control-events.schema.json
+  swarmgate check spec --against .")]
+struct SpecArgs {
+    /// Print this file of the specification.
+    #[arg(long, value_name = "PATH")]
+    print: Option<String>,
+    /// Compare with the `spec` and `schemas` folders of this directory.
+    #[arg(long, value_name = "DIR", conflicts_with = "print")]
+    against: Option<PathBuf>,
+}
+
+/// Runs the check asked for.
+///
+/// # Errors
+/// When what is to be checked cannot be read at all.
 pub fn run(args: &Args, globals: &Globals) -> Result<Exit, CliError> {
     match &args.what {
-        What::Config { print_defaults: true, .. } => {
-            print!("{}", config::defaults_yaml());
-            Ok(Exit::Done)
-        }
-        What::Config { file, .. } => check_config(file.clone(), globals),
-        What::Spec { print: Some(name), .. } => print_spec(name),
-        What::Spec { dir, .. } => check_spec(dir.clone(), globals),
+        What::Config(args) => check_config(args, globals),
+        What::Spec(args) => check_spec(args, globals),
     }
 }
 
-fn check_config(file: Option<PathBuf>, globals: &Globals) -> Result<Exit, CliError> {
-    let file = file.or_else(|| globals.file().map(PathBuf::from));
-    let loaded = Globals::new(file.clone(), None).config()?;
-    let name = file.map_or_else(|| "the defaults".to_owned(), |file| file.display().to_string());
+fn check_config(args: &ConfigArgs, globals: &Globals) -> Result<Exit, CliError> {
+    let mut out = Out::new();
+    if args.print_defaults {
+        out.text(&config::defaults_yaml())?;
+        return Ok(Exit::Done);
+    }
+    if args.print_schema {
+        let pretty = serde_json::to_string_pretty(&config::json_schema()).unwrap_or_default();
+        out.line(&pretty)?;
+        return Ok(Exit::Done);
+    }
+    let file = args.file.clone().or_else(|| globals.config.clone());
+    let (faults, warnings): (Vec<Fault>, Vec<String>) = match config::load(&globals.layers(file, Vec::new()))
+    {
+        Ok(loaded) => (Vec::new(), loaded.warnings),
+        Err(ConfigError::Faulty { faults }) => (faults, Vec::new()),
+        Err(error @ ConfigError::Unreadable { .. }) => return Err(error.into()),
+    };
     if globals.is_json() {
-        println!("{}", json!({ "valid": true, "file": name, "warnings": loaded.warnings }));
+        out.json(&json!({ "ok": faults.is_empty(), "faults": faults, "warnings": warnings }))?;
     } else {
-        for warning in &loaded.warnings {
-            println!("warning: {warning}");
+        for warning in &warnings {
+            out.line(&format!("warning: {warning}"))?;
         }
-        println!("ok: {name}");
+        for Fault { at, message, help, .. } in &faults {
+            out.line(&format!("{at}: {message}\n    {help}"))?;
+        }
+        if faults.is_empty() {
+            out.line("ok")?;
+        }
     }
-    Ok(Exit::Done)
+    Ok(if faults.is_empty() { Exit::Done } else { Exit::Fault })
 }
 
-fn print_spec(name: &str) -> Result<Exit, CliError> {
-    match SPEC.iter().find(|(known, _)| *known == name) {
-        Some((_, text)) => {
-            print!("{text}");
-            Ok(Exit::Done)
-        }
-        None => Err(CliError::Usage {
-            message: format!("`{name}` is none of the documents in this binary"),
-            help: format!(
-                "name one of: {}",
-                SPEC.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-            ),
-        }),
-    }
-}
-
-fn check_spec(dir: Option<PathBuf>, globals: &Globals) -> Result<Exit, CliError> {
-    let mut differing = Vec::new();
-    for (name, text) in SPEC {
-        let state = match &dir {
-            None => "built in",
-            Some(dir) => match fs::read_to_string(dir.join(name)) {
-                Ok(found) if found == *text => "the same",
-                Ok(_) => "differs",
-                Err(_) => "missing",
-            },
+fn check_spec(args: &SpecArgs, globals: &Globals) -> Result<Exit, CliError> {
+    let mut out = Out::new();
+    if let Some(wanted) = &args.print {
+        let Some((_, text)) = embedded::specification().find(|(path, _)| path == wanted) else {
+            let message = format!("`{wanted}` is not a file of the specification");
+            return Err(CliError::Usage {
+                message,
+                help: "`swarmgate check spec` lists its files".to_owned(),
+            });
         };
-        if matches!(state, "differs" | "missing") {
-            differing.push(*name);
-        }
-        if !globals.is_json() {
-            println!("{name}: {state} ({} bytes)", text.len());
-        }
+        out.text(text)?;
+        return Ok(Exit::Done);
     }
+    let Some(dir) = &args.against else {
+        for (path, text) in embedded::specification() {
+            if globals.is_json() {
+                out.json(&json!({ "path": path, "bytes": text.len() }))?;
+            } else {
+                out.line(&format!("{path}  {} bytes", text.len()))?;
+            }
+        }
+        return Ok(Exit::Done);
+    };
+    let findings = differences(dir)?;
     if globals.is_json() {
-        println!("{}", json!({ "same": differing.is_empty(), "differing": differing }));
+        let told: Vec<_> =
+            findings.iter().map(|(path, what)| json!({ "path": path, "finding": what })).collect();
+        out.json(&json!({ "ok": findings.is_empty(), "findings": told }))?;
+    } else if findings.is_empty() {
+        out.line("ok")?;
+    } else {
+        for (path, what) in &findings {
+            out.line(&format!("{path}: {what}"))?;
+        }
+        out.line("help: take the files of the release that runs, or run the release that the files are of")?;
     }
-    Ok(if differing.is_empty() { Exit::Done } else { Exit::Fault })
+    Ok(if findings.is_empty() { Exit::Done } else { Exit::Fault })
+}
+
+/// What is not in `dir` as it is in this binary.
+fn differences(dir: &Path) -> Result<Vec<(String, String)>, CliError> {
+    let mut findings = Vec::new();
+    let mut known = BTreeSet::new();
+    for (path, text) in embedded::specification() {
+        known.insert(path.to_owned());
+        match std::fs::read(dir.join(path)) {
+            Ok(bytes) if bytes == text.as_bytes() => {}
+            Ok(bytes) => {
+                let there = String::from_utf8_lossy(&bytes);
+                let same = there.lines().zip(text.lines()).take_while(|(one, other)| one == other).count();
+                findings
+                    .push((path.to_owned(), format!("differs from this release from line {} on", same + 1)));
+            }
+            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => {
+                findings.push((path.to_owned(), "is missing".to_owned()));
+            }
+            Err(fault) => return Err(CliError::file(&dir.join(path), &fault)),
+        }
+    }
+    for folder in ["spec", "schemas"] {
+        let Ok(entries) = std::fs::read_dir(dir.join(folder)) else { continue };
+        for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+            let path = format!("{folder}/{name}");
+            if !known.contains(&path) {
+                findings.push((path, "is not of this release".to_owned()));
+            }
+        }
+    }
+    Ok(findings)
 }

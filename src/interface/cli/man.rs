@@ -1,56 +1,39 @@
-//! `swarmgate completions` and `swarmgate man`: what a shell and a manual need, made from the command tree itself.
+//! `swarmgate man`: the manual, from the same tree as `--help`.
 //!
-//! Owns: writing both.
-//! Never: describes a command by hand.
-//! Holds: what `--help` says, the pages say.
+//! Owns: printing the first page, or writing every page into a directory.
+//! Never: writes outside that directory.
+//! Holds: one page a subcommand.
 
-use std::{
-    fs,
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
-use super::{CliError, Exit};
+use super::{CliError, Exit, Globals, Out, tree};
 
-/// Print a completion script for a shell.
+/// Print the manual page, or write every page into a directory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
-  swarmgate completions bash > /etc/bash_completion.d/swarmgate
-  swarmgate completions zsh > ~/.zfunc/_swarmgate")]
-pub struct CompletionsArgs {
-    /// The shell.
-    #[arg(value_enum)]
-    shell: clap_complete::Shell,
-}
-
-/// Print the manual page, or write one a command into a directory.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "EXAMPLES:
-  swarmgate man | man -l -
-  swarmgate man --dir /usr/local/share/man/man1")]
-pub struct ManArgs {
-    /// Write every page here.
+  Read it:
+    swarmgate man | man -l -
+  Write one page a subcommand:
+    swarmgate man --dir ~/.local/share/man/man1")]
+pub struct Args {
+    /// Where to write the pages; made when it is not there.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
-/// Prints a completion script.
-pub fn completions(args: &CompletionsArgs, command: &mut clap::Command) -> Result<Exit, CliError> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, command, "swarmgate", &mut script);
-    io::stdout().write_all(&script).map_err(|fault| CliError::output(&fault))?;
-    Ok(Exit::Done)
-}
-
-/// Prints or writes manual pages.
-pub fn man(args: &ManArgs, command: clap::Command) -> Result<Exit, CliError> {
+/// Prints or writes the pages.
+///
+/// # Errors
+/// When stdout or the directory cannot be written.
+pub fn run(args: &Args, _globals: &Globals) -> Result<Exit, CliError> {
     let Some(dir) = &args.dir else {
         let mut page = Vec::new();
-        clap_mangen::Man::new(command).render(&mut page).map_err(|fault| CliError::output(&fault))?;
-        io::stdout().write_all(&page).map_err(|fault| CliError::output(&fault))?;
+        clap_mangen::Man::new(tree()).render(&mut page).map_err(|fault| CliError::output(&fault))?;
+        Out::new().text(&String::from_utf8_lossy(&page))?;
         return Ok(Exit::Done);
     };
-    fs::create_dir_all(dir).map_err(|fault| CliError::file(dir, &fault))?;
-    clap_mangen::generate_to(command, dir).map_err(|fault| CliError::file(dir, &fault))?;
+    std::fs::create_dir_all(dir)
+        .and_then(|()| clap_mangen::generate_to(tree(), dir))
+        .map_err(|fault| CliError::file(dir, &fault))?;
     Ok(Exit::Done)
 }

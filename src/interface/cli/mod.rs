@@ -1,16 +1,20 @@
 //! The command line: a file a subcommand.
 //!
-//! Owns: the tree of commands, what they share (`Globals`), the exit codes and how an error is told.
-//! Never: does a command's work.
-//! Holds: an error is printed once, on stderr, with what to do next; stdout holds only what was asked for.
+//! Owns: the tree of subcommands, what is global to them, and how a run ends.
+//! Never: does a subcommand's work, or prints an error twice.
+//! Holds: each subcommand has `Args` and `run(args, &Globals) -> Result<Exit, CliError>`; stdout is only what was
+//! asked for.
 
 mod audit;
 mod bench;
 mod check;
+mod completions;
 mod demo;
+mod embedded;
 mod explain;
-mod globals;
+mod failure;
 mod man;
+mod output;
 mod route;
 mod run;
 
@@ -18,43 +22,112 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub use globals::{CliError, Exit, Globals, OutputFormat};
+use crate::runtime::config::{self, Layers, Loaded, Setting};
 
-/// A control-plane event router that stands beside RabbitMQ: every envelope is validated, judged, written to a
-/// hash-chained ledger, and only then carried.
+pub use failure::{CliError, Exit};
+pub use output::{Out, OutputFormat};
+
+const EXIT_CODES: &str = "EXIT CODES:
+  0   done
+  1   a check found a fault
+  2   wrong usage or config
+  3   something was refused, and --fail-on asked to be told
+  4   the broker cannot be reached or refused
+  5   the ledger cannot be read or written
+  70  a bug in swarmgate";
+
+const EXAMPLES: &str = "EXAMPLES:
+  See it work, with nothing to set up:
+    swarmgate demo
+  Judge your own traffic and carry nothing:
+    swarmgate observe --amqp URL --exchange NAME
+  The router beside a broker:
+    swarmgate run --amqp URL --ledger DIR
+  Learn how a routing key is read, and who hears it:
+    swarmgate explain signal.swarm-start.kestrel.swarm-controller.ctl-1
+  Learn what a refusal means and what to do:
+    swarmgate explain routing.mismatch
+  Check a config before it is used:
+    swarmgate check config swarmgate.yaml";
+
+/// A control-plane event router that stands beside RabbitMQ.
 #[derive(Debug, Parser)]
-#[command(
-    name = "swarmgate",
-    version,
-    arg_required_else_help = true,
-    max_term_width = 110,
-    after_help = "EXIT CODES:
-  0   done                         1   a check found a fault
-  2   bad usage or config          3   something was refused, as --fail-on asked
-  4   the broker is unreachable    5   trouble with the ledger
-  70  a bug in swarmgate; please report it
-
-FIRST STEPS:
-  swarmgate demo                                   see it work, nothing to set up
-  swarmgate observe --amqp URL --exchange NAME     judge your own traffic, carry nothing
-  swarmgate run --amqp URL --ledger DIR            the router"
-)]
-pub struct Cli {
+#[command(name = "swarmgate", version, about, propagate_version = true, max_term_width = 110)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+struct Cli {
     #[command(flatten)]
-    globals: GlobalArgs,
+    globals: Globals,
     #[command(subcommand)]
     command: Command,
 }
 
-/// Flags that every command takes.
-#[derive(Debug, clap::Args)]
-pub struct GlobalArgs {
-    /// The config file; without it only defaults, environment and flags count.
+/// What every subcommand takes.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Globals {
+    /// How answers and errors look.
+    #[arg(long, global = true, value_name = "FORM")]
+    pub output: Option<OutputFormat>,
+    /// The config file.
     #[arg(long, global = true, value_name = "FILE", env = "SWARMGATE_CONFIG")]
-    config: Option<PathBuf>,
-    /// For people or for machines.
-    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
-    output: Option<OutputFormat>,
+    pub config: Option<PathBuf>,
+    /// One setting of the config, over file and environment; may be repeated.
+    #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = setting)]
+    pub settings: Vec<Setting>,
+}
+
+impl Globals {
+    /// The form asked for, or `otherwise`.
+    pub fn output_or(&self, otherwise: OutputFormat) -> OutputFormat {
+        self.output.unwrap_or(otherwise)
+    }
+
+    /// Whether JSON was asked for.
+    pub fn is_json(&self) -> bool {
+        self.output == Some(OutputFormat::Json)
+    }
+
+    /// The config file that was named.
+    pub fn file(&self) -> Option<&std::path::Path> {
+        self.config.as_deref()
+    }
+
+    /// The config in force: defaults < file < environment < flags.
+    ///
+    /// # Errors
+    /// With every fault of every layer.
+    pub fn config(&self) -> Result<Loaded, CliError> {
+        let loaded = self.config_with(Vec::new())?;
+        for warning in &loaded.warnings {
+            eprintln!("warning: {warning}");
+        }
+        Ok(loaded)
+    }
+
+    /// The config in force, with a subcommand's own flags, as (flag, path, value), under `--set`. Its warnings are
+    /// the caller's to tell.
+    ///
+    /// # Errors
+    /// With every fault of every layer.
+    pub fn config_with(&self, flags: Vec<(&str, &str, String)>) -> Result<Loaded, CliError> {
+        let setting = |(flag, path, value): (&str, &str, String)| Setting {
+            flag: flag.to_owned(),
+            path: path.to_owned(),
+            value,
+        };
+        let flags = flags.into_iter().map(setting).collect();
+        Ok(config::load(&self.layers(self.config.clone(), flags))?)
+    }
+
+    /// The layers with that file.
+    fn layers(&self, file: Option<PathBuf>, mut flags: Vec<Setting>) -> Layers {
+        let env = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("SWARMGATE_"))?;
+            Some((name, value.to_string_lossy().into_owned()))
+        });
+        flags.extend(self.settings.iter().cloned());
+        Layers { file, env: env.collect(), flags }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -69,40 +142,89 @@ enum Command {
     Bench(bench::Args),
     #[command(hide = true)]
     BenchRelay(bench::relay::Args),
-    Completions(man::CompletionsArgs),
-    Man(man::ManArgs),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
-/// Parses the command line and runs what it asks for.
+/// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let globals = Globals::new(cli.globals.config, cli.globals.output);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(fault) => return globals.tell(&CliError::input(&fault)).into(),
+    failure::tell_bugs();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error).into(),
     };
-    // Boxed: the future of every command together is large, and main's stack is not the place for it.
-    let exit = match runtime.block_on(Box::pin(run(cli.command, &globals))) {
-        Ok(exit) => exit,
-        Err(fault) => globals.tell(&fault),
-    };
+    let json = cli.globals.is_json();
+    let ended = std::panic::catch_unwind(|| dispatch(cli));
+    match ended {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(error)) => error.tell(json),
+        // The hook has told it.
+        Err(_) => Exit::Bug,
+    }
+    .into()
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+    let Cli { globals, command } = cli;
+    match command {
+        Command::Demo(args) => wait(demo::run(args, &globals)),
+        Command::Run(args) => wait(run::run(args, &globals)),
+        Command::Observe(args) => wait(run::observe(args, &globals)),
+        Command::Route(args) => wait(route::run(args, &globals)),
+        Command::Audit(args) => wait(audit::run(args, &globals)),
+        Command::Bench(args) => wait(bench::run(args, &globals)),
+        Command::BenchRelay(args) => wait(bench::relay::run(args, &globals)),
+        Command::Explain(args) => explain::run(&args, &globals),
+        Command::Check(args) => check::run(&args, &globals),
+        Command::Completions(args) => completions::run(&args, &globals),
+        Command::Man(args) => man::run(&args, &globals),
+    }
+}
+
+/// Runs a subcommand that waits for things.
+fn wait(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(CliError::Tasks)?;
+    // Boxed: such a future is large, and main's stack is not the place for it.
+    let ended = runtime.block_on(Box::pin(work));
     // What a command left running (a reader of standard input, for one) must not hold the process.
     runtime.shutdown_background();
-    exit.into()
+    ended
 }
 
-async fn run(command: Command, globals: &Globals) -> Result<Exit, CliError> {
-    match command {
-        Command::Demo(args) => demo::run(args, globals).await,
-        Command::Run(args) => run::run(args, globals).await,
-        Command::Observe(args) => run::observe(args, globals).await,
-        Command::Route(args) => route::run(args, globals).await,
-        Command::Audit(args) => audit::run(args, globals).await,
-        Command::Explain(args) => explain::run(&args, globals),
-        Command::Bench(args) => bench::run(args, globals).await,
-        Command::BenchRelay(args) => bench::relay::run(args, globals).await,
-        Command::Check(args) => check::run(&args, globals),
-        Command::Completions(args) => man::completions(&args, &mut Cli::command()),
-        Command::Man(args) => man::man(&args, Cli::command()),
+/// Help and version go to stdout; a wrong call is told as every error is.
+fn usage(error: &clap::Error) -> Exit {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    match error.kind() {
+        DisplayHelp | DisplayVersion => {
+            // A reader that has gone away wants no more of it.
+            let _ = error.print();
+            Exit::Done
+        }
+        DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Exit::Usage
+        }
+        _ => {
+            let mut args = std::env::args();
+            let json = args.any(|arg| arg == "--output=json") || asked_for_json();
+            CliError::usage(&error.render().to_string()).tell(json)
+        }
     }
+}
+
+fn asked_for_json() -> bool {
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    args.array_windows().any(|[flag, form]| flag == "--output" && form == "json")
+}
+
+/// The whole tree, for completions and man pages.
+fn tree() -> clap::Command {
+    Cli::command()
+}
+
+/// Reads `PATH=VALUE`; the value is not repeated in a fault, it may be a secret.
+fn setting(text: &str) -> Result<Setting, String> {
+    let (path, value) = text.split_once('=').ok_or("write it as PATH=VALUE, like `mode=observe`")?;
+    Ok(Setting { flag: format!("--set {path}"), path: path.trim().to_owned(), value: value.to_owned() })
 }

@@ -45,7 +45,7 @@ impl Load {
         for first in (0..count).step_by(BATCH_COUNT as usize) {
             let batch: Vec<Departure> =
                 (first..count.min(first + BATCH_COUNT)).map(|number| self.departure(number)).collect();
-            publisher.publish(&batch, CONFIRM_TIMEOUT).await?;
+            publisher.publish(&batch.iter().collect::<Vec<_>>(), CONFIRM_TIMEOUT).await?;
         }
         Ok(())
     }
@@ -74,7 +74,7 @@ impl Load {
                     let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
                     sent.extend((next..due).map(|number| (first + number, now)));
                     drop(sent);
-                    publisher.publish(&batch, CONFIRM_TIMEOUT).await?;
+                    publisher.publish(&batch.iter().collect::<Vec<_>>(), CONFIRM_TIMEOUT).await?;
                     next = due;
                 }
                 tokio::time::sleep(Duration::from_micros(500)).await;

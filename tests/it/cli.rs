@@ -1,0 +1,263 @@
+//! The real binary as a process: its exit codes, its help and what it says.
+//!
+//! Owns: what a script can rely on.
+//! Never: needs a broker.
+//! Holds: no run inherits a setting from the environment of the tests.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarmgate"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SWARMGATE_"))
+    {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The names of the subcommands under `path`, from its help.
+fn subcommands(path: &[&str]) -> Vec<String> {
+    let mut args = path.to_vec();
+    args.push("--help");
+    let help = stdout(&run(&args));
+    let list = help.split_once("Commands:\n").map(|(_, rest)| rest.split("\n\n").next().unwrap_or_default());
+    let names = list.unwrap_or_default().lines().filter_map(|line| line.strip_prefix("  "));
+    names
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_subcommand_teaches_by_example() {
+    let top = subcommands(&[]);
+    for expected in ["audit", "check", "completions", "demo", "explain", "man", "observe", "route", "run"] {
+        assert!(top.iter().any(|name| name == expected), "{expected} is not in {top:?}");
+    }
+    let mut seen = 0;
+    let mut paths: Vec<Vec<String>> = top.into_iter().map(|name| vec![name]).collect();
+    while let Some(path) = paths.pop() {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let mut args = path.clone();
+        args.push("--help");
+        let output = run(&args);
+        let help = stdout(&output);
+        assert_eq!(output.status.code(), Some(0), "{path:?}");
+        assert!(
+            help.contains("EXAMPLES:") && help.contains(&format!("swarmgate {}", path[0])),
+            "{path:?}\n{help}"
+        );
+        assert!(!help.starts_with("Usage"), "{path:?} does not say what it is about\n{help}");
+        for name in subcommands(&path) {
+            paths.push(path.iter().map(|name| (*name).to_owned()).chain([name]).collect());
+        }
+        seen += 1;
+    }
+    assert!(seen >= 8, "{seen}");
+    let top = stdout(&run(&["--help"]));
+    assert!(top.contains("EXIT CODES:") && top.contains("EXAMPLES:"));
+}
+
+#[test]
+fn runs_end_with_the_code_that_is_documented() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = dir.path().join("bad.yaml");
+    std::fs::write(&bad, "mode: neither\n").unwrap();
+    let bad = bad.to_str().unwrap();
+    for (args, code) in [
+        (&["--version"][..], 0),
+        (&["explain", "signal.bot-stop.k.r.ALL"], 0),
+        (&["explain", "signal.bot-stop.k.r"], 1),
+        (&["check", "config"], 0),
+        (&["check", "config", bad], 1),
+        (&["check", "config", "no-such-file.yaml"], 2),
+        (&["explain", "contract.schema"], 0),
+        (&["--config", bad, "explain", "signal.bot-stop.k.r.ALL"], 2),
+        (&["--set", "mode", "check", "config"], 2),
+        (&["no-such-command"], 2),
+        (&["explain"], 2),
+        (&[], 2),
+        (&["check", "spec", "--print", "no-such-file"], 2),
+        (&["completions", "no-such-shell"], 2),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}\n{}{}", stdout(&output), stderr(&output));
+        let told = stderr(&output);
+        if code == 2 && !args.is_empty() {
+            assert_eq!(told.matches("error: ").count(), 1, "{args:?}\n{told}");
+            assert_eq!(told.matches("help: ").count(), 1, "{args:?}\n{told}");
+            assert!(output.stdout.is_empty(), "{args:?}");
+        } else if code != 2 {
+            assert!(told.is_empty(), "{args:?}\n{told}");
+        }
+    }
+}
+
+#[test]
+fn errors_are_json_where_json_was_asked_for() {
+    for args in [
+        &["--output", "json", "no-such-command"][..],
+        &["explain", "--output=json"],
+        &["--output", "json", "--set", "limits.depth_max=deep", "explain", "signal.stop.k.r.i"],
+        &["--output", "json", "check", "config", "no-such-file.yaml"],
+    ] {
+        let output = run(args);
+        let told: Value =
+            serde_json::from_slice(&output.stderr).unwrap_or_else(|_| panic!("{args:?} {}", stderr(&output)));
+        assert_eq!(told["exit"], 2, "{args:?}");
+        assert!(told["error"].as_str().is_some_and(|text| !text.is_empty() && !text.starts_with("error")));
+        assert!(told["help"].as_str().is_some_and(|text| !text.is_empty()));
+    }
+    let output = run(&["--output", "json", "check", "config", "--set", "amqp.prefx=a"]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["ok"], &told["faults"][0]["at"]), (&false.into(), &"--set amqp.prefx".into()));
+}
+
+#[test]
+fn each_family_is_explained() {
+    for (key, family, lane) in [
+        ("signal.swarm-start.kestrel.swarm-controller.ctl-1", "signal", "signals"),
+        ("signal.swarm-stop.kestrel.ALL.ALL", "signal", "urgent"),
+        ("event.outcome.swarm-start.kestrel.swarm-controller.ctl-1", "outcome", "results"),
+        ("event.alert.alert.kestrel.worker.w-1", "alert", "results"),
+        ("event.metric.status-delta.kestrel.worker.w-1", "metric", "metrics"),
+    ] {
+        let output = run(&["explain", key, "--output", "json"]);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(told["read"]["family"], family, "{key}");
+        assert_eq!(told["read"]["lane"], lane, "{key}");
+        assert_eq!(told["read"]["queue"], format!("swarmgate.in.{lane}"), "{key}");
+        assert_eq!(told["refused"], Value::Null, "{key}");
+        let text = stdout(&run(&["explain", key]));
+        assert!(text.contains("hears") && text.contains("sender") && text.contains(lane), "{text}");
+    }
+    let told = stdout(&run(&["explain", "signal.swarm-strt.kestrel.swarm-controller.ctl-1"]));
+    assert!(told.contains("contract.unknown-type") && told.contains("signal.swarm-start.kestrel"), "{told}");
+}
+
+#[test]
+fn every_reason_code_is_explained() {
+    for reason in swarmgate::contract::reason::Reason::ALL {
+        let output = run(&["explain", reason.code()]);
+        let told = stdout(&output);
+        assert_eq!(output.status.code(), Some(0), "{reason}");
+        assert!(told.contains(reason.rule()) && told.contains(reason.next_step()), "{told}");
+    }
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("swarmgate.yaml");
+    std::fs::write(&file, "amqp:\n  prefix: file\n").unwrap();
+    let key = "signal.bot-start.k.r.i";
+    let queue = |env: Option<&str>, flag: Option<&str>| {
+        let mut command = command(&["--output", "json", "explain", key, "--config", file.to_str().unwrap()]);
+        command.envs(env.map(|value| ("SWARMGATE_AMQP_PREFIX", value)));
+        command.args(flag.map(|value| format!("--set=amqp.prefix={value}")));
+        let told: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        told["read"]["queue"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(queue(None, None), "file.in.signals");
+    assert_eq!(queue(Some("env"), None), "env.in.signals");
+    assert_eq!(queue(Some("env"), Some("flag")), "flag.in.signals");
+}
+
+#[test]
+fn a_password_is_never_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    for (yaml, env) in [
+        ("amqp:\n  url: http://user:canary@h\n", None),
+        ("amqp:\n  url: amqp://user:canary@\n", None),
+        ("amqp:\n  url: [amqp://user:canary@h\n", None),
+        ("amqp: amqp://user:canary@h\n", None),
+        ("amqp:\n  url: amqp://user:canary@h\n  url: amqp://user:canary@h\n", None),
+        ("mode: canary\nenvironment: prod\n", Some("canary@nothing")),
+        ("environment: prod\n", Some("amqp://user:canary@h")),
+    ] {
+        let file = dir.path().join("swarmgate.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        for form in ["text", "json"] {
+            for args in [["check", "config"], ["explain", "signal.stop.k.r.i"]] {
+                let mut command = command(&args);
+                command.args(["--output", form, "--config"]).arg(&file);
+                command.envs(env.map(|url| ("SWARMGATE_AMQP_URL", url)));
+                let output = command.output().unwrap();
+                assert!(!output.status.success(), "{yaml}");
+                let told = stdout(&output) + &stderr(&output);
+                assert!(!told.is_empty() && !told.contains("canary"), "{yaml}\n{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_specification_is_compared_with_a_directory() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let good = run(&["check", "spec", "--against", root.to_str().unwrap()]);
+    assert_eq!((good.status.code(), stdout(&good).as_str()), (Some(0), "ok\n"));
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("schemas")).unwrap();
+    let schema = stdout(&run(&["check", "spec", "--print", "schemas/config.schema.json"]));
+    let altered = schema.replacen("\"title\"", "\"titel\"", 1);
+    assert_ne!(schema, altered);
+    std::fs::write(dir.path().join("schemas/config.schema.json"), altered).unwrap();
+    std::fs::write(dir.path().join("schemas/strange.json"), "{}").unwrap();
+    let output = run(&["check", "spec", "--against", dir.path().to_str().unwrap()]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(1));
+    for finding in [
+        "schemas/config.schema.json: differs from this release from line",
+        "schemas/control-events.schema.json: is missing",
+        "schemas/strange.json: is not of this release",
+        "help: ",
+    ] {
+        assert!(told.contains(finding), "{finding}\n{told}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_name_every_subcommand() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(run(&["man", "--dir", dir.path().to_str().unwrap()]).status.success());
+    for name in subcommands(&[]) {
+        for shell in ["bash", "fish", "zsh"] {
+            let script = stdout(&run(&["completions", shell]));
+            assert!(script.contains(&name), "{shell} does not complete {name}");
+        }
+        assert!(dir.path().join(format!("swarmgate-{name}.1")).is_file(), "no page for {name}");
+    }
+    assert!(stdout(&run(&["man"])).contains(".TH swarmgate 1"));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_run_quietly() {
+    let mut child =
+        command(&["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let status = child.wait().unwrap();
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!((status.code(), told.as_str()), (Some(0), ""));
+}
