@@ -6,3 +6,4 @@ mod cli;
 mod contract;
 mod decisions;
 mod readers;
+mod reason_pages;
