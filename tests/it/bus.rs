@@ -10,7 +10,7 @@ use swarmgate::{
     contract::message::{HeaderValue, Message, Properties},
 };
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn the_embedded_bus_keeps_its_word() {
@@ -76,7 +76,7 @@ fn topology() -> Topology {
     }
 }
 
-fn departure(exchange: &str, key: &str, number: usize) -> Departure {
+pub(crate) fn departure(exchange: &str, key: &str, number: usize) -> Departure {
     let properties = Properties {
         message_id: Some(format!("id-{number}")),
         delivery_mode: Some(2),
@@ -91,13 +91,13 @@ fn lent(batch: &[Departure]) -> Vec<&Departure> {
     batch.iter().collect()
 }
 
-async fn publish(bus: &dyn Bus, batch: Vec<Departure>) -> Vec<Fate> {
+pub(crate) async fn publish(bus: &dyn Bus, batch: Vec<Departure>) -> Vec<Fate> {
     let mut publisher = bus.publisher().await.expect("a publisher");
     publisher.publish(&lent(&batch), DEADLINE).await.expect("fates")
 }
 
 /// Takes `count` deliveries, and no longer than the deadline.
-async fn take(consumer: &mut dyn Consumer, count: usize) -> Vec<Delivery> {
+pub(crate) async fn take(consumer: &mut dyn Consumer, count: usize) -> Vec<Delivery> {
     let mut taken = Vec::new();
     while taken.len() < count {
         let next = tokio::time::timeout(DEADLINE, consumer.next(count - taken.len())).await;
@@ -109,7 +109,7 @@ async fn take(consumer: &mut dyn Consumer, count: usize) -> Vec<Delivery> {
     taken
 }
 
-fn ids(deliveries: &[Delivery]) -> Vec<&str> {
+pub(crate) fn ids(deliveries: &[Delivery]) -> Vec<&str> {
     deliveries.iter().filter_map(|delivery| delivery.message.properties.message_id.as_deref()).collect()
 }
 
@@ -224,13 +224,7 @@ async fn prefetch_bounds_what_is_unsettled(bus: &dyn Bus) {
 mod on_rabbitmq {
     use std::time::Instant;
 
-    use base64::{Engine, prelude::BASE64_STANDARD};
-    use sha2::{Digest, Sha256};
-    use swarmgate::{
-        bus::amqp::{self, Options},
-        contract::command::Commands,
-        runtime,
-    };
+    use swarmgate::bus::amqp::{self, Options};
 
     use super::*;
     use crate::broker::Broker;
@@ -503,87 +497,5 @@ mod on_rabbitmq {
         assert_eq!(bus.server().product.as_deref(), Some("RabbitMQ"));
         assert!(bus.address().starts_with("amqps://localhost:"), "{}", bus.address());
         bus.close().await;
-    }
-
-    /// Rulings §13: both ways around the gate are closed to a producer, in the definitions that are shipped.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn nobody_gets_around_the_gate() {
-        let broker = Arc::new(Broker::own("definitions"));
-        let definitions = include_str!("../../docker/rabbitmq/definitions.json");
-        broker.http("POST", "/api/definitions", definitions);
-        let shut = Options::new(broker.url("/", "producer", ""));
-        assert!(amqp::connect(&shut).await.is_err(), "as shipped, nobody can log in");
-        for user in ["swarmgate", "producer", "subscriber"] {
-            let body = format!(r#"{{"password_hash":"{}","tags":""}}"#, password_hash(user));
-            broker.http("PUT", &format!("/api/users/{user}"), &body);
-        }
-        let connect = async |user: &str| {
-            amqp::connect(&Options::new(broker.url("/", user, user))).await.expect("a connection")
-        };
-        let router = connect("swarmgate").await;
-        let commands = Commands::default();
-        let topology = runtime::topology::enforce("swarmgate", &commands);
-        router.declare(&topology).await.expect("the definitions are what the router declares");
-        let producer = connect("producer").await;
-        let key = "signal.swarm-start.s.r.i";
-        let refused = async |exchange: &str, key: &str| {
-            let mut publisher = producer.publisher().await.expect("a publisher");
-            let fault =
-                publisher.publish(&[&departure(exchange, key, 1)], DEADLINE).await.expect_err("no way");
-            assert!(fault.to_string().contains("ACCESS_REFUSED"), "{exchange} {key}: {fault}");
-        };
-        assert_eq!(
-            publish(producer.as_ref(), vec![departure("swarmgate.in", key, 1)]).await,
-            [Fate::Carried]
-        );
-        refused("swarmgate.out", key).await;
-        refused("", "subscriber.kestrel").await;
-        refused("", "swarmgate.in.signals").await;
-        refused("amq.topic", key).await;
-        refused("swarmgate.refused", key).await;
-        refused("swarmgate.in.unknown", key).await;
-        refused("swarmgate.in", "other.key").await;
-        let own = Queue {
-            name: "producer.own".to_owned(),
-            kind: QueueKind::Exclusive,
-            bindings: vec![("swarmgate.out".to_owned(), "#".to_owned())],
-        };
-        let fault = producer.declare(&Topology { queues: vec![own], ..Topology::default() }).await;
-        assert!(matches!(fault, Err(BusError::Refused { .. })), "{fault:?}");
-        let fault = producer.consumer("swarmgate.in.signals", 1).await.err().expect("no way");
-        assert!(fault.to_string().contains("ACCESS_REFUSED"), "{fault}");
-        subscriber_hears(connect("subscriber").await.as_ref(), router.as_ref(), key).await;
-    }
-
-    /// A subscriber hears what the router lets out, and says nothing.
-    async fn subscriber_hears(subscriber: &dyn Bus, router: &dyn Bus, key: &str) {
-        let queue = |exchange: &str| Topology {
-            queues: vec![Queue {
-                name: "subscriber.kestrel".to_owned(),
-                kind: QueueKind::Exclusive,
-                bindings: vec![(exchange.to_owned(), "signal.#".to_owned())],
-            }],
-            ..Topology::default()
-        };
-        assert!(
-            subscriber.declare(&queue("swarmgate.in")).await.is_err(),
-            "it must not hear what is not judged"
-        );
-        subscriber.declare(&queue("swarmgate.out")).await.expect("its own queue");
-        let mut consumer = subscriber.consumer("subscriber.kestrel", 10).await.expect("a consumer");
-        assert_eq!(publish(router, vec![departure("swarmgate.out", key, 7)]).await, [Fate::Carried]);
-        assert_eq!(ids(&take(consumer.as_mut(), 1).await), ["id-7"]);
-        let mut publisher = subscriber.publisher().await.expect("a publisher");
-        for exchange in ["swarmgate.out", "swarmgate.in", ""] {
-            let said = publisher.publish(&[&departure(exchange, key, 8)], DEADLINE).await;
-            assert!(said.is_err(), "a subscriber spoke on `{exchange}`: {said:?}");
-        }
-    }
-
-    /// RabbitMQ's salted SHA-256, as the definitions file takes it.
-    fn password_hash(password: &str) -> String {
-        let salt = [1_u8, 2, 3, 4];
-        let hash = Sha256::new().chain_update(salt).chain_update(password).finalize();
-        BASE64_STANDARD.encode([&salt[..], &hash[..]].concat())
     }
 }

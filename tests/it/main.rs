@@ -5,5 +5,7 @@ mod bus;
 mod cli;
 mod contract;
 mod decisions;
+mod permissions;
 mod poison;
 mod readers;
+mod reason_pages;

@@ -70,10 +70,8 @@ impl Load {
                 let batch: Vec<Departure> =
                     (next..due).map(|number| self.departure(first + number)).collect();
                 if !batch.is_empty() {
-                    let now = Instant::now();
-                    let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-                    sent.extend((next..due).map(|number| (first + number, now)));
-                    drop(sent);
+                    let leaving = (next..due).map(|number| (first + number, Instant::now()));
+                    sent.lock().unwrap_or_else(PoisonError::into_inner).extend(leaving);
                     publisher.publish(&batch.iter().collect::<Vec<_>>(), CONFIRM_TIMEOUT).await?;
                     next = due;
                 }

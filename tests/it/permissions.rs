@@ -1,0 +1,103 @@
+//! Who may say what on a broker with the definitions that are shipped: the gate has no way around it.
+
+mod on_rabbitmq {
+    use std::sync::Arc;
+
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use sha2::{Digest, Sha256};
+    use swarmgate::{
+        bus::{
+            Bus, BusError, Fate, Queue, QueueKind, Topology,
+            amqp::{self, Options},
+        },
+        contract::command::Commands,
+        runtime,
+    };
+
+    use crate::{
+        broker::Broker,
+        bus::{DEADLINE, departure, ids, publish, take},
+    };
+
+    /// Both ways around the gate are closed to a producer, in the definitions that are shipped.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_gets_around_the_gate() {
+        let broker = Arc::new(Broker::own("definitions"));
+        let definitions = include_str!("../../docker/rabbitmq/definitions.json");
+        broker.http("POST", "/api/definitions", definitions);
+        let shut = Options::new(broker.url("/", "producer", ""));
+        assert!(amqp::connect(&shut).await.is_err(), "as shipped, nobody can log in");
+        for user in ["swarmgate", "producer", "subscriber"] {
+            let body = format!(r#"{{"password_hash":"{}","tags":""}}"#, password_hash(user));
+            broker.http("PUT", &format!("/api/users/{user}"), &body);
+        }
+        let connect = async |user: &str| {
+            amqp::connect(&Options::new(broker.url("/", user, user))).await.expect("a connection")
+        };
+        let router = connect("swarmgate").await;
+        let commands = Commands::default();
+        let topology = runtime::topology::enforce("swarmgate", &commands);
+        router.declare(&topology).await.expect("the definitions are what the router declares");
+        let producer = connect("producer").await;
+        let key = "signal.swarm-start.s.r.i";
+        let refused = async |exchange: &str, key: &str| {
+            let mut publisher = producer.publisher().await.expect("a publisher");
+            let fault =
+                publisher.publish(&[&departure(exchange, key, 1)], DEADLINE).await.expect_err("no way");
+            assert!(fault.to_string().contains("ACCESS_REFUSED"), "{exchange} {key}: {fault}");
+        };
+        assert_eq!(
+            publish(producer.as_ref(), vec![departure("swarmgate.in", key, 1)]).await,
+            [Fate::Carried]
+        );
+        refused("swarmgate.out", key).await;
+        refused("", "subscriber.kestrel").await;
+        refused("", "swarmgate.in.signals").await;
+        refused("amq.topic", key).await;
+        refused("swarmgate.refused", key).await;
+        refused("swarmgate.in.unknown", key).await;
+        refused("swarmgate.in", "other.key").await;
+        let own = Queue {
+            name: "producer.own".to_owned(),
+            kind: QueueKind::Exclusive,
+            bindings: vec![("swarmgate.out".to_owned(), "#".to_owned())],
+        };
+        let fault = producer.declare(&Topology { queues: vec![own], ..Topology::default() }).await;
+        assert!(matches!(fault, Err(BusError::Refused { .. })), "{fault:?}");
+        let fault = producer.consumer("swarmgate.in.signals", 1).await.err().expect("no way");
+        assert!(fault.to_string().contains("ACCESS_REFUSED"), "{fault}");
+        subscriber_hears(connect("subscriber").await.as_ref(), router.as_ref(), key).await;
+    }
+
+    /// A subscriber hears what the router lets out, and says nothing.
+    async fn subscriber_hears(subscriber: &dyn Bus, router: &dyn Bus, key: &str) {
+        let queue = |exchange: &str| Topology {
+            queues: vec![Queue {
+                name: "subscriber.kestrel".to_owned(),
+                kind: QueueKind::Exclusive,
+                bindings: vec![(exchange.to_owned(), "signal.#".to_owned())],
+            }],
+            ..Topology::default()
+        };
+        assert!(
+            subscriber.declare(&queue("swarmgate.in")).await.is_err(),
+            "it must not hear what is not judged"
+        );
+        subscriber.declare(&queue("swarmgate.out")).await.expect("its own queue");
+        let mut consumer = subscriber.consumer("subscriber.kestrel", 10).await.expect("a consumer");
+        assert_eq!(publish(router, vec![departure("swarmgate.out", key, 7)]).await, [Fate::Carried]);
+        assert_eq!(ids(&take(consumer.as_mut(), 1).await), ["id-7"]);
+        let mut publisher = subscriber.publisher().await.expect("a publisher");
+        for exchange in ["swarmgate.out", "swarmgate.in", ""] {
+            let said = publisher.publish(&[&departure(exchange, key, 8)], DEADLINE).await;
+            assert!(said.is_err(), "a subscriber spoke on `{exchange}`: {said:?}");
+        }
+    }
+
+    /// RabbitMQ's salted SHA-256, as the definitions file takes it.
+    fn password_hash(password: &str) -> String {
+        let salt = [1_u8, 2, 3, 4];
+        let hash = Sha256::new().chain_update(salt).chain_update(password).finalize();
+        BASE64_STANDARD.encode([&salt[..], &hash[..]].concat())
+    }
+}
