@@ -183,7 +183,9 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
 
 /// Runs a subcommand that waits for things.
 fn wait(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // One worker: the tasks hand batches to each other, and waking another core for each costs more than the work.
+    // The broker's client and the ledger have threads of their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(CliError::Tasks)?;
     // Boxed: such a future is large, and main's stack is not the place for it.
     let ended = runtime.block_on(Box::pin(work));
