@@ -19,8 +19,8 @@ use tracing::{info, warn};
 use super::{
     clock::{self, Clock},
     corridor::{Corridor, Names},
-    dispatch::{Dispatch, Dispatcher, Job},
-    intake::Intake,
+    dispatch::{Dispatch, Dispatcher, Job, Report},
+    intake::{Arrivals, Intake},
     link::{Connector, Link},
     recorder::{Commit, Recorder},
     router::{Bounds, LaneInboxes, Memory, Router},
@@ -34,7 +34,7 @@ use crate::{
         timestamp::Timestamp,
     },
     decision::{rules::Rules, state::State},
-    ledger::{Batch, Ledger, LedgerError, Parcel, query::Reader},
+    ledger::{Batch, Ledger, LedgerError, Parcel, Recovered, chain::Sealed, query::Reader},
     telemetry::Telemetry,
 };
 
@@ -42,6 +42,8 @@ use crate::{
 const ROUNDS_WAITING_MAX: usize = 1;
 /// How many batches of a lane may wait at the router.
 const BATCHES_WAITING_MAX: usize = 4;
+/// How many reports may wait at the router.
+const REPORTS_WAITING_MAX: usize = 64;
 /// How many jobs of a lane may wait at its dispatcher.
 const JOBS_WAITING_MAX: usize = 8;
 
@@ -125,8 +127,7 @@ pub struct Running {
 /// When the ledger is locked by another router, damaged, of another mode or environment, or cannot be written.
 pub async fn start(setup: Setup) -> Result<Running, BootError> {
     let mut ledger = Ledger::open(&setup.ledger_dir, setup.ledger_size_max_bytes).await?;
-    let mut state = State::new(setup.rules.clone());
-    let recovered = ledger.replay(|sealed| state.apply(sealed.entry.seq, &sealed.entry.fact)).await?;
+    let (state, recovered) = fold(&mut ledger, &setup.rules, |_| {}).await?;
     check_genesis(&setup, &state)?;
     let reader = Reader::open(&setup.ledger_dir).await?;
     let clock = Clock::start(state.last_at());
@@ -141,6 +142,24 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
     );
     let jobs = recovered.parcels.iter().map(again).collect::<Result<Vec<_>, _>>()?;
     Ok(start_tasks(setup, ledger, corridor, reader, clock, jobs).await)
+}
+
+/// Folds a ledger's entries into the state they make, handing each to `each` too.
+///
+/// # Errors
+/// When the ledger cannot be read, or an entry is not what was written.
+pub async fn fold(
+    ledger: &mut Ledger,
+    rules: &Rules,
+    mut each: impl FnMut(&Sealed) + Send,
+) -> Result<(State, Recovered), LedgerError> {
+    let mut state = State::new(rules.clone());
+    let replayed = ledger.replay(|sealed| {
+        state.apply(sealed.entry.seq, &sealed.entry.fact);
+        each(sealed);
+    });
+    let recovered = replayed.await?;
+    Ok((state, recovered))
 }
 
 /// An observe ledger is not enforced unasked, and environments do not mix (rulings §11, rules §3).
@@ -202,25 +221,14 @@ async fn start_tasks(
     jobs: Vec<Job>,
 ) -> Running {
     let stopping = CancellationToken::new();
-    let (link, keeper) =
-        Link::start(setup.connector, setup.topology, Arc::clone(&setup.telemetry), stopping.clone());
-    let (report, reports) = mpsc::channel(64);
-    let confirm_timeout = Duration::from_millis(setup.confirm_timeout_ms);
-    let mut dispatchers = Vec::new();
-    let dispatch = Dispatch(Lane::ALL.map(|lane| {
-        let (send, jobs) = mpsc::channel(JOBS_WAITING_MAX);
-        let dispatcher = Dispatcher {
-            lane,
-            link: link.clone(),
-            jobs,
-            reports: report.clone(),
-            confirm_timeout,
-            batch_count_max: setup.batch_entries_max,
-            telemetry: Arc::clone(&setup.telemetry),
-        };
-        dispatchers.push(tokio::spawn(dispatcher.run()));
-        send
-    }));
+    let (link, keeper) = Link::start(
+        Arc::clone(&setup.connector),
+        setup.topology.clone(),
+        Arc::clone(&setup.telemetry),
+        stopping.clone(),
+    );
+    let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
+    let (dispatch, dispatchers) = start_dispatchers(&setup, &link, &report);
     let (commit, commits) = mpsc::channel(ROUNDS_WAITING_MAX);
     let (recovery, recoveries) = mpsc::channel(2);
     let recorder = Recorder {
@@ -235,26 +243,7 @@ async fn start_tasks(
     let recorder = tokio::spawn(recorder.run());
     let under_way = carry_again(&commit, jobs).await;
     let (open, opened) = watch::channel(true);
-    let always = watch::channel(true).1;
-    let mut intakes = Vec::new();
-    let inboxes = Lane::ALL.map(|lane| {
-        let (into, inbox) = mpsc::channel(BATCHES_WAITING_MAX);
-        if let Some((_, queue, prefetch_count)) = setup.consumers.iter().find(|(of, _, _)| *of == lane) {
-            let intake = Intake {
-                lane,
-                queue: queue.clone(),
-                prefetch_count: *prefetch_count,
-                batch_count_max: setup.batch_entries_max,
-                contract: Arc::clone(&setup.contract),
-                link: link.clone(),
-                into,
-                open: if lane == Lane::Urgent { always.clone() } else { opened.clone() },
-                stopping: stopping.clone(),
-            };
-            intakes.push(tokio::spawn(intake.run()));
-        }
-        inbox
-    });
+    let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
     let router = Router {
         corridor,
         names: setup.names,
@@ -282,6 +271,60 @@ async fn start_tasks(
         recorder,
         dispatchers,
     }
+}
+
+/// One dispatcher a lane.
+fn start_dispatchers(
+    setup: &Setup,
+    link: &Link,
+    report: &mpsc::Sender<Report>,
+) -> (Dispatch, Vec<JoinHandle<()>>) {
+    let mut dispatchers = Vec::new();
+    let dispatch = Dispatch(Lane::ALL.map(|lane| {
+        let (send, jobs) = mpsc::channel(JOBS_WAITING_MAX);
+        let dispatcher = Dispatcher {
+            lane,
+            link: link.clone(),
+            jobs,
+            reports: report.clone(),
+            confirm_timeout: Duration::from_millis(setup.confirm_timeout_ms),
+            batch_count_max: setup.batch_entries_max,
+            telemetry: Arc::clone(&setup.telemetry),
+        };
+        dispatchers.push(tokio::spawn(dispatcher.run()));
+        send
+    }));
+    (dispatch, dispatchers)
+}
+
+/// One intake a lane that has a queue; `open` shuts all but the urgent one.
+fn start_intakes(
+    setup: &Setup,
+    link: &Link,
+    open: &watch::Receiver<bool>,
+    stopping: &CancellationToken,
+) -> ([mpsc::Receiver<Arrivals>; 4], Vec<JoinHandle<()>>) {
+    let always = watch::channel(true).1;
+    let mut intakes = Vec::new();
+    let inboxes = Lane::ALL.map(|lane| {
+        let (into, inbox) = mpsc::channel(BATCHES_WAITING_MAX);
+        if let Some((_, queue, prefetch_count)) = setup.consumers.iter().find(|(of, _, _)| *of == lane) {
+            let intake = Intake {
+                lane,
+                queue: queue.clone(),
+                prefetch_count: *prefetch_count,
+                batch_count_max: setup.batch_entries_max,
+                contract: Arc::clone(&setup.contract),
+                link: link.clone(),
+                into,
+                open: if lane == Lane::Urgent { always.clone() } else { open.clone() },
+                stopping: stopping.clone(),
+            };
+            intakes.push(tokio::spawn(intake.run()));
+        }
+        inbox
+    });
+    (inboxes, intakes)
 }
 
 /// What is written and not known carried goes first, under the ids it had.

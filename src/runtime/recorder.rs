@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::{error, warn};
 
 use super::{
+    boot,
     dispatch::{Dispatch, Job},
     link::Link,
 };
@@ -147,10 +148,8 @@ impl Recorder {
     /// The state that the ledger holds; an empty one when it cannot even be read, so that a stop is never taken for
     /// a repeat.
     async fn fold(&mut self) -> (State, Chain) {
-        let mut state = State::new(self.rules.clone());
-        let folded = self.ledger.replay(|sealed| state.apply(sealed.entry.seq, &sealed.entry.fact)).await;
-        match folded {
-            Ok(recovered) => (state, recovered.chain),
+        match boot::fold(&mut self.ledger, &self.rules, |_| {}).await {
+            Ok((state, recovered)) => (state, recovered.chain),
             Err(fault) => {
                 error!(error = %fault, "the ledger cannot be read either");
                 (State::new(self.rules.clone()), Chain::new())

@@ -34,6 +34,7 @@ use crate::{
         chain::{Chain, Sealed},
     },
     runtime::{
+        boot,
         config::Loaded,
         corridor::{self, Corridor, Judged, Names},
     },
@@ -117,19 +118,15 @@ struct Answer {
 
 impl Filter {
     async fn begin(loaded: &Loaded, args: &Args) -> Result<Self, CliError> {
-        let mut state = State::new(loaded.rules());
+        let rules = loaded.rules();
         let mut outcomes = std::collections::BTreeMap::new();
-        let (ledger, chain) = match &args.ledger {
-            None => (None, Chain::new()),
+        let (ledger, state, chain) = match &args.ledger {
+            None => (None, State::new(rules), Chain::new()),
             Some(dir) => {
                 let mut ledger = Ledger::open(dir, None).await?;
-                let recovered = ledger
-                    .replay(|sealed| {
-                        state.apply(sealed.entry.seq, &sealed.entry.fact);
-                        outcomes.extend(outcome_of(sealed));
-                    })
-                    .await?;
-                (Some(ledger), recovered.chain)
+                let (state, recovered) =
+                    boot::fold(&mut ledger, &rules, |sealed| outcomes.extend(outcome_of(sealed))).await?;
+                (Some(ledger), state, recovered.chain)
             }
         };
         let now = state.last_at();

@@ -116,86 +116,49 @@ impl Load {
 /// Message `number`: of ten, three signals, three outcomes, an alert, a full status and two deltas.
 fn envelope(number: u64) -> (Family, &'static str, Scope, Value) {
     let scope = Scope::new("kestrel", "generator", format!("w-{}", number % 97));
-    let base = |kind: Family, kind_type: &str, origin: &str, data: Value| {
-        json!({
-            "timestamp": clock::wall(), "version": "1", "kind": kind.kind(), "type": kind_type, "origin": origin,
-            "scope": scope, "correlationId": format!("c-{number}"), "idempotencyKey": format!("i-{number}"),
-            "data": data,
-        })
+    let (family, kind_type) = match number % 10 {
+        0..=2 => (Family::Signal, "config-update"),
+        3..=5 => (Family::Outcome, "config-update"),
+        6 => (Family::Alert, "alert"),
+        7 => (Family::Metric, "status-full"),
+        _ => (Family::Metric, "status-delta"),
     };
-    let own = scope.instance.as_str();
+    let origin = if family == Family::Signal { "orchestrator-1" } else { &scope.instance };
+    let body = json!({
+        "timestamp": clock::wall(), "version": "1", "kind": family.kind(), "type": kind_type, "origin": origin,
+        "scope": scope, "correlationId": format!("c-{number}"), "idempotencyKey": format!("i-{number}"),
+        "data": data(family, kind_type),
+    });
+    (family, kind_type, scope, body)
+}
+
+fn data(family: Family, kind_type: &str) -> Value {
     let io = json!({ "input": "ok", "output": "ok" });
     let state = json!({ "work": io, "filesystem": io });
     let note = "the quick brown fox jumps over the lazy dog while the router counts every letter of it";
-    let (family, kind_type, body) = match number % 10 {
-        0..=2 => (
-            Family::Signal,
-            "config-update",
-            base(
-                Family::Signal,
-                "config-update",
-                "orchestrator-1",
-                json!({
-                    "rate": 1200, "burst": 40, "note": note, "target": { "host": "10.1.2.3", "port": 9092, "topic": "orders" },
-                    "labels": ["blue", "canary", "eu-west"], "enabled": true,
-                }),
-            ),
-        ),
-        3..=5 => (
-            Family::Outcome,
-            "config-update",
-            base(
-                Family::Outcome,
-                "config-update",
-                own,
-                json!({
-                    "status": "Applied", "retryable": false, "message": note,
-                    "context": { "tookMs": 41, "revision": "r-20261121", "previous": "r-20261120", "changed": ["rate", "burst"] },
-                }),
-            ),
-        ),
-        6 => (
-            Family::Alert,
-            "alert",
-            base(
-                Family::Alert,
-                "alert",
-                own,
-                json!({
-                    "level": "warn", "code": "io.backpressure", "message": note,
-                    "context": { "queue": "orders.in", "depth": 1234, "oldestAgeSec": 12.5 },
-                }),
-            ),
-        ),
-        7 => (
-            Family::Metric,
-            "status-full",
-            base(
-                Family::Metric,
-                "status-full",
-                own,
-                json!({
-                    "enabled": true, "startedAt": "2026-11-21T00:00:00Z", "tps": 1200, "ioState": state,
-                    "config": { "rate": 1200, "burst": 40, "note": note },
-                    "io": { "work": { "queues": { "in": ["orders.in"], "out": ["orders.out"], "routes": [] },
-                        "queueStats": { "orders.in": { "depth": 12, "consumers": 3 } } } },
-                }),
-            ),
-        ),
-        _ => (
-            Family::Metric,
-            "status-delta",
-            base(
-                Family::Metric,
-                "status-delta",
-                own,
-                json!({
-                    "enabled": true, "tps": 1200, "ioState": state, "context": { "note": note, "lag": 17, "errors": 0 },
-                }),
-            ),
-        ),
-    };
-    (family, kind_type, scope, body)
+    match (family, kind_type) {
+        (Family::Signal, _) => json!({
+            "rate": 1200, "burst": 40, "note": note, "labels": ["blue", "canary", "eu-west"], "enabled": true,
+            "target": { "host": "10.1.2.3", "port": 9092, "topic": "orders" },
+        }),
+        (Family::Outcome, _) => json!({
+            "status": "Applied", "retryable": false, "message": note,
+            "context": { "tookMs": 41, "revision": "r-2", "previous": "r-1", "changed": ["rate", "burst"] },
+        }),
+        (Family::Alert, _) => json!({
+            "level": "warn", "code": "io.backpressure", "message": note,
+            "context": { "queue": "orders.in", "depth": 1234, "oldestAgeSec": 12.5 },
+        }),
+        (Family::Metric, "status-full") => json!({
+            "enabled": true, "startedAt": "2026-11-21T00:00:00Z", "tps": 1200, "ioState": state,
+            "config": { "rate": 1200, "burst": 40, "note": note },
+            "io": { "work": { "queues": { "in": ["orders.in"], "out": ["orders.out"], "routes": [] },
+                "queueStats": { "orders.in": { "depth": 12, "consumers": 3 } } } },
+        }),
+        (Family::Metric, _) => json!({
+            "enabled": true, "tps": 1200, "ioState": state, "context": { "note": note, "lag": 17, "errors": 0 },
+        }),
+    }
 }
 
 /// Hears everything on `<prefix>.out`.

@@ -16,6 +16,7 @@ use crate::{
     contract::{
         message::Message,
         routing::{ControlPlaneRouting, Family, Scope},
+        timestamp::Timestamp,
     },
     ledger::{Ledger, query::Reader, verify},
     runtime::{boot, clock, config, link::Standing, setup},
@@ -87,92 +88,91 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
 
 /// Everything the demo shows, in order.
 fn steps() -> Vec<Step> {
-    let now = clock::wall();
-    let target = controller();
-    let key = ControlPlaneRouting::of(Family::Signal, "swarm-start", &target);
-    let start = |name: &str| signal("swarm-start", &target, "orc-a", name, now);
-    let with = |name: &str, pointer: &str, value: Value| {
-        let mut body = start(name);
-        if let Some(place) = body.pointer_mut(pointer) {
-            *place = value;
-        }
-        body.to_string()
-    };
-    let refused = |title, message, reason| Step { title, message, expect: Expect::Refused(reason) };
+    let key = ControlPlaneRouting::of(Family::Signal, "swarm-start", &controller());
+    let again = "the same command again has no second effect; its outcome is published again";
     let mut steps = vec![
-        Step {
-            title: "a command is routed, and its outcome comes back",
-            message: said(&key, "orc-a", start("1").to_string()),
-            expect: Expect::Outcome("Running"),
-        },
-        Step {
-            title: "the same command again has no second effect; its outcome is published again",
-            message: said(&key, "orc-a", start("1").to_string()),
-            expect: Expect::Outcome("Running"),
-        },
+        answered(
+            "a command is routed, and its outcome comes back",
+            said(&key, "orc-a", start("1")),
+            "Running",
+        ),
+        answered(again, said(&key, "orc-a", start("1")), "Running"),
         refused(
             "the same key with another body is a conflict",
-            said(&key, "orc-a", with("1", "/data", json!({ "requiredWorkers": ["w-1"] }))),
+            said(&key, "orc-a", changed("1", "/data", json!({ "requiredWorkers": ["w-1"] }))),
             "command.conflict",
         ),
     ];
-    steps.extend(unreadable(&key, start("2").to_string()));
-    steps.extend([
+    steps.extend(unreadable(&key, start("2")));
+    steps.extend(disagreeing(&key));
+    steps.extend(overtaking());
+    steps
+}
+
+fn answered(title: &'static str, message: Message, status: &'static str) -> Step {
+    Step { title, message, expect: Expect::Outcome(status) }
+}
+
+fn refused(title: &'static str, message: Message, reason: &'static str) -> Step {
+    Step { title, message, expect: Expect::Refused(reason) }
+}
+
+/// The body of a start of the controller.
+fn start(name: &str) -> String {
+    changed(name, "/version", json!("1"))
+}
+
+/// The same with one value changed.
+fn changed(name: &str, pointer: &str, value: Value) -> String {
+    let mut body = signal("swarm-start", &controller(), "orc-a", name, clock::wall());
+    // A repeat must be the same command to the letter; the timestamp does not count, the rest does.
+    if let Some(place) = body.pointer_mut(pointer) {
+        *place = value;
+    }
+    body.to_string()
+}
+
+/// Bodies that can be read and say what they must not.
+fn disagreeing(key: &str) -> Vec<Step> {
+    let key_of = |kind_type: &str| ControlPlaneRouting::of(Family::Signal, kind_type, &controller());
+    let two_days_ago = Timestamp::from_micros(clock::wall().micros() - 172_800_000_000);
+    vec![
         refused(
             "a body that breaks its schema",
-            said(&key, "orc-a", with("3", "/data", json!("now"))),
+            said(key, "orc-a", changed("3", "/data", json!("now"))),
             "contract.schema",
         ),
         refused(
             "a type that nobody knows",
-            said(
-                &ControlPlaneRouting::of(Family::Signal, "explode", &target),
-                "orc-a",
-                with("4", "/type", json!("explode")),
-            ),
+            said(&key_of("explode"), "orc-a", changed("4", "/type", json!("explode"))),
             "contract.unknown-type",
         ),
         refused(
             "a routing key that is none",
-            said("signal.swarm-start.kestrel", "orc-a", start("5").to_string()),
+            said("signal.swarm-start.kestrel", "orc-a", start("5")),
             "routing.malformed-key",
         ),
         refused(
             "a key that disagrees with its body",
-            said(
-                &ControlPlaneRouting::of(Family::Signal, "swarm-stop", &target),
-                "orc-a",
-                start("6").to_string(),
-            ),
+            said(&key_of("swarm-stop"), "orc-a", start("6")),
             "routing.mismatch",
         ),
         fan_out(),
         refused(
             "a sender who says he is another",
-            said(&key, "mallory", start("8").to_string()),
+            said(key, "mallory", start("8")),
             "identity.origin-mismatch",
         ),
         refused(
             "a command from two days ago",
-            said(
-                &key,
-                "orc-a",
-                with(
-                    "9",
-                    "/timestamp",
-                    json!(crate::contract::timestamp::Timestamp::from_micros(now.micros() - 172_800_000_000)),
-                ),
-            ),
+            said(key, "orc-a", changed("9", "/timestamp", json!(two_days_ago))),
             "command.expired",
         ),
-    ]);
-    steps.extend(overtaking());
-    steps
+    ]
 }
 
 /// What no reader can agree on is refused before anything else is asked.
 fn unreadable(key: &str, body: String) -> Vec<Step> {
-    let refused = |title, message, reason| Step { title, message, expect: Expect::Refused(reason) };
     let zipped = Message {
         properties: crate::contract::message::Properties {
             content_encoding: Some("gzip".to_owned()),
@@ -223,7 +223,7 @@ fn overtaking() -> Vec<Step> {
         ),
         expect: Expect::Outcome(status),
     };
-    let earlier = crate::contract::timestamp::Timestamp::from_micros(now.micros() - 1_000_000);
+    let earlier = Timestamp::from_micros(now.micros() - 1_000_000);
     vec![
         step("swarm-stop", "10", "a stop is carried by its own lane", now, "Stopped"),
         step(
