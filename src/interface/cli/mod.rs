@@ -8,15 +8,20 @@
 mod audit;
 mod bench;
 mod check;
+mod client;
 mod completions;
 mod demo;
+mod doctor;
 mod embedded;
 mod explain;
 mod failure;
 mod man;
 mod output;
+mod refused;
 mod route;
 mod run;
+mod send;
+mod tail;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -136,9 +141,13 @@ enum Command {
     Run(run::RunArgs),
     Observe(run::ObserveArgs),
     Route(route::Args),
+    Send(send::Args),
+    Tail(tail::Args),
     Audit(audit::Args),
+    Refused(refused::Args),
     Explain(explain::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
     Bench(bench::Args),
     #[command(hide = true)]
     BenchRelay(bench::relay::Args),
@@ -171,7 +180,11 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Run(args) => wait(run::run(args, &globals)),
         Command::Observe(args) => wait(run::observe(args, &globals)),
         Command::Route(args) => wait(route::run(args, &globals)),
+        Command::Send(args) => wait(send::run(args, &globals)),
+        Command::Tail(args) => wait(tail::run(args, &globals)),
+        Command::Refused(args) => wait(refused::run(args, &globals)),
         Command::Audit(args) => wait(audit::run(args, &globals)),
+        Command::Doctor(args) => wait(doctor::run(args, &globals)),
         Command::Bench(args) => wait(bench::run(args, &globals)),
         Command::BenchRelay(args) => wait(bench::relay::run(args, &globals)),
         Command::Explain(args) => explain::run(&args, &globals),

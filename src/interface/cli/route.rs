@@ -326,7 +326,7 @@ fn header(value: Value) -> HeaderValue {
 }
 
 /// A header as it is shown.
-fn shown(value: &HeaderValue) -> Value {
+pub(super) fn shown(value: &HeaderValue) -> Value {
     match value {
         HeaderValue::Bool(flag) => json!(flag),
         HeaderValue::I64(whole) => json!(whole),

@@ -1,0 +1,318 @@
+//! `swarmgate doctor`: is everything around the router as it must be?
+//!
+//! Owns: the list of checks, each with what to do when it fails.
+//! Never: changes anything, on the broker or on the disk.
+//! Holds: a check that could not be made says so and why; it never counts as passed.
+
+mod management;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{CliError, Exit, Globals, Out, client::Connect};
+use crate::{
+    bus::{Bus, amqp::Amqp},
+    contract::lane::Lane,
+    ledger::verify,
+    runtime::{config::Loaded, topology},
+};
+use management::Management;
+
+/// Free bytes below which the disk of a ledger is worth a warning.
+const DISK_FREE_BYTES_MIN: u64 = 1024 * 1024 * 1024;
+/// Seconds that the broker's clock may differ.
+const CLOCK_SKEW_S_MAX: i64 = 5;
+/// The largest message a broker should take, beside bodies of 256 KiB.
+const MESSAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Look at the broker, the ledger and the clock, and say what to mend.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  Beside the broker, with its management on port 15672:
+    swarmgate doctor --amqp amqp://swarmgate:PASSWORD@broker:5672/%2f
+  With the ledger, and management elsewhere:
+    swarmgate doctor --ledger /var/lib/swarmgate --management http://broker:8081")]
+pub struct Args {
+    #[command(flatten)]
+    connect: Connect,
+    /// The management API, http only; the broker's host on port 15672 when absent.
+    #[arg(long, value_name = "URL")]
+    management: Option<String>,
+    /// The ledger's directory (ledger.dir).
+    #[arg(long, value_name = "DIR")]
+    ledger: Option<PathBuf>,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ok,
+    Warn,
+    Fail,
+    Skipped,
+}
+
+impl State {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One check.
+struct Check {
+    name: &'static str,
+    state: State,
+    found: String,
+    /// What to do; empty when there is nothing to do.
+    next: &'static str,
+}
+
+/// Everything that was looked at.
+#[derive(Default)]
+struct Findings(Vec<Check>);
+
+impl Findings {
+    fn add(&mut self, name: &'static str, state: State, found: impl Into<String>, next: &'static str) {
+        self.0.push(Check { name, state, found: found.into(), next });
+    }
+}
+
+/// Looks.
+///
+/// # Errors
+/// When the config is wrong. An unreachable broker is a finding, and the exit code says it.
+pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    let loaded = args.connect.config(globals)?;
+    let mut findings = Findings::default();
+    let reachable = match args.connect.open(globals).await {
+        Ok((_, bus)) => {
+            broker(&loaded, &bus, &mut findings).await;
+            bus.close().await;
+            true
+        }
+        Err(fault) => {
+            findings.add("broker", State::Fail, fault.to_string(), "start it, or correct --amqp");
+            false
+        }
+    };
+    let url = loaded.config.amqp.url.expose();
+    match Management::open(args.management.as_deref(), url).await {
+        Ok(management) => permissions(&loaded, &management, &mut findings).await,
+        Err(why) => findings.add(
+            "permissions",
+            State::Skipped,
+            format!("the management API cannot be asked: {why}"),
+            "enable rabbitmq_management, or name it with --management",
+        ),
+    }
+    ledger(args.ledger.as_deref().unwrap_or(&loaded.config.ledger.dir), &mut findings).await;
+    tell(&findings, globals)?;
+    let failed = findings.0.iter().any(|check| check.state == State::Fail);
+    Ok(match (reachable, failed) {
+        (false, _) => Exit::Broker,
+        (true, true) => Exit::Fault,
+        (true, false) => Exit::Done,
+    })
+}
+
+fn tell(findings: &Findings, globals: &Globals) -> Result<(), CliError> {
+    let mut out = Out::new();
+    for Check { name, state, found, next } in &findings.0 {
+        if globals.is_json() {
+            out.json(&json!({ "check": name, "state": state.word(), "found": found, "next": next }))?;
+            continue;
+        }
+        out.line(&format!("{:<8} {name}: {found}", state.word()))?;
+        if *state != State::Ok && !next.is_empty() {
+            out.line(&format!("         → {next}"))?;
+        }
+    }
+    Ok(())
+}
+
+async fn broker(loaded: &Loaded, bus: &Amqp, findings: &mut Findings) {
+    let server = bus.server();
+    let product = server.product.as_deref().unwrap_or("an unknown broker");
+    let version = server.version.as_deref().unwrap_or("of an unknown version");
+    findings.add("broker", State::Ok, format!("{product} {version} at {}", bus.address()), "");
+    if server.major().is_none_or(|major| major < 4) {
+        findings.add(
+            "broker version",
+            State::Warn,
+            "before 4.0 CC and BCC headers go round topic permissions",
+            "keep write permission on `swarmgate.out` to the router alone (docs/operating/broker-permissions.md)",
+        );
+    }
+    match bus.blocked() {
+        Some(reason) => {
+            findings.add(
+                "alarm",
+                State::Fail,
+                reason,
+                "free memory or disk on the broker; nobody can publish now",
+            );
+        }
+        None => findings.add("alarm", State::Ok, "no alarm was told", ""),
+    }
+    let prefix = &loaded.config.amqp.prefix;
+    for name in ["in", "in.unknown", "out", "refused"].map(|name| format!("{prefix}.{name}")) {
+        match bus.exists(&name).await {
+            Ok(true) => findings.add("exchange", State::Ok, format!("`{name}` is there"), ""),
+            Ok(false) => findings.add(
+                "exchange",
+                State::Warn,
+                format!("`{name}` is not there"),
+                "`swarmgate run` declares it at its start",
+            ),
+            Err(fault) => {
+                findings.add("exchange", State::Fail, fault.to_string(), "see the user's permissions")
+            }
+        }
+    }
+}
+
+async fn permissions(loaded: &Loaded, management: &Management, findings: &mut Findings) {
+    let prefix = &loaded.config.amqp.prefix;
+    for lane in Lane::ALL {
+        let name = topology::lane_queue(prefix, lane);
+        let found = management.get(&format!("/api/queues/{}/{name}", management.vhost)).await;
+        let kind = found.as_ref().ok().and_then(|queue| queue.get("type")?.as_str().map(str::to_owned));
+        match kind.as_deref() {
+            Some("quorum") => findings.add("queue", State::Ok, format!("`{name}` is a quorum queue"), ""),
+            Some(kind) if lane == Lane::Metrics => {
+                findings.add("queue", State::Ok, format!("`{name}` is a {kind} queue"), "");
+            }
+            Some(kind) => findings.add(
+                "queue",
+                State::Fail,
+                format!("`{name}` is a {kind} queue: a confirm does not mean that it is on the disk"),
+                "delete it while the router is stopped; the router declares it as a quorum queue",
+            ),
+            None => findings.add(
+                "queue",
+                State::Warn,
+                format!("`{name}` is not there"),
+                "`swarmgate run` declares it",
+            ),
+        }
+    }
+    if management.guest_can_log_in().await {
+        findings.add(
+            "guest",
+            State::Warn,
+            "the user `guest` has its default password",
+            "delete it or change its password",
+        );
+    } else {
+        findings.add("guest", State::Ok, "the default user has no default password", "");
+    }
+    match management.get("/api/permissions").await {
+        Ok(Value::Array(rows)) => writers(prefix, &rows, management, findings),
+        Ok(_) => findings.add("permissions", State::Skipped, "the answer cannot be read", ""),
+        Err(why) => findings.add(
+            "permissions",
+            State::Skipped,
+            why,
+            "give the asking user the `monitoring` tag, or name another with --management",
+        ),
+    }
+    match management.clock_skew_s {
+        Some(skew) if skew.abs() <= CLOCK_SKEW_S_MAX => {
+            findings.add("clock", State::Ok, format!("within {CLOCK_SKEW_S_MAX} s of the broker's"), "");
+        }
+        Some(skew) => {
+            findings.add("clock", State::Warn, format!("{skew} s from the broker's"), "run NTP on both")
+        }
+        None => findings.add("clock", State::Skipped, "the broker told no time", ""),
+    }
+    match management.message_bytes_max {
+        Some(bytes) if bytes <= MESSAGE_BYTES_MAX => {
+            findings.add("message size", State::Ok, format!("the broker takes at most {bytes} bytes"), "");
+        }
+        Some(bytes) => findings.add(
+            "message size",
+            State::Warn,
+            format!("the broker takes messages of up to {bytes} bytes"),
+            "set max_message_size = 1048576 in rabbitmq.conf",
+        ),
+        None => findings.add(
+            "message size",
+            State::Warn,
+            "the broker does not tell its limit; by default it is 128 MiB (3.x) or 16 MiB (4.x)",
+            "set max_message_size = 1048576 in rabbitmq.conf",
+        ),
+    }
+}
+
+/// Who could go round the gate: write to `<prefix>.out`, to the default exchange, or to `amq.*`.
+fn writers(prefix: &str, rows: &[Value], management: &Management, findings: &mut Findings) {
+    let out = format!("{prefix}.out");
+    let mut others = Vec::new();
+    for row in
+        rows.iter().filter(|row| row.get("vhost").and_then(Value::as_str) == Some(&management.vhost_name))
+    {
+        let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+        let Ok(write) = regex::Regex::new(text("write")) else { continue };
+        let ways: Vec<&str> = [out.as_str(), "amq.default", "amq.topic"]
+            .into_iter()
+            .filter(|exchange| !text("write").is_empty() && write.is_match(exchange))
+            .collect();
+        if text("user") != management.user && !ways.is_empty() {
+            others.push(format!("`{}` may write {}", text("user"), ways.join(", ")));
+        }
+    }
+    if others.is_empty() {
+        findings.add(
+            "permissions",
+            State::Ok,
+            format!("nobody but `{}` can go round the gate", management.user),
+            "",
+        );
+    } else {
+        findings.add(
+            "permissions",
+            State::Fail,
+            others.join("; "),
+            "narrow their write patterns to `swarmgate.in` and their own queues (docs/operating/broker-permissions.md)",
+        );
+    }
+}
+
+async fn ledger(dir: &Path, findings: &mut Findings) {
+    if !dir.exists() {
+        findings.add(
+            "ledger",
+            State::Warn,
+            format!("there is none at `{}` yet", dir.display()),
+            "`swarmgate run` begins it",
+        );
+        return;
+    }
+    match verify::verify(dir).await {
+        Ok(report) => match report.fault {
+            None => findings.add("ledger", State::Ok, format!("{} entries, all good", report.entries), ""),
+            Some(fault) => findings.add(
+                "ledger",
+                State::Fail,
+                fault.to_string(),
+                "keep this file, and restore the directory from a copy (docs/operating/ledger.md)",
+            ),
+        },
+        Err(fault) => findings.add("ledger", State::Fail, fault.to_string(), "see docs/operating/ledger.md"),
+    }
+    match fs4::available_space(dir) {
+        Ok(free) if free >= DISK_FREE_BYTES_MIN => {
+            findings.add("disk", State::Ok, format!("{} MiB free", free / 1024 / 1024), "");
+        }
+        Ok(free) => {
+            findings.add("disk", State::Warn, format!("{} MiB free", free / 1024 / 1024), "make room")
+        }
+        Err(fault) => findings.add("disk", State::Skipped, fault.to_string(), ""),
+    }
+}

@@ -1,0 +1,217 @@
+//! `swarmgate refused`: what was refused, why, and sending it again once it is mended elsewhere.
+//!
+//! Owns: reading the refused queue without taking from it, and replaying from it.
+//! Never: takes a copy off the queue before its replay is confirmed.
+//! Holds: list and show leave every copy where it was (marked redelivered, as a broker does).
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{CliError, Exit, Globals, Out, client::Connect};
+use crate::{
+    bus::{Bus, Consumer, Delivery, Departure, Fate, Settler},
+    contract::{
+        message::{HeaderValue, Message},
+        reason::Reason,
+    },
+};
+
+/// How long the broker may take to confirm.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a read waits for the next copy before it takes the queue for empty.
+const EMPTY_AFTER: Duration = Duration::from_millis(500);
+/// Where the router keeps the sender's own message-id.
+const SENDERS_ID: &str = "x-swarmgate-message-id";
+/// Headers that sign a message: the sender's, though they bear our name.
+const SIGNING: [&str; 4] =
+    ["x-swarmgate-key-id", "x-swarmgate-timestamp", "x-swarmgate-nonce", "x-swarmgate-signature"];
+
+/// Look at refused messages, and send them again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  What was refused, and why:
+    swarmgate refused list
+  One of them whole, with what to do:
+    swarmgate refused show 3f0c….42.0
+  After the fault is mended, send them again:
+    swarmgate refused replay --all --reason contract.unknown-type")]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    connect: Connect,
+    /// Look at so many copies at most.
+    #[arg(long, global = true, default_value_t = 1000, value_name = "COUNT")]
+    limit: usize,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// One line a copy, oldest first.
+    #[command(after_help = "EXAMPLE:\n  swarmgate refused list --reason contract.schema")]
+    List {
+        /// Only this reason code.
+        #[arg(long, value_name = "CODE")]
+        reason: Option<String>,
+    },
+    /// One copy whole.
+    #[command(after_help = "EXAMPLE:\n  swarmgate refused show ID")]
+    Show {
+        /// Its message-id, as `list` prints it.
+        id: String,
+    },
+    /// Publish again to the router, and then take the copy off the queue.
+    #[command(after_help = "EXAMPLE:\n  swarmgate refused replay ID")]
+    Replay {
+        /// Its message-id.
+        #[arg(required_unless_present = "all")]
+        id: Option<String>,
+        /// Every copy (of --reason, where given).
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+        /// Only this reason code.
+        #[arg(long, value_name = "CODE")]
+        reason: Option<String>,
+    },
+}
+
+/// Looks or replays.
+///
+/// # Errors
+/// When the broker cannot be used, or a code is none.
+pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    let (loaded, bus) = args.connect.open(globals).await?;
+    let prefix = &loaded.config.amqp.prefix;
+    let prefetch = u16::try_from(args.limit).unwrap_or(u16::MAX);
+    let mut consumer = bus.consumer(&format!("{prefix}.refused"), prefetch).await?;
+    let settler = consumer.settler();
+    let copies = read(consumer.as_mut(), args.limit).await?;
+    let mut out = Out::new();
+    let exit = match args.what {
+        What::List { reason } => {
+            let reason = known(reason)?;
+            for copy in copies.iter().filter(|copy| is_of(copy, reason)) {
+                list(&copy.message, globals, &mut out)?;
+            }
+            Exit::Done
+        }
+        What::Show { id } => show(copies.iter().find(|copy| has_id(copy, &id)), &id, globals, &mut out)?,
+        What::Replay { id, reason, .. } => {
+            let reason = known(reason)?;
+            let chosen = copies
+                .iter()
+                .filter(|copy| id.as_deref().is_none_or(|id| has_id(copy, id)) && is_of(copy, reason));
+            replay(bus.as_ref(), settler.as_ref(), prefix, chosen.collect(), &mut out).await?
+        }
+    };
+    // What was not replayed goes back, in its order, with the consumer.
+    settler.close().await;
+    bus.close().await;
+    Ok(exit)
+}
+
+fn known(code: Option<String>) -> Result<Option<Reason>, CliError> {
+    let Some(code) = code else { return Ok(None) };
+    Reason::from_code(&code).map(Some).ok_or_else(|| CliError::Usage {
+        message: format!("`{code}` is no reason code"),
+        help: "docs/reasons lists them; `swarmgate explain CODE` explains one".to_owned(),
+    })
+}
+
+fn reason_of(message: &Message) -> &str {
+    message.properties.header_text("x-swarmgate-reason").unwrap_or("unknown")
+}
+
+fn is_of(copy: &Delivery, reason: Option<Reason>) -> bool {
+    reason.is_none_or(|reason| reason_of(&copy.message) == reason.code())
+}
+
+fn has_id(copy: &Delivery, id: &str) -> bool {
+    copy.message.properties.message_id.as_deref() == Some(id)
+}
+
+async fn read(consumer: &mut dyn Consumer, limit: usize) -> Result<Vec<Delivery>, CliError> {
+    let mut copies = Vec::new();
+    while copies.len() < limit
+        && let Ok(more) = tokio::time::timeout(EMPTY_AFTER, consumer.next(limit - copies.len())).await
+    {
+        let more = more?;
+        if more.is_empty() {
+            break;
+        }
+        copies.extend(more);
+    }
+    Ok(copies)
+}
+
+fn list(message: &Message, globals: &Globals, out: &mut Out) -> Result<(), CliError> {
+    let header = |name| message.properties.header_text(name).unwrap_or_default();
+    let (id, detail) =
+        (message.properties.message_id.as_deref().unwrap_or("-"), header("x-swarmgate-detail"));
+    let (reason, pointer) = (reason_of(message), header("x-swarmgate-pointer"));
+    if globals.is_json() {
+        return out.json(&json!({
+            "id": id, "reason": reason, "detail": detail, "pointer": pointer, "routingKey": message.routing_key,
+            "principal": header("x-swarmgate-principal"), "bytes": message.body.len(),
+        }));
+    }
+    out.line(&format!("{id}  {reason:<26} {}  {pointer} {detail}", message.routing_key))
+}
+
+fn show(copy: Option<&Delivery>, id: &str, globals: &Globals, out: &mut Out) -> Result<Exit, CliError> {
+    let Some(copy) = copy else {
+        return Err(CliError::Usage {
+            message: format!("no refused copy has the id `{id}`"),
+            help: "`swarmgate refused list` prints the ids; a larger --limit looks further".to_owned(),
+        });
+    };
+    let reason = Reason::from_code(reason_of(&copy.message));
+    let (rule, next) = reason.map_or(("", ""), |reason| (reason.rule(), reason.next_step()));
+    if globals.is_json() {
+        out.json(&json!({ "message": super::tail::shown(&copy.message), "rule": rule, "nextStep": next }))?;
+    } else {
+        out.line(&super::tail::told(&copy.message))?;
+        out.line(&format!("  rule: {rule}\n  next: {next}"))?;
+        for (name, value) in &copy.message.properties.headers {
+            out.line(&format!("  {name}: {}", super::route::shown(value)))?;
+        }
+        out.line(&String::from_utf8_lossy(&copy.message.body))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn replay(
+    bus: &dyn Bus,
+    settler: &dyn Settler,
+    prefix: &str,
+    chosen: Vec<&Delivery>,
+    out: &mut Out,
+) -> Result<Exit, CliError> {
+    let mut publisher = bus.publisher().await?;
+    let mut replayed = 0;
+    for copy in &chosen {
+        let departure = Departure { message: original(&copy.message, prefix), mandatory: true };
+        let fates = publisher.publish(&[&departure], CONFIRM_TIMEOUT).await?;
+        if fates == [Fate::Carried] {
+            settler.ack(copy.tag, false).await?;
+            replayed += 1;
+        } else {
+            out.line(&format!("{} was not taken ({fates:?}) and stays", copy.message.routing_key))?;
+        }
+    }
+    out.line(&format!("{replayed} of {} sent again", chosen.len()))?;
+    Ok(if replayed == chosen.len() { Exit::Done } else { Exit::Fault })
+}
+
+/// The message as its sender made it. Its user-id is not put back: the broker lets nobody speak for another.
+fn original(copy: &Message, prefix: &str) -> Message {
+    let mut message = copy.clone();
+    message.exchange = format!("{prefix}.in");
+    message.properties.message_id = copy.properties.header_text(SENDERS_ID).map(str::to_owned);
+    message.properties.user_id = None;
+    message.properties.headers.retain(|(name, _): &(String, HeaderValue)| {
+        !name.starts_with("x-swarmgate-") || SIGNING.contains(&name.as_str())
+    });
+    message
+}

@@ -1,0 +1,209 @@
+//! `swarmgate send`: a signal by hand.
+//!
+//! Owns: building the envelope and its key, checking it before it leaves, and waiting for its answer.
+//! Never: goes round the gate: it publishes to `swarmgate.in` like anybody.
+//! Holds: what the contract would refuse is not sent.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    CliError, Exit, Globals, Out,
+    client::{self, Connect},
+};
+use crate::{
+    bus::{Bus, Consumer, Departure, Fate},
+    contract::{
+        Contract,
+        message::{Message, Properties},
+        routing::{ControlPlaneRouting, Family, Scope},
+    },
+    runtime::clock,
+};
+
+/// How long the broker may take to confirm.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Send a signal, and wait for its answer if asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  Ask a controller to start, and wait a minute for its outcome:
+    swarmgate send swarm-start kestrel/swarm-controller/ctl-1 --wait-ms 60000
+  With data, for every worker of a role:
+    swarmgate send config-update kestrel/generator/ALL --data '{\"rate\":1200}'
+  Only see what would be sent, and whether the contract takes it:
+    swarmgate send swarm-start kestrel/swarm-controller/ctl-1 --dry-run")]
+pub struct Args {
+    /// The signal type.
+    #[arg(value_name = "TYPE")]
+    kind_type: String,
+    /// Its target, swarm/role/instance.
+    scope: String,
+    /// The `data` object, as JSON or as @FILE.
+    #[arg(long, default_value = "{}", value_name = "JSON")]
+    data: String,
+    /// The sender; the connected user when absent, which is also the AMQP user-id.
+    #[arg(long, value_name = "NAME")]
+    origin: Option<String>,
+    /// The correlationId; a new one when absent.
+    #[arg(long, value_name = "ID")]
+    correlation: Option<String>,
+    /// The idempotencyKey; a new one when absent. Give it again to repeat a send.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Wait so long for the outcome or the refusal; 0 does not wait.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    wait_ms: u64,
+    /// Check and print, send nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Sends.
+///
+/// # Errors
+/// When the arguments make no signal, or the broker cannot be used.
+pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    let loaded = args.connect.config(globals)?;
+    let prefix = loaded.config.amqp.prefix.clone();
+    let message = message(&args, &prefix, user(loaded.config.amqp.url.expose()))?;
+    let mut out = Out::new();
+    if let Some(exit) = refused_here(&loaded.contract, &message, globals, &mut out)? {
+        return Ok(exit);
+    }
+    if args.dry_run {
+        print(&message, globals, &mut out)?;
+        return Ok(Exit::Done);
+    }
+    let (_, bus) = args.connect.open(globals).await?;
+    let answers = vec![
+        (format!("{prefix}.out"), ControlPlaneRouting::family_binding(Family::Outcome)),
+        (format!("{prefix}.refused"), "#".to_owned()),
+    ];
+    // Bound before the signal leaves, so that a quick answer is heard.
+    let listening = match args.wait_ms {
+        0 => None,
+        _ => Some(client::listen(bus.as_ref(), &prefix, answers).await?),
+    };
+    let departure = Departure { message: message.clone(), mandatory: true };
+    let fates = bus.publisher().await?.publish(&[&departure], CONFIRM_TIMEOUT).await?;
+    if fates != [Fate::Carried] {
+        return Err(CliError::Usage {
+            message: format!("the broker did not take the signal: {fates:?}"),
+            help: format!("is the router running with the prefix `{prefix}`? `swarmgate doctor` looks"),
+        });
+    }
+    print(&message, globals, &mut out)?;
+    let Some(consumer) = listening else {
+        bus.close().await;
+        return Ok(Exit::Done);
+    };
+    let answered =
+        tokio::time::timeout(Duration::from_millis(args.wait_ms), answer(consumer, &message)).await;
+    bus.close().await;
+    match answered {
+        Ok(answer) => {
+            let answer = answer?;
+            print(&answer, globals, &mut out)?;
+            let refused = answer.properties.header("x-swarmgate-reason").is_some();
+            Ok(if refused { Exit::Refused } else { Exit::Done })
+        }
+        Err(_) => {
+            out.line(&format!("no answer within {} ms; the command may still be answered", args.wait_ms))?;
+            Ok(Exit::Fault)
+        }
+    }
+}
+
+/// The user of a broker URL, without its password.
+fn user(url: &str) -> String {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    authority
+        .rsplit_once('@')
+        .map_or("guest", |(user, _)| user.split(':').next().unwrap_or("guest"))
+        .to_owned()
+}
+
+fn message(args: &Args, prefix: &str, user: String) -> Result<Message, CliError> {
+    let usage = |message: String, help: &str| CliError::Usage { message, help: help.to_owned() };
+    let scope = match args.scope.split('/').collect::<Vec<_>>().as_slice() {
+        [swarm, role, instance] => Scope::new(*swarm, *role, *instance),
+        _ => return Err(usage(format!("`{}` is no target", args.scope), "write it as swarm/role/instance")),
+    };
+    let text = match args.data.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).map_err(|fault| CliError::file(file.as_ref(), &fault))?,
+        None => args.data.clone(),
+    };
+    let data: Value = serde_json::from_str(&text).map_err(|fault| {
+        usage(format!("--data is not JSON: {fault}"), "quote it for the shell, or use @FILE")
+    })?;
+    let routing_key = ControlPlaneRouting::build(Family::Signal, &args.kind_type, &scope)
+        .map_err(|refusal| usage(refusal.detail.into_owned(), refusal.reason.next_step()))?;
+    let new = || uuid::Uuid::now_v7().to_string();
+    let body = json!({
+        "timestamp": clock::wall(), "version": "1", "kind": "signal", "type": args.kind_type,
+        "origin": args.origin.clone().unwrap_or_else(|| user.clone()), "scope": scope,
+        "correlationId": args.correlation.clone().unwrap_or_else(new),
+        "idempotencyKey": args.key.clone().unwrap_or_else(new), "data": data,
+    });
+    let properties = Properties {
+        content_type: Some("application/json".to_owned()),
+        delivery_mode: Some(2),
+        message_id: Some(new()),
+        user_id: Some(user),
+        ..Properties::default()
+    };
+    Ok(Message { exchange: format!("{prefix}.in"), routing_key, properties, body: body.to_string().into() })
+}
+
+/// What the contract refuses is told here and not sent.
+fn refused_here(
+    contract: &Contract,
+    message: &Message,
+    globals: &Globals,
+    out: &mut Out,
+) -> Result<Option<Exit>, CliError> {
+    let Err(unsaid) = contract.read(message) else { return Ok(None) };
+    let refusal = unsaid.refusal;
+    if globals.is_json() {
+        out.json(&json!({
+            "sent": false, "reason": refusal.reason, "detail": refusal.detail, "pointer": refusal.pointer,
+            "nextStep": refusal.reason.next_step(),
+        }))?;
+    } else {
+        let at = refusal.pointer.map_or_else(String::new, |pointer| format!(" at {pointer}"));
+        out.line(&format!("not sent: {}{at}: {}", refusal.reason, refusal.detail))?;
+        out.line(&format!("  {}\n  {}", refusal.reason.rule(), refusal.reason.next_step()))?;
+    }
+    Ok(Some(Exit::Refused))
+}
+
+/// The outcome or refusal that answers the signal.
+async fn answer(mut consumer: Box<dyn Consumer>, asked: &Message) -> Result<Message, CliError> {
+    let field = |message: &Message, name: &str| {
+        serde_json::from_slice::<Value>(&message.body).ok().and_then(|body| body.get(name).cloned())
+    };
+    let correlation = field(asked, "correlationId");
+    loop {
+        for delivery in consumer.next(64).await? {
+            let message = delivery.message;
+            let reason = message.properties.header("x-swarmgate-reason").is_some();
+            let family = Family::claimed_by(&message.routing_key);
+            if field(&message, "correlationId") == correlation && (reason || family == Some(Family::Outcome))
+            {
+                return Ok(message);
+            }
+        }
+    }
+}
+
+fn print(message: &Message, globals: &Globals, out: &mut Out) -> Result<(), CliError> {
+    if globals.is_json() {
+        out.json(&super::tail::shown(message))
+    } else {
+        out.line(&super::tail::told(message))
+    }
+}
