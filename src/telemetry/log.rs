@@ -51,6 +51,9 @@ impl Severity {
     }
 }
 
+/// Silences the one place that would print bodies.
+const RETURNS_OFF: &str = "lapin::returned_messages=off";
+
 /// Why the log could not be set up.
 #[derive(Debug, Error)]
 pub enum LogError {
@@ -72,6 +75,9 @@ pub fn install(format: Format, severity: Severity) -> Result<(), LogError> {
         // The client library tells each reconnect at its own length; ours says it once.
         _ => EnvFilter::try_new(format!("{},lapin=warn", severity.level()))?,
     };
+    // The client library prints a returned message whole, body and all, and a body may hold a secret. Nothing that
+    // is asked for in RUST_LOG brings that back.
+    let filter = filter.add_directive(RETURNS_OFF.parse()?);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

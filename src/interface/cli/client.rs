@@ -20,7 +20,7 @@ use super::{CliError, Globals};
 #[derive(Debug, clap::Args)]
 pub struct Connect {
     /// The broker's URL (amqp.url).
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     amqp: Option<String>,
 }
 
