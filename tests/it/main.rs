@@ -9,3 +9,4 @@ mod permissions;
 mod poison;
 mod readers;
 mod reason_pages;
+mod router;
