@@ -222,6 +222,11 @@ async fn permissions(loaded: &Loaded, management: &Management, findings: &mut Fi
             "give the asking user the `monitoring` tag, or name another with --management",
         ),
     }
+    limits(management, findings);
+}
+
+/// What the broker tells of its clock and its limits.
+fn limits(management: &Management, findings: &mut Findings) {
     match management.clock_skew_s {
         Some(skew) if skew.abs() <= CLOCK_SKEW_S_MAX => {
             findings.add("clock", State::Ok, format!("within {CLOCK_SKEW_S_MAX} s of the broker's"), "");

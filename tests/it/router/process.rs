@@ -71,10 +71,14 @@ impl Process {
     pub async fn sees(&self, bus: &dyn Bus, messages: &[Message]) {
         let seen = async {
             loop {
-                let departures: Vec<Departure> = messages
+                // Returns are told apart by message-id.
+                let mut departures: Vec<Departure> = messages
                     .iter()
                     .map(|message| Departure { message: message.clone(), mandatory: true })
                     .collect();
+                for (number, departure) in departures.iter_mut().enumerate() {
+                    departure.message.properties.message_id = Some(number.to_string());
+                }
                 let mut publisher = bus.publisher().await.expect("a publisher");
                 let fates =
                     publisher.publish(&departures.iter().collect::<Vec<_>>(), PATIENCE).await.expect("fates");
