@@ -79,7 +79,14 @@ pub async fn open_reader(dir: &Path) -> Result<SqliteConnection, LedgerError> {
     let options = options.disable_statement_logging();
     let mut connection = match options.clone().read_only(true).connect().await {
         Ok(connection) => connection,
-        // A directory that cannot be written has no room for the shared-memory file: nobody writes there either.
+        // A directory that cannot be written has no room for the shared-memory file: nobody writes there either. But
+        // reading without it would pass over what only the write-ahead log holds.
+        Err(_) if has_log(&file) => {
+            let source = std::io::Error::other(
+                "its write-ahead log needs a directory that can be written; copy both there",
+            );
+            return Err(LedgerError::File { path: file, source });
+        }
         Err(_) => options.read_only(true).immutable(true).connect().await?,
     };
     match format(&mut connection).await? {
@@ -87,6 +94,13 @@ pub async fn open_reader(dir: &Path) -> Result<SqliteConnection, LedgerError> {
         0 => Err(LedgerError::Missing(dir.to_owned())),
         found => Err(LedgerError::Newer { found, known: FORMAT }),
     }
+}
+
+/// Whether a write-ahead log with something in it lies beside the file.
+fn has_log(file: &Path) -> bool {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
 async fn format(connection: &mut SqliteConnection) -> Result<i64, LedgerError> {

@@ -243,11 +243,13 @@ impl Dispatcher {
         let open = channel.as_mut()?;
         if let Some(reason) = open.bus.blocked() {
             warn!(lane = %self.lane, reason, "the broker blocks publishers; waiting until it does not");
+            self.telemetry.health.set_blocked(true);
             while open.bus.blocked().is_some()
                 && self.link.now().is_some_and(|now| now.generation == open.generation)
             {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
+            self.telemetry.health.set_blocked(false);
         }
         Some(open)
     }

@@ -157,7 +157,7 @@ impl Default for Amqp {
             prefetch_signals_count: 1_000,
             prefetch_results_count: 1_000,
             prefetch_metrics_count: 2_000,
-            in_flight_bytes_max: 64 * 1024 * 1024,
+            in_flight_bytes_max: 128 * 1024 * 1024,
             confirm_timeout_ms: 10_000,
             reconnect_min_ms: 100,
             reconnect_max_ms: 10_000,
