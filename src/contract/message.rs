@@ -27,10 +27,10 @@ pub enum HeaderValue {
     U32(u32),
     /// `l`
     I64(i64),
-    /// `f`
-    F32(f32),
-    /// `d`
-    F64(f64),
+    /// `f`; kept as its bits, because JSON has no word for what is not a number
+    F32(#[serde(with = "bits32")] f32),
+    /// `d`; kept as its bits
+    F64(#[serde(with = "bits64")] f64),
     /// `D`: scale and value
     Decimal(u8, u32),
     /// A short string (not sent by RabbitMQ, but in the grammar).
@@ -50,6 +50,25 @@ pub enum HeaderValue {
     /// `V`
     Void,
 }
+
+macro_rules! bits {
+    ($module:ident $float:ty, $integer:ty) => {
+        mod $module {
+            use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+            pub fn serialize<S: Serializer>(value: &$float, serializer: S) -> Result<S::Ok, S::Error> {
+                value.to_bits().serialize(serializer)
+            }
+
+            pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$float, D::Error> {
+                <$integer>::deserialize(deserializer).map(<$float>::from_bits)
+            }
+        }
+    };
+}
+
+bits!(bits32 f32, u32);
+bits!(bits64 f64, u64);
 
 impl HeaderValue {
     /// The text in it, where it is text.

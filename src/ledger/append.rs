@@ -12,7 +12,7 @@ use std::{
 
 use fs4::fs_std::FileExt;
 use futures_util::TryStreamExt;
-use sqlx::{Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::{
     Batch, LedgerError, Parcel,
@@ -23,6 +23,9 @@ use crate::contract::{digest::Digest, lane::Lane};
 
 /// Rows in one INSERT: enough to spread its cost, few enough to stay far below SQLite's bound on variables.
 const ROWS_PER_INSERT: usize = 128;
+
+/// Free room that a ledger must have to count as writable again: less, and the next batch would fail it at once.
+const ROOM_BYTES: i64 = 1024 * 1024;
 
 /// A ledger open for writing.
 #[derive(Debug)]
@@ -85,7 +88,36 @@ impl Ledger {
     /// When it could not be written; nothing of the batch is there then (or, where the commit itself failed, the
     /// next replay tells).
     pub async fn append(&mut self, batch: &Batch) -> Result<(), LedgerError> {
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        self.begin().await?;
+        let written = match self.write(batch).await {
+            Ok(()) => self.run("COMMIT").await,
+            Err(fault) => Err(fault),
+        };
+        if written.is_err() {
+            // Where SQLite has rolled back by itself (a full disk) there is nothing left to roll back.
+            let _ = self.run("ROLLBACK").await;
+        }
+        written
+    }
+
+    /// Begins a transaction that may write. Plain SQL: the library's own transactions count their depth, and lose
+    /// count when SQLite rolls back by itself; no later one can be begun then.
+    async fn begin(&mut self) -> Result<(), LedgerError> {
+        let Err(fault) = self.run("BEGIN IMMEDIATE").await else { return Ok(()) };
+        // An append that was given up half-way has left its transaction open.
+        if self.run("ROLLBACK").await.is_err() {
+            return Err(fault);
+        }
+        self.run("BEGIN IMMEDIATE").await
+    }
+
+    async fn run(&mut self, statement: &'static str) -> Result<(), LedgerError> {
+        sqlx::query(statement).execute(&mut self.connection).await?;
+        Ok(())
+    }
+
+    async fn write(&mut self, batch: &Batch) -> Result<(), LedgerError> {
+        let connection = &mut self.connection;
         for rows in batch.entries.chunks(ROWS_PER_INSERT) {
             let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO entries (seq, bytes, hash) ");
             insert.push_values(rows, |mut row, sealed| {
@@ -95,7 +127,7 @@ impl Ledger {
             insert
                 .build()
                 .persistent(rows.len() == ROWS_PER_INSERT || rows.len() == 1)
-                .execute(&mut *transaction)
+                .execute(&mut *connection)
                 .await?;
         }
         for parcel in &batch.parcels {
@@ -103,24 +135,28 @@ impl Ledger {
                 .bind(parcel.id as i64)
                 .bind(parcel.lane.word())
                 .bind(parcel.bytes.as_slice())
-                .execute(&mut *transaction)
+                .execute(&mut *connection)
                 .await?;
         }
         for id in &batch.carried {
-            sqlx::query("DELETE FROM outbox WHERE id = ?")
-                .bind(*id as i64)
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query("DELETE FROM outbox WHERE id = ?").bind(*id as i64).execute(&mut *connection).await?;
         }
-        transaction.commit().await?;
         Ok(())
     }
 
-    /// Writes something durable that means nothing, to learn whether writing works.
+    /// Writes something durable that means nothing, to learn whether writing works and a batch will have room.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not, or there is none.
     pub async fn probe(&mut self) -> Result<(), LedgerError> {
+        self.begin().await?;
+        // A row is overwritten where it stands, so only this asks for pages; it is never committed.
+        let room = sqlx::query("INSERT INTO outbox (id, lane, messages) VALUES (-1, '', zeroblob(?))")
+            .bind(ROOM_BYTES)
+            .execute(&mut self.connection)
+            .await;
+        let _ = self.run("ROLLBACK").await;
+        room?;
         sqlx::query("INSERT INTO probe (id, at) VALUES (1, 1) ON CONFLICT DO UPDATE SET at = at + 1")
             .execute(&mut self.connection)
             .await?;

@@ -236,6 +236,8 @@ async fn start_tasks(
         rules: setup.rules.clone(),
         commits,
         recoveries: recovery,
+        reports: report.clone(),
+        unbooked: Vec::new(),
         dispatch: dispatch.clone(),
         link: link.clone(),
         telemetry: Arc::clone(&setup.telemetry),
@@ -246,7 +248,6 @@ async fn start_tasks(
     let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
     let router = Router {
         corridor,
-        names: setup.names,
         clock,
         lanes: LaneInboxes(inboxes),
         reports,
@@ -331,7 +332,9 @@ fn start_intakes(
 async fn carry_again(commit: &mpsc::Sender<Commit>, jobs: Vec<Job>) -> usize {
     let count = jobs.len();
     // The recorder was just started and outlives this sender.
-    let _ = commit.send(Commit { attempt: 0, batch: Batch::default(), jobs, settlements: Vec::new() }).await;
+    let _ = commit
+        .send(Commit { attempt: 0, unaudited: false, batch: Batch::default(), jobs, settlements: Vec::new() })
+        .await;
     count
 }
 

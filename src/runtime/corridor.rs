@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::{
     contract::{
         Contract,
-        audit::{Fact, Verdict},
+        audit::{Entry, Fact, Verdict},
         digest::Digest,
         message::Message,
         passage::{self, Stamp},
@@ -111,6 +111,19 @@ impl Corridor {
         sealed
     }
 
+    /// Writes an entry's fact anew at the end of the chain, with the digests of the messages that left because of it.
+    pub fn record_again(&mut self, entry: Entry) -> Sealed {
+        let sealed = self.chain.seal(entry.fact, entry.out);
+        self.state.apply(sealed.entry.seq, &sealed.entry.fact);
+        sealed
+    }
+
+    /// Goes on from another state and chain. The count of messages without an entry goes on too: no id is given
+    /// twice within an epoch.
+    pub fn resume(&mut self, state: State, chain: Chain) {
+        (self.state, self.chain) = (state, chain);
+    }
+
     /// Decides, changing nothing.
     pub fn decide(&self, request: &Request, now: Timestamp) -> Decision {
         decide(&self.state, request, now)
@@ -200,9 +213,10 @@ impl Corridor {
         Some(Outgoing { seq: place.seq.unwrap_or_default(), ordinal: place.ordinal, mandatory, message })
     }
 
-    /// `<ledger id>.<seq>.<n>`, or `<ledger id>.r<epoch>.<count>` for what has no entry.
+    /// `<ledger id>.<seq>.<n>`, or `<ledger id>.r<epoch>.<count>` for what has no entry, or none that is durable before
+    /// it is carried: were that entry lost, another would take its place and its ids.
     fn message_id(&mut self, place: Place) -> String {
-        match place.seq {
+        match place.seq.filter(|_| self.state.ledger_writable()) {
             Some(seq) => format!("{}.{seq}.{}", self.ledger_id, place.ordinal),
             None => {
                 self.unwritten += 1;

@@ -11,13 +11,16 @@ use tracing::{error, warn};
 
 use super::{
     boot,
-    dispatch::{Dispatch, Job},
+    dispatch::{Dispatch, Job, Report},
     link::Link,
 };
 use crate::{
     contract::lane::Lane,
     decision::{rules::Rules, state::State},
-    ledger::{Batch, Ledger, LedgerError, chain::Chain},
+    ledger::{
+        Batch, Ledger, LedgerError,
+        chain::{Chain, Sealed},
+    },
     telemetry::Telemetry,
 };
 
@@ -28,6 +31,8 @@ const PROBE_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Commit {
     /// The attempt it was sealed in.
     pub attempt: u64,
+    /// Its entries' messages were carried before it: they must not be forgotten when it fails.
+    pub unaudited: bool,
     /// What to write.
     pub batch: Batch,
     /// What to carry then.
@@ -61,7 +66,8 @@ impl Settlement {
 /// What the recorder tells the router when the ledger fails, and when it is well again.
 pub(super) enum Recovery {
     /// Nothing after the ledger's last entry was written; this is the state it holds.
-    Failed { attempt: u64, state: Box<State>, chain: Chain },
+    /// What had been carried unaudited and was in the failed commit is still `owed` to it.
+    Failed { attempt: u64, state: Box<State>, chain: Chain, owed: Vec<Sealed> },
     /// It can be written again.
     Writable { attempt: u64, state: Box<State>, chain: Chain },
 }
@@ -72,6 +78,9 @@ pub(super) struct Recorder {
     pub rules: Rules,
     pub commits: mpsc::Receiver<Commit>,
     pub recoveries: mpsc::Sender<Recovery>,
+    pub reports: mpsc::Sender<Report>,
+    /// Parcels that are carried, and whose commit that says so was given up.
+    pub unbooked: Vec<u64>,
     pub dispatch: Dispatch,
     pub link: Link,
     pub telemetry: Arc<Telemetry>,
@@ -83,6 +92,7 @@ impl Recorder {
         let mut attempt = 0;
         while let Some(commit) = self.commits.recv().await {
             if commit.attempt < attempt {
+                self.give_up(commit).await;
                 continue;
             }
             match self.write(&commit.batch).await {
@@ -90,7 +100,8 @@ impl Recorder {
                 Err(fault) => {
                     error!(error = %fault, "the ledger cannot be written; only stop and tightening pass until it can");
                     attempt += 1;
-                    let Some(next) = self.recover(attempt).await else { break };
+                    let owed = self.give_up(commit).await;
+                    let Some(next) = self.recover(attempt, owed).await else { break };
                     attempt = next;
                 }
             }
@@ -117,22 +128,46 @@ impl Recorder {
         }
     }
 
+    /// Forgets a commit: its deliveries come again, its jobs are over. Answers the entries that must not be forgotten.
+    async fn give_up(&mut self, commit: Commit) -> Vec<Sealed> {
+        self.unbooked.extend(commit.batch.carried);
+        if !commit.jobs.is_empty() {
+            let report = Report { jobs: commit.jobs.len(), ..Report::default() };
+            // A router that is gone waits for no job.
+            let _ = self.reports.send(report).await;
+        }
+        if commit.unaudited { commit.batch.entries } else { Vec::new() }
+    }
+
+    /// Whether the ledger can be written; books what is owed to the outbox on the way.
+    async fn probe(&mut self) -> Result<(), LedgerError> {
+        self.ledger.probe().await?;
+        if !self.unbooked.is_empty() {
+            let carried = self.unbooked.clone();
+            self.ledger.append(&Batch { carried, ..Batch::default() }).await?;
+            self.unbooked.clear();
+        }
+        Ok(())
+    }
+
     /// Tells the router what stands, probes until writing works, and tells it again. Answers the attempt that counts
     /// from then on; `None` when the router is gone.
-    async fn recover(&mut self, attempt: u64) -> Option<u64> {
+    async fn recover(&mut self, attempt: u64, owed: Vec<Sealed>) -> Option<u64> {
         let (state, chain) = self.fold().await;
-        self.recoveries.send(Recovery::Failed { attempt, state: Box::new(state), chain }).await.ok()?;
+        let failed = Recovery::Failed { attempt, state: Box::new(state), chain, owed };
+        self.recoveries.send(failed).await.ok()?;
         loop {
-            // Commits of the failed attempt are dropped meanwhile, so that the router never waits for room.
+            // Commits of the failed attempt are given up meanwhile, so that the router never waits for room. None of
+            // them is unaudited: that one is the first of its attempt.
             let pause = tokio::time::sleep(PROBE_PAUSE);
             tokio::pin!(pause);
             loop {
                 tokio::select! {
                     () = &mut pause => break,
-                    commit = self.commits.recv() => drop(commit?),
+                    commit = self.commits.recv() => drop(self.give_up(commit?).await),
                 }
             }
-            match self.ledger.probe().await {
+            match self.probe().await {
                 Ok(()) => break,
                 Err(fault) => warn!(error = %fault, "the ledger still cannot be written"),
             }

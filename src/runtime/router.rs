@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::{
     clock::Clock,
-    corridor::{Corridor, Judged, Names},
+    corridor::{Corridor, Judged},
     dispatch::{Dispatch, Flight, Job, Report},
     intake::{Arrivals, Incoming},
     recorder::{Commit, Recovery, Settlement},
@@ -54,7 +54,6 @@ pub(super) struct Bounds {
 /// Everything the router works with.
 pub(super) struct Router {
     pub corridor: Corridor,
-    pub names: Names,
     pub clock: Clock,
     pub lanes: LaneInboxes,
     pub reports: mpsc::Receiver<Report>,
@@ -81,6 +80,8 @@ pub(super) struct Memory {
     recent: VecDeque<(u64, Bytes)>,
     /// Entries that could not be written: `Some` while the ledger cannot be.
     unwritten: Option<Vec<Sealed>>,
+    /// Parcels that were carried meanwhile.
+    unbooked: Vec<u64>,
     /// Openings of a lane's consumer up to this one are void.
     void: [u64; 4],
     seen: [u64; 4],
@@ -141,9 +142,9 @@ impl Router {
             }
             // Room at the recorder first, then as many as are ready by then: rounds grow with the load.
             let permit = match self.memory.unwritten {
-                None => match self.recorder.clone().reserve_owned().await {
-                    Ok(permit) => Some(permit),
-                    Err(_) => break,
+                None => match self.room(&mut round).await {
+                    Some(permit) => Some(permit),
+                    None => break,
                 },
                 Some(_) => None,
             };
@@ -156,7 +157,24 @@ impl Router {
             let batch = Batch { entries: sealed, ..Batch::default() };
             let _ = self.recorder.send(self.commit(batch, Vec::new(), Vec::new())).await;
         }
+        if let Some(lost) = self.memory.unwritten.filter(|unwritten| !unwritten.is_empty()) {
+            error!(entries = lost.len(), "UNAUDITED: stopped before the ledger could be written again");
+        }
         self.corridor
+    }
+
+    /// Waits for room at the recorder; `None` when it is gone. Reports are taken meanwhile: a dispatcher that waits
+    /// to report takes no jobs, and a recorder that waits for a dispatcher makes no room.
+    async fn room(&mut self, round: &mut Round) -> Option<mpsc::OwnedPermit<Commit>> {
+        let permit = self.recorder.clone().reserve_owned();
+        tokio::pin!(permit);
+        loop {
+            tokio::select! {
+                biased;
+                permit = &mut permit => return permit.ok(),
+                Some(report) = self.reports.recv() => round.reports.push(report),
+            }
+        }
     }
 
     /// Waits for the first thing to do.
@@ -222,6 +240,11 @@ impl Router {
                 *opening = arrivals.opening;
             }
             if self.memory.void.get(lane as usize).is_some_and(|void| arrivals.opening <= *void) {
+                continue;
+            }
+            if self.memory.unwritten.is_some() && lane != Lane::Urgent {
+                // Taken before the lane was shut: it waits in its queue like the rest.
+                self.void(lane, arrivals.opening).await;
                 continue;
             }
             let job = self.judge_lane(arrivals, &mut outcome.sealed).await;
@@ -322,9 +345,10 @@ impl Router {
         let Outcome { sealed, mut jobs, settlements, parcels_done } = outcome;
         self.memory.under_way += jobs.len();
         let Some(permit) = permit else {
+            self.memory.unbooked.extend(parcels_done);
             return self.hand_on_unwritten(sealed, jobs, settlements).await;
         };
-        if sealed.is_empty() && jobs.is_empty() && settlements.is_empty() {
+        if sealed.is_empty() && jobs.is_empty() && settlements.is_empty() && parcels_done.is_empty() {
             return;
         }
         let mut parcels = Vec::new();
@@ -336,7 +360,7 @@ impl Router {
     }
 
     fn commit(&self, batch: Batch, jobs: Vec<Job>, settlements: Vec<Settlement>) -> Commit {
-        Commit { attempt: self.memory.attempt, batch, jobs, settlements }
+        Commit { attempt: self.memory.attempt, unaudited: false, batch, jobs, settlements }
     }
 
     /// The one exception to audit first (rulings §10): stop and tightening are carried, kept in memory and said
@@ -366,14 +390,15 @@ impl Router {
     /// The recorder says that the ledger failed, or that it can be written again.
     async fn recover(&mut self, recovery: Recovery) {
         match recovery {
-            Recovery::Failed { attempt, state, chain } => {
+            Recovery::Failed { attempt, state, chain, owed } => {
                 self.memory.attempt = attempt;
                 self.telemetry.health.set_ledger(false);
                 let _ = self.open.send(false);
                 self.void_consumers().await;
                 self.rebuild(*state, chain);
                 self.corridor.state_mut().believe(&Belief::LedgerWritable(false));
-                self.memory.unwritten.get_or_insert_default();
+                let owed = owed.into_iter().map(|owed| self.corridor.record_again(owed.entry)).collect();
+                self.memory.unwritten = Some(owed);
             }
             Recovery::Writable { attempt, state, chain } => {
                 self.memory.attempt = attempt;
@@ -384,9 +409,11 @@ impl Router {
                 );
                 self.rebuild(*state, chain);
                 let entries =
-                    unwritten.into_iter().map(|entry| self.corridor.record(entry.entry.fact)).collect();
-                let batch = Batch { entries, ..Batch::default() };
-                let _ = self.recorder.send(self.commit(batch, Vec::new(), Vec::new())).await;
+                    unwritten.into_iter().map(|kept| self.corridor.record_again(kept.entry)).collect();
+                let carried = std::mem::take(&mut self.memory.unbooked);
+                let batch = Batch { entries, carried, ..Batch::default() };
+                let commit = self.commit(batch, Vec::new(), Vec::new());
+                let _ = self.recorder.send(Commit { unaudited: true, ..commit }).await;
                 self.telemetry.health.set_ledger(true);
                 let _ = self.open.send(true);
             }
@@ -394,7 +421,7 @@ impl Router {
     }
 
     fn rebuild(&mut self, state: State, chain: crate::ledger::chain::Chain) {
-        self.corridor = Corridor::new(state, chain, self.names.clone());
+        self.corridor.resume(state, chain);
         self.memory.recent.clear();
     }
 
@@ -409,12 +436,17 @@ impl Router {
                     newest = newest.max(arrivals.opening);
                 }
             }
-            if let Some(settler) = self.link.settler(lane, newest) {
-                settler.close().await;
-            }
-            if let Some(void) = self.memory.void.get_mut(lane as usize) {
-                *void = newest;
-            }
+            self.void(lane, newest).await;
+        }
+    }
+
+    /// Gives what an opening of a lane's consumer holds back to its queue; what is still on its way from it is void.
+    async fn void(&mut self, lane: Lane, opening: u64) {
+        if let Some(settler) = self.link.settler(lane, opening) {
+            settler.close().await;
+        }
+        if let Some(void) = self.memory.void.get_mut(lane as usize) {
+            *void = opening.max(*void);
         }
     }
 

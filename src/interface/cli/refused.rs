@@ -49,20 +49,20 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// One line a copy, oldest first.
-    #[command(after_help = "EXAMPLE:\n  swarmgate refused list --reason contract.schema")]
+    #[command(after_help = "EXAMPLES:\n  swarmgate refused list --reason contract.schema")]
     List {
         /// Only this reason code.
         #[arg(long, value_name = "CODE")]
         reason: Option<String>,
     },
     /// One copy whole.
-    #[command(after_help = "EXAMPLE:\n  swarmgate refused show ID")]
+    #[command(after_help = "EXAMPLES:\n  swarmgate refused show ID")]
     Show {
         /// Its message-id, as `list` prints it.
         id: String,
     },
     /// Publish again to the router, and then take the copy off the queue.
-    #[command(after_help = "EXAMPLE:\n  swarmgate refused replay ID")]
+    #[command(after_help = "EXAMPLES:\n  swarmgate refused replay ID")]
     Replay {
         /// Its message-id.
         #[arg(required_unless_present = "all")]

@@ -1,0 +1,554 @@
+//! The ledger on a real file: its bytes, what it finds out, and what it survives.
+//!
+//! Owns: the proof that bytes are canonical, that no altered entry verifies, and that a batch is whole or absent.
+//! Never: mocks the file; what tampers is a second connection, as a person's would be.
+//! Holds: every row of the promise "torn, flipped, removed, reordered or inserted is found" is tried here.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+use sqlx::{
+    Connection, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteSynchronous},
+};
+use swarmgate::{
+    contract::{
+        audit::{
+            Accepted, Action, Actor, Carried, Change, Ended, Fact, Genesis, Mode, Opened, Payload, Proof,
+            ResultSeen, Subject, Tallied, Verdict,
+        },
+        digest::Digest,
+        lane::Lane,
+        message::{HeaderValue, Message, Properties},
+        reason::Reason,
+        routing::{Family, Scope},
+        timestamp::Timestamp,
+    },
+    ledger::{
+        Batch, FILE, Ledger, LedgerError, Parcel,
+        chain::{Chain, Fault, Sealed},
+        query::{Filter, Reader},
+        verify::{Report, verify},
+    },
+};
+
+/// 2026-03-04T10:15:00Z.
+const START: i64 = 1_772_619_300_000_000;
+
+fn scratch() -> tempfile::TempDir {
+    let place = Path::new("/dev/shm");
+    if place.is_dir() { tempfile::tempdir_in(place) } else { tempfile::tempdir() }.expect("a directory")
+}
+
+fn at(number: u64) -> Timestamp {
+    Timestamp::from_micros(START).plus_ms(number)
+}
+
+/// Every kind of change there is.
+fn changes() -> Vec<Change> {
+    let digest = |number: u8| Digest([number; 32]);
+    let ended = || Ended { command: digest(1), status: "Ready".to_owned() };
+    vec![
+        Change::None,
+        Change::Opened(Opened {
+            epoch: 1,
+            instance: "gate-1".to_owned(),
+            mode: Mode::Observe,
+            version: "0".to_owned(),
+        }),
+        Change::Accepted(Accepted { command: Some(digest(1)), compared: digest(2), overtakes: Some(at(7)) }),
+        Change::Accepted(Accepted { command: None, compared: digest(2), overtakes: None }),
+        Change::Ended(ended()),
+        Change::Result(ResultSeen { ends: Some(ended()), identity: digest(3) }),
+        Change::Result(ResultSeen { ends: None, identity: digest(4) }),
+        Change::Carried(Carried { returned: vec![(2, 0), (3, 1)], spans: vec![(1, 4)] }),
+        Change::Tallied(Tallied { bodies: digest(5), count: 17, second: -1 }),
+    ]
+}
+
+fn genesis() -> Fact {
+    let genesis = Genesis {
+        environment: "dev".to_owned(),
+        ledger_id: "0".repeat(32),
+        mode: Mode::Enforce,
+        version: "0".to_owned(),
+    };
+    Fact::new(Action::Genesis, at(0), Change::Genesis(genesis))
+}
+
+/// A fact with every field set; `text` stands wherever a stranger's text may.
+fn fact(number: u64, text: &str, change: Change) -> Fact {
+    let payload = serde_json::json!({ "data": text }).to_string();
+    Fact {
+        actor: Some(Actor { by: Proof::UserId, principal: text.to_owned() }),
+        body: Some(Digest::of(text.as_bytes())),
+        correlation_id: Some(format!("c-{number}")),
+        detail: Some(text.to_owned()),
+        idempotency_key: Some(format!("i-{number}")),
+        payload: Some(Payload(RawValue::from_string(payload).expect("JSON"))),
+        pointer: Some("/data".to_owned()),
+        reason: Some(Reason::Duplicate),
+        subject: Some(Subject {
+            family: Family::Signal,
+            scope: Scope::new("kestrel", "generator", format!("gen-{number}")),
+            kind_type: "config-update".to_owned(),
+        }),
+        verdict: Some(Verdict::Suppress),
+        ..Fact::new(Action::Requested, at(number), change)
+    }
+}
+
+/// A genesis and `count` entries, their changes in turn.
+fn entries(chain: &mut Chain, count: u64) -> Vec<Sealed> {
+    let changes = changes();
+    let mut sealed = Vec::new();
+    if chain.next_seq() == 1 {
+        sealed.push(chain.seal(genesis(), Vec::new()));
+    }
+    for number in 1..=count {
+        let change = changes[number as usize % changes.len()].clone();
+        sealed.push(chain.seal(fact(number, "plain", change), vec![Digest([9; 32])]));
+    }
+    sealed
+}
+
+fn batch(entries: Vec<Sealed>) -> Batch {
+    Batch { entries, ..Batch::default() }
+}
+
+/// A closed ledger of twelve entries, written in three batches.
+async fn written(dir: &Path) -> Vec<Sealed> {
+    let mut ledger = Ledger::open(dir, None).await.expect("a ledger");
+    let all = entries(&mut Chain::new(), 11);
+    for part in all.chunks(4) {
+        ledger.append(&batch(part.to_vec())).await.expect("an append");
+    }
+    ledger.close().await;
+    all
+}
+
+/// A person's own connection to the file, by which the triggers can be dropped.
+async fn by_hand(dir: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(dir.join(FILE)).synchronous(SqliteSynchronous::Off);
+    SqliteConnection::connect_with(&options).await.expect("a connection")
+}
+
+async fn run(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(statement).execute(connection).await.map(|_| ())
+}
+
+async fn unlocked(dir: &Path) -> SqliteConnection {
+    let mut connection = by_hand(dir).await;
+    run(&mut connection, "DROP TRIGGER entries_are_not_updated; DROP TRIGGER entries_are_not_deleted")
+        .await
+        .expect("the triggers are dropped");
+    connection
+}
+
+async fn checked(dir: &Path) -> Report {
+    verify(dir).await.expect("a report")
+}
+
+/// A copy of a written ledger, altered by hand, and what verifying it says.
+async fn tampered(statement: &'static str) -> Option<Fault> {
+    let dir = scratch();
+    written(dir.path()).await;
+    let mut connection = unlocked(dir.path()).await;
+    run(&mut connection, statement).await.expect("tampering");
+    connection.close().await.expect("closed");
+    checked(dir.path()).await.fault
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn an_entrys_bytes_are_the_canonical_form(text in "\\PC*|[\\x00-\\x7f]*|.*", number in 0..1_000_000_u64) {
+        let mut chain = Chain::new();
+        chain.seal(genesis(), Vec::new());
+        for change in changes() {
+            let sealed = chain.seal(fact(number, &text, change), vec![Digest([7; 32])]);
+            // The payload is canonical already (`canonical::raw` made it); the library need only agree.
+            let library = serde_json_canonicalizer::to_vec(&serde_json::to_value(&sealed.entry).expect("a value")).expect("serialises");
+            prop_assert_eq!(String::from_utf8_lossy(&sealed.bytes), String::from_utf8_lossy(&library));
+            prop_assert_eq!(sealed.hash, Digest::of(&library));
+        }
+    }
+
+    #[test]
+    fn a_parcel_holds_what_was_packed(messages in proptest::collection::vec(any_message(), 1..4)) {
+        let with_place = || messages.iter().enumerate();
+        let packed = Parcel::pack(
+            Lane::Urgent,
+            with_place().map(|(index, message)| (index as u64 + 5, index as u32, index % 2 == 0, message)),
+        );
+        let packed = packed.expect("a parcel");
+        prop_assert_eq!(packed.id, 5);
+        let unpacked = packed.unpack().expect("messages");
+        prop_assert_eq!(unpacked.len(), messages.len());
+        for ((index, message), outgoing) in with_place().zip(unpacked) {
+            prop_assert_eq!(&outgoing.message, message);
+            let place = (outgoing.seq, outgoing.ordinal, outgoing.mandatory);
+            prop_assert_eq!(place, (index as u64 + 5, index as u32, index % 2 == 0));
+        }
+    }
+}
+
+fn any_header() -> impl Strategy<Value = HeaderValue> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(HeaderValue::Bool),
+        any::<i8>().prop_map(HeaderValue::I8),
+        any::<u8>().prop_map(HeaderValue::U8),
+        any::<i16>().prop_map(HeaderValue::I16),
+        any::<u16>().prop_map(HeaderValue::U16),
+        any::<i32>().prop_map(HeaderValue::I32),
+        any::<u32>().prop_map(HeaderValue::U32),
+        any::<i64>().prop_map(HeaderValue::I64),
+        any::<f32>().prop_filter("comparable", |value| !value.is_nan()).prop_map(HeaderValue::F32),
+        any::<f64>().prop_filter("comparable", |value| !value.is_nan()).prop_map(HeaderValue::F64),
+        prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(-0.0)].prop_map(HeaderValue::F64),
+        any::<(u8, u32)>().prop_map(|(scale, value)| HeaderValue::Decimal(scale, value)),
+        any::<String>().prop_map(HeaderValue::ShortText),
+        any::<String>().prop_map(HeaderValue::Text),
+        any::<Vec<u8>>().prop_map(HeaderValue::Binary),
+        any::<Vec<u8>>().prop_map(HeaderValue::Bytes),
+        any::<u64>().prop_map(HeaderValue::Time),
+        Just(HeaderValue::Void),
+    ];
+    leaf.prop_recursive(4, 16, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(HeaderValue::Array),
+            proptest::collection::vec((any::<String>(), inner), 0..4).prop_map(HeaderValue::Table),
+        ]
+    })
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
+    let headers = proptest::collection::vec((any::<String>(), any_header()), 0..6);
+    (headers, any::<Vec<u8>>(), any::<String>(), any::<Option<String>>(), any::<Option<u64>>()).prop_map(
+        |(headers, body, routing_key, text, number)| Message {
+            exchange: "swarmgate.out".to_owned(),
+            routing_key,
+            properties: Properties {
+                headers,
+                content_type: text.clone(),
+                user_id: text,
+                timestamp: number,
+                priority: number.map(|number| number as u8),
+                ..Properties::default()
+            },
+            body: Bytes::from(body),
+        },
+    )
+}
+
+#[test]
+fn a_float_that_is_no_number_and_deep_headers_are_unpacked() {
+    let mut deep = HeaderValue::Array(Vec::new());
+    for _ in 0..16 {
+        deep = HeaderValue::Table(vec![("in".to_owned(), deep)]);
+    }
+    let headers = vec![
+        ("nan".to_owned(), HeaderValue::F64(f64::NAN)),
+        ("nan32".to_owned(), HeaderValue::F32(f32::NAN)),
+        ("deep".to_owned(), deep.clone()),
+    ];
+    let message = Message {
+        exchange: String::new(),
+        routing_key: String::new(),
+        properties: Properties { headers, ..Properties::default() },
+        body: Bytes::new(),
+    };
+    let parcel = Parcel::pack(Lane::Results, std::iter::once((1, 0, true, &message))).expect("a parcel");
+    let unpacked = parcel.unpack().expect("it must not keep a router from starting");
+    let headers = &unpacked[0].message.properties.headers;
+    assert!(matches!(headers[0].1, HeaderValue::F64(value) if value.is_nan()), "{headers:?}");
+    assert!(matches!(headers[1].1, HeaderValue::F32(value) if value.is_nan()), "{headers:?}");
+    assert_eq!(headers[2].1, deep);
+}
+
+#[test]
+fn a_parcel_that_was_cut_is_an_error_and_nothing_without_an_entry_is_packed() {
+    let message = Message {
+        exchange: String::new(),
+        routing_key: "k".to_owned(),
+        properties: Properties::default(),
+        body: Bytes::from_static(b"body"),
+    };
+    assert_eq!(Parcel::pack(Lane::Metrics, std::iter::once((0, 0, true, &message))), None);
+    let whole = Parcel::pack(Lane::Metrics, std::iter::once((3, 0, true, &message))).expect("a parcel");
+    for length in (0..whole.bytes.len()).filter(|length| *length != 1) {
+        let cut = Parcel { bytes: whole.bytes[..length].to_vec(), ..whole.clone() };
+        assert!(matches!(cut.unpack(), Err(LedgerError::Outbox { id: 3, .. })), "{length}");
+    }
+}
+
+#[test]
+fn a_fixed_chain_has_fixed_bytes_and_hashes() {
+    let mut chain = Chain::new();
+    let text = "\u{1}\u{1f}\"\\/\u{7f}\u{e9}\u{2028}\u{1f41d}\n";
+    let sealed = [chain.seal(genesis(), Vec::new()), chain.seal(fact(1, text, changes()[2].clone()), vec![])];
+    let found: String = sealed
+        .iter()
+        .map(|sealed| format!("{} {}\n", sealed.hash, String::from_utf8_lossy(&sealed.bytes)))
+        .collect();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/chain.golden");
+    assert_eq!(found, fs::read_to_string(golden).expect("the golden file"));
+}
+
+#[tokio::test]
+async fn every_flipped_byte_names_its_entry() {
+    let dir = scratch();
+    let all = written(dir.path()).await;
+    assert_eq!(checked(dir.path()).await.entries, 12);
+    let mut connection = unlocked(dir.path()).await;
+    for sealed in &all {
+        let seq = sealed.entry.seq;
+        for (column, bytes) in [("bytes", &sealed.bytes[..]), ("hash", &sealed.hash.0[..])] {
+            let update = format!("UPDATE entries SET {column} = ? WHERE seq = ?");
+            for index in 0..bytes.len() {
+                let mut flipped = bytes.to_vec();
+                flipped[index] ^= 1 << (index % 8);
+                set(&mut connection, &update, &flipped, seq).await;
+                let fault = checked(dir.path()).await.fault;
+                assert_eq!(fault, Some(Fault::Altered(seq)), "{column} byte {index}");
+            }
+            set(&mut connection, &update, bytes, seq).await;
+        }
+    }
+    assert_eq!(checked(dir.path()).await.fault, None, "what was put back is good again");
+}
+
+async fn set(connection: &mut SqliteConnection, update: &str, bytes: &[u8], seq: u64) {
+    let query = sqlx::query(sqlx::AssertSqlSafe(update.to_owned())).bind(bytes).bind(seq as i64);
+    assert_eq!(query.execute(connection).await.expect("an update").rows_affected(), 1);
+}
+
+#[tokio::test]
+async fn removed_swapped_inserted_and_torn_entries_are_named() {
+    assert_eq!(
+        tampered("DELETE FROM entries WHERE seq = 5").await,
+        Some(Fault::Gap { expected: 5, found: 6 })
+    );
+    assert_eq!(
+        tampered("DELETE FROM entries WHERE seq = 1").await,
+        Some(Fault::Gap { expected: 1, found: 2 })
+    );
+    let swap = "UPDATE entries SET seq = -4 WHERE seq = 4; UPDATE entries SET seq = 4 WHERE seq = 7;
+        UPDATE entries SET seq = 7 WHERE seq = -4";
+    assert_eq!(tampered(swap).await, Some(Fault::Unchained(4)));
+    let insert =
+        "UPDATE entries SET seq = -seq - 1 WHERE seq > 6; UPDATE entries SET seq = -seq WHERE seq < 0;
+        INSERT INTO entries SELECT 7, bytes, hash FROM entries WHERE seq = 6";
+    assert_eq!(tampered(insert).await, Some(Fault::Unchained(7)));
+    let append = "INSERT INTO entries SELECT 13, bytes, hash FROM entries WHERE seq = 12";
+    assert_eq!(tampered(append).await, Some(Fault::Unchained(13)));
+    let torn = "UPDATE entries SET bytes = substr(bytes, 1, length(bytes) / 2) WHERE seq = 8";
+    assert_eq!(tampered(torn).await, Some(Fault::Altered(8)));
+    let short = tampered("UPDATE entries SET hash = substr(hash, 1, 31) WHERE seq = 8").await;
+    assert!(matches!(short, Some(Fault::Torn(8, _))), "{short:?}");
+    let cut = "DELETE FROM entries WHERE seq < 3; UPDATE entries SET seq = seq - 2";
+    let headless = tampered(cut).await;
+    assert_eq!(headless.map(|fault| fault.seq()), Some(1));
+    assert_eq!(tampered("DELETE FROM entries").await, Some(Fault::Headless(1)));
+}
+
+#[tokio::test]
+async fn an_entry_with_a_hash_made_anew_breaks_at_the_next() {
+    let dir = scratch();
+    let all = written(dir.path()).await;
+    let mut connection = unlocked(dir.path()).await;
+    let altered = String::from_utf8_lossy(&all[4].bytes).replace("plain", "other").into_bytes();
+    set(&mut connection, "UPDATE entries SET bytes = ? WHERE seq = ?", &altered, 5).await;
+    let hash = Digest::of(&altered);
+    set(&mut connection, "UPDATE entries SET hash = ? WHERE seq = ?", &hash.0, 5).await;
+    assert_eq!(checked(dir.path()).await.fault, Some(Fault::Unchained(6)));
+    // No bytes of an entry: torn, however good the hash.
+    let torn = b"{\"fact\":".to_vec();
+    set(&mut connection, "UPDATE entries SET bytes = ? WHERE seq = ?", &torn, 5).await;
+    set(&mut connection, "UPDATE entries SET hash = ? WHERE seq = ?", &Digest::of(&torn).0, 5).await;
+    let fault = checked(dir.path()).await.fault;
+    assert!(matches!(fault, Some(Fault::Torn(5, _))), "{fault:?}");
+    // And a router does not start on it.
+    connection.close().await.expect("closed");
+    let mut ledger = Ledger::open(dir.path(), None).await.expect("it opens");
+    let replayed = ledger.replay(|_| {}).await;
+    assert!(matches!(replayed, Err(LedgerError::Damaged(Fault::Torn(5, _)))), "{replayed:?}");
+}
+
+#[tokio::test]
+async fn a_file_cut_anywhere_is_never_valid() {
+    let dir = scratch();
+    written(dir.path()).await;
+    let whole = fs::read(dir.path().join(FILE)).expect("the file");
+    assert!(!dir.path().join(format!("{FILE}-wal")).exists(), "closing leaves one file");
+    for length in (0..whole.len()).step_by(509) {
+        let copy = scratch();
+        fs::write(copy.path().join(FILE), &whole[..length]).expect("a copy");
+        match verify(copy.path()).await {
+            Ok(report) => assert!(report.fault.is_some(), "cut at {length}: {report:?}"),
+            Err(LedgerError::Missing(_)) if length == 0 => {}
+            Err(fault) => panic!("cut at {length}: {fault}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn entries_can_be_neither_updated_nor_deleted() {
+    let dir = scratch();
+    written(dir.path()).await;
+    let mut connection = by_hand(dir.path()).await;
+    for statement in ["UPDATE entries SET bytes = x'00' WHERE seq = 3", "DELETE FROM entries WHERE seq = 3"] {
+        let refused = run(&mut connection, statement).await.expect_err("a trigger refuses");
+        assert!(refused.to_string().contains("append-only"), "{refused}");
+    }
+    assert_eq!(checked(dir.path()).await.entries, 12);
+}
+
+#[tokio::test]
+async fn a_copy_of_a_live_ledger_verifies() {
+    let dir = scratch();
+    let mut ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
+    ledger.append(&batch(entries(&mut Chain::new(), 30))).await.expect("an append");
+    let live = checked(dir.path()).await;
+    let copy = scratch();
+    for file in [FILE.to_owned(), format!("{FILE}-wal")] {
+        fs::copy(dir.path().join(&file), copy.path().join(&file)).expect("a copy");
+    }
+    assert_eq!(live.entries, 31);
+    assert_eq!(checked(copy.path()).await, live);
+    assert_eq!(checked(&copy.path().join(FILE)).await, live);
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn a_second_router_is_told_who_has_the_ledger() {
+    let dir = scratch();
+    let first = Ledger::open(dir.path(), None).await.expect("a ledger");
+    match Ledger::open(dir.path(), None).await {
+        Err(LedgerError::Locked { holder, .. }) => assert_eq!(holder, std::process::id().to_string()),
+        other => panic!("{other:?}"),
+    }
+    first.close().await;
+    Ledger::open(dir.path(), None).await.expect("the lock goes with its holder").close().await;
+}
+
+#[tokio::test]
+async fn a_full_ledger_takes_nothing_of_a_batch_and_goes_on_with_more_room() {
+    let dir = scratch();
+    let mut ledger = Ledger::open(dir.path(), Some(96 * 1024)).await.expect("a ledger");
+    let (mut chain, mut kept, mut parcels) = (Chain::new(), 0, 0);
+    let full = loop {
+        let before = chain;
+        let more = entries(&mut chain, 3);
+        let count = more.len() as u64;
+        let id = more[0].entry.seq;
+        let parcel = Parcel { id, lane: Lane::Signals, bytes: vec![1; 900] };
+        match ledger.append(&Batch { entries: more, parcels: vec![parcel], carried: Vec::new() }).await {
+            Ok(()) => (kept, parcels) = (kept + count, parcels + 1),
+            Err(fault) => {
+                chain = before;
+                break fault;
+            }
+        }
+        assert!(kept < 1000, "the bound does not bind");
+    };
+    assert!(matches!(full, LedgerError::Full(_)), "{full}");
+    // SQLite rolls back by itself where it finds no page: the next attempts must say the same, not lose count.
+    for _ in 0..3 {
+        let big = Parcel { id: 1_000_000, lane: Lane::Signals, bytes: vec![1; 200_000] };
+        let again = ledger.append(&Batch { parcels: vec![big], ..Batch::default() }).await;
+        assert!(matches!(again, Err(LedgerError::Full(_))), "{again:?}");
+        let probed = ledger.probe().await;
+        assert!(matches!(probed, Err(LedgerError::Full(_))), "{probed:?}");
+    }
+    let report = checked(dir.path()).await;
+    assert_eq!((report.fault, report.entries), (None, kept));
+    // Booking what is carried needs no room.
+    ledger.append(&Batch { carried: vec![1], ..Batch::default() }).await.expect("room is made, not taken");
+    ledger.close().await;
+
+    let mut ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
+    let recovered = ledger.replay(|_| {}).await.expect("a replay");
+    assert_eq!((recovered.chain, recovered.entries), (chain, kept));
+    assert_eq!(recovered.parcels.len(), parcels - 1);
+    ledger.probe().await.expect("room");
+    ledger.append(&batch(entries(&mut chain, 200))).await.expect("an append");
+    let report = checked(dir.path()).await;
+    assert_eq!((report.fault, report.entries), (None, kept + 200));
+}
+
+#[tokio::test]
+async fn parcels_come_and_go_with_their_batches() {
+    let dir = scratch();
+    let mut ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
+    let mut chain = Chain::new();
+    let parcel = |id| Parcel { id, lane: Lane::Results, bytes: vec![1] };
+    let first =
+        Batch { entries: entries(&mut chain, 4), parcels: vec![parcel(2), parcel(4)], carried: Vec::new() };
+    ledger.append(&first).await.expect("an append");
+    assert_eq!(ledger.replay(|_| {}).await.expect("a replay").parcels, [parcel(2), parcel(4)]);
+    // A batch whose last statement fails takes its entries and bookings with it.
+    let broken = Batch {
+        entries: entries(&mut chain.clone(), 2),
+        parcels: vec![parcel(6), parcel(6)],
+        carried: vec![2],
+    };
+    assert!(matches!(ledger.append(&broken).await, Err(LedgerError::Database(_))));
+    let recovered = ledger.replay(|_| {}).await.expect("a replay");
+    assert_eq!((recovered.entries, recovered.parcels), (5, vec![parcel(2), parcel(4)]));
+    let booked = Batch { entries: entries(&mut chain, 2), parcels: vec![parcel(6)], carried: vec![2] };
+    ledger.append(&booked).await.expect("an append");
+    let recovered = ledger.replay(|_| {}).await.expect("a replay");
+    assert_eq!((recovered.entries, recovered.parcels), (7, vec![parcel(4), parcel(6)]));
+}
+
+#[tokio::test]
+async fn a_reader_filters_by_place_trace_key_and_target() {
+    let dir = scratch();
+    let all = written(dir.path()).await;
+    let reader = Reader::open(dir.path()).await.expect("a reader");
+    let seqs = async |filter: Filter| -> Vec<u64> {
+        let found = reader.select(&filter, usize::MAX).await.expect("entries");
+        found.iter().map(|sealed| sealed.entry.seq).collect()
+    };
+    assert_eq!(seqs(Filter { from: Some(4), to: Some(6), ..Filter::default() }).await, [4, 5, 6]);
+    assert_eq!(seqs(Filter { from: Some(u64::MAX), ..Filter::default() }).await, [0_u64; 0]);
+    assert_eq!(seqs(Filter { correlation_id: Some("c-3".to_owned()), ..Filter::default() }).await, [4]);
+    assert_eq!(seqs(Filter { idempotency_key: Some("i-11".to_owned()), ..Filter::default() }).await, [12]);
+    let target = |instance: &str| Filter {
+        target: Some(Scope::new("kestrel", "generator", instance)),
+        ..Filter::default()
+    };
+    assert_eq!(seqs(target("gen-2")).await, [3]);
+    assert_eq!(seqs(target("ALL")).await, (2..=12).collect::<Vec<_>>());
+    let everyone = Filter { target: Some(Scope::new("ALL", "ALL", "ALL")), ..Filter::default() };
+    assert_eq!(seqs(everyone).await.len(), 11, "the genesis is about nobody");
+    let stranger = Filter { target: Some(Scope::new("merlin", "ALL", "ALL")), ..Filter::default() };
+    assert_eq!(seqs(stranger).await, [0_u64; 0]);
+    assert_eq!(reader.select(&Filter::default(), 2).await.expect("entries"), all[..2]);
+    assert_eq!(reader.tail(3).await.expect("entries"), all[9..]);
+    assert_eq!(reader.entry(7).await.expect("an entry"), Some(all[6].clone()));
+    assert_eq!(reader.entry(13).await.expect("an answer"), None);
+    assert_eq!(reader.last_seq().await.expect("a place"), 12);
+}
+
+#[tokio::test]
+async fn a_newer_format_is_left_alone() {
+    let dir = scratch();
+    written(dir.path()).await;
+    let mut connection = by_hand(dir.path()).await;
+    run(&mut connection, "PRAGMA user_version = 2").await.expect("a pragma");
+    connection.close().await.expect("closed");
+    let newer = |fault: LedgerError| matches!(fault, LedgerError::Newer { found: 2, known: 1 });
+    assert!(newer(Ledger::open(dir.path(), None).await.expect_err("refused")));
+    assert!(newer(Reader::open(dir.path()).await.expect_err("refused")));
+    assert!(newer(verify(dir.path()).await.expect_err("refused")));
+    let nowhere: PathBuf = dir.path().join("nowhere");
+    assert!(matches!(verify(&nowhere).await, Err(LedgerError::Missing(_))));
+}
