@@ -31,6 +31,8 @@ const ROOM_BYTES: i64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct Ledger {
     connection: SqliteConnection,
+    /// A transaction was begun and is not known to have ended.
+    begun: bool,
     _lock: File,
     dir: PathBuf,
 }
@@ -55,7 +57,7 @@ impl Ledger {
         make_dir(dir).map_err(|source| LedgerError::File { path: dir.to_owned(), source })?;
         let lock = lock(dir)?;
         let connection = sqlite::open_writer(dir, size_max_bytes).await?;
-        Ok(Self { connection, _lock: lock, dir: dir.to_owned() })
+        Ok(Self { connection, begun: false, _lock: lock, dir: dir.to_owned() })
     }
 
     /// Where it is.
@@ -68,6 +70,7 @@ impl Ledger {
     /// # Errors
     /// `Damaged` names the first entry that is not what was written.
     pub async fn replay(&mut self, mut each: impl FnMut(&Sealed) + Send) -> Result<Recovered, LedgerError> {
+        self.abandon().await;
         let mut chain = Chain::new();
         let mut rows =
             sqlx::query("SELECT seq, bytes, hash FROM entries ORDER BY seq").fetch(&mut self.connection);
@@ -93,9 +96,9 @@ impl Ledger {
             Ok(()) => self.run("COMMIT").await,
             Err(fault) => Err(fault),
         };
-        if written.is_err() {
-            // Where SQLite has rolled back by itself (a full disk) there is nothing left to roll back.
-            let _ = self.run("ROLLBACK").await;
+        match written {
+            Ok(()) => self.begun = false,
+            Err(_) => self.abandon().await,
         }
         written
     }
@@ -103,12 +106,18 @@ impl Ledger {
     /// Begins a transaction that may write. Plain SQL: the library's own transactions count their depth, and lose
     /// count when SQLite rolls back by itself; no later one can be begun then.
     async fn begin(&mut self) -> Result<(), LedgerError> {
-        let Err(fault) = self.run("BEGIN IMMEDIATE").await else { return Ok(()) };
-        // An append that was given up half-way has left its transaction open.
-        if self.run("ROLLBACK").await.is_err() {
-            return Err(fault);
-        }
+        self.abandon().await;
+        self.begun = true;
         self.run("BEGIN IMMEDIATE").await
+    }
+
+    /// Rolls back what was begun and is not known to be committed: a write that failed, or one given up half-way.
+    async fn abandon(&mut self) {
+        if self.begun {
+            // Where SQLite has rolled back by itself (a full disk) there is nothing left to roll back.
+            let _ = self.run("ROLLBACK").await;
+            self.begun = false;
+        }
     }
 
     async fn run(&mut self, statement: &'static str) -> Result<(), LedgerError> {
@@ -155,7 +164,7 @@ impl Ledger {
             .bind(ROOM_BYTES)
             .execute(&mut self.connection)
             .await;
-        let _ = self.run("ROLLBACK").await;
+        self.abandon().await;
         room?;
         sqlx::query("INSERT INTO probe (id, at) VALUES (1, 1) ON CONFLICT DO UPDATE SET at = at + 1")
             .execute(&mut self.connection)

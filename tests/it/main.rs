@@ -6,6 +6,7 @@ mod cli;
 mod contract;
 mod decisions;
 mod ledger;
+mod ledger_failure;
 mod permissions;
 mod poison;
 mod properties;

@@ -144,9 +144,10 @@ async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Resu
         connections_max: config.http.connections_max,
     };
     let window = http::Window::open(config.http.addr, bounds).await?;
+    let address = window.address();
     let served = tokio::spawn(window.serve(Arc::clone(&telemetry), stopping.clone()));
     let running = boot::start(setup).await?;
-    info!(%mode, environment = config.environment.word(), instance = config.instance, http = %config.http.addr, "running");
+    info!(%mode, environment = config.environment.word(), instance = config.instance, http = %address, "running");
     told_to_stop().await?;
     info!("draining; a second signal ends at once");
     tokio::select! {
