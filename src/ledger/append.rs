@@ -91,16 +91,15 @@ impl Ledger {
     /// When it could not be written; nothing of the batch is there then (or, where the commit itself failed, the
     /// next replay tells).
     pub async fn append(&mut self, batch: &Batch) -> Result<(), LedgerError> {
-        self.begin().await?;
-        let written = match self.write(batch).await {
-            Ok(()) => self.run("COMMIT").await,
-            Err(fault) => Err(fault),
-        };
+        self.abandon().await;
+        self.begun = true;
+        // One text for the whole transaction: the database's thread is woken once a batch, not once a statement.
+        let written = transaction(batch).build().persistent(false).execute(&mut self.connection).await;
         match written {
-            Ok(()) => self.begun = false,
+            Ok(_) => self.begun = false,
             Err(_) => self.abandon().await,
         }
-        written
+        written.map(|_| ()).map_err(LedgerError::from)
     }
 
     /// Begins a transaction that may write. Plain SQL: the library's own transactions count their depth, and lose
@@ -122,34 +121,6 @@ impl Ledger {
 
     async fn run(&mut self, statement: &'static str) -> Result<(), LedgerError> {
         sqlx::query(statement).execute(&mut self.connection).await?;
-        Ok(())
-    }
-
-    async fn write(&mut self, batch: &Batch) -> Result<(), LedgerError> {
-        let connection = &mut self.connection;
-        for rows in batch.entries.chunks(ROWS_PER_INSERT) {
-            let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO entries (seq, bytes, hash) ");
-            insert.push_values(rows, |mut row, sealed| {
-                row.push_bind(sealed.entry.seq as i64).push_bind(sealed.bytes.as_slice());
-                row.push_bind(sealed.hash.0.as_slice());
-            });
-            insert
-                .build()
-                .persistent(rows.len() == ROWS_PER_INSERT || rows.len() == 1)
-                .execute(&mut *connection)
-                .await?;
-        }
-        for parcel in &batch.parcels {
-            sqlx::query("INSERT INTO outbox (id, lane, messages) VALUES (?, ?, ?)")
-                .bind(parcel.id as i64)
-                .bind(parcel.lane.word())
-                .bind(parcel.bytes.as_slice())
-                .execute(&mut *connection)
-                .await?;
-        }
-        for id in &batch.carried {
-            sqlx::query("DELETE FROM outbox WHERE id = ?").bind(*id as i64).execute(&mut *connection).await?;
-        }
         Ok(())
     }
 
@@ -176,6 +147,36 @@ impl Ledger {
     pub async fn close(self) {
         sqlite::close(self.connection).await;
     }
+}
+
+/// A batch as SQL: all of it or nothing. The first statement that fails ends it and leaves the transaction open.
+fn transaction(batch: &Batch) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("BEGIN IMMEDIATE; ");
+    for rows in batch.entries.chunks(ROWS_PER_INSERT) {
+        sql.push("INSERT INTO entries (seq, bytes, hash) ");
+        sql.push_values(rows, |mut row, sealed| {
+            row.push_bind(sealed.entry.seq as i64).push_bind(sealed.bytes.as_slice());
+            row.push_bind(sealed.hash.0.as_slice());
+        });
+        sql.push("; ");
+    }
+    for rows in batch.parcels.chunks(ROWS_PER_INSERT) {
+        sql.push("INSERT INTO outbox (id, lane, messages) ");
+        sql.push_values(rows, |mut row, parcel| {
+            row.push_bind(parcel.id as i64).push_bind(parcel.lane.word()).push_bind(parcel.bytes.as_slice());
+        });
+        sql.push("; ");
+    }
+    for ids in batch.carried.chunks(ROWS_PER_INSERT) {
+        sql.push("DELETE FROM outbox WHERE id IN (");
+        let mut listed = sql.separated(", ");
+        for id in ids {
+            listed.push_bind(*id as i64);
+        }
+        sql.push("); ");
+    }
+    sql.push("COMMIT");
+    sql
 }
 
 /// The columns of an entry's row.

@@ -534,7 +534,7 @@ async fn parcels_come_and_go_with_their_batches() {
 
 #[tokio::test]
 async fn an_append_that_is_given_up_leaves_a_whole_prefix() {
-    let (mut whole, mut absent) = (0, 0);
+    let mut given_up = 0;
     for micros in (0..40).map(|step| step * 150) {
         let dir = scratch();
         let mut ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
@@ -542,7 +542,8 @@ async fn an_append_that_is_given_up_leaves_a_whole_prefix() {
         ledger.append(&batch(entries(&mut chain, 4))).await.expect("an append");
         let before = chain;
         let more = batch(entries(&mut chain, 300));
-        let _ = tokio::time::timeout(Duration::from_micros(micros), ledger.append(&more)).await;
+        let appended = tokio::time::timeout(Duration::from_micros(micros), ledger.append(&more)).await;
+        given_up += u32::from(appended.is_err());
         // The same ledger can still be written: an open transaction is rolled back first.
         let mut end = ledger.replay(|_| {}).await.expect("a replay").chain;
         if micros % 300 == 0 {
@@ -551,13 +552,11 @@ async fn an_append_that_is_given_up_leaves_a_whole_prefix() {
         drop(ledger);
         let report = settled(dir.path()).await;
         assert_eq!(report.fault, None);
-        match report.entries {
-            5 | 6 => absent += 1,
-            305 | 306 => whole += 1,
-            other => panic!("{other} entries after {micros} µs; the chain ended at {before:?}"),
-        }
+        // What was handed to the database may still be done: all of it or nothing, and one more where it was tried.
+        let is_prefix = matches!(report.entries, 5 | 6 | 305 | 306);
+        assert!(is_prefix, "{} entries after {micros} µs; the chain ended at {before:?}", report.entries);
     }
-    assert!(absent > 0, "no append was given up ({whole} were whole)");
+    assert!(given_up > 0, "no append was given up");
 }
 
 /// The report once what was begun has ended: a dropped connection's thread finishes its statement on its own.
