@@ -115,6 +115,13 @@ fn judging(bench: &mut Criterion) {
             );
         });
     }
+    let mixed = ["signal", "event.outcome", "event.alert", "event.metric"].map(|family| message(family, 0));
+    let (corridor, _) = corridor();
+    group.throughput(Throughput::Elements(mixed.len() as u64));
+    group.bench_function("read-and-decide/mixed-four", |bench| {
+        bench.iter(|| mixed.each_ref().map(|one| corridor.decide(&request(&contract, one), START)));
+    });
+    group.throughput(Throughput::Elements(1));
     let fact = entries(1).remove(1).entry.fact;
     group.bench_function("seal", |bench| {
         let mut chain = Chain::new();

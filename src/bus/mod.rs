@@ -43,8 +43,10 @@ pub enum Fate {
     Carried,
     /// The broker confirmed it, but no queue took it (mandatory only).
     Returned,
-    /// The broker said no (nack: a full queue with reject-publish, for one), or AMQP cannot carry it at all.
+    /// The broker said no (nack: a full queue with reject-publish, for one).
     Rejected,
+    /// AMQP has no room for it (a property beyond 255 bytes): it never leaves, however often it is tried.
+    Unsendable,
     /// Nothing was heard before the deadline or the channel died: it may or may not have left.
     Unknown,
 }
@@ -55,6 +57,7 @@ impl From<&Fate> for PublishFate {
             Fate::Carried => PublishFate::Carried,
             Fate::Returned => PublishFate::Returned,
             Fate::Rejected => PublishFate::Rejected,
+            Fate::Unsendable => PublishFate::Unsendable,
             Fate::Unknown => PublishFate::Unknown,
         }
     }

@@ -317,6 +317,7 @@ fn start_intakes(
                 batch_count_max: setup.batch_entries_max,
                 contract: Arc::clone(&setup.contract),
                 link: link.clone(),
+                telemetry: Arc::clone(&setup.telemetry),
                 into,
                 open: if lane == Lane::Urgent { always.clone() } else { open.clone() },
                 stopping: stopping.clone(),

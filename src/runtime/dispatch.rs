@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::{link::Link, recorder::Settlement};
 use crate::{
@@ -205,8 +205,17 @@ impl Dispatcher {
             let Some(progress) = under_way.get_mut(index) else { continue };
             match fate {
                 Fate::Carried => progress.remaining -= 1,
-                Fate::Returned => {
-                    debug!(key = flight.departure.message.routing_key, "no queue took a message");
+                Fate::Returned | Fate::Unsendable => {
+                    let key = &flight.departure.message.routing_key;
+                    match fate {
+                        Fate::Returned => debug!(key, "no queue took a message"),
+                        // Only a message that never came by AMQP can be one; it must not hold the lane for ever.
+                        _ => error!(
+                            key,
+                            seq = flight.seq,
+                            "AMQP has no room for a message; it stays undelivered"
+                        ),
+                    }
                     progress.remaining -= 1;
                     if flight.seq > 0 {
                         progress.returned.push((flight.seq, flight.ordinal));

@@ -15,6 +15,7 @@ use crate::{
     bus::{BusError, Consumer},
     contract::{Contract, lane::Lane, message::Message},
     decision::request::Arrival,
+    telemetry::Telemetry,
 };
 
 /// A delivery, read.
@@ -47,6 +48,7 @@ pub(super) struct Intake {
     pub batch_count_max: usize,
     pub contract: Arc<Contract>,
     pub link: Link,
+    pub telemetry: Arc<Telemetry>,
     pub into: mpsc::Sender<Arrivals>,
     /// Whether this lane may consume: `false` while the ledger cannot be written (never for the urgent lane).
     pub open: watch::Receiver<bool>,
@@ -86,6 +88,7 @@ impl Intake {
     async fn consume(&mut self, connected: &super::link::Connected, opening: u64) -> Result<(), BusError> {
         let mut consumer = connected.bus.consumer(&self.queue, self.prefetch_count).await?;
         self.link.set_settler(self.lane, opening, Arc::from(consumer.settler()));
+        self.telemetry.metrics.opened(self.lane);
         debug!(lane = %self.lane, opening, "consuming");
         let ended = self.drain(consumer.as_mut(), opening).await;
         if ended.is_ok() && !self.stopping.is_cancelled() {
@@ -105,6 +108,7 @@ impl Intake {
             if deliveries.is_empty() {
                 return Ok(());
             }
+            self.telemetry.metrics.taken(self.lane, deliveries.len());
             let incoming = deliveries
                 .into_iter()
                 .map(|delivery| Incoming {

@@ -39,8 +39,16 @@ pub struct Connected {
     pub bus: Arc<dyn Bus>,
 }
 
-/// A lane's settler, and which opening of the lane's consumer it belongs to.
-type SettlerSlot = Mutex<Option<(u64, Arc<dyn Settler>)>>;
+/// A lane's settler.
+struct Open {
+    /// Which opening of the lane's consumer it belongs to.
+    opening: u64,
+    settler: Arc<dyn Settler>,
+    /// The last tag that was settled; a consumer's tags count from 1.
+    settled: u64,
+}
+
+type SettlerSlot = Mutex<Option<Open>>;
 
 /// What the tasks share about the broker.
 #[derive(Clone)]
@@ -90,14 +98,23 @@ impl Link {
     /// Names the settler of a lane's consumer, and which opening of it this is.
     pub fn set_settler(&self, lane: Lane, opening: u64, settler: Arc<dyn Settler>) {
         if let Ok(mut slot) = self.slot(lane).lock() {
-            *slot = Some((opening, settler));
+            *slot = Some(Open { opening, settler, settled: 0 });
         }
     }
 
     /// The settler of a lane, if that opening is still the current one.
     pub fn settler(&self, lane: Lane, opening: u64) -> Option<Arc<dyn Settler>> {
         let slot = self.slot(lane).lock().ok()?;
-        slot.as_ref().filter(|(current, _)| *current == opening).map(|(_, settler)| Arc::clone(settler))
+        slot.as_ref().filter(|open| open.opening == opening).map(|open| Arc::clone(&open.settler))
+    }
+
+    /// Books that a lane's deliveries up to a tag are settled; answers how many that were.
+    pub fn book_settled(&self, lane: Lane, opening: u64, tag: u64) -> u64 {
+        let Ok(mut slot) = self.slot(lane).lock() else { return 0 };
+        let Some(open) = slot.as_mut().filter(|open| open.opening == opening) else { return 0 };
+        let count = tag.saturating_sub(open.settled);
+        open.settled = tag.max(open.settled);
+        count
     }
 
     fn slot(&self, lane: Lane) -> &SettlerSlot {

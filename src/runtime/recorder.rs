@@ -54,11 +54,14 @@ pub(super) struct Settlement {
 
 impl Settlement {
     /// Acknowledges, unless the consumer is gone: then its deliveries come again.
-    pub async fn settle(self, link: &Link) {
-        if let Some(settler) = link.settler(self.lane, self.opening)
-            && let Err(fault) = settler.ack(self.tag, true).await
-        {
-            warn!(lane = %self.lane, error = %fault, "deliveries could not be acknowledged; they will come again");
+    pub async fn settle(self, link: &Link, telemetry: &Telemetry) {
+        let Self { lane, opening, tag } = self;
+        let Some(settler) = link.settler(lane, opening) else { return };
+        match settler.ack(tag, true).await {
+            Ok(()) => telemetry.metrics.settled(lane, link.book_settled(lane, opening, tag)),
+            Err(fault) => {
+                warn!(%lane, error = %fault, "deliveries could not be acknowledged; they will come again");
+            }
         }
     }
 }
@@ -124,7 +127,7 @@ impl Recorder {
             self.dispatch.send(job).await;
         }
         for settlement in commit.settlements {
-            settlement.settle(&self.link).await;
+            settlement.settle(&self.link, &self.telemetry).await;
         }
     }
 

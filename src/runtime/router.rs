@@ -234,8 +234,10 @@ impl Router {
         }
         self.answer(round.reports, &mut outcome);
         self.telemetry.metrics.round(round.count);
+        self.telemetry.metrics.set_commands(self.corridor.state().commands_in_flight());
         for arrivals in round.arrivals {
             let lane = arrivals.lane;
+            self.telemetry.metrics.unbuffered(lane, arrivals.incoming.len());
             if let Some(opening) = self.memory.seen.get_mut(lane as usize) {
                 *opening = arrivals.opening;
             }
@@ -383,7 +385,7 @@ impl Router {
             self.dispatch.send(job).await;
         }
         for settlement in settlements {
-            settlement.settle(&self.link).await;
+            settlement.settle(&self.link, &self.telemetry).await;
         }
     }
 
@@ -433,6 +435,7 @@ impl Router {
             let mut newest = self.memory.seen.get(lane as usize).copied().unwrap_or_default();
             if let Some(inbox) = inbox {
                 while let Ok(arrivals) = inbox.try_recv() {
+                    self.telemetry.metrics.unbuffered(lane, arrivals.incoming.len());
                     newest = newest.max(arrivals.opening);
                 }
             }

@@ -39,19 +39,27 @@ pub enum PublishFate {
     Returned,
     /// The broker said no.
     Rejected,
+    /// AMQP has no room for it.
+    Unsendable,
     /// Nothing was heard in time.
     Unknown,
 }
 
 impl PublishFate {
-    const ALL: [PublishFate; 4] =
-        [PublishFate::Carried, PublishFate::Returned, PublishFate::Rejected, PublishFate::Unknown];
+    const ALL: [PublishFate; 5] = [
+        PublishFate::Carried,
+        PublishFate::Returned,
+        PublishFate::Rejected,
+        PublishFate::Unsendable,
+        PublishFate::Unknown,
+    ];
 
     const fn word(self) -> &'static str {
         match self {
             PublishFate::Carried => "carried",
             PublishFate::Returned => "returned",
             PublishFate::Rejected => "rejected",
+            PublishFate::Unsendable => "unsendable",
             PublishFate::Unknown => "unknown",
         }
     }
@@ -84,12 +92,13 @@ pub struct Metrics {
     registry: Registry,
     envelopes: [[Counter; 3]; 4],
     refusals: Vec<Counter>,
-    published: [Counter; 4],
+    published: [Counter; PublishFate::ALL.len()],
     depth: [Gauge; 4],
     in_flight: [Gauge; 4],
     entries: Counter,
     commit_seconds: Histogram,
     round_envelopes: Histogram,
+    commands: Gauge,
     alerts: Counter,
     alerts_held_back: Counter,
 }
@@ -132,6 +141,11 @@ impl Metrics {
                 "Envelopes judged in one round",
                 Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             ),
+            commands: registry.one(
+                "commands_in_flight",
+                "Commands accepted that have not ended",
+                Gauge::default(),
+            ),
             alerts: registry.one("alerts", "Alerts of the router's own raised", Counter::default()),
             alerts_held_back: registry.one(
                 "alerts_held_back",
@@ -168,7 +182,7 @@ impl Metrics {
     where
         PublishFate: From<&'a F>,
     {
-        let mut counts = [0_u64; 4];
+        let mut counts = [0_u64; PublishFate::ALL.len()];
         for fate in fates {
             if let Some(count) = counts.get_mut(PublishFate::from(fate) as usize) {
                 *count += 1;
@@ -201,18 +215,39 @@ impl Metrics {
         };
     }
 
-    /// Says how many envelopes stand in a lane's buffer.
-    pub fn set_depth(&self, lane: Lane, envelopes: usize) {
-        if let Some(gauge) = self.depth.get(lane as usize) {
-            gauge.set(i64::try_from(envelopes).unwrap_or(i64::MAX));
+    /// A lane's consumer is open: what an earlier one had taken is no longer its to settle.
+    pub fn opened(&self, lane: Lane) {
+        if let Some(gauge) = self.in_flight.get(lane as usize) {
+            gauge.set(0);
         }
     }
 
-    /// Adds to (or, negative, takes from) the deliveries of a lane that are not yet settled.
-    pub fn add_in_flight(&self, lane: Lane, deliveries: i64) {
-        if let Some(gauge) = self.in_flight.get(lane as usize) {
+    /// Deliveries came off a lane's queue into its buffer.
+    pub fn taken(&self, lane: Lane, deliveries: usize) {
+        let deliveries = i64::try_from(deliveries).unwrap_or(i64::MAX);
+        for gauge in [self.depth.get(lane as usize), self.in_flight.get(lane as usize)].into_iter().flatten()
+        {
             gauge.inc_by(deliveries);
         }
+    }
+
+    /// Envelopes left a lane's buffer to be judged.
+    pub fn unbuffered(&self, lane: Lane, envelopes: usize) {
+        if let Some(gauge) = self.depth.get(lane as usize) {
+            gauge.dec_by(i64::try_from(envelopes).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Deliveries of a lane are settled.
+    pub fn settled(&self, lane: Lane, deliveries: u64) {
+        if let Some(gauge) = self.in_flight.get(lane as usize) {
+            gauge.dec_by(i64::try_from(deliveries).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Says how many commands wait for their outcome.
+    pub fn set_commands(&self, in_flight: usize) {
+        self.commands.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
     }
 
     /// Everything, as OpenMetrics text.
@@ -304,6 +339,7 @@ mod tests {
                 "swarmgate_alerts_held_back counter",
                 "swarmgate_broker_connected gauge",
                 "swarmgate_build info",
+                "swarmgate_commands_in_flight gauge",
                 "swarmgate_commit_seconds histogram",
                 "swarmgate_entries counter",
                 "swarmgate_envelopes counter",
@@ -330,9 +366,9 @@ mod tests {
                     "swarmgate_envelopes_total{{lane=\"{lane}\",verdict=\"{verdict}\"}} {times}"
                 ));
             }
-            metrics.set_depth(lane, times);
-            metrics.add_in_flight(lane, 3);
-            metrics.add_in_flight(lane, -1);
+            metrics.taken(lane, times + 2);
+            metrics.unbuffered(lane, 2);
+            metrics.settled(lane, times as u64);
             expected.push(format!("swarmgate_lane_depth{{lane=\"{lane}\"}} {times}"));
             expected.push(format!("swarmgate_lane_in_flight{{lane=\"{lane}\"}} 2"));
         }

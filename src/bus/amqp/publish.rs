@@ -103,8 +103,7 @@ impl<'a> Round<'a> {
     fn new(channel: &'a Channel, batch: &[&'a Departure]) -> Self {
         let flights = batch.iter().map(|departure| match Frames::of(departure) {
             Ok(frames) => Flight::Writing(Box::pin(frames.publish(channel, departure))),
-            // AMQP has no room for it (a property beyond 255 bytes): it never leaves, however often it is tried.
-            Err(_) => Flight::Told(Fate::Rejected),
+            Err(_) => Flight::Told(Fate::Unsendable),
         });
         Self { flights: flights.collect(), cursor: 0, started: false, returned: BTreeSet::new() }
     }
@@ -164,7 +163,7 @@ impl<'a> Round<'a> {
             .map(|(fate, departure)| {
                 let id = departure.message.properties.message_id.as_ref();
                 match fate {
-                    Fate::Rejected => Fate::Rejected,
+                    Fate::Rejected | Fate::Unsendable => fate,
                     _ if departure.mandatory && id.is_some_and(|id| returned.contains(id)) => Fate::Returned,
                     Fate::Carried if departure.mandatory && !complete => Fate::Unknown,
                     fate => fate,
