@@ -5,6 +5,7 @@ mod bus;
 mod cli;
 mod contract;
 mod decisions;
+mod json_suite;
 mod ledger;
 mod ledger_failure;
 mod permissions;
