@@ -14,3 +14,4 @@ mod properties;
 mod readers;
 mod reason_pages;
 mod router;
+mod tools;
