@@ -312,7 +312,7 @@ impl Router {
         for Incoming { arrival, message, tag } in incoming {
             let now = self.clock.now();
             let decision = self.corridor.decide(&Request::Arrived(arrival), now);
-            self.telemetry.decided(lane, &decision);
+            self.telemetry.decided(lane, &decision, &message);
             let again = decision.effects.iter().find_map(|effect| match effect {
                 Effect::Repeat { of } => Some(*of),
                 _ => None,

@@ -4,6 +4,8 @@
 //! Never: holds a default; those stand once, in the structs.
 //! Holds: one row a leaf of `Config` (a test compares them).
 
+use crate::contract::strict::LEXER_DEPTH_MAX;
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -143,7 +145,11 @@ pub const FIELDS: &[Field] = &[
         Whole(1024, 16 * 1024 * 1024),
         "Bytes of one body; more is `contract.too-large`.",
     ),
-    field("limits.depth_max", Whole(4, 127), "Levels of nesting in a body; more is `contract.too-deep`."),
+    field(
+        "limits.depth_max",
+        Whole(4, LEXER_DEPTH_MAX as u64),
+        "Levels of nesting in a body; more is `contract.too-deep`.",
+    ),
     field("limits.nodes_max", Whole(100, 1_000_000), "Values in a body; more is `contract.too-deep`."),
     field("idempotency.window_ms", Whole(1_000, 30 * DAY_MS), "How long a command key is remembered."),
     field(
