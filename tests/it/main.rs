@@ -5,6 +5,8 @@ mod bus;
 mod cli;
 mod contract;
 mod decisions;
+mod inventory;
+mod inventory_graph;
 mod ledger;
 mod ledger_failure;
 mod permissions;
