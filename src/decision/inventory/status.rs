@@ -222,6 +222,12 @@ impl Status {
         self.arrived
     }
 
+    /// The same status, said and arrived at another moment.
+    #[must_use]
+    pub fn moved(self, at: Timestamp) -> Self {
+        Self { said: at, arrived: at, ..self }
+    }
+
     /// Whether it is a whole snapshot.
     pub fn is_full(&self) -> bool {
         self.full.is_some()
