@@ -89,6 +89,17 @@ struct Recovery {
     newest: BTreeSet<(i64, Stamp)>,
 }
 
+/// A status as the timers hear it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    /// Until when it shows that its instance lived.
+    pub at: i64,
+    pub stamp: Stamp,
+    /// How long before its arrival that was.
+    pub age_ms: i64,
+    pub is_full: bool,
+}
+
 /// What the timers must know of the rest of the instance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Vitals {
@@ -109,15 +120,18 @@ impl Timers {
     }
 
     /// A status was heard.
-    pub fn hear(&mut self, heard: i64, stamp: Stamp, is_full: bool, limits: &Limits) {
+    pub fn hear(&mut self, heard: &Heard, limits: &Limits) {
         if self.freshness == Freshness::Unknown {
             self.freshness = Freshness::Fresh;
         }
-        let Some(recovery) = self.recovery.as_deref_mut().filter(|recovery| heard >= recovery.lapsed) else {
+        let Some(recovery) = self.recovery.as_deref_mut() else { return };
+        // What was stale when it arrived, or was said before the silence, brings nobody back.
+        let is_current = after_silence(heard.age_ms, limits) == Freshness::Fresh;
+        if !is_current || heard.at < recovery.lapsed {
             return;
-        };
-        recovery.full |= is_full;
-        recovery.newest.insert((heard, stamp));
+        }
+        recovery.full |= heard.is_full;
+        recovery.newest.insert((heard.at, heard.stamp));
         while recovery.newest.len() > limits.back_after_count.max(1) {
             recovery.newest.pop_first();
         }
@@ -249,6 +263,11 @@ impl LaneClock {
     pub fn moment(&self, lane: i64) -> Option<Timestamp> {
         let stood = self.pauses.back().map_or(0, Pause::after);
         self.stands_since.is_none().then(|| Timestamp::from_micros(lane.saturating_add(stood)))
+    }
+
+    /// Whether the lane does not consume.
+    pub fn stands(&self) -> bool {
+        self.stands_since.is_some()
     }
 
     pub fn pause(&mut self, at: Timestamp) {

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::{
     Limits,
-    freshness::{Freshness, LaneClock, Timers, Vitals},
-    record::{Field, Record, Stamp},
-    status::{Build, Health, Lifecycle, Status},
+    freshness::{Freshness, Heard, LaneClock, Timers, Vitals},
+    record::{Field, Record, Shared, Stamp},
+    status::{self, Health, Lifecycle, Status},
     swarm::Share,
 };
 use crate::contract::{digest::Digest, timestamp::Timestamp};
@@ -38,7 +38,7 @@ pub(super) struct Instance {
     pub lifecycle: Field<Lifecycle>,
     pub session: u64,
     pub is_expected: bool,
-    /// When it became known without speaking.
+    /// When it became known without speaking, on the lane's clock.
     pub known_since: i64,
     /// Its place in the order of deadlines.
     pub deadline: Option<i64>,
@@ -65,16 +65,17 @@ impl Instance {
         &mut self,
         status: &Status,
         stamp: Stamp,
-        build: Option<Build>,
+        build: Option<Shared>,
         clock: &LaneClock,
         limits: &Limits,
     ) -> bool {
         // What was said long ago proves no life now, however late it arrives.
         let latest = Timestamp::from_micros(stamp.at).plus_ms(limits.behind_max_ms);
-        let heard = status.arrived.min(latest).micros();
+        let heard = clock.at(status.arrived.min(latest).micros());
         let record = self.record.get_or_insert_with(Record::new);
         let is_newest_full = record.merge(status, stamp, heard, build);
-        self.timers.hear(clock.at(heard), stamp, status.is_full(), limits);
+        let age_ms = clock.at(status.arrived.micros()).saturating_sub(heard) / 1000;
+        self.timers.hear(&Heard { at: heard, stamp, age_ms, is_full: status.is_full() }, limits);
         self.timers.ask(clock.at(record.first_seen), record.snapshot().is_some());
         if let Some(lifecycle) = status.lifecycle {
             self.lifecycle.write(stamp, lifecycle);
@@ -83,9 +84,8 @@ impl Instance {
     }
 
     pub fn desire(&mut self, config: Digest, at: Timestamp) {
-        let mut tie = [0; 16];
-        tie.iter_mut().zip(config.0).for_each(|(to, from)| *to = from);
-        self.desired.get_or_insert_default().write(Stamp { at: at.micros(), tie }, config);
+        let stamp = Stamp { at: at.micros(), tie: status::tie(config) };
+        self.desired.get_or_insert_default().write(stamp, config);
     }
 
     pub fn desired(&self) -> Option<Digest> {
@@ -126,14 +126,14 @@ impl Instance {
             health: self.health(),
             enabled: record.is_some_and(Record::enabled),
             drifted: self.drift() == Drift::Drifted,
-            expected_as_of: record.filter(|_| self.is_expected).map(|record| record.as_of),
+            expected_as_of: record.filter(|_| self.is_expected).map(|record| record.as_of()),
         }
     }
 
-    pub fn vitals(&self, clock: &LaneClock) -> Vitals {
+    pub fn vitals(&self) -> Vitals {
         let record = self.record.as_ref();
         Vitals {
-            heard: clock.at(record.map_or(self.known_since, |record| record.heard)),
+            heard: record.map_or(self.known_since, |record| record.heard),
             has_spoken: record.is_some(),
             has_baseline: record.is_some_and(|record| record.snapshot().is_some()),
             is_expected: self.is_expected,

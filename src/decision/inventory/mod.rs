@@ -31,7 +31,7 @@ use crate::contract::{digest::Digest, routing::Scope, timestamp::Timestamp};
 use freshness::LaneClock;
 use graph::Graph;
 use instance::Instance;
-use names::{Names, Texts};
+use names::{Builds, Names};
 use record::Stamp;
 use swarm::Swarm;
 
@@ -96,7 +96,7 @@ pub struct Merged {
 pub struct Inventory {
     limits: Limits,
     names: Names,
-    texts: Texts,
+    builds: Builds,
     /// Boxed, so that the tree's nodes stay small.
     instances: BTreeMap<Key, Box<Instance>>,
     /// When, on the lane's clock, something falls due for whom; each instance at most once.
@@ -136,7 +136,10 @@ impl Inventory {
             return Merged { overflowed: true, ..Merged::default() };
         };
         let stamp = Stamp::of(status, self.limits.skew_max_ms);
-        let build = status.build.clone().map(|build| self.shared(build));
+        let build = status.build.as_ref().map(|build| record::Shared {
+            container_id: build.container_id.clone(),
+            common: self.builds.share(build),
+        });
         let mut is_first = false;
         let mut is_newest_full = false;
         self.change(key, |instance, clock, limits| {
@@ -156,9 +159,7 @@ impl Inventory {
         let Some(key) = self.enter(scope, at) else { return };
         self.change(key, |instance, _, _| {
             // Of two outcomes within a microsecond, the later state in the order of life holds.
-            let mut tie = [0; 16];
-            tie[0] = lifecycle as u8;
-            instance.lifecycle.write(Stamp { at: at.micros(), tie }, lifecycle);
+            instance.lifecycle.write(Stamp { at: at.micros(), tie: lifecycle as u64 }, lifecycle);
         });
     }
 
@@ -232,19 +233,24 @@ impl Inventory {
         self.clock.moment(*at)
     }
 
-    /// What is due by `now`, one change an instance and at most `changes_max`; nothing changes until it is settled.
+    /// What is due by `now`: one change an instance, at most `changes_max`, none while the lane stands. Nothing
+    /// changes until it is settled; what is left over is due at the next look.
     pub fn due(&self, now: Timestamp) -> Vec<Change> {
+        // What waits in the lane may be what a timer waits for.
+        if self.clock.stands() {
+            return Vec::new();
+        }
         let lane = self.clock.at(now.micros());
         let due = self.deadlines.range(..=(lane, Key::MAX)).take(self.limits.changes_max);
         let change = |(_, key): &(i64, Key)| {
             let instance = self.instances.get(key)?;
-            let what = instance.timers.due(instance.vitals(&self.clock), lane, &self.limits)?;
+            let what = instance.timers.due(instance.vitals(), lane, &self.limits)?;
             let record = instance.record.as_ref();
             Some(Change {
                 scope: self.scope_of(*key),
                 what,
                 at: now,
-                as_of: record.map(|record| Timestamp::from_micros(record.as_of)),
+                as_of: record.map(|record| Timestamp::from_micros(record.as_of())),
                 last_seen: record.map(|record| Timestamp::from_micros(record.last_seen)),
             })
         };
@@ -256,14 +262,14 @@ impl Inventory {
         let Some(key) = self.find(&change.scope) else { return };
         let now = self.clock.at(change.at.micros());
         let Some(instance) = self.instances.get(&key) else { return };
-        if instance.timers.due(instance.vitals(&self.clock), now, &self.limits) != Some(change.what) {
+        if instance.timers.due(instance.vitals(), now, &self.limits) != Some(change.what) {
             return;
         }
         if change.what == What::Forgotten {
             return self.remove(key);
         }
-        self.change(key, |instance, clock, limits| {
-            let vitals = instance.vitals(clock);
+        self.change(key, |instance, _, limits| {
+            let vitals = instance.vitals();
             instance.timers.settle(change.what, vitals, now, limits);
         });
     }
@@ -285,7 +291,7 @@ impl Inventory {
             + swarms
             + self.deadlines.len() * size_of::<(i64, Key)>() * 3 / 2
             + self.names.bytes()
-            + self.texts.bytes()
+            + self.builds.bytes()
             + self.graph.bytes()
     }
 
@@ -294,7 +300,7 @@ impl Inventory {
         let Some(instance) = self.instances.get_mut(&key) else { return };
         let (old_share, old_deadline) = (instance.share(), instance.deadline);
         change(instance, &self.clock, &self.limits);
-        let vitals = instance.vitals(&self.clock);
+        let vitals = instance.vitals();
         instance.deadline = instance.timers.next(vitals, &self.limits).map(|(at, _)| at);
         let (share, deadline) = (instance.share(), instance.deadline);
         if let Some(swarm) = self.swarms.get_mut(&key.swarm) {
@@ -327,7 +333,7 @@ impl Inventory {
         if let Some(swarm) = self.swarms.get_mut(&swarm) {
             swarm.count(true);
         }
-        self.instances.insert(key, Box::new(Instance::new(at.micros())));
+        self.instances.insert(key, Box::new(Instance::new(self.clock.at(at.micros()))));
         self.change(key, |_, _, _| {});
         Some(key)
     }
@@ -380,16 +386,5 @@ impl Inventory {
     fn scope_of(&self, key: Key) -> Scope {
         let text = |number| self.names.text(number);
         Scope::new(text(key.swarm), text(key.role), text(key.instance))
-    }
-
-    /// A build whose common texts are kept once; the container is its own.
-    fn shared(&mut self, build: Build) -> Build {
-        Build {
-            container_id: build.container_id,
-            image: build.image.map(|text| self.texts.share(&text)),
-            run_id: self.texts.share(&build.run_id),
-            stack_name: build.stack_name.map(|text| self.texts.share(&text)),
-            template_id: self.texts.share(&build.template_id),
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Names by number: a name that many instances share is kept once.
 //!
-//! Owns: the numbering of swarms, roles, instances and queues, and the pool of texts that builds share.
+//! Owns: the numbering of swarms, roles, instances and queues, and the pool of builds that instances share.
 //! Never: gives a number to two names at a time, or keeps a name that nobody uses.
 //! Holds: `text(take(name)) == name` until it was released as often as it was taken.
 
@@ -8,6 +8,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+
+use super::status::Build;
 
 /// Names, each with a small number while it is in use.
 #[derive(Clone, Debug, Default)]
@@ -83,33 +85,39 @@ impl Names {
     }
 }
 
-/// Texts that are kept once however many hold them, and dropped some time after the last holder.
+/// Builds that are kept once however many instances run them, and dropped some time after the last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Texts {
-    pool: BTreeSet<Arc<str>>,
+pub(super) struct Builds {
+    pool: BTreeSet<Arc<Build>>,
     sweep_at_count: usize,
 }
 
-impl Texts {
+impl Builds {
     const SWEEP_COUNT_MIN: usize = 64;
 
-    /// The shared form of a text.
-    pub fn share(&mut self, text: &Arc<str>) -> Arc<str> {
-        if let Some(known) = self.pool.get(text) {
+    /// The shared form of a build, which names no container: that is each instance's own.
+    pub fn share(&mut self, build: &Build) -> Arc<Build> {
+        let build = Build { container_id: None, ..build.clone() };
+        if let Some(known) = self.pool.get(&build) {
             return Arc::clone(known);
         }
-        // A sweep each time the pool has doubled costs each text a constant.
+        // A sweep each time the pool has doubled costs each build a constant.
         if self.pool.len() >= self.sweep_at_count.max(Self::SWEEP_COUNT_MIN) {
-            self.pool.retain(|text| Arc::strong_count(text) > 1);
+            self.pool.retain(|build| Arc::strong_count(build) > 1);
             self.sweep_at_count = self.pool.len() * 2;
         }
-        self.pool.insert(Arc::clone(text));
-        Arc::clone(text)
+        let build = Arc::new(build);
+        self.pool.insert(Arc::clone(&build));
+        build
     }
 
     /// What they take up on the heap, about.
     pub fn bytes(&self) -> usize {
-        self.pool.iter().map(|text| text.len() + 16 + size_of::<Arc<str>>() * 3 / 2).sum()
+        let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len() + 16);
+        let texts = |build: &Build| text(&build.image) + text(&build.stack_name);
+        let ids = |build: &Build| build.run_id.len() + build.template_id.len() + 32;
+        let each = size_of::<Build>() + 16 + size_of::<Arc<Build>>() * 3 / 2;
+        self.pool.iter().map(|build| each + texts(build) + ids(build)).sum()
     }
 }
 
@@ -132,14 +140,22 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_kept_once_and_not_for_ever() {
-        let mut texts = Texts::default();
-        let held = texts.share(&Arc::from("image:1"));
-        assert!(Arc::ptr_eq(&held, &texts.share(&Arc::from("image:1"))));
+    fn a_build_is_kept_once_and_not_for_ever() {
+        let build = |image: &str, container: &str| Build {
+            container_id: Some(Arc::from(container)),
+            image: Some(Arc::from(image)),
+            run_id: Arc::from("r"),
+            stack_name: None,
+            template_id: Arc::from("t"),
+        };
+        let mut builds = Builds::default();
+        let held = builds.share(&build("gen:1", "a"));
+        assert!(Arc::ptr_eq(&held, &builds.share(&build("gen:1", "b"))));
+        assert_eq!(held.container_id, None);
         for number in 0..1_000 {
-            texts.share(&Arc::from(format!("image:1.{number}").as_str()));
+            builds.share(&build(&format!("gen:1.{number}"), "c"));
         }
-        assert!(texts.pool.len() <= 2 * Texts::SWEEP_COUNT_MIN, "{} are kept", texts.pool.len());
-        assert!(texts.pool.contains("image:1"), "what is held stays");
+        assert!(builds.pool.len() <= 2 * Builds::SWEEP_COUNT_MIN, "{} are kept", builds.pool.len());
+        assert!(builds.pool.contains(&held), "what is held stays");
     }
 }

@@ -4,6 +4,8 @@
 //! Never: looks at the order in which statuses arrive; each field keeps the newest that was said of it.
 //! Holds: merging is commutative, associative and idempotent; a late status changes no field that is newer.
 
+use std::sync::Arc;
+
 use super::status::{Build, Health, Lifecycle, Plane, Status, Tie};
 use crate::contract::{digest::Digest, timestamp::Timestamp};
 
@@ -18,7 +20,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    const NEVER: Self = Self { at: i64::MIN, tie: [0; 16] };
+    const NEVER: Self = Self { at: i64::MIN, tie: 0 };
 
     /// The stamp of a status; a clock that runs ahead wins nothing beyond `skew_max_ms`.
     pub fn of(status: &Status, skew_max_ms: u64) -> Self {
@@ -64,20 +66,32 @@ impl<T> Field<T> {
 pub(super) struct Record {
     pub first_seen: i64,
     pub last_seen: i64,
-    /// The newest stamp of any status.
-    pub as_of: i64,
-    /// Until when it surely lived: the latest of min(arrival, stamp + what a clock may be behind).
+    /// Until when it surely lived, on the lane's clock: the latest of min(arrival, stamp + what a clock may be behind).
     pub heard: i64,
-    /// Timestamp − arrival of the newest status.
-    skew_ms: Field<i32>,
     /// The largest of all: the delay on the way only ever makes it smaller, so this is nearest to the clock's own.
     skew_best_ms: i32,
-    enabled: Field<bool>,
+    /// What every status says.
+    live: Field<Live>,
     tps: Field<Option<u64>>,
     work: Field<Option<Plane>>,
     filesystem: Field<Option<Plane>>,
-    build: Field<Option<Box<Build>>>,
+    build: Field<Option<Shared>>,
     full: Field<Option<Snapshot>>,
+}
+
+/// What every status says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Live {
+    enabled: bool,
+    /// Timestamp − arrival.
+    skew_ms: i32,
+}
+
+/// A build, of which all but the container is kept once.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub container_id: Option<Arc<str>>,
+    pub common: Arc<Build>,
 }
 
 /// What the newest status-full said.
@@ -93,11 +107,9 @@ impl Record {
         Self {
             first_seen: i64::MAX,
             last_seen: i64::MIN,
-            as_of: i64::MIN,
             heard: i64::MIN,
-            skew_ms: Field::default(),
             skew_best_ms: i32::MIN,
-            enabled: Field::default(),
+            live: Field::default(),
             tps: Field::default(),
             work: Field::default(),
             filesystem: Field::default(),
@@ -107,21 +119,19 @@ impl Record {
     }
 
     /// Takes what is newer in a status; says whether the snapshot is the new one.
-    pub fn merge(&mut self, status: &Status, stamp: Stamp, heard: i64, build: Option<Build>) -> bool {
+    pub fn merge(&mut self, status: &Status, stamp: Stamp, heard: i64, build: Option<Shared>) -> bool {
         let arrived = status.arrived.micros();
         self.first_seen = self.first_seen.min(arrived);
         self.last_seen = self.last_seen.max(arrived);
-        self.as_of = self.as_of.max(stamp.at);
         self.heard = self.heard.max(heard);
         let skew = status.said.ms_since(status.arrived).clamp(-SKEW_KEPT_MS_MAX, SKEW_KEPT_MS_MAX) as i32;
         // One body may arrive twice; the way with less delay is the one that tells of the clock.
-        if stamp == self.skew_ms.stamp() {
-            self.skew_ms.value = skew.max(self.skew_ms.value);
+        if stamp == self.live.stamp {
+            self.live.value.skew_ms = skew.max(self.live.value.skew_ms);
         } else {
-            self.skew_ms.write(stamp, skew);
+            self.live.write(stamp, Live { enabled: status.enabled, skew_ms: skew });
         }
         self.skew_best_ms = self.skew_best_ms.max(skew);
-        self.enabled.write(stamp, status.enabled);
         // A full says all there is, so what it leaves out is gone; a delta leaves alone what it does not name.
         let is_full = status.is_full();
         if is_full || status.tps.is_some() {
@@ -134,7 +144,7 @@ impl Record {
             self.filesystem.write(stamp, status.filesystem);
         }
         if is_full || build.is_some() {
-            self.build.write(stamp, build.map(Box::new));
+            self.build.write(stamp, build);
         }
         status.full.as_ref().is_some_and(|full| {
             let snapshot = Snapshot { started_at: full.started_at, config: full.config };
@@ -150,11 +160,11 @@ impl Record {
 
     /// Where enabling alone tells of its life: it works or it does not.
     pub fn lifecycle(&self) -> Lifecycle {
-        if self.enabled.value { Lifecycle::Running } else { Lifecycle::Idle }
+        if self.live.value.enabled { Lifecycle::Running } else { Lifecycle::Idle }
     }
 
     pub fn enabled(&self) -> bool {
-        self.enabled.value
+        self.live.value.enabled
     }
 
     pub fn tps(&self) -> Option<u64> {
@@ -165,8 +175,14 @@ impl Record {
         (self.work.value, self.filesystem.value)
     }
 
-    pub fn build(&self) -> Option<&Build> {
-        self.build.value.as_deref()
+    pub fn build(&self) -> Option<Build> {
+        let shared = self.build.value.as_ref()?;
+        Some(Build { container_id: shared.container_id.clone(), ..Build::clone(&shared.common) })
+    }
+
+    /// How recent it is: the newest stamp of any status.
+    pub fn as_of(&self) -> i64 {
+        self.live.stamp.at
     }
 
     /// The newest snapshot and when it was said.
@@ -176,12 +192,12 @@ impl Record {
 
     /// The skew of the newest status, and the best estimate of the clock's own.
     pub fn skew_ms(&self) -> (i32, i32) {
-        (self.skew_ms.value, self.skew_best_ms)
+        (self.live.value.skew_ms, self.skew_best_ms)
     }
 
-    /// What it takes up on the heap, without the texts that builds share.
+    /// What it takes up on the heap, without the builds that are shared.
     pub fn bytes(&self) -> usize {
-        let container = |build: &Build| build.container_id.as_ref().map_or(0, |id| id.len() + 16);
-        self.build().map_or(0, |build| size_of::<Build>() + container(build))
+        let container = self.build.value.as_ref().and_then(|shared| shared.container_id.as_ref());
+        container.map_or(0, |id| id.len() + 16)
     }
 }

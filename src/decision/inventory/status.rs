@@ -41,8 +41,13 @@ pub struct Status {
     pub(super) full: Option<Full>,
 }
 
-/// The first 128 bits of a body's digest.
-pub(super) type Tie = [u8; 16];
+/// The first 64 bits of a body's digest.
+pub(super) type Tie = u64;
+
+/// The beginning of a digest as a number.
+pub(super) fn tie(digest: Digest) -> Tie {
+    digest.0.iter().take(8).fold(0, |value, byte| value << 8 | Tie::from(*byte))
+}
 
 /// What only a status-full says.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,7 +95,7 @@ impl Way {
 }
 
 /// The run and image an instance says it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Build {
     /// The container, where there is one.
@@ -193,15 +198,12 @@ impl Status {
         let state = data.get("ioState");
         let enabled = data.get("enabled")?.as_bool()?;
         let lifecycle = data.pointer("/context/lifecycle").and_then(Value::as_str).and_then(Lifecycle::read);
-        let mut tie = Tie::default();
-        // Which of two wins within a microsecond does not matter, only that it is always the same one.
-        let body = Digest::of(&canonical::of(envelope));
-        tie.iter_mut().zip(body.0).for_each(|(to, from)| *to = from);
         Some(Self {
             scope: said.key.scope.clone(),
             said: envelope.timestamp,
             arrived,
-            tie,
+            // Which of two wins within a microsecond does not matter, only that it is always the same one.
+            tie: tie(Digest::of(&canonical::of(envelope))),
             enabled,
             tps: data.get("tps").and_then(count),
             work: state.and_then(|state| plane(state.get("work")?)),
