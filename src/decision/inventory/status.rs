@@ -244,16 +244,17 @@ fn full(data: &Value) -> Option<Full> {
 
 /// The queues of both planes, in order and once each; what is beyond the bound is left out.
 fn queues(io: &Value) -> Vec<(Way, String)> {
-    const PLACES: [(&str, Way); 6] = [
-        ("/work/queues/in", Way::WorkIn),
-        ("/work/queues/out", Way::WorkOut),
-        ("/work/queues/routes", Way::WorkRoute),
-        ("/control/queues/in", Way::ControlIn),
-        ("/control/queues/out", Way::ControlOut),
-        ("/control/queues/routes", Way::ControlRoute),
+    const PLACES: [(&str, &str, Way); 6] = [
+        ("work", "in", Way::WorkIn),
+        ("work", "out", Way::WorkOut),
+        ("work", "routes", Way::WorkRoute),
+        ("control", "in", Way::ControlIn),
+        ("control", "out", Way::ControlOut),
+        ("control", "routes", Way::ControlRoute),
     ];
-    let named = PLACES.into_iter().flat_map(|(place, way)| {
-        let names = io.pointer(place).and_then(Value::as_array).into_iter().flatten();
+    let named = PLACES.into_iter().flat_map(|(plane, direction, way)| {
+        let queues = io.get(plane).and_then(|plane| plane.get("queues")?.get(direction));
+        let names = queues.and_then(Value::as_array).into_iter().flatten();
         names.filter_map(Value::as_str).map(move |name| (way, name))
     });
     // A name that is no short string is no queue of a broker.
