@@ -19,6 +19,7 @@ mod alert;
 pub mod command;
 pub mod effect;
 mod identity;
+pub mod inventory;
 mod refusal;
 pub mod request;
 pub mod rules;

@@ -5,6 +5,8 @@ mod bus;
 mod cli;
 mod contract;
 mod decisions;
+mod inventory;
+mod inventory_graph;
 mod json_suite;
 mod ledger;
 mod ledger_failure;
