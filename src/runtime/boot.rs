@@ -44,6 +44,8 @@ use crate::{
 const ROUNDS_WAITING_MAX: usize = 1;
 /// How many batches of a lane may wait at the router.
 const BATCHES_WAITING_MAX: usize = 4;
+/// How many metrics are read, or published, in one go.
+const METRICS_BITE_MAX: usize = 32;
 /// How many reports may wait at the router.
 const REPORTS_WAITING_MAX: usize = 64;
 /// How many jobs of a lane may wait at its dispatcher.
@@ -287,6 +289,15 @@ async fn start_tasks(
     }
 }
 
+/// How many messages of a lane are taken at a time. One thread does all the work, and metrics come by the thousand:
+/// in small bites, so that a command never waits behind many of them.
+fn batch_count_max(setup: &Setup, lane: Lane) -> usize {
+    match lane {
+        Lane::Metrics => METRICS_BITE_MAX.min(setup.batch_entries_max),
+        _ => setup.batch_entries_max,
+    }
+}
+
 /// What the router tells of itself.
 fn about(setup: &Setup, started_at: Timestamp) -> About {
     About {
@@ -311,7 +322,7 @@ fn start_dispatchers(
             jobs,
             reports: report.clone(),
             confirm_timeout: Duration::from_millis(setup.confirm_timeout_ms),
-            batch_count_max: setup.batch_entries_max,
+            batch_count_max: batch_count_max(setup, lane),
             telemetry: Arc::clone(&setup.telemetry),
         };
         dispatchers.push(tokio::spawn(dispatcher.run()));
@@ -336,7 +347,7 @@ fn start_intakes(
                 lane,
                 queue: queue.clone(),
                 prefetch_count: *prefetch_count,
-                batch_count_max: setup.batch_entries_max,
+                batch_count_max: batch_count_max(setup, lane),
                 contract: Arc::clone(&setup.contract),
                 link: link.clone(),
                 telemetry: Arc::clone(&setup.telemetry),

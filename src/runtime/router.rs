@@ -46,6 +46,8 @@ const UNWRITTEN_FACTS_MAX: usize = 100_000;
 
 /// How long an idle router sleeps at most; it is woken by whatever comes.
 const IDLE_LOOK: Duration = Duration::from_secs(3600);
+/// How many metrics one round takes: commands of the next round wait for no more.
+const METRICS_PER_ROUND_MAX: usize = 64;
 /// How many questions are answered between two rounds.
 const QUESTIONS_PER_ROUND_MAX: usize = 8;
 /// How often the router says how it is.
@@ -257,8 +259,11 @@ impl Router {
             view(&self.corridor, &self.telemetry, &self.about, &self.clock).tell(asked);
         }
         let [urgent, signals, results, metrics] = &mut self.lanes.0;
-        for inbox in [urgent, results, signals, metrics] {
-            let share = round.count + self.bounds.entries_max / 2;
+        let half = self.bounds.entries_max / 2;
+        for (inbox, share) in
+            [(urgent, half), (results, half), (signals, half), (metrics, METRICS_PER_ROUND_MAX)]
+        {
+            let share = round.count + share;
             while !round.is_full(&self.bounds)
                 && round.count < share
                 && let Ok(arrivals) = inbox.try_recv()

@@ -78,7 +78,7 @@ pub(super) fn targets(state: &State, scope: &Scope) -> Vec<Scope> {
     if !scope.fans_out() {
         return Vec::new();
     }
-    state.known(scope).take(state.rules().targets_max).cloned().collect()
+    state.known(scope).take(state.rules().targets_max).collect()
 }
 
 /// The first sign that a status gives of the commands whose correlationId it carries.

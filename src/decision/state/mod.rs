@@ -5,6 +5,7 @@
 //! Never: decides, and never forgets by count; what leaves, leaves by time.
 //! Holds: fold(ledger) gives the same digest on every machine; every index points at a live record.
 
+mod known;
 mod observed;
 mod recorded;
 
@@ -128,18 +129,18 @@ impl State {
     }
 
     /// The instances that are known and that a scope covers, in order.
-    pub fn known(&self, scope: &Scope) -> impl Iterator<Item = &Scope> {
-        self.recorded.known.keys().filter(|known| scope.covers(known))
+    pub fn known<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = Scope> + use<'a> {
+        self.recorded.known.covered(scope)
     }
 
     /// How many instances are known.
     pub fn known_count(&self) -> usize {
-        self.recorded.known.len()
+        self.recorded.known.count()
     }
 
     /// Whether an instance has shown itself and was not forgotten.
     pub fn is_known(&self, scope: &Scope) -> bool {
-        self.recorded.known.contains_key(scope)
+        self.recorded.known.contains(scope)
     }
 
     /// What is believed of the fleet.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::known::Known;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -53,8 +54,7 @@ pub(super) struct Recorded {
     #[serde(serialize_with = "pairs")]
     pub stops: BTreeMap<Scope, i64>,
     /// Every instance that has shown itself, and when first.
-    #[serde(serialize_with = "pairs")]
-    pub known: BTreeMap<Scope, i64>,
+    pub known: Known,
     /// The config-updates that each instance applied, as one patch (canonical JSON).
     #[serde(serialize_with = "pairs")]
     pub applied: BTreeMap<Scope, String>,
@@ -187,7 +187,7 @@ impl Recorded {
         if let Some(flight) =
             flight.filter(|flight| flight.kind_type == SWARM_REMOVE && ended.status == REMOVED)
         {
-            self.known.retain(|scope, _| scope.swarm_id != flight.scope.swarm_id);
+            self.known.remove_swarm(&flight.scope.swarm_id);
             self.applied.retain(|scope, _| scope.swarm_id != flight.scope.swarm_id);
         }
     }
@@ -266,7 +266,7 @@ impl Recorded {
         let Some(subject) = &fact.subject else { return };
         match now {
             Standing::Appeared => {
-                self.known.entry(subject.scope.clone()).or_insert(fact.at.micros());
+                self.known.insert(&subject.scope, fact.at.micros());
             }
             Standing::Forgotten => {
                 self.known.remove(&subject.scope);

@@ -8,6 +8,7 @@
 mod load;
 mod process;
 pub mod relay;
+mod storm;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -33,6 +34,9 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(180);
   Only the figures, for a machine:
     swarmgate bench --rounds 5 --output json
 
+  What a fleet's statuses do to a command's way through the router:
+    swarmgate bench --storm --instances 2000 --seconds 40
+
 Use a release build: cargo run --profile dist -- bench")]
 pub struct Args {
     /// The broker's URL.
@@ -53,6 +57,12 @@ pub struct Args {
     /// Prefetch of each lane, for both.
     #[arg(long, default_value_t = 500)]
     prefetch: u16,
+    /// Time commands while a simulated fleet reports: nothing, at its resting rate, and ten times that.
+    #[arg(long)]
+    storm: bool,
+    /// Instances of that fleet.
+    #[arg(long, default_value_t = 2_000)]
+    instances: u64,
     /// Where the router's ledgers go; its disk is what is measured.
     #[arg(long, value_name = "DIR")]
     ledger: Option<std::path::PathBuf>,
@@ -101,6 +111,12 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let url = broker.options().url.clone();
     let bus: Arc<dyn Bus> = amqp::connect(broker.options()).await?;
     let bench = Bench { args, url, bus, commands: loaded.contract.commands.clone() };
+    if bench.args.storm {
+        let report = bench.storm().await?;
+        bench.bus.close().await;
+        tell_storm(&report, globals.is_json())?;
+        return Ok(Exit::Done);
+    }
     let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
     for round in 0..bench.args.rounds {
         for (contender, runs) in [Contender::Relay, Contender::Router].into_iter().zip(&mut runs) {
@@ -193,6 +209,24 @@ impl Bench {
         Ok(Latency { p50_us: quantile(&micros, 0.5), p99_us: quantile(&micros, 0.99) })
     }
 
+    /// Commands at one rate while a fleet reports at three.
+    async fn storm(&self) -> Result<Value, CliError> {
+        let prefix = format!("bench.{}.storm", std::process::id());
+        self.bus.declare(&topology::enforce(&prefix, &self.commands)).await?;
+        let ledger = self.ledger_dir()?;
+        let child = self.start(Contender::Router, &prefix, ledger.path())?;
+        let storm = storm::Storm {
+            bus: self.bus.as_ref(),
+            prefix: &prefix,
+            instances: self.args.instances.max(1),
+            seconds: self.args.seconds,
+        };
+        let report = storm.run().await;
+        child.stop().await;
+        self.clean(&prefix).await?;
+        report
+    }
+
     /// Declares what both contenders work on, and a subscriber that hears everything.
     async fn prepare(&self, prefix: &str) -> Result<Sink, CliError> {
         self.bus.declare(&topology::enforce(prefix, &self.commands)).await?;
@@ -282,6 +316,15 @@ fn report(runs: &[Vec<Run>; 2], latencies: &[Vec<Latency>; 2]) -> Value {
         "latencyP50Micros": delay(|latency| latency.p50_us),
         "latencyP99Micros": delay(|latency| latency.p99_us),
     })
+}
+
+fn tell_storm(report: &Value, json: bool) -> Result<(), CliError> {
+    let mut out = Out::new();
+    if json {
+        return out.json(report);
+    }
+    let ratio = report["p99StormToRest"].as_f64().unwrap_or(f64::NAN);
+    out.line(&format!("a command's p99 in the storm is {ratio:.2} times its p99 at rest"))
 }
 
 fn tell(report: &Value, json: bool) -> Result<(), CliError> {
