@@ -9,6 +9,7 @@ mod swarm;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::{CliError, Exit, Globals, Out};
 use crate::{
@@ -22,10 +23,14 @@ use crate::{
     runtime::{boot, clock, config, link::Standing, setup},
     telemetry::Telemetry,
 };
-use swarm::{controller, said, signal};
+use swarm::{controller, said, signal, worker};
 
 /// How long one step may take before the demo says that it failed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the demo's absent worker is waited for.
+const ABSENT_DEADLINE_MS: u64 = 1_000;
+/// When the demo's late worker comes.
+const LATE_AFTER: Duration = Duration::from_millis(300);
 
 /// A guided run: no broker, no config, nothing left behind.
 #[derive(Debug, clap::Args)]
@@ -47,6 +52,10 @@ struct Step {
 enum Expect {
     /// The target hears it, and an outcome with this status comes back.
     Outcome(&'static str),
+    /// The router itself says how it ended: a sum over many targets, or that nobody answered.
+    Word(&'static str),
+    /// The worker appears only now, and answers with this status.
+    Late(Scope, &'static str),
     /// It lands on `swarmgate.refused` with this reason.
     Refused(&'static str),
 }
@@ -61,9 +70,13 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let ledger = dir.path().join("ledger");
     let bus: Arc<dyn Bus> = Arc::new(Embedded::new());
     let mut telling = Telling { json: globals.is_json(), out: Out::new() };
-    telling.title("Swarmgate's demo: an embedded bus, a temporary ledger, a swarm of one controller")?;
+    telling.title(
+        "Swarmgate's demo: an embedded bus, a temporary ledger, a swarm of a controller and two workers",
+    )?;
     let mut loaded = config::load(&config::Layers::default())?;
     loaded.config.ledger.dir = ledger.clone();
+    // Nobody answers the demo's `bot-init`, and nobody wants to wait two minutes to see that.
+    loaded.config.deadlines.0.insert("bot_init_ms".to_owned(), ABSENT_DEADLINE_MS);
     let standing = Arc::new(Standing(Arc::clone(&bus)));
     let running = boot::start(setup::enforce(&loaded, standing, Arc::new(Telemetry::default()))).await?;
     running.link().connected(0).await;
@@ -72,15 +85,24 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
         heard: bus.consumer("demo.heard", 256).await?,
         refused: bus.consumer("demo.refused", 256).await?,
     };
-    let controller = tokio::spawn(swarm::run(Arc::clone(&bus)));
+    let mut instances = JoinSet::new();
+    for scope in [controller(), worker(1)] {
+        swarm::appear(bus.as_ref(), &scope).await?;
+        instances.spawn(swarm::run(Arc::clone(&bus), scope));
+    }
     let mut failed = 0;
     for step in steps() {
         swarm::publish(bus.as_ref(), step.message.clone()).await?;
+        if let Expect::Late(scope, _) = &step.expect {
+            tokio::time::sleep(LATE_AFTER).await;
+            swarm::appear(bus.as_ref(), scope).await?;
+            instances.spawn(swarm::run(Arc::clone(&bus), scope.clone()));
+        }
         let seen = audience.wait(&step).await?;
         failed += usize::from(!telling.step(&step, seen.as_ref())?);
     }
     running.stop().await;
-    controller.abort();
+    instances.shutdown().await;
     failed += usize::from(!tamper(&ledger, dir.path(), &mut telling).await?);
     telling.end(failed)?;
     Ok(if failed == 0 { Exit::Done } else { Exit::Fault })
@@ -106,6 +128,7 @@ fn steps() -> Vec<Step> {
     steps.extend(unreadable(&key, start("2")));
     steps.extend(disagreeing(&key));
     steps.extend(overtaking());
+    steps.extend(ending());
     steps
 }
 
@@ -236,6 +259,43 @@ fn overtaking() -> Vec<Step> {
     ]
 }
 
+/// Commands to many, to one who comes late, and to nobody: each has an end.
+fn ending() -> Vec<Step> {
+    let step = |kind_type: &str, target: &Scope, name, title, expect| Step {
+        title,
+        message: said(
+            &ControlPlaneRouting::of(Family::Signal, kind_type, target),
+            "orc-a",
+            signal(kind_type, target, "orc-a", name, clock::wall()).to_string(),
+        ),
+        expect,
+    };
+    let everyone = Scope::new("kestrel", "ALL", "ALL");
+    vec![
+        step(
+            "config-update",
+            &everyone,
+            "12",
+            "a command for the whole swarm: each answers, and the router sums it up",
+            Expect::Word("Applied"),
+        ),
+        step(
+            "config-update",
+            &worker(2),
+            "13",
+            "a command for a worker that is not there yet waits for it",
+            Expect::Late(worker(2), "Applied"),
+        ),
+        step(
+            "bot-init",
+            &worker(3),
+            "14",
+            "a command for a worker that never comes ends all the same",
+            Expect::Word("TimedOut"),
+        ),
+    ]
+}
+
 /// What the demo listens to.
 struct Audience {
     heard: Box<dyn Consumer>,
@@ -248,7 +308,9 @@ impl Audience {
         let found = tokio::time::timeout(STEP_TIMEOUT, async {
             loop {
                 let deliveries = match step.expect {
-                    Expect::Outcome(_) => Self::take(&mut self.heard).await?,
+                    Expect::Outcome(_) | Expect::Word(_) | Expect::Late(..) => {
+                        Self::take(&mut self.heard).await?
+                    }
                     Expect::Refused(_) => Self::take(&mut self.refused).await?,
                 };
                 for delivery in deliveries {
@@ -274,16 +336,22 @@ impl Step {
     fn is_answered_by(&self, message: &Message) -> bool {
         match self.expect {
             Expect::Refused(reason) => message.properties.header_text("x-swarmgate-reason") == Some(reason),
-            Expect::Outcome(status) => {
+            Expect::Outcome(status) | Expect::Word(status) | Expect::Late(_, status) => {
                 let asked: Option<Value> = serde_json::from_slice(&self.message.body).ok();
                 let answer: Option<Value> = serde_json::from_slice(&message.body).ok();
                 let (Some(asked), Some(answer)) = (asked, answer) else { return false };
                 Family::claimed_by(&message.routing_key) == Some(Family::Outcome)
                     && answer.get("correlationId") == asked.get("correlationId")
                     && answer.pointer("/data/status") == Some(&json!(status))
+                    && (!matches!(self.expect, Expect::Word(_)) || is_router(&answer))
             }
         }
     }
+}
+
+/// Whether the router itself speaks.
+fn is_router(body: &Value) -> bool {
+    body["origin"].as_str().is_some_and(|origin| origin.starts_with("swarmgate:"))
 }
 
 /// Verifies the ledger, flips one byte in a copy, and shows that verifying finds it.
@@ -347,13 +415,20 @@ impl Telling {
             return Ok(false);
         };
         let header = |name| message.properties.header_text(name).unwrap_or_default().to_owned();
-        let told = match step.expect {
+        let told = match &step.expect {
             Expect::Refused(reason) => {
                 let pointer = header("x-swarmgate-pointer");
                 let at = if pointer.is_empty() { String::new() } else { format!(" at {pointer}") };
                 format!("refuse {reason}{at}: {}", header("x-swarmgate-detail"))
             }
-            Expect::Outcome(status) => format!("{}  →  outcome {status}", step.message.routing_key),
+            Expect::Outcome(status) | Expect::Late(_, status) => {
+                format!("{}  →  outcome {status}", step.message.routing_key)
+            }
+            Expect::Word(status) => {
+                let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
+                let said = body.pointer("/data/message").and_then(Value::as_str).unwrap_or_default();
+                format!("{}  →  the router's outcome {status}: {said}", step.message.routing_key)
+            }
         };
         self.line(step.title, &told, true)?;
         Ok(true)

@@ -1,6 +1,6 @@
-//! The demo's swarm: a controller that hears commands and answers them, on the embedded bus.
+//! The demo's swarm: a controller and two workers that hear commands and answer them, on the embedded bus.
 //!
-//! Owns: one simulated swarm controller, and the words that the demo's sender puts on the bus.
+//! Owns: the simulated instances, and the words that the demo's sender puts on the bus.
 //! Never: knows that it is judged; it speaks as any AMQP client would.
 //! Holds: each command that reaches it is answered once per message-id, as a careful subscriber does.
 
@@ -19,12 +19,14 @@ use crate::{
     runtime::clock,
 };
 
-/// The queue that the controller hears.
-const INBOX: &str = "demo.controller";
-
 /// The controller's scope.
 pub fn controller() -> Scope {
     Scope::new("kestrel", "swarm-controller", "kestrel-ctl-1")
+}
+
+/// The scope of a worker of that number.
+pub fn worker(number: u32) -> Scope {
+    Scope::new("kestrel", "generator", format!("gen-{number}"))
 }
 
 /// A message as a client would publish it to `swarmgate.in`.
@@ -56,7 +58,7 @@ pub async fn publish(bus: &dyn Bus, message: Message) -> Result<(), BusError> {
     Ok(())
 }
 
-/// What the swarm and the audience listen on.
+/// What the audience listens on. It hears events only, so that a command nobody takes goes back to the router.
 pub fn topology(heard: &str, refused: &str) -> Topology {
     let queue = |name: &str, bindings: Vec<(String, String)>| Queue {
         name: name.to_owned(),
@@ -64,20 +66,45 @@ pub fn topology(heard: &str, refused: &str) -> Topology {
         bindings,
     };
     let out = |pattern: String| ("swarmgate.out".to_owned(), pattern);
-    let inbox = ControlPlaneRouting::signal_bindings("*", &controller()).into_iter().map(out).collect();
-    let all = vec![("swarmgate.out".to_owned(), "#".to_owned())];
+    let all = vec![out("event.#".to_owned())];
     let every_refusal = vec![("swarmgate.refused".to_owned(), "#".to_owned())];
     let exchange =
         |name: &str| Exchange { name: name.to_owned(), kind: ExchangeKind::Topic, alternate: None };
     Topology {
         exchanges: vec![exchange("swarmgate.out"), exchange("swarmgate.refused")],
-        queues: vec![queue(INBOX, inbox), queue(heard, all), queue(refused, every_refusal)],
+        queues: vec![queue(heard, all), queue(refused, every_refusal)],
     }
 }
 
+/// An instance that is there: its queue stands, and its status says so.
+pub async fn appear(bus: &dyn Bus, scope: &Scope) -> Result<(), BusError> {
+    let bindings = ControlPlaneRouting::signal_bindings("*", scope);
+    let queue = Queue {
+        name: inbox(scope),
+        kind: QueueKind::Exclusive,
+        bindings: bindings.into_iter().map(|pattern| ("swarmgate.out".to_owned(), pattern)).collect(),
+    };
+    bus.declare(&Topology { exchanges: Vec::new(), queues: vec![queue] }).await?;
+    let status = json!({
+        "timestamp": clock::wall(), "version": "1", "kind": "metric", "type": "status-full",
+        "origin": format!("{}:{}", scope.role, scope.instance), "scope": scope,
+        "data": {
+            "enabled": true, "config": { "rate": 50 }, "startedAt": clock::wall(), "io": {},
+            "ioState": { "work": { "input": "ok", "output": "ok" } },
+        },
+    });
+    let key = ControlPlaneRouting::of(Family::Metric, "status-full", scope);
+    publish(bus, said(&key, &scope.instance, status.to_string())).await
+}
+
+/// The queue that an instance hears.
+fn inbox(scope: &Scope) -> String {
+    format!("demo.{}", scope.instance)
+}
+
 /// Hears commands and answers each with its outcome until the bus closes.
-pub async fn run(bus: Arc<dyn Bus>) -> Result<(), BusError> {
-    let mut inbox = bus.consumer(INBOX, 16).await?;
+pub async fn run(bus: Arc<dyn Bus>, scope: Scope) -> Result<(), BusError> {
+    let mut inbox = bus.consumer(&inbox(&scope), 16).await?;
     let settler = inbox.settler();
     let mut known = BTreeSet::new();
     loop {
@@ -87,7 +114,7 @@ pub async fn run(bus: Arc<dyn Bus>) -> Result<(), BusError> {
         }
         for delivery in deliveries {
             let first = delivery.message.properties.message_id.clone().is_none_or(|id| known.insert(id));
-            if first && let Some(answer) = answer(&delivery.message) {
+            if first && let Some(answer) = answer(&scope, &delivery.message) {
                 publish(bus.as_ref(), answer).await?;
             }
             settler.ack(delivery.tag, false).await?;
@@ -95,21 +122,21 @@ pub async fn run(bus: Arc<dyn Bus>) -> Result<(), BusError> {
     }
 }
 
-/// The outcome of a command that reached the controller.
-fn answer(command: &Message) -> Option<Message> {
+/// The outcome of a command that reached an instance.
+fn answer(scope: &Scope, command: &Message) -> Option<Message> {
     let RoutingKey { kind_type, .. } = ControlPlaneRouting::parse(&command.routing_key).ok()?;
     let body: Value = serde_json::from_slice(&command.body).ok()?;
     let status = match kind_type.as_str() {
         "swarm-stop" | "stop" => "Stopped",
+        "config-update" => "Applied",
         _ => "Running",
     };
-    let scope = controller();
     let outcome = json!({
         "timestamp": clock::wall(), "version": "1", "kind": "outcome", "type": kind_type,
         "origin": format!("{}:{}", scope.role, scope.instance), "scope": scope,
         "correlationId": body.get("correlationId"), "idempotencyKey": body.get("idempotencyKey"),
         "data": { "status": status, "retryable": false },
     });
-    let key = ControlPlaneRouting::of(Family::Outcome, &kind_type, &scope);
+    let key = ControlPlaneRouting::of(Family::Outcome, &kind_type, scope);
     Some(said(&key, &scope.instance, outcome.to_string()))
 }
