@@ -100,9 +100,7 @@ fn is_address_or_localhost(host: &str) -> bool {
     let without_port = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let is_local = [host, without_port].iter().any(|name| name.eq_ignore_ascii_case("localhost"));
     let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    is_local
-        || host.parse::<SocketAddr>().is_ok()
-        || bracketed.unwrap_or(host).parse::<IpAddr>().is_ok()
+    is_local || host.parse::<SocketAddr>().is_ok() || bracketed.unwrap_or(host).parse::<IpAddr>().is_ok()
 }
 
 /// What was asked for, in words.
@@ -150,7 +148,9 @@ mod tests {
         {
             assert!(ours(&[host], "/api/v1/overview"), "{host}");
         }
-        for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.nip.io", "", "x"] {
+        for host in
+            ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.nip.io", "", "x"]
+        {
             assert!(!ours(&[host], "/api/v1/overview"), "{host}");
         }
         assert!(!ours(&[], "/api/v1/overview"));

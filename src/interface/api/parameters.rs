@@ -72,10 +72,9 @@ impl Parameters {
         let segments: Vec<&str> = given.split('/').collect();
         match <[&str; COUNT]>::try_from(segments) {
             Ok(segments) if segments.iter().all(|segment| !segment.is_empty()) => Ok(Some(segments)),
-            _ => Err(Problem::parameter(
-                format!("`{name}` is `{given}`"),
-                format!("write `{name}` as {form}"),
-            )),
+            _ => {
+                Err(Problem::parameter(format!("`{name}` is `{given}`"), format!("write `{name}` as {form}")))
+            }
         }
     }
 
@@ -149,7 +148,10 @@ mod tests {
         }
         for limit in ["0", "1001", "-1", "ten", ""] {
             let (_, told, step) = fault(read(&format!("limit={limit}")).unwrap().limit().unwrap_err());
-            assert!(told.contains(&format!("`{limit}`")) && step.contains("from 1 to 1000"), "{told}; {step}");
+            assert!(
+                told.contains(&format!("`{limit}`")) && step.contains("from 1 to 1000"),
+                "{told}; {step}"
+            );
         }
         let words = ["in-flight", "parked"];
         assert_eq!(read("").unwrap().choice("state", &words), Ok("in-flight"));

@@ -31,7 +31,8 @@ impl Problem {
     /// What was asked for is not known.
     pub fn unknown(what: &str) -> Self {
         let detail = format!("{what} is not known to this router");
-        let next = "see the list that it should be in; `swarmgate inventory` and `swarmgate commands` show them";
+        let next =
+            "see the list that it should be in; `swarmgate inventory` and `swarmgate commands` show them";
         Self::new(StatusCode::NOT_FOUND, "api.unknown", detail, next)
     }
 

@@ -123,7 +123,10 @@ impl AccessError {
         match self {
             Self::Address { .. } => true,
             Self::Refused { status, .. } => (400..500).contains(status),
-            Self::Unreachable { .. } | Self::BrokeOff { .. } | Self::Silent { .. } | Self::Stranger { .. } => false,
+            Self::Unreachable { .. }
+            | Self::BrokeOff { .. }
+            | Self::Silent { .. }
+            | Self::Stranger { .. } => false,
         }
     }
 
@@ -257,10 +260,15 @@ mod tests {
     #[test]
     fn a_url_is_taken_apart() {
         let router = Router::at("http://127.0.0.1:8080/").unwrap();
-        assert_eq!((router.host.as_str(), router.port, router.url()), ("127.0.0.1", 8080, "http://127.0.0.1:8080"));
+        assert_eq!(
+            (router.host.as_str(), router.port, router.url()),
+            ("127.0.0.1", 8080, "http://127.0.0.1:8080")
+        );
         let router = Router::at("http://[::1]/gate").unwrap();
         assert_eq!((router.host.as_str(), router.port, router.path.as_str()), ("::1", 80, "/gate"));
-        for bad in ["", "127.0.0.1:8080", "https://h", "http://", "http://u:p@h", "http://h?x=1", "ftp://h", "a b"] {
+        for bad in
+            ["", "127.0.0.1:8080", "https://h", "http://", "http://u:p@h", "http://h?x=1", "ftp://h", "a b"]
+        {
             let fault = Router::at(bad).unwrap_err();
             assert!(fault.help().contains("--api"), "{bad}");
         }

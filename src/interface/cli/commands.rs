@@ -99,7 +99,9 @@ pub(super) fn whole(command: &Command) -> String {
         ("deadline", command.deadline),
     ];
     let step = |at: Timestamp| match command.accepted_at {
-        Some(accepted) => format!("{at}  (+{})", table::span(u64::try_from(at.ms_since(accepted)).unwrap_or(0))),
+        Some(accepted) => {
+            format!("{at}  (+{})", table::span(u64::try_from(at.ms_since(accepted)).unwrap_or(0)))
+        }
         None => at.to_string(),
     };
     let kind_type = match &command.class {
@@ -148,7 +150,8 @@ fn matrix(command: &Command) -> String {
             or_nothing(target.at),
         ]);
     }
-    let (all, reached) = (command.targets.len(), command.targets.iter().filter(|target| target.reached).count());
+    let (all, reached) =
+        (command.targets.len(), command.targets.iter().filter(|target| target.reached).count());
     format!("\n{}\n{reached} of {all} reached, {} missing\n", table.text(), command.missing)
 }
 

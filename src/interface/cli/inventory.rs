@@ -71,8 +71,9 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     match (args.what, args.swarm) {
         (Some(_), Some(swarm)) => Err(CliError::Usage {
             message: format!("`{swarm}` stands before the question, and it is not about one swarm"),
-            help: "`swarmgate inventory impact --help` and `swarmgate inventory graph --help` show how to ask"
-                .to_owned(),
+            help:
+                "`swarmgate inventory impact --help` and `swarmgate inventory graph --help` show how to ask"
+                    .to_owned(),
         }),
         (Some(What::Impact { instance, queue }), None) => impact(&router, instance, queue, globals).await,
         (Some(What::Graph { dot }), None) => graph(&router, dot, globals).await,
@@ -141,7 +142,8 @@ async fn instances(router: &Router, swarm: &str, globals: &Globals) -> Result<Ex
 }
 
 fn instance_table(instances: &[Instance]) -> Table {
-    let columns = ["instance", "lifecycle", "health", "freshness", "age#", "enabled", "tps#", "drift", "image"];
+    let columns =
+        ["instance", "lifecycle", "health", "freshness", "age#", "enabled", "tps#", "drift", "image"];
     let mut table = Table::new(&columns);
     for instance in instances {
         let scope = instance.scope.as_ref();

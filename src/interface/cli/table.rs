@@ -68,8 +68,10 @@ fn width(cell: &str) -> usize {
 
 /// A worker's text without what would steer a terminal, cut to `CELL_CHARS_MAX`.
 pub fn clean(text: &str) -> String {
-    let is_steering =
-        |character: char| character.is_control() || matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_steering = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let shown = |character| if is_steering(character) { '\u{fffd}' } else { character };
     let mut cut: String = text.chars().take(CELL_CHARS_MAX).map(shown).collect();
     if text.chars().nth(CELL_CHARS_MAX).is_some() {
@@ -148,7 +150,13 @@ mod tests {
         }
         let at = |ms: i64| Timestamp::from_micros(ms * 1000);
         assert_eq!((ago(Some(at(0)), at(5_000)), ago(Some(at(9_000)), at(0))), ("5s".into(), "0ms".into()));
-        assert_eq!((until(Some(at(5_000)), at(0)), until(Some(at(0)), at(5_000))), ("5s".into(), "-5s".into()));
-        assert_eq!((ago(None, at(0)), yes_or_no(None), yes_or_no(Some(true))), ("-".into(), "-".into(), "yes".into()));
+        assert_eq!(
+            (until(Some(at(5_000)), at(0)), until(Some(at(0)), at(5_000))),
+            ("5s".into(), "-5s".into())
+        );
+        assert_eq!(
+            (ago(None, at(0)), yes_or_no(None), yes_or_no(Some(true))),
+            ("-".into(), "-".into(), "yes".into())
+        );
     }
 }

@@ -131,7 +131,9 @@ impl Wait<'_> {
                     }
                 }
                 // Not written yet, or no more: what was known once is not forgotten while in flight.
-                Err(fault) if fault.is_unknown() && last.is_none() && started.elapsed() < self.unknown_max => {
+                Err(fault)
+                    if fault.is_unknown() && last.is_none() && started.elapsed() < self.unknown_max =>
+                {
                     self.was_reached = true;
                 }
                 Err(fault) if fault.is_passing() && self.was_reached => {}

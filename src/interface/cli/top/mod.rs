@@ -62,7 +62,8 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     if globals.is_json() {
         return Err(CliError::Usage {
             message: "a screen has no JSON".to_owned(),
-            help: "`swarmgate inventory` and `swarmgate commands` have; /api/v1/overview is the rest".to_owned(),
+            help: "`swarmgate inventory` and `swarmgate commands` have; /api/v1/overview is the rest"
+                .to_owned(),
         });
     }
     let mut watcher = Watcher::new(args.access.router(globals)?);
@@ -82,14 +83,14 @@ async fn once(watcher: &mut Watcher) -> Result<Exit, CliError> {
     watcher.look().await;
     tokio::time::sleep(BEAT).await;
     let seen = watcher.look().await;
-    Out::new().text(&frame(&seen, FRAME))?;
+    Out::new().text(&frame(&seen, FRAME, &mut View::default()))?;
     Ok(if seen.fault.is_some() { Exit::Broker } else { Exit::Done })
 }
 
 /// A frame as text, without the spaces at the ends of its lines.
-fn frame(seen: &Seen, area: Rect) -> String {
+fn frame(seen: &Seen, area: Rect, view: &mut View) -> String {
     let mut buffer = Buffer::empty(area);
-    view::draw(area, &mut buffer, seen, &mut View::default());
+    view::draw(area, &mut buffer, seen, view);
     let mut text = String::new();
     for y in area.top()..area.bottom() {
         let mut line = String::new();
@@ -197,6 +198,7 @@ fn keyboard() -> mpsc::Receiver<Event> {
 }
 
 /// What a key asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pressed {
     Quit,
     Go(Move),
@@ -221,5 +223,134 @@ fn pressed(event: &Event) -> Pressed {
         KeyCode::Home => Pressed::Go(Move::First),
         KeyCode::End => Pressed::Go(Move::Last),
         _ => Pressed::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{contract::timestamp::Timestamp, interface::cli::answers};
+
+    fn read<T: serde::de::DeserializeOwned>(answer: &Value) -> T {
+        answers::read(answer, "").unwrap()
+    }
+
+    fn seen() -> Seen {
+        let lane =
+            |lane: &str, depth: u64| json!({ "lane": lane, "depth": depth, "inFlight": 3, "forwarded": 9 });
+        let overview = json!({
+            "instance": "gate-1", "environment": "stage", "mode": "enforce", "version": "0.1.0",
+            "uptimeMs": 274_353_000_u64, "ledger": { "writable": true, "seq": 123_456, "keys": 1200 },
+            "broker": { "connected": true, "blocked": false },
+            "lanes": [lane("urgent", 0), lane("signals", 12), lane("results", 7), lane("metrics", 4096)],
+            "refusals": [{ "code": "routing.mismatch", "count": 3 }, { "code": "contract.schema", "count": 41 }],
+            "commands": { "inFlight": 12, "parked": 1 },
+            "inventory": { "instances": 2000, "fresh": 1990, "stale": 8, "lost": 2, "swarms": 12, "overflow": 0 },
+        });
+        let swarms: Vec<Value> = (1..=12)
+            .map(|number| {
+                json!({
+                    "swarmId": format!("kestrel-{number:02}"), "desired": 200, "seen": 200, "fresh": 199,
+                    "running": 150, "enabled": 150, "watermark": "2026-03-04T10:14:55Z",
+                })
+            })
+            .collect();
+        let commands: Vec<Value> = (0..12)
+            .map(|number| {
+                json!({
+                    "id": (4711 - number).to_string(), "type": "swarm-start", "state": "carried",
+                    "scope": { "swarmId": "kestrel-01", "role": "swarm-controller", "instance": "ctl-1" },
+                    "acceptedAt": "2026-03-04T10:14:48Z", "deadline": "2026-03-04T10:15:48Z",
+                })
+            })
+            .collect();
+        Seen {
+            url: "http://127.0.0.1:8080".to_owned(),
+            at: Timestamp::parse("2026-03-04T10:15:00Z"),
+            overview: read(&overview),
+            swarms: read::<answers::Swarms>(&json!({ "swarms": swarms })).swarms,
+            commands: read::<answers::Commands>(&json!({ "commands": commands })).commands,
+            rates: BTreeMap::from([("metrics".to_owned(), 812.25), ("signals".to_owned(), 0.0)]),
+            fault: None,
+        }
+    }
+
+    const SCREEN: &str = include_str!("screen.txt");
+
+    #[test]
+    fn the_screen_is_whole_at_80_by_24() {
+        let text = frame(&seen(), FRAME, &mut View::default());
+        assert!(text.lines().count() == 24 && text.lines().all(|line| line.chars().count() <= 80));
+        assert_eq!(text, SCREEN, "\n{text}");
+    }
+
+    #[test]
+    fn lists_are_scrolled_and_keep_within_their_ends() {
+        let (seen, mut view) = (seen(), View::default());
+        let mut after = |steps: &[Move]| {
+            steps.iter().for_each(|step| view.go(*step));
+            frame(&seen, FRAME, &mut view)
+        };
+        assert!(after(&[]).contains("[1–5 of 12]") && after(&[Move::Up]).contains("kestrel-01 "));
+        let text = after(&[Move::Down, Move::Down]);
+        assert!(text.contains("[3–7 of 12]") && !text.contains("kestrel-02 "), "{text}");
+        let text = after(&[Move::PageDown, Move::PageDown]);
+        assert!(text.contains("[8–12 of 12]") && text.contains("kestrel-12 "), "{text}");
+        // The keys are for the commands now, and the fleet stays where it was.
+        let text = after(&[Move::NextList, Move::Last]);
+        assert!(text.matches("[8–12 of 12]").count() == 2 && text.contains(" 4700 "), "{text}");
+        let text = after(&[Move::First, Move::ListBefore, Move::First]);
+        assert_eq!(text.matches("[1–5 of 12]").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_plainly() {
+        let nothing = Seen { fault: Some("no router can be reached".to_owned()), ..Seen::nothing_yet("u") };
+        let text = frame(&nothing, FRAME, &mut View::default());
+        assert!(text.contains("nothing seen yet") && text.contains("no router can be reached"), "{text}");
+        let mut bad = seen();
+        bad.overview.ledger.writable = false;
+        bad.overview.broker.connected = false;
+        bad.overview.inventory.overflow = 3;
+        bad.overview.instance = "gate\u{1b}[31m".to_owned();
+        let text = frame(&bad, FRAME, &mut View::default());
+        for said in ["ledger CANNOT BE WRITTEN", "broker NOT CONNECTED", "3 NOT TAKEN IN", "gate\u{fffd}[31m"]
+        {
+            assert!(text.contains(said), "{said}\n{text}");
+        }
+        bad.overview.broker = answers::BrokerState { connected: true, blocked: true };
+        assert!(frame(&bad, FRAME, &mut View::default()).contains("broker BLOCKS US"));
+    }
+
+    #[test]
+    fn any_size_is_drawn() {
+        let mut view = View::default();
+        for (width, height) in [(0, 0), (1, 1), (5, 3), (20, 5), (79, 23), (81, 25), (300, 100)] {
+            view.go(Move::Last);
+            view.go(Move::NextList);
+            let text = frame(&seen(), Rect::new(0, 0, width, height), &mut view);
+            assert_eq!(text.lines().count(), usize::from(height));
+        }
+        let text = frame(&seen(), Rect::new(0, 0, 120, 50), &mut View::default());
+        assert!(text.contains("kestrel-12 ") && text.contains("kestrel-01/swarm-controller/ctl-1"), "{text}");
+    }
+
+    #[test]
+    fn keys_mean_what_the_help_says() {
+        let key = |code, modifiers| pressed(&Event::Key(KeyEvent::new(code, modifiers)));
+        for (code, modifiers) in [
+            (KeyCode::Char('q'), KeyModifiers::NONE),
+            (KeyCode::Esc, KeyModifiers::NONE),
+            (KeyCode::Char('c'), KeyModifiers::CONTROL),
+        ] {
+            assert_eq!(key(code, modifiers), Pressed::Quit);
+        }
+        assert_eq!(key(KeyCode::Tab, KeyModifiers::NONE), Pressed::Go(Move::NextList));
+        assert_eq!(key(KeyCode::PageDown, KeyModifiers::NONE), Pressed::Go(Move::PageDown));
+        assert_eq!(key(KeyCode::Char('c'), KeyModifiers::NONE), Pressed::Nothing);
     }
 }

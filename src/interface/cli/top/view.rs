@@ -176,12 +176,14 @@ fn commands(area: Rect, buffer: &mut Buffer, seen: &Seen, view: &mut View, now: 
     let title = format!("commands: {} in flight, {} parked", totals.in_flight, totals.parked);
     let columns = [
         Column::number("id", 9),
-        Column::text("type", Constraint::Max(18)),
+        Column::text("type", Constraint::Length(16)),
         Column::text("target", Constraint::Fill(1)),
-        Column::text("state", Constraint::Length(9)),
-        Column::number("age", 7),
-        Column::number("left", 7),
+        Column::text("state", Constraint::Length(8)),
+        Column::number("age", 6),
+        Column::number("left", 6),
     ];
+    // The rest of the line, without the other columns and a space before each.
+    let target_width = usize::from(area.width.saturating_sub(9 + 16 + 8 + 6 + 6 + 5));
     let shown = Shown { list: List::Commands, title, columns: &columns, all: seen.commands.len() };
     shown.draw(area, buffer, view, |at| {
         let command = seen.commands.get(at)?;
@@ -189,7 +191,7 @@ fn commands(area: Rect, buffer: &mut Buffer, seen: &Seen, view: &mut View, now: 
         let cells = vec![
             clean(&command.id),
             clean(&command.kind_type),
-            clean(&or_nothing(command.scope.as_ref())),
+            without_middle(&clean(&or_nothing(command.scope.as_ref())), target_width),
             clean(&command.state),
             ago(command.accepted_at, now),
             until(command.deadline, now),
@@ -270,7 +272,11 @@ impl Shown<'_> {
         let last = place.first.saturating_add(place.shown).min(self.all);
         let mut title = self.title;
         if place.shown < self.all {
-            title.push_str(&format!("  [{}–{last} of {}]", place.first.saturating_add(1).min(last), self.all));
+            title.push_str(&format!(
+                "  [{}–{last} of {}]",
+                place.first.saturating_add(1).min(last),
+                self.all
+            ));
         }
         let rows = (place.first..last).filter_map(row).collect();
         table(area, buffer, title, self.columns, rows, has_focus);
@@ -290,13 +296,26 @@ fn table(
         false => Style::new().add_modifier(Modifier::BOLD),
     };
     let rows = rows.into_iter().map(|(cells, style)| {
-        Row::new(columns.iter().zip(cells).map(|(column, cell)| column.cell(cell)).collect::<Vec<_>>()).style(style)
+        Row::new(columns.iter().zip(cells).map(|(column, cell)| column.cell(cell)).collect::<Vec<_>>())
+            .style(style)
     });
-    let header = Row::new(columns.iter().map(|column| column.cell(column.name.to_owned())).collect::<Vec<_>>());
+    let header =
+        Row::new(columns.iter().map(|column| column.cell(column.name.to_owned())).collect::<Vec<_>>());
     Table::new(rows, columns.iter().map(|column| column.width))
         .header(header.style(Style::new().add_modifier(Modifier::DIM)))
         .block(Block::new().borders(Borders::TOP).title(Span::styled(format!(" {title} "), style)))
         .render(area, buffer);
+}
+
+/// A text that is too wide keeps its beginning and its end: of a scope the swarm and the instance.
+fn without_middle(text: &str, width: usize) -> String {
+    let count = text.chars().count();
+    if count <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(1);
+    let (head, tail) = (kept - kept / 2, kept / 2);
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(count - tail)).collect()
 }
 
 fn bad() -> Style {
