@@ -38,6 +38,21 @@ pub enum Action {
     /// An outcome ended a command.
     #[serde(rename = "controlplane.command.applied")]
     Applied,
+    /// A target gave its first sign of a command.
+    #[serde(rename = "controlplane.command.observed")]
+    Observed,
+    /// A command waits for its target.
+    #[serde(rename = "controlplane.command.parked")]
+    Parked,
+    /// A command that waited is on its way again.
+    #[serde(rename = "controlplane.command.released")]
+    Released,
+    /// What is believed of an instance has changed: it appeared, is stale, lost or back, or is forgotten.
+    #[serde(rename = "inventory.changed")]
+    InventoryChanged,
+    /// The router consumes again after it could not.
+    #[serde(rename = "runtime.resumed")]
+    Resumed,
     /// An outcome or alert that ends nothing was carried.
     #[serde(rename = "controlplane.event.recorded")]
     Recorded,
@@ -65,6 +80,11 @@ impl Action {
             Self::Requested => "controlplane.command.requested",
             Self::Denied => "controlplane.command.denied",
             Self::Applied => "controlplane.command.applied",
+            Self::Observed => "controlplane.command.observed",
+            Self::Parked => "controlplane.command.parked",
+            Self::Released => "controlplane.command.released",
+            Self::InventoryChanged => "inventory.changed",
+            Self::Resumed => "runtime.resumed",
             Self::Recorded => "controlplane.event.recorded",
             Self::DuplicateSuppressed => "duplicate_suppressed",
             Self::ContractViolation => "contract.violation",
@@ -80,6 +100,8 @@ impl Action {
 pub enum Verdict {
     /// Carried on.
     Forward,
+    /// The target is not there yet: held until it is, or the deadline passes.
+    Park,
     /// Recognised as a repeat or overtaken; no second effect.
     Suppress,
     /// Refused with a reason.
@@ -90,6 +112,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Forward => "forward",
+            Self::Park => "park",
             Self::Suppress => "suppress",
             Self::Refuse => "refuse",
         })
@@ -179,6 +202,109 @@ pub enum Change {
     Carried(Carried),
     /// More refusals like an earlier entry's, counted.
     Tallied(Tallied),
+    /// A target gave its first sign of a command.
+    Observed(Of),
+    /// A command waits for its target; this entry's parcel keeps it.
+    Parked(Of),
+    /// A command that waited is on its way again.
+    Released(Of),
+    /// What is believed of an instance has changed.
+    Presence(Presence),
+    /// Nothing was consumed for a time, which counts toward no deadline.
+    Resumed(Resumed),
+}
+
+/// Which command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Of {
+    /// Its identity.
+    pub command: Digest,
+}
+
+/// What has changed about an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// What it is from now on.
+    pub now: Standing,
+    /// Whose status was last seen when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// What is believed of an instance's presence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Its first status came.
+    Appeared,
+    /// Nothing for longer than `inventory.stale_after_ms`.
+    Stale,
+    /// Nothing for longer than `inventory.lost_after_ms`.
+    Lost,
+    /// It speaks again.
+    Back,
+    /// It was removed, or not heard of for `inventory.forget_after_ms`.
+    Forgotten,
+}
+
+impl Standing {
+    /// The word in the ledger.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Appeared => "appeared",
+            Self::Stale => "stale",
+            Self::Lost => "lost",
+            Self::Back => "back",
+            Self::Forgotten => "forgotten",
+        }
+    }
+}
+
+/// A router that consumes again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resumed {
+    /// How long what waited may take to be judged before anything times out.
+    pub catch_up_ms: u64,
+    /// How long nothing was consumed.
+    pub paused_ms: u64,
+}
+
+/// The last that was heard of a command or its target before it timed out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// When.
+    pub at: Timestamp,
+    /// In words.
+    pub detail: String,
+    /// Of which kind.
+    pub kind: EvidenceKind,
+}
+
+/// Where evidence comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvidenceKind {
+    /// An alert of the target's.
+    Alert,
+    /// An outcome of a target's that ended nothing.
+    Outcome,
+    /// A status of the target's.
+    Status,
+    /// The broker gave the command back.
+    Return,
+}
+
+impl EvidenceKind {
+    /// The word people read.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Alert => "alert",
+            Self::Outcome => "outcome",
+            Self::Status => "status",
+            Self::Return => "return",
+        }
+    }
 }
 
 /// The first fact of a ledger.
@@ -217,7 +343,11 @@ impl fmt::Display for Mode {
 
 /// A router opened the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Opened {
+    /// How long what waited may take to be judged before anything times out.
+    #[serde(default)]
+    pub catch_up_ms: u64,
     /// How many routers have opened it, this one included.
     pub epoch: u64,
     /// The router's instance name.
@@ -229,14 +359,32 @@ pub struct Opened {
 }
 
 /// A command and what tells it from its repeats.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Accepted {
+    /// Whether nothing may hold it up (stop and tightening): it stands before everything else of its target.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub always_passes: bool,
     /// Identity: digest of sender, scope, type and idempotencyKey. `None`: no key is bound.
     pub command: Option<Digest>,
     /// Digest of the canonical envelope without its timestamp.
     pub compared: Digest,
+    /// When it times out; `None`: it is answered at once or never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// For stop-class commands: the moment from which earlier starts of the scope are overtaken.
     pub overtakes: Option<Timestamp>,
+    /// Whether it waits for its target from the start: this entry's parcel keeps it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub parked: bool,
+    /// In a fan-out, the instances that were known, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Scope>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A command ended by the router's word.
@@ -251,10 +399,24 @@ pub struct Ended {
 /// An outcome or alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultSeen {
+    /// The commands that it answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Heard>,
     /// The command it ends, where it ends one.
     pub ends: Option<Ended>,
     /// Digest of sender, routing key and body.
     pub identity: Digest,
+}
+
+/// A target's answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Which command.
+    pub command: Digest,
+    /// The target's word.
+    pub status: String,
+    /// Whether the sender wanted that.
+    pub success: bool,
 }
 
 /// What the broker took.

@@ -106,6 +106,16 @@ impl Commands {
         self.0.values()
     }
 
+    /// The same table with other deadlines, for the types that `deadline_ms` names one for.
+    #[must_use]
+    pub fn with_deadlines(&self, deadline_ms: impl Fn(&str) -> Option<u64>) -> Self {
+        let mut commands = self.clone();
+        for row in commands.0.values_mut() {
+            row.deadline_ms = deadline_ms(&row.kind_type).or(row.deadline_ms);
+        }
+        commands
+    }
+
     /// Adds a deployment's own type; `false`, and nothing changed, when the type is there already.
     pub fn add(&mut self, command: Command) -> bool {
         if self.0.contains_key(&command.kind_type) {

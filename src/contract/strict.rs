@@ -8,19 +8,22 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Deserializer, Map, Number, Value, map::Entry};
+use serde_json::{Deserializer, Map, Number, Value, error::Category, map::Entry};
 
 use super::reason::{Reason, Refusal};
 
 /// The largest integer that every reader of JSON holds exactly: 2^53 − 1 (RFC 8259 §6).
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 
+/// Arrays and objects within each other that the lexer reads at all; it has no more stack than that to spend.
+pub const LEXER_DEPTH_MAX: usize = 127;
+
 /// How large a body may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a body.
     pub body_bytes_max: usize,
-    /// Arrays and objects within each other. The lexer's own bound is 127.
+    /// Arrays and objects within each other; a larger number than [`LEXER_DEPTH_MAX`] says no more than that one.
     pub depth_max: usize,
     /// Values in a body, the outermost included.
     pub nodes_max: usize,
@@ -246,11 +249,16 @@ impl fmt::Display for Step<'_> {
     }
 }
 
-/// The lexer's fault in words, with its place as an offset into the whole body.
+/// The lexer's fault in words, with its place as an offset into the whole body: the byte that it stumbled over, or the
+/// end where more was due.
 fn refuse_fault(text: &str, fault: &serde_json::Error) -> Refusal {
     let line_start: usize =
         text.split_inclusive('\n').take(fault.line().saturating_sub(1)).map(str::len).sum();
-    let offset = (line_start + fault.column().saturating_sub(1)).min(text.len());
+    let offset = match fault.classify() {
+        Category::Eof => text.len(),
+        // Lines and columns count what was read, the stumbling-block included; a line end is column 0 of the next.
+        _ => line_start.saturating_add(fault.column()).saturating_sub(1).min(text.len()),
+    };
     let words = fault.to_string();
     let words = words.split(" at line ").next().unwrap_or_default();
     if words == "recursion limit exceeded" {
@@ -325,7 +333,12 @@ mod tests {
             (b"\xff", Reason::NotUtf8, "0"),
             (b"\xef\xbb\xbf{}", Reason::NotJson, "byte 0"),
             (b"", Reason::NotJson, "byte 0"),
+            (b"{", Reason::NotJson, "EOF while parsing an object at byte 1"),
+            (b"{\n \"a\": [1, \n", Reason::NotJson, "EOF while parsing a value at byte 13"),
+            (b"\n\"abc", Reason::NotJson, "EOF while parsing a string at byte 5"),
             (b"{} x", Reason::NotJson, "byte 3"),
+            (b"[\"a\nb\"]", Reason::NotJson, "byte 3"),
+            (b"[tru\ne]", Reason::NotJson, "byte 4"),
             (b"[NaN]", Reason::NotJson, "byte 1"),
             (b"[1,\n\n 2,x]", Reason::NotJson, "byte 8"),
             (b"[9007199254740992]", Reason::NotJson, "byte 1"),
@@ -351,6 +364,17 @@ mod tests {
         {
             let value = parse(body.as_bytes(), &Limits::default()).expect("accepted");
             assert_eq!(value, serde_json::from_str::<Value>(body).expect("JSON"), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_lexer_reads_as_deep_as_it_says_and_no_deeper() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        for depth_max in [LEXER_DEPTH_MAX, usize::MAX] {
+            let limits = Limits { depth_max, ..Limits::default() };
+            assert!(parse(nested(LEXER_DEPTH_MAX).as_bytes(), &limits).is_ok());
+            let refusal = parse(nested(LEXER_DEPTH_MAX + 1).as_bytes(), &limits).expect_err("too deep");
+            assert_eq!(refusal.reason, Reason::TooDeep);
         }
     }
 

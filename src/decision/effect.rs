@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json, value::RawValue};
 
-use super::rules::Rules;
+use super::{command::flight::Flight, rules::Rules};
 use crate::contract::{
     Said,
     audit::Payload,
@@ -26,6 +26,31 @@ pub enum Effect {
     Forward,
     /// Copy the arrival to `swarmgate.refused` with its reason.
     Refuse(Refusal),
+    /// Keep the arrival, as it would be carried, until its target shows itself: its entry's parcel.
+    Hold,
+    /// Keep a message that came back until its target shows itself.
+    Keep {
+        /// Which fact of the decision parks it: that entry's parcel.
+        fact: usize,
+        /// The message's entry.
+        seq: u64,
+        /// Its ordinal there.
+        ordinal: u32,
+        /// Whether it takes the urgent lane.
+        urgent: bool,
+    },
+    /// Carry what a parcel keeps.
+    Release {
+        /// The parcel.
+        parcel: u64,
+        /// Whether it takes the urgent lane.
+        urgent: bool,
+    },
+    /// Let go of what a parcel keeps: its command has ended.
+    Drop {
+        /// The parcel.
+        parcel: u64,
+    },
     /// Say something of the router's own on `swarmgate.out`.
     Speak(Speech),
     /// Publish the outcome that the entry `of` holds again.
@@ -72,6 +97,36 @@ impl Speech {
             scope: said.key.scope.clone(),
             timestamp: now,
             kind_type: said.key.kind_type.clone(),
+            version: VERSION.to_owned(),
+        };
+        Self::of(Family::Outcome, &envelope)
+    }
+
+    /// The router's outcome of a command in flight, with what is known of it.
+    pub fn ending(
+        rules: &Rules,
+        flight: &Flight,
+        status: &str,
+        (detail, reason): (&str, Option<Reason>),
+        context: Value,
+        now: Timestamp,
+    ) -> Self {
+        let retryable = matches!(status, "TimedOut" | "Partial");
+        let mut data =
+            json!({ "status": status, "retryable": retryable, "message": detail, "context": context });
+        if let (Some(reason), Some(data)) = (reason, data.as_object_mut()) {
+            data.insert("code".to_owned(), Value::from(reason.code()));
+        }
+        let envelope = Envelope {
+            correlation_id: flight.correlation_id.clone(),
+            data,
+            idempotency_key: flight.idempotency_key.clone(),
+            kind: Family::Outcome.kind().to_owned(),
+            origin: origin(rules),
+            runtime: None,
+            scope: flight.scope.clone(),
+            timestamp: now,
+            kind_type: flight.kind_type.clone(),
             version: VERSION.to_owned(),
         };
         Self::of(Family::Outcome, &envelope)

@@ -16,9 +16,10 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 
 mod alert;
-mod command;
+pub mod command;
 pub mod effect;
 mod identity;
+pub mod inventory;
 mod refusal;
 pub mod request;
 pub mod rules;
@@ -26,7 +27,8 @@ pub mod state;
 
 use crate::contract::{
     Said,
-    audit::{Action, Actor, Change, Fact, Mode, ResultSeen, Subject, Verdict},
+    audit::{Action, Actor, Change, Fact, Mode, Subject, Verdict},
+    command::Class,
     reason::{Reason, Refusal},
     routing::Family,
     timestamp::Timestamp,
@@ -63,8 +65,15 @@ pub fn decide(state: &State, request: &Request, now: Timestamp) -> Decision {
             if state.rules().mode == Mode::Observe { observed(decision) } else { decision }
         }
         Request::Answered(answer) => answered(state, answer, now),
-        Request::Due => refusal::close_tallies(state, now),
+        Request::Due => due(state, now),
     }
+}
+
+/// What is due: one matter a decision, the parked commands of a target that has shown itself first.
+fn due(state: &State, now: Timestamp) -> Decision {
+    command::parking::release(state, now)
+        .or_else(|| command::lifetime::time_out(state, now))
+        .unwrap_or_else(|| refusal::close_tallies(state, now))
 }
 
 /// The gates, in the order of the contract. Each takes what the gate before has proved.
@@ -117,21 +126,82 @@ fn forward(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp)
         effects: vec![Effect::Forward],
         ..Decision::default()
     };
-    let (action, change) = match said.key.family {
-        Family::Metric => return decision,
-        Family::Signal if command::is_observation(said) => return decision,
-        Family::Signal => (Action::Requested, Change::Accepted(standing.accepted)),
+    match said.key.family {
+        Family::Metric => metric(state, arrival, said, actor, now, &mut decision),
+        Family::Signal => signal(state, arrival, said, actor, standing, now, &mut decision),
         Family::Outcome | Family::Alert => {
-            let ends = command::ending(state, said);
-            let action = if ends.is_some() { Action::Applied } else { Action::Recorded };
-            (action, Change::Result(ResultSeen { ends, identity: command::result_identity(arrival, &actor) }))
+            let ending = command::ending::of_outcome(state, said);
+            let action = if ending.is_nothing() { Action::Recorded } else { Action::Applied };
+            let change = ending.change(command::result_identity(arrival, &actor));
+            decision.facts.push(passed_on(arrival, said, actor, action, change, now));
+            ending.follow(state, said, now, &mut decision);
         }
-    };
-    decision.facts.push(Fact {
-        verdict: Some(Verdict::Forward),
-        ..fact(arrival, Some(said), actor, action, change, now)
-    });
+    }
     decision
+}
+
+/// A status is no entry, but what it says of a command is, and it shows that its instance is there.
+fn metric(
+    state: &State,
+    arrival: &Arrival,
+    said: &Said,
+    actor: Actor,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    decision.beliefs.extend(command::parking::shown(state, &said.key.scope, now));
+    if state.commands_in_flight() == 0 || !state.ledger_writable() {
+        return;
+    }
+    decision.facts.extend(command::lifetime::first_signs(state, said, now));
+    let ending = command::ending::of_status(state, said);
+    if !ending.is_nothing() {
+        let change = ending.change(command::result_identity(arrival, &actor));
+        decision.facts.push(passed_on(arrival, said, actor, Action::Applied, change, now));
+        ending.follow(state, said, now, decision);
+    }
+}
+
+/// A signal: a liveness word shows that its instance is there; a command is accepted, and carried or parked.
+fn signal(
+    state: &State,
+    arrival: &Arrival,
+    said: &Said,
+    actor: Actor,
+    standing: command::Standing,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    if said.class == Some(Class::Liveness) {
+        decision.beliefs.extend(command::parking::shown(state, &said.key.scope, now));
+    }
+    if command::is_observation(said) {
+        return;
+    }
+    let parks = standing.accepted.parked;
+    let change = Change::Accepted(standing.accepted);
+    decision.facts.push(passed_on(arrival, said, actor, Action::Requested, change, now));
+    if parks {
+        decision.verdict = Some(Verdict::Park);
+        decision.effects = vec![Effect::Hold];
+        for fact in &mut decision.facts {
+            fact.verdict = Some(Verdict::Park);
+        }
+        command::parking::make_room(state, &said.key.scope, now, decision);
+    }
+    command::lifetime::supersede(state, said, now, decision);
+}
+
+/// The fact of what passed every gate.
+fn passed_on(
+    arrival: &Arrival,
+    said: &Said,
+    actor: Actor,
+    action: Action,
+    change: Change,
+    now: Timestamp,
+) -> Fact {
+    Fact { verdict: Some(Verdict::Forward), ..fact(arrival, Some(said), actor, action, change, now) }
 }
 
 /// A gate said no, or knew it already: what is remembered and said.
@@ -177,16 +247,17 @@ fn observed(mut decision: Decision) -> Decision {
     decision
 }
 
-/// The broker's answer for what had left: one fact, and an alert when commands came back.
+/// The broker's answer for what had left: one fact, and commands that came back wait for their targets.
 fn answered(state: &State, answer: &Answer, now: Timestamp) -> Decision {
     let mut decision = Decision::default();
     decision.facts.push(Fact::new(Action::Carried, now, Change::Carried(answer.carried.clone())));
-    if let Some(first) = answer.returned_keys.first() {
+    command::parking::park(state, &answer.returned, now, &mut decision);
+    if let Some(first) = answer.returned.first() {
         let notice = alert::Notice {
             code: "carriage.returned",
-            message: "no queue took a command; its target is not bound",
-            about: first,
-            count: answer.returned_keys.len() as u64,
+            message: "no queue took a command; it waits until its target shows itself or its deadline passes",
+            about: &first.routing_key,
+            count: answer.returned.len() as u64,
             correlation_id: None,
         };
         alert::raise(state, &notice, now, &mut decision);

@@ -46,6 +46,17 @@ impl Arrival {
 pub struct Answer {
     /// What left and what came back.
     pub carried: Carried,
-    /// Routing keys of the signals that came back, for the alert.
-    pub returned_keys: Vec<String>,
+    /// The signals among what came back.
+    pub returned: Vec<Returned>,
+}
+
+/// A signal that no queue took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// Its entry.
+    pub seq: u64,
+    /// Its ordinal there.
+    pub ordinal: u32,
+    /// Its key, for the alert.
+    pub routing_key: String,
 }

@@ -21,6 +21,14 @@ pub struct Rules {
     pub idempotency_window_ms: u64,
     /// How many command keys are remembered at most.
     pub idempotency_keys_max: usize,
+    /// How many targets of a fan-out are recorded at most.
+    pub targets_max: usize,
+    /// How many commands may wait for one absent target.
+    pub parking_target_max: usize,
+    /// How many may wait in all.
+    pub parking_total_max: usize,
+    /// How long what waited on the broker may take to be judged, after an outage, before anything times out.
+    pub catch_up_ms: u64,
     /// How many (sender, code) pairs are tallied apart within a second; more share one tally a code.
     pub refusals_senders_max: usize,
     /// For how long the same alert is not raised again.
@@ -37,6 +45,10 @@ impl Default for Rules {
             instance: "gate-1".to_owned(),
             idempotency_window_ms: 24 * 60 * 60 * 1000,
             idempotency_keys_max: 1_000_000,
+            targets_max: 10_000,
+            parking_target_max: 64,
+            parking_total_max: 10_000,
+            catch_up_ms: 5_000,
             refusals_senders_max: 10_000,
             alerts_dedupe_ms: 60_000,
             alerts_per_second_max: 10,

@@ -58,6 +58,12 @@ impl Parcel {
         Some(Self { id, lane, bytes: outbox::encode(messages) })
     }
 
+    /// Packs one message that waits for its target, as the parcel of the entry that says so.
+    pub fn keep(id: u64, lane: Lane, outgoing: &Outgoing) -> Self {
+        let Outgoing { seq, ordinal, mandatory, message } = outgoing;
+        Self { id, lane, bytes: outbox::encode([(*seq, *ordinal, *mandatory, message)].into_iter()) }
+    }
+
     /// The messages, in order.
     ///
     /// # Errors

@@ -18,8 +18,8 @@ use tracing::{info, warn};
 
 use super::{
     clock::{self, Clock},
-    corridor::{Corridor, Names},
-    dispatch::{Dispatch, Dispatcher, Job, Report},
+    corridor::{Corridor, Kept, Names},
+    dispatch::{Dispatch, Dispatcher, Flight, Job, Report},
     intake::{Arrivals, Intake},
     link::{Connector, Link},
     recorder::{Commit, Recorder},
@@ -138,9 +138,11 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
         entries = recovered.entries,
         epoch = corridor.state().epoch(),
         parcels = recovered.parcels.len(),
+        commands = corridor.state().commands_in_flight(),
         "the ledger is verified and folded"
     );
-    let jobs = recovered.parcels.iter().map(again).collect::<Result<Vec<_>, _>>()?;
+    let (parked, jobs) = sort(recovered.parcels, corridor.state())?;
+    corridor.park(parked);
     Ok(start_tasks(setup, ledger, corridor, reader, clock, jobs).await)
 }
 
@@ -196,6 +198,7 @@ async fn open_epoch(
         entries.push(corridor.record(Fact::new(Action::Genesis, now, Change::Genesis(genesis))));
     }
     let opened = Opened {
+        catch_up_ms: setup.rules.catch_up_ms,
         epoch: corridor.state().epoch() + 1,
         instance: setup.rules.instance.clone(),
         mode: setup.rules.mode,
@@ -255,6 +258,7 @@ async fn start_tasks(
         recoveries,
         dispatch,
         open,
+        standing: link.watch(),
         link: link.clone(),
         reader,
         bounds: Bounds { entries_max: setup.batch_entries_max, bytes_max: setup.batch_bytes_max },
@@ -339,13 +343,23 @@ async fn carry_again(commit: &mpsc::Sender<Commit>, jobs: Vec<Job>) -> usize {
     count
 }
 
-/// The job that carries a parcel again.
-fn again(parcel: &Parcel) -> Result<Job, LedgerError> {
-    let mut job = Job { lane: parcel.lane, parcel: Some(parcel.id), ..Job::default() };
-    for outgoing in parcel.unpack()? {
-        job.add(outgoing);
+/// Tells the parcels of commands that wait for their targets from those that are to be carried again.
+///
+/// # Errors
+/// `Outbox` for what is no parcel.
+pub(super) fn sort(parcels: Vec<Parcel>, state: &State) -> Result<(Vec<Kept>, Vec<Job>), LedgerError> {
+    let waiting = state.parked_parcels();
+    let (mut parked, mut jobs) = (Vec::new(), Vec::new());
+    for parcel in parcels {
+        let (id, lane, messages) = (parcel.id, parcel.lane, parcel.unpack()?);
+        if waiting.contains(&id) {
+            parked.extend(messages.into_iter().map(|outgoing| Kept { parcel: id, lane, outgoing }));
+        } else {
+            let flights = messages.into_iter().map(Flight::from).collect();
+            jobs.push(Job { lane, parcel: Some(id), flights, ..Job::default() });
+        }
     }
-    Ok(job)
+    Ok((parked, jobs))
 }
 
 impl Running {

@@ -4,6 +4,8 @@
 //! Never: waits or touches a file or socket; durability and carriage are its callers' business.
 //! Holds: what it hands out to be carried names the entry that must be durable first.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::{
@@ -11,9 +13,10 @@ use crate::{
         Contract,
         audit::{Entry, Fact, Verdict},
         digest::Digest,
+        lane::Lane,
         message::Message,
         passage::{self, Stamp},
-        routing::Family,
+        routing::{ControlPlaneRouting, Family},
         timestamp::Timestamp,
     },
     decision::{
@@ -44,7 +47,7 @@ impl Names {
     }
 }
 
-/// The state and the chain, and what it takes to compose messages.
+/// The state and the chain, what it takes to compose messages, and those that wait for their targets.
 #[derive(Debug)]
 pub struct Corridor {
     state: State,
@@ -53,6 +56,19 @@ pub struct Corridor {
     ledger_id: String,
     /// How many messages without an entry have been composed in this epoch.
     unwritten: u64,
+    /// Messages that wait for their targets, by their parcels.
+    parked: BTreeMap<u64, Kept>,
+}
+
+/// A message that is kept in a parcel of its own.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The parcel.
+    pub parcel: u64,
+    /// The lane that it takes when it leaves.
+    pub lane: Lane,
+    /// The message.
+    pub outgoing: Outgoing,
 }
 
 /// One request, judged: what to write and what to carry once it is written.
@@ -64,6 +80,20 @@ pub struct Judged {
     pub sealed: Vec<Sealed>,
     /// Its messages, in order; those with `seq` must wait for that entry.
     pub outgoing: Vec<Outgoing>,
+    /// Messages that wait for their targets from now on: each is to be kept in its parcel.
+    pub held: Vec<Kept>,
+    /// Messages that waited and leave now; their parcels are there already.
+    pub released: Vec<Kept>,
+    /// Parcels that need no longer be kept.
+    pub dropped: Vec<u64>,
+}
+
+/// What a decision is about, as far as composing needs it.
+#[derive(Debug, Default)]
+struct Source<'a> {
+    message: Option<&'a Message>,
+    recalled: Option<Bytes>,
+    returned: Vec<Outgoing>,
 }
 
 /// Reads a message into the arrival that `decide` judges (gates 1 and 2).
@@ -82,7 +112,12 @@ impl Corridor {
     /// A corridor over a state and the chain it was folded from.
     pub fn new(state: State, chain: Chain, names: Names) -> Self {
         let ledger_id = state.genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default();
-        Self { state, chain, names, ledger_id, unwritten: 0 }
+        Self { state, chain, names, ledger_id, unwritten: 0, parked: BTreeMap::new() }
+    }
+
+    /// Takes back the messages of parcels that the outbox keeps for commands that wait for their targets.
+    pub fn park(&mut self, kept: Vec<Kept>) {
+        self.parked.extend(kept.into_iter().map(|kept| (kept.parcel, kept)));
     }
 
     /// The state as it stands.
@@ -120,8 +155,10 @@ impl Corridor {
 
     /// Goes on from another state and chain. The count of messages without an entry goes on too: no id is given
     /// twice within an epoch.
-    pub fn resume(&mut self, state: State, chain: Chain) {
+    pub fn resume(&mut self, state: State, chain: Chain, parked: Vec<Kept>) {
         (self.state, self.chain) = (state, chain);
+        self.parked.clear();
+        self.park(parked);
     }
 
     /// Decides, changing nothing.
@@ -142,37 +179,80 @@ impl Corridor {
     /// a `Repeat` publishes again.
     pub fn settle(
         &mut self,
-        mut decision: Decision,
+        decision: Decision,
         source: Option<&Message>,
         recalled: Option<Bytes>,
     ) -> Judged {
+        self.settle_from(decision, Source { message: source, recalled, returned: Vec::new() })
+    }
+
+    /// Seals, applies and composes the decision about the broker's answer; `returned` are the messages of the signals
+    /// that came back.
+    pub fn settle_answer(&mut self, decision: Decision, returned: Vec<Outgoing>) -> Judged {
+        self.settle_from(decision, Source { returned, ..Source::default() })
+    }
+
+    fn settle_from(&mut self, mut decision: Decision, mut source: Source<'_>) -> Judged {
         let seq = (!decision.facts.is_empty()).then(|| self.chain.next_seq());
-        let mut outgoing = Vec::with_capacity(decision.effects.len());
+        let mut judged = Judged { outgoing: Vec::with_capacity(decision.effects.len()), ..Judged::default() };
+        let mut out = Vec::with_capacity(decision.effects.len());
         for (ordinal, effect) in decision.effects.iter().enumerate() {
             let place = Place { seq, ordinal: ordinal as u32 };
-            outgoing.extend(self.compose(&decision, effect, place, source, recalled.as_ref()));
-        }
-        let mut out: Vec<Digest> = outgoing
-            .iter()
-            .map(|leaving: &Outgoing| {
-                let unchanged =
-                    source.is_some_and(|source| source.body.as_ptr() == leaving.message.body.as_ptr());
-                match decision.facts.first().and_then(|fact| fact.body).filter(|_| unchanged) {
-                    Some(body) => body,
-                    None => Digest::of(&leaving.message.body),
+            match effect {
+                Effect::Keep { .. } | Effect::Release { .. } | Effect::Drop { .. } => {
+                    self.move_parked(effect, seq.unwrap_or_default(), &mut source.returned, &mut judged);
                 }
-            })
-            .collect();
-        let mut sealed = Vec::with_capacity(decision.facts.len());
+                _ => {
+                    let Some(leaving) = self.compose(&decision, effect, place, &source) else { continue };
+                    if leaving.seq > 0 {
+                        out.push(digest(&decision, &leaving, source.message));
+                    }
+                    if *effect == Effect::Hold {
+                        let kept = Kept { parcel: leaving.seq, lane: Lane::Signals, outgoing: leaving };
+                        self.parked.insert(kept.parcel, kept.clone());
+                        judged.held.push(kept);
+                    } else {
+                        judged.outgoing.push(leaving);
+                    }
+                }
+            }
+        }
         for fact in decision.facts.drain(..) {
             let entry = self.chain.seal(fact, std::mem::take(&mut out));
             self.state.apply(entry.entry.seq, &entry.entry.fact);
-            sealed.push(entry);
+            judged.sealed.push(entry);
         }
         for belief in &decision.beliefs {
             self.state.believe(belief);
         }
-        Judged { decision, sealed, outgoing }
+        judged.decision = decision;
+        judged
+    }
+
+    /// Moves a message into, out of, or away from those that wait; `first` is the decision's first entry.
+    fn move_parked(
+        &mut self,
+        effect: &Effect,
+        first: u64,
+        returned: &mut Vec<Outgoing>,
+        judged: &mut Judged,
+    ) {
+        match effect {
+            Effect::Keep { fact, seq, ordinal, urgent } => {
+                let came_back = |back: &Outgoing| (back.seq, back.ordinal) == (*seq, *ordinal);
+                let Some(index) = returned.iter().position(came_back) else { return };
+                let lane = if *urgent { Lane::Urgent } else { Lane::Signals };
+                let kept = Kept { parcel: first + *fact as u64, lane, outgoing: returned.swap_remove(index) };
+                self.parked.insert(kept.parcel, kept.clone());
+                judged.held.push(kept);
+            }
+            Effect::Release { parcel, .. } => judged.released.extend(self.parked.remove(parcel)),
+            Effect::Drop { parcel } => {
+                self.parked.remove(parcel);
+                judged.dropped.push(*parcel);
+            }
+            _ => {}
+        }
     }
 
     /// The message of one effect.
@@ -180,35 +260,38 @@ impl Corridor {
         &mut self,
         decision: &Decision,
         effect: &Effect,
-        place: Place,
-        source: Option<&Message>,
-        recalled: Option<&Bytes>,
+        mut place: Place,
+        source: &Source<'_>,
     ) -> Option<Outgoing> {
-        let message_id = self.message_id(place);
-        let family = source.and_then(|source| Family::claimed_by(&source.routing_key));
+        let family = source.message.and_then(|message| Family::claimed_by(&message.routing_key));
+        // A metric travels as lightly as it came, also where it tells something that is an entry.
+        if *effect == Effect::Forward && family == Some(Family::Metric) {
+            place.seq = None;
+        }
         let stamp = Stamp {
+            message_id: Some(self.message_id(place)),
             exchange: match effect {
                 Effect::Refuse(_) => &self.names.refused,
                 _ => &self.names.out,
             },
-            message_id: Some(message_id),
             seq: place.seq,
             principal: decision.principal.as_deref(),
-            verdict: decision.verdict.unwrap_or(Verdict::Forward),
+            // What waits now has been carried by the time that anybody reads this.
+            verdict: decision.verdict.filter(|_| *effect != Effect::Hold).unwrap_or(Verdict::Forward),
         };
         let (message, mandatory) = match effect {
-            // What has no entry (metrics, heartbeats) travels as lightly as it came.
-            Effect::Forward => (passage::onward(source?, family?, &stamp), place.seq.is_some()),
-            Effect::Refuse(refusal) => (passage::refused(source?, refusal, &stamp), true),
+            // What has no entry (metrics, heartbeats) is worth no return.
+            Effect::Forward | Effect::Hold => {
+                (passage::onward(source.message?, family?, &stamp), place.seq.is_some())
+            }
+            Effect::Refuse(refusal) => (passage::refused(source.message?, refusal, &stamp), true),
             Effect::Speak(speech) => (passage::own(&speech.routing_key, speech.body.clone(), &stamp), true),
             Effect::Repeat { .. } => {
-                let body = recalled?.clone();
-                let key = source?.routing_key.as_str();
-                (
-                    passage::own(&crate::contract::routing::ControlPlaneRouting::answer(key)?, body, &stamp),
-                    true,
-                )
+                let body = source.recalled.clone()?;
+                let key = ControlPlaneRouting::answer(source.message?.routing_key.as_str())?;
+                (passage::own(&key, body, &stamp), true)
             }
+            Effect::Keep { .. } | Effect::Release { .. } | Effect::Drop { .. } => return None,
         };
         Some(Outgoing { seq: place.seq.unwrap_or_default(), ordinal: place.ordinal, mandatory, message })
     }
@@ -224,6 +307,13 @@ impl Corridor {
             }
         }
     }
+}
+
+/// The digest of a leaving body; the arrival's own, where it leaves as it came.
+fn digest(decision: &Decision, leaving: &Outgoing, source: Option<&Message>) -> Digest {
+    let unchanged = source.is_some_and(|source| source.body.as_ptr() == leaving.message.body.as_ptr());
+    let known = decision.facts.first().and_then(|fact| fact.body).filter(|_| unchanged);
+    known.unwrap_or_else(|| Digest::of(&leaving.message.body))
 }
 
 /// Where in the ledger a message belongs.

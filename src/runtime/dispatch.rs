@@ -17,7 +17,8 @@ use tracing::{debug, error, warn};
 use super::{link::Link, recorder::Settlement};
 use crate::{
     bus::{Bus, Departure, Fate, Publisher},
-    contract::lane::Lane,
+    contract::{lane::Lane, routing::Family},
+    ledger::Outgoing,
     telemetry::Telemetry,
 };
 
@@ -43,10 +44,25 @@ pub(super) struct Flight {
     pub seq: u64,
     /// Its ordinal there.
     pub ordinal: u32,
-    /// Whether it is a command: its return is worth an alert.
+    /// Whether it is a command: its return is told.
     pub is_signal: bool,
     /// The message.
     pub departure: Departure,
+}
+
+impl From<Outgoing> for Flight {
+    fn from(leaving: Outgoing) -> Self {
+        let is_signal = Family::claimed_by(&leaving.message.routing_key) == Some(Family::Signal);
+        let Outgoing { seq, ordinal, mandatory, message } = leaving;
+        Self { seq, ordinal, is_signal, departure: Departure { message, mandatory } }
+    }
+}
+
+impl From<Flight> for Outgoing {
+    fn from(flight: Flight) -> Self {
+        let Flight { seq, ordinal, departure: Departure { message, mandatory }, .. } = flight;
+        Self { seq, ordinal, mandatory, message }
+    }
 }
 
 /// Jobs that are done.
@@ -58,8 +74,8 @@ pub(super) struct Report {
     pub spans: Vec<(u64, u64)>,
     /// Messages that no queue took.
     pub returned: Vec<(u64, u32)>,
-    /// Keys of the commands among them.
-    pub returned_keys: Vec<String>,
+    /// The signals among them.
+    pub returned_signals: Vec<Outgoing>,
     /// Parcels that need no longer be kept.
     pub parcels: Vec<u64>,
     /// What may be acknowledged.
@@ -96,7 +112,7 @@ struct Progress {
     job: Job,
     remaining: usize,
     returned: Vec<(u64, u32)>,
-    returned_keys: Vec<String>,
+    returned_signals: Vec<Outgoing>,
     span: Option<(u64, u64)>,
 }
 
@@ -152,8 +168,8 @@ impl Dispatcher {
         let flights = std::mem::take(&mut job.flights);
         let written = flights.iter().filter(|flight| flight.seq > 0).map(|flight| flight.seq);
         let span = written.clone().min().zip(written.max());
-        let (remaining, returned, returned_keys) = (flights.len(), Vec::new(), Vec::new());
-        under_way.push_back(Progress { job, remaining, returned, returned_keys, span });
+        let (remaining, returned, returned_signals) = (flights.len(), Vec::new(), Vec::new());
+        under_way.push_back(Progress { job, remaining, returned, returned_signals, span });
         waiting.extend(flights.into_iter().map(|flight| Waiting { number, flight, tried: false }));
     }
 
@@ -221,7 +237,7 @@ impl Dispatcher {
                         progress.returned.push((flight.seq, flight.ordinal));
                     }
                     if flight.is_signal {
-                        progress.returned_keys.push(flight.departure.message.routing_key);
+                        progress.returned_signals.push(flight.into());
                     }
                 }
                 Fate::Rejected | Fate::Unknown => again.push(Waiting { number, flight, tried: true }),
@@ -287,7 +303,7 @@ fn finish(under_way: &mut VecDeque<Progress>, first: &mut u64, lane: Lane) -> Re
         report.jobs += 1;
         report.spans.extend(done.span);
         report.returned.extend(done.returned);
-        report.returned_keys.extend(done.returned_keys);
+        report.returned_signals.extend(done.returned_signals);
         report.parcels.extend(done.job.parcel);
         if let Some(tag) = done.job.tag {
             report.settlement = Some(Settlement { lane, opening: done.job.opening, tag });

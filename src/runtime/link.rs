@@ -81,6 +81,11 @@ impl Link {
         found.clone()
     }
 
+    /// Tells when the connection stands or is gone.
+    pub fn watch(&self) -> watch::Receiver<Option<Connected>> {
+        self.current.clone()
+    }
+
     /// The connection as it stands.
     pub fn now(&self) -> Option<Connected> {
         self.current.borrow().clone()

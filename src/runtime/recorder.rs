@@ -11,6 +11,7 @@ use tracing::{error, warn};
 
 use super::{
     boot,
+    corridor::Kept,
     dispatch::{Dispatch, Job, Report},
     link::Link,
 };
@@ -70,9 +71,9 @@ impl Settlement {
 pub(super) enum Recovery {
     /// Nothing after the ledger's last entry was written; this is the state it holds.
     /// What had been carried unaudited and was in the failed commit is still `owed` to it.
-    Failed { attempt: u64, state: Box<State>, chain: Chain, owed: Vec<Sealed> },
+    Failed { attempt: u64, state: Box<State>, chain: Chain, parked: Vec<Kept>, owed: Vec<Sealed> },
     /// It can be written again.
-    Writable { attempt: u64, state: Box<State>, chain: Chain },
+    Writable { attempt: u64, state: Box<State>, chain: Chain, parked: Vec<Kept> },
 }
 
 /// The recorder's part of the runtime.
@@ -156,8 +157,8 @@ impl Recorder {
     /// Tells the router what stands, probes until writing works, and tells it again. Answers the attempt that counts
     /// from then on; `None` when the router is gone.
     async fn recover(&mut self, attempt: u64, owed: Vec<Sealed>) -> Option<u64> {
-        let (state, chain) = self.fold().await;
-        let failed = Recovery::Failed { attempt, state: Box::new(state), chain, owed };
+        let (state, chain, parked) = self.fold().await;
+        let failed = Recovery::Failed { attempt, state: Box::new(state), chain, parked, owed };
         self.recoveries.send(failed).await.ok()?;
         loop {
             // Commits of the failed attempt are given up meanwhile, so that the router never waits for room. None of
@@ -175,22 +176,26 @@ impl Recorder {
                 Err(fault) => warn!(error = %fault, "the ledger still cannot be written"),
             }
         }
-        let (state, chain) = self.fold().await;
-        self.recoveries
-            .send(Recovery::Writable { attempt: attempt + 1, state: Box::new(state), chain })
-            .await
-            .ok()?;
+        let (state, chain, parked) = self.fold().await;
+        let writable = Recovery::Writable { attempt: attempt + 1, state: Box::new(state), chain, parked };
+        self.recoveries.send(writable).await.ok()?;
         Some(attempt + 1)
     }
 
     /// The state that the ledger holds; an empty one when it cannot even be read, so that a stop is never taken for
     /// a repeat.
-    async fn fold(&mut self) -> (State, Chain) {
+    async fn fold(&mut self) -> (State, Chain, Vec<Kept>) {
         match boot::fold(&mut self.ledger, &self.rules, |_| {}).await {
-            Ok((state, recovered)) => (state, recovered.chain),
+            Ok((state, recovered)) => {
+                let (parked, _) = boot::sort(recovered.parcels, &state).unwrap_or_else(|fault| {
+                    error!(error = %fault, "commands that wait for their targets cannot be read back");
+                    Default::default()
+                });
+                (state, recovered.chain, parked)
+            }
             Err(fault) => {
                 error!(error = %fault, "the ledger cannot be read either");
-                (State::new(self.rules.clone()), Chain::new())
+                (State::new(self.rules.clone()), Chain::new(), Vec::new())
             }
         }
     }

@@ -14,20 +14,24 @@ use tracing::{error, info, warn};
 
 use super::{
     clock::Clock,
-    corridor::{Corridor, Judged},
+    corridor::{Corridor, Judged, Kept},
     dispatch::{Dispatch, Flight, Job, Report},
     intake::{Arrivals, Incoming},
+    link::Connected,
     recorder::{Commit, Recovery, Settlement},
 };
 use crate::{
-    bus::Departure,
-    contract::{audit::Action, lane::Lane, routing::Family},
+    contract::{
+        audit::{Action, Change, Fact, Resumed},
+        lane::Lane,
+        timestamp::Timestamp,
+    },
     decision::{
         effect::Effect,
-        request::{Answer, Request},
+        request::{Answer, Request, Returned},
         state::{Belief, State},
     },
-    ledger::{Batch, Parcel, chain::Sealed, query::Reader},
+    ledger::{Batch, Outgoing, Parcel, chain::Sealed, query::Reader},
     telemetry::Telemetry,
 };
 
@@ -41,6 +45,8 @@ const UNWRITTEN_FACTS_MAX: usize = 100_000;
 const IDLE_LOOK: Duration = Duration::from_secs(3600);
 /// How often a draining router looks whether everything is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// How many due matters one round takes up; the rest is due in the next.
+const DUE_PER_ROUND_MAX: usize = 512;
 
 /// Bounds on one round.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +69,8 @@ pub(super) struct Router {
     /// Whether the lanes other than urgent may consume.
     pub open: watch::Sender<bool>,
     pub link: super::link::Link,
+    /// Wakes the router when the connection stands or is gone.
+    pub standing: watch::Receiver<Option<Connected>>,
     pub reader: Reader,
     pub bounds: Bounds,
     pub telemetry: Arc<Telemetry>,
@@ -85,6 +93,8 @@ pub(super) struct Memory {
     /// Openings of a lane's consumer up to this one are void.
     void: [u64; 4],
     seen: [u64; 4],
+    /// Since when there is no broker, as far as a round has seen it.
+    away_since: Option<Timestamp>,
 }
 
 impl Memory {
@@ -126,6 +136,7 @@ struct Outcome {
     sealed: Vec<Sealed>,
     jobs: Vec<Job>,
     settlements: Vec<Settlement>,
+    parcels: Vec<Parcel>,
     parcels_done: Vec<u64>,
 }
 
@@ -180,7 +191,8 @@ impl Router {
     /// Waits for the first thing to do.
     async fn wait(&mut self) -> Round {
         let mut round = Round::default();
-        let deadline = self.corridor.state().next_deadline();
+        // Without a broker nothing falls due.
+        let deadline = self.corridor.state().next_deadline().filter(|_| self.memory.away_since.is_none());
         let pause = deadline.map(|deadline| deadline.micros() - self.clock.now().micros());
         let draining = self.stopping.is_cancelled();
         let longest = if draining { DRAIN_LOOK } else { IDLE_LOOK };
@@ -201,6 +213,7 @@ impl Router {
             Some(arrivals) = signals.recv() => round.add(arrivals),
             Some(arrivals) = metrics.recv() => round.add(arrivals),
             () = self.stopping.cancelled(), if !draining => {}
+            Ok(()) = self.standing.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
         round
@@ -229,9 +242,8 @@ impl Router {
     async fn judge(&mut self, round: Round) -> Outcome {
         let mut outcome = Outcome::default();
         let now = self.clock.now();
-        if let Some(due) = self.corridor.due(now) {
-            self.keep(due, &mut outcome.sealed);
-        }
+        self.resume(now, &mut outcome);
+        self.due(now, &mut outcome);
         self.answer(round.reports, &mut outcome);
         self.telemetry.metrics.round(round.count);
         self.telemetry.metrics.set_commands(self.corridor.state().commands_in_flight());
@@ -249,20 +261,58 @@ impl Router {
                 self.void(lane, arrivals.opening).await;
                 continue;
             }
-            let job = self.judge_lane(arrivals, &mut outcome.sealed).await;
+            let job = self.judge_lane(arrivals, &mut outcome).await;
             outcome.jobs.push(job);
         }
+        // What the arrivals set free leaves in the same round.
+        self.due(self.clock.now(), &mut outcome);
         outcome
     }
 
+    /// What has fallen due, while there is a broker to carry what follows from it.
+    fn due(&mut self, now: Timestamp, outcome: &mut Outcome) {
+        for _ in 0..DUE_PER_ROUND_MAX {
+            if self.memory.away_since.is_some() {
+                return;
+            }
+            let Some(due) = self.corridor.due(now) else { return };
+            let job = self.keep(due, outcome);
+            if !job.flights.is_empty() {
+                outcome.jobs.push(Job { lane: Lane::Results, ..job });
+            }
+        }
+    }
+
+    /// Notes that the broker is away, or back: time without it counts toward no deadline.
+    fn resume(&mut self, now: Timestamp, outcome: &mut Outcome) {
+        let connected = self.link.now().is_some();
+        let Some(since) = self.memory.away_since else {
+            self.memory.away_since = (!connected).then_some(now);
+            return;
+        };
+        if !connected || self.memory.unwritten.is_some() {
+            return;
+        }
+        self.memory.away_since = None;
+        if self.corridor.state().commands_in_flight() > 0 {
+            let paused_ms = now.micros().saturating_sub(since.micros()) / 1000;
+            let resumed = Resumed {
+                catch_up_ms: self.corridor.state().rules().catch_up_ms,
+                paused_ms: u64::try_from(paused_ms).unwrap_or_default(),
+            };
+            let fact = Fact::new(Action::Resumed, now, Change::Resumed(resumed));
+            outcome.sealed.push(self.corridor.record(fact));
+        }
+    }
+
     /// Judges what came by one lane into one job.
-    async fn judge_lane(&mut self, arrivals: Arrivals, sealed: &mut Vec<Sealed>) -> Job {
+    async fn judge_lane(&mut self, arrivals: Arrivals, outcome: &mut Outcome) -> Job {
         let Arrivals { lane, opening, incoming } = arrivals;
         let mut job = Job { lane, opening, ..Job::default() };
         for Incoming { arrival, message, tag } in incoming {
             let now = self.clock.now();
             let decision = self.corridor.decide(&Request::Arrived(arrival), now);
-            self.telemetry.decided(lane, &decision);
+            self.telemetry.decided(lane, &decision, &message);
             let again = decision.effects.iter().find_map(|effect| match effect {
                 Effect::Repeat { of } => Some(*of),
                 _ => None,
@@ -271,18 +321,16 @@ impl Router {
                 Some(of) => self.recall(of).await,
                 None => None,
             };
-            let mut judged = self.corridor.settle(decision, Some(&message), recalled);
+            let judged = self.corridor.settle(decision, Some(&message), recalled);
             job.tag = Some(tag);
-            for leaving in judged.outgoing.drain(..) {
-                job.add(leaving);
-            }
-            self.keep(judged, sealed);
+            job.flights.extend(self.keep(judged, outcome).flights);
         }
         job
     }
 
-    /// Keeps the entries of a decision for the batch, and ended commands' outcomes at hand.
-    fn keep(&mut self, judged: Judged, sealed: &mut Vec<Sealed>) {
+    /// Keeps what a decision leaves for the batch, and ended commands' outcomes at hand. Answers the messages that
+    /// leave at once.
+    fn keep(&mut self, judged: Judged, outcome: &mut Outcome) -> Job {
         for entry in judged.sealed {
             if entry.entry.fact.action == Action::Applied
                 && let Some(payload) = &entry.entry.fact.payload
@@ -293,8 +341,19 @@ impl Router {
                 let body = Bytes::copy_from_slice(payload.text().as_bytes());
                 self.memory.recent.push_back((entry.entry.seq, body));
             }
-            sealed.push(entry);
+            outcome.sealed.push(entry);
         }
+        let kept = judged.held.iter().map(|held| Parcel::keep(held.parcel, held.lane, &held.outgoing));
+        outcome.parcels.extend(kept);
+        outcome.parcels_done.extend(judged.dropped);
+        // Each leaves under its own parcel, which is there until it is carried.
+        outcome.jobs.extend(judged.released.into_iter().map(|Kept { parcel, lane, outgoing }| Job {
+            lane,
+            parcel: Some(parcel),
+            flights: vec![outgoing.into()],
+            ..Job::default()
+        }));
+        Job { flights: judged.outgoing.into_iter().map(Flight::from).collect(), ..Job::default() }
     }
 
     /// The body of the outcome in entry `of`.
@@ -318,33 +377,31 @@ impl Router {
     /// Takes the dispatchers' reports: one fact for all of them.
     fn answer(&mut self, reports: Vec<Report>, outcome: &mut Outcome) {
         let mut answer = Answer::default();
+        let mut returned = Vec::new();
         for report in reports {
             self.memory.under_way = self.memory.under_way.saturating_sub(report.jobs);
             answer.carried.spans.extend(report.spans);
             answer.carried.returned.extend(report.returned);
-            answer.returned_keys.extend(report.returned_keys);
+            returned.extend(report.returned_signals);
             outcome.parcels_done.extend(report.parcels);
             outcome.settlements.extend(report.settlement);
         }
         if answer.carried.spans.is_empty() && answer.carried.returned.is_empty() {
             return;
         }
+        answer.returned = returned.iter().map(back).collect();
         let now = self.clock.now();
         let decision = self.corridor.decide(&Request::Answered(answer), now);
-        let mut judged = self.corridor.settle(decision, None, None);
-        let mut job = Job { lane: Lane::Results, ..Job::default() };
-        for leaving in judged.outgoing.drain(..) {
-            job.add(leaving);
-        }
+        let judged = self.corridor.settle_answer(decision, returned);
+        let job = self.keep(judged, outcome);
         if !job.flights.is_empty() {
-            outcome.jobs.push(job);
+            outcome.jobs.push(Job { lane: Lane::Results, ..job });
         }
-        self.keep(judged, &mut outcome.sealed);
     }
 
     /// Hands a round to the recorder, or straight on while the ledger cannot be written.
     async fn hand_on(&mut self, outcome: Outcome, permit: Option<mpsc::OwnedPermit<Commit>>) {
-        let Outcome { sealed, mut jobs, settlements, parcels_done } = outcome;
+        let Outcome { sealed, mut jobs, settlements, mut parcels, parcels_done } = outcome;
         self.memory.under_way += jobs.len();
         let Some(permit) = permit else {
             self.memory.unbooked.extend(parcels_done);
@@ -353,8 +410,7 @@ impl Router {
         if sealed.is_empty() && jobs.is_empty() && settlements.is_empty() && parcels_done.is_empty() {
             return;
         }
-        let mut parcels = Vec::new();
-        for job in &mut jobs {
+        for job in jobs.iter_mut().filter(|job| job.parcel.is_none()) {
             parcels.extend(job.pack());
         }
         let batch = Batch { entries: sealed, parcels, carried: parcels_done };
@@ -392,24 +448,24 @@ impl Router {
     /// The recorder says that the ledger failed, or that it can be written again.
     async fn recover(&mut self, recovery: Recovery) {
         match recovery {
-            Recovery::Failed { attempt, state, chain, owed } => {
+            Recovery::Failed { attempt, state, chain, parked, owed } => {
                 self.memory.attempt = attempt;
                 self.telemetry.health.set_ledger(false);
                 let _ = self.open.send(false);
                 self.void_consumers().await;
-                self.rebuild(*state, chain);
+                self.rebuild(*state, chain, parked);
                 self.corridor.state_mut().believe(&Belief::LedgerWritable(false));
                 let owed = owed.into_iter().map(|owed| self.corridor.record_again(owed.entry)).collect();
                 self.memory.unwritten = Some(owed);
             }
-            Recovery::Writable { attempt, state, chain } => {
+            Recovery::Writable { attempt, state, chain, parked } => {
                 self.memory.attempt = attempt;
                 let unwritten = self.memory.unwritten.take().unwrap_or_default();
                 info!(
                     entries = unwritten.len(),
                     "the ledger can be written again; what was kept in memory goes first"
                 );
-                self.rebuild(*state, chain);
+                self.rebuild(*state, chain, parked);
                 let entries =
                     unwritten.into_iter().map(|kept| self.corridor.record_again(kept.entry)).collect();
                 let carried = std::mem::take(&mut self.memory.unbooked);
@@ -422,8 +478,8 @@ impl Router {
         }
     }
 
-    fn rebuild(&mut self, state: State, chain: crate::ledger::chain::Chain) {
-        self.corridor.resume(state, chain);
+    fn rebuild(&mut self, state: State, chain: crate::ledger::chain::Chain, parked: Vec<Kept>) {
+        self.corridor.resume(state, chain, parked);
         self.memory.recent.clear();
     }
 
@@ -459,18 +515,13 @@ impl Router {
     }
 }
 
-impl Job {
-    /// Adds a message that leaves.
-    pub(super) fn add(&mut self, leaving: crate::ledger::Outgoing) {
-        let is_signal = Family::claimed_by(&leaving.message.routing_key) == Some(Family::Signal);
-        self.flights.push(Flight {
-            seq: leaving.seq,
-            ordinal: leaving.ordinal,
-            is_signal,
-            departure: Departure { message: leaving.message, mandatory: leaving.mandatory },
-        });
-    }
+/// What the decision about the broker's answer needs to know of a message that came back.
+fn back(outgoing: &Outgoing) -> Returned {
+    let Outgoing { seq, ordinal, message, .. } = outgoing;
+    Returned { seq: *seq, ordinal: *ordinal, routing_key: message.routing_key.clone() }
+}
 
+impl Job {
     /// The parcel that keeps this job's messages until they are carried; `None` when none of them has an entry.
     fn pack(&mut self) -> Option<Parcel> {
         let messages = self.flights.iter().map(|flight| {

@@ -78,7 +78,12 @@ pub fn install(format: Format, severity: Severity) -> Result<(), LogError> {
     // The client library prints a returned message whole, body and all, and a body may hold a secret. Nothing that
     // is asked for in RUST_LOG brings that back.
     let filter = filter.add_directive(RETURNS_OFF.parse()?);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written would be told on stderr by a macro that panics when stderr is what is gone: a
+    // closed log must not end a router.
+    let builder = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
         Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),

@@ -28,7 +28,7 @@ use crate::contract::{audit::Verdict, lane::Lane, reason::Reason};
 /// The content type of `encode`'s answer.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-const VERDICTS: [Verdict; 3] = [Verdict::Forward, Verdict::Suppress, Verdict::Refuse];
+const VERDICTS: [Verdict; 4] = [Verdict::Forward, Verdict::Park, Verdict::Suppress, Verdict::Refuse];
 
 /// What became of a published message, as a label. A driver's own type turns into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ struct ByFate {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    envelopes: [[Counter; 3]; 4],
+    envelopes: [[Counter; VERDICTS.len()]; 4],
     refusals: Vec<Counter>,
     published: [Counter; PublishFate::ALL.len()],
     depth: [Gauge; 4],
@@ -302,6 +302,7 @@ impl Collector for HealthGauges {
 const fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Forward => "forward",
+        Verdict::Park => "park",
         Verdict::Suppress => "suppress",
         Verdict::Refuse => "refuse",
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tracing::{debug, info};
 
 use crate::{
-    contract::{audit::Verdict, lane::Lane},
+    contract::{audit::Verdict, lane::Lane, message::Message},
     decision::{Decision, state::Belief},
 };
 use health::Health;
@@ -37,8 +37,9 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
-    /// Counts and tells one decision about what came by `lane`.
-    pub fn decided(&self, lane: Lane, decision: &Decision) {
+    /// Counts and tells one decision about `message`, which came by `lane`. Its trace is looked for only where a line is
+    /// written.
+    pub fn decided(&self, lane: Lane, decision: &Decision, message: &Message) {
         let Some(verdict) = decision.verdict else { return };
         self.metrics.envelope(lane, verdict);
         for belief in &decision.beliefs {
@@ -48,25 +49,96 @@ impl Telemetry {
                 _ => {}
             }
         }
-        let Some(refusal) = &decision.refusal else { return };
+        let principal = decision.principal.as_deref().unwrap_or("unproven");
+        let Some(refusal) = &decision.refusal else {
+            debug!(%lane, %verdict, principal, trace_id = trace::id(message), "judged");
+            return;
+        };
         if verdict == Verdict::Refuse {
             self.metrics.refusal(refusal.reason);
         }
-        let principal = decision.principal.as_deref().unwrap_or("unproven");
         let pointer = refusal.pointer.as_deref().unwrap_or("");
         // A flood of refusals is one entry a sender, code and second; the log keeps to the same measure.
         if decision.facts.is_empty() {
-            debug!(%lane, %verdict, reason = %refusal.reason, principal, pointer, "{}", refusal.detail);
+            debug!(%lane, %verdict, reason = %refusal.reason, principal, pointer, trace_id = trace::id(message), "{}", refusal.detail);
         } else {
-            info!(%lane, %verdict, reason = %refusal.reason, principal, pointer, "{}", refusal.detail);
+            info!(%lane, %verdict, reason = %refusal.reason, principal, pointer, trace_id = trace::id(message), "{}", refusal.detail);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::Write,
+        sync::{Mutex, PoisonError},
+    };
+
     use super::*;
-    use crate::contract::reason::{Reason, Refusal};
+    use crate::contract::{
+        message::{HeaderValue, Properties},
+        reason::{Reason, Refusal},
+    };
+
+    fn message(headers: &[(&str, &str)]) -> Message {
+        let headers =
+            headers.iter().map(|(name, text)| ((*name).to_owned(), HeaderValue::Text((*text).to_owned())));
+        Message {
+            exchange: String::new(),
+            routing_key: String::new(),
+            properties: Properties { headers: headers.collect(), ..Properties::default() },
+            body: bytes::Bytes::new(),
+        }
+    }
+
+    /// What a log of one test was told.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_names_the_trace_of_its_message_and_only_a_valid_one() {
+        let told = Told::default();
+        let writer = told.clone();
+        let log = tracing_subscriber::fmt()
+            .json()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(move || writer.clone())
+            .finish();
+        let carried = Decision { verdict: Some(Verdict::Forward), ..Decision::default() };
+        let refused = Decision {
+            verdict: Some(Verdict::Refuse),
+            refusal: Some(Refusal::new(Reason::Schema, "`/data` is missing")),
+            ..Decision::default()
+        };
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let valid = format!("00-{trace}-00f067aa0ba902b7-01");
+        let telemetry = Telemetry::default();
+        tracing::subscriber::with_default(log, || {
+            telemetry.decided(Lane::Signals, &carried, &message(&[("traceparent", &valid)]));
+            telemetry.decided(Lane::Signals, &refused, &message(&[("traceparent", &valid)]));
+            telemetry.decided(Lane::Signals, &refused, &message(&[("traceparent", "00-canary-1-01")]));
+            telemetry.decided(Lane::Signals, &refused, &message(&[]));
+        });
+        let told = told.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = String::from_utf8_lossy(&told);
+        let traces: Vec<_> = lines
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line of JSON"))
+            .map(|line| line.pointer("/fields/trace_id").and_then(|id| id.as_str()).map(str::to_owned))
+            .collect();
+        assert_eq!(traces, [Some(trace.to_owned()), Some(trace.to_owned()), None, None]);
+        assert!(!lines.contains("canary"), "{lines}");
+    }
 
     #[test]
     fn a_decision_is_counted_once_by_lane_verdict_and_reason() {
@@ -77,8 +149,8 @@ mod tests {
             beliefs: vec![Belief::AlertHeldBack],
             ..Decision::default()
         };
-        telemetry.decided(Lane::Signals, &refused);
-        telemetry.decided(Lane::Signals, &Decision::default());
+        telemetry.decided(Lane::Signals, &refused, &message(&[]));
+        telemetry.decided(Lane::Signals, &Decision::default(), &message(&[]));
         let text = telemetry.metrics.encode();
         for line in [
             "swarmgate_envelopes_total{lane=\"signals\",verdict=\"refuse\"} 1",

@@ -80,6 +80,11 @@ impl Broker {
         self.address("SWARMGATE_TEST_AMQPS").to_owned()
     }
 
+    /// The URL of its management interface.
+    pub fn management_url(&self) -> String {
+        format!("http://{}", self.address("SWARMGATE_TEST_HTTP"))
+    }
+
     /// The certificate authority of its TLS listener.
     pub fn ca_pem(&self) -> String {
         std::fs::read_to_string(self.address("SWARMGATE_TEST_CA")).expect("the test CA")

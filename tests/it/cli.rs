@@ -253,11 +253,38 @@ fn completions_and_man_pages_name_every_subcommand() {
 
 #[test]
 fn a_reader_that_goes_away_ends_the_run_quietly() {
-    let mut child =
-        command(&["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    let status = child.wait().unwrap();
-    let mut told = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert_eq!((status.code(), told.as_str()), (Some(0), ""));
+    for args in [
+        ["completions", "bash"].as_slice(),
+        &["man"],
+        &["--help"],
+        &["check", "spec"],
+        &["check", "spec", "--print", "schemas/config.schema.json"],
+        &["check", "config", "--print-defaults"],
+        &["explain", "signal.swarm-start.kestrel.worker.w-1"],
+        &["explain", "contract.schema", "--output", "json"],
+        &["demo"],
+        &["demo", "--output", "json"],
+    ] {
+        let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let status = child.wait().unwrap();
+        let mut told = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!((status.code(), told.as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn a_warning_that_nobody_hears_ends_nothing() {
+    let misspelt = |args: &[&str]| {
+        let mut command = command(args);
+        command.env("SWARMGATE_INSTANC", "x").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let heard = misspelt(&["route"]).output().unwrap();
+    assert!(stderr(&heard).starts_with("warning: "), "{}", stderr(&heard));
+    let mut child = misspelt(&["route"]).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), heard.status.code());
+    assert_eq!(heard.status.code(), Some(0));
 }

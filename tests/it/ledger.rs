@@ -20,8 +20,8 @@ use sqlx::{
 use swarmgate::{
     contract::{
         audit::{
-            Accepted, Action, Actor, Carried, Change, Ended, Fact, Genesis, Mode, Opened, Payload, Proof,
-            ResultSeen, Subject, Tallied, Verdict,
+            Accepted, Action, Actor, Carried, Change, Ended, Fact, Genesis, Heard, Mode, Of, Opened, Payload,
+            Presence, Proof, ResultSeen, Resumed, Standing, Subject, Tallied, Verdict,
         },
         digest::Digest,
         lane::Lane,
@@ -54,19 +54,34 @@ fn at(number: u64) -> Timestamp {
 fn changes() -> Vec<Change> {
     let digest = |number: u8| Digest([number; 32]);
     let ended = || Ended { command: digest(1), status: "Ready".to_owned() };
+    let heard = Heard { command: digest(1), status: "Stopped".to_owned(), success: true };
     vec![
         Change::None,
         Change::Opened(Opened {
+            catch_up_ms: 5000,
             epoch: 1,
             instance: "gate-1".to_owned(),
             mode: Mode::Observe,
             version: "0".to_owned(),
         }),
-        Change::Accepted(Accepted { command: Some(digest(1)), compared: digest(2), overtakes: Some(at(7)) }),
-        Change::Accepted(Accepted { command: None, compared: digest(2), overtakes: None }),
+        Change::Accepted(Accepted {
+            always_passes: true,
+            command: Some(digest(1)),
+            compared: digest(2),
+            deadline: Some(at(90_000)),
+            overtakes: Some(at(7)),
+            parked: true,
+            targets: vec![Scope::new("kestrel", "generator", "gen-1")],
+        }),
+        Change::Accepted(Accepted { compared: digest(2), ..Accepted::default() }),
         Change::Ended(ended()),
-        Change::Result(ResultSeen { ends: Some(ended()), identity: digest(3) }),
-        Change::Result(ResultSeen { ends: None, identity: digest(4) }),
+        Change::Result(ResultSeen { answers: Vec::new(), ends: Some(ended()), identity: digest(3) }),
+        Change::Result(ResultSeen { answers: vec![heard], ends: None, identity: digest(4) }),
+        Change::Observed(Of { command: digest(1) }),
+        Change::Parked(Of { command: digest(1) }),
+        Change::Released(Of { command: digest(1) }),
+        Change::Presence(Presence { now: Standing::Lost, since: Some(at(3)) }),
+        Change::Resumed(Resumed { catch_up_ms: 5000, paused_ms: 1200 }),
         Change::Carried(Carried { returned: vec![(2, 0), (3, 1)], spans: vec![(1, 4)] }),
         Change::Tallied(Tallied { bodies: digest(5), count: 17, second: -1 }),
     ]
@@ -300,6 +315,9 @@ fn a_fixed_chain_has_fixed_bytes_and_hashes() {
         .map(|sealed| format!("{} {}\n", sealed.hash, String::from_utf8_lossy(&sealed.bytes)))
         .collect();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/chain.golden");
+    if std::env::var_os("SWARMGATE_BLESS").is_some() {
+        fs::write(&golden, &found).expect("the golden file");
+    }
     assert_eq!(found, fs::read_to_string(golden).expect("the golden file"));
 }
 

@@ -18,7 +18,7 @@ use swarmgate::{
     },
     decision::{
         effect::Effect,
-        request::{Answer, Request},
+        request::{Answer, Request, Returned},
         rules::Rules,
         state::State,
     },
@@ -167,8 +167,11 @@ fn request(contract: &Contract, step: &Step, message: Option<&Message>) -> Reque
         Some(message) => Request::Arrived(Box::new(corridor::read(contract, message, step.variant == 1))),
         None => {
             let mut answer = Answer::default();
-            answer.carried.returned.push((1, 0));
-            answer.returned_keys.push(format!("signal.swarm-plan.sim.controller.c-{}", step.number));
+            // Some of these are commands in flight: they are parked.
+            let seq = 2 + u64::from(step.number);
+            let routing_key = format!("signal.swarm-plan.sim.controller.c-{}", step.number);
+            answer.carried.returned.push((seq, 0));
+            answer.returned.push(Returned { seq, ordinal: 0, routing_key });
             Request::Answered(answer)
         }
     }

@@ -4,7 +4,7 @@
 //! checks of a crash test are a Jepsen's: what was accepted, what was heard, lost, doubled, and carried without its
 //! entry.
 
-mod process;
+pub(crate) mod process;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ use process::Process;
 const CONFIRM: Duration = Duration::from_secs(20);
 
 /// A message to `swarmgate.in`.
-fn message(key: &str, body: &Value) -> Message {
+pub(crate) fn message(key: &str, body: &Value) -> Message {
     Message {
         exchange: "swarmgate.in".to_owned(),
         routing_key: key.to_owned(),
@@ -41,7 +41,7 @@ fn message(key: &str, body: &Value) -> Message {
     }
 }
 
-fn signal(kind_type: &str, instance: &str, name: &str) -> Message {
+pub(crate) fn signal(kind_type: &str, instance: &str, name: &str) -> Message {
     let body = json!({
         "timestamp": clock::wall(), "version": "1", "kind": "signal", "type": kind_type, "origin": "orc",
         "scope": { "swarmId": "kestrel", "role": "worker", "instance": instance },
@@ -50,7 +50,7 @@ fn signal(kind_type: &str, instance: &str, name: &str) -> Message {
     message(&format!("signal.{kind_type}.kestrel.worker.{instance}"), &body)
 }
 
-fn outcome(kind_type: &str, instance: &str, name: &str, status: &str) -> Message {
+pub(crate) fn outcome(kind_type: &str, instance: &str, name: &str, status: &str) -> Message {
     let body = json!({
         "timestamp": clock::wall(), "version": "1", "kind": "outcome", "type": kind_type, "origin": instance,
         "scope": { "swarmId": "kestrel", "role": "worker", "instance": instance },
@@ -59,7 +59,7 @@ fn outcome(kind_type: &str, instance: &str, name: &str, status: &str) -> Message
     message(&format!("event.outcome.{kind_type}.kestrel.worker.{instance}"), &body)
 }
 
-async fn send(bus: &dyn Bus, messages: &[Message]) {
+pub(crate) async fn send(bus: &dyn Bus, messages: &[Message]) {
     let departures: Vec<Departure> =
         messages.iter().map(|message| Departure { message: message.clone(), mandatory: true }).collect();
     let mut publisher = bus.publisher().await.expect("a publisher");
@@ -71,14 +71,14 @@ async fn send(bus: &dyn Bus, messages: &[Message]) {
 }
 
 /// A subscriber on a durable queue of its own, that drops repeated message-ids.
-struct Inbox {
+pub(crate) struct Inbox {
     queue: String,
-    heard: Vec<Message>,
+    pub(crate) heard: Vec<Message>,
     ids: BTreeSet<String>,
 }
 
 impl Inbox {
-    async fn open(bus: &dyn Bus, queue: &str, exchange: &str) -> Self {
+    pub(crate) async fn open(bus: &dyn Bus, queue: &str, exchange: &str) -> Self {
         let bindings = vec![(exchange.to_owned(), "#".to_owned())];
         let queue = Queue { name: queue.to_owned(), kind: QueueKind::Quorum, bindings };
         let name = queue.name.clone();
@@ -87,7 +87,7 @@ impl Inbox {
     }
 
     /// Hears until `enough` says so, or nothing has come for ten seconds.
-    async fn hear(&mut self, bus: &dyn Bus, mut enough: impl FnMut(&[Message]) -> bool) {
+    pub(crate) async fn hear(&mut self, bus: &dyn Bus, mut enough: impl FnMut(&[Message]) -> bool) {
         let mut consumer = bus.consumer(&self.queue, 200).await.expect("a consumer");
         let settler = consumer.settler();
         while !enough(&self.heard) {
@@ -109,7 +109,7 @@ impl Inbox {
     }
 }
 
-fn body(message: &Message) -> Value {
+pub(crate) fn body(message: &Message) -> Value {
     serde_json::from_slice(&message.body).expect("a body")
 }
 

@@ -194,8 +194,8 @@ fn impact_text(answer: &Value) -> String {
                 (_, "starved") => "wholly: nothing else feeds it",
                 _ => "wholly: nothing else takes from it",
             };
-            let steps = affected.get("stepsCount").and_then(Value::as_u64);
-            table.row([place(affected.get("place").unwrap_or(affected)), or_nothing(steps), how.to_owned()]);
+            let steps = affected.get("steps").and_then(Value::as_u64);
+            table.row([place(affected), or_nothing(steps), how.to_owned()]);
         }
         if table.is_empty() {
             text.push_str(&format!("{title}: nothing\n"));
@@ -214,14 +214,7 @@ fn place(place: &Value) -> String {
     if let Some(queue) = place.get("queue").and_then(Value::as_str) {
         return format!("queue {queue}");
     }
-    match place.get("instance") {
-        Some(Value::String(instance)) => instance.clone(),
-        Some(scope) => {
-            let segment = |name: &str| scope.get(name).and_then(Value::as_str).unwrap_or("?").to_owned();
-            format!("{}/{}/{}", segment("swarmId"), segment("role"), segment("instance"))
-        }
-        None => place.to_string(),
-    }
+    or_nothing(place.get("instance").and_then(Value::as_str))
 }
 
 async fn graph(router: &Router, dot: bool, globals: &Globals) -> Result<Exit, CliError> {
@@ -288,12 +281,11 @@ mod tests {
 
     #[test]
     fn a_reach_is_told_by_place() {
-        let scope = json!({ "swarmId": "k", "role": "worker", "instance": "w-1" });
         let text = impact_text(&json!({
             "of": "k/gen/g-1", "truncated": true, "backsUp": [],
             "starved": [
-                { "place": { "queue": "jobs" }, "stepsCount": 1, "relieved": true },
-                { "place": { "instance": scope }, "stepsCount": 2, "relieved": false },
+                { "queue": "jobs", "steps": 1, "relieved": true },
+                { "instance": "k/worker/w-1", "steps": 2, "relieved": false },
             ],
         }));
         assert_eq!(

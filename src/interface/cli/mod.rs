@@ -5,6 +5,8 @@
 //! Holds: each subcommand has `Args` and `run(args, &Globals) -> Result<Exit, CliError>`; stdout is only what was
 //! asked for.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod access;
 mod answers;
 mod audit;
@@ -113,7 +115,7 @@ impl Globals {
     pub fn config(&self) -> Result<Loaded, CliError> {
         let loaded = self.config_with(Vec::new())?;
         for warning in &loaded.warnings {
-            eprintln!("warning: {warning}");
+            output::aside(&format!("warning: {warning}"));
         }
         Ok(loaded)
     }

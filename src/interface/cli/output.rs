@@ -1,7 +1,7 @@
-//! Stdout: what was asked for.
+//! Stdout: what was asked for. Stderr: what is told beside it.
 //!
 //! Owns: the two forms of an answer, and what happens when the reader goes away.
-//! Never: writes an error.
+//! Never: writes an error, or uses the printing macros: they panic when a pipe is closed.
 //! Holds: a closed pipe ends the command quietly; every other fault of stdout is told.
 
 use std::io::{self, Write};
@@ -56,6 +56,11 @@ impl Out {
     pub fn json(&mut self, value: &Value) -> Result<(), CliError> {
         self.line(&value.to_string())
     }
+}
+
+/// Tells something beside the answer, on stderr. Whoever closed it does not want to know.
+pub fn aside(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 impl Default for Out {

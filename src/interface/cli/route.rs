@@ -220,7 +220,7 @@ impl Filter {
     }
 
     async fn answer(&mut self, line: Option<u64>, judged: Judged) -> Result<Answer, CliError> {
-        let Judged { decision, sealed, outgoing } = judged;
+        let Judged { decision, sealed, outgoing, .. } = judged;
         let answer = Answer {
             line,
             verdict: decision.verdict,

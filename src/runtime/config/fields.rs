@@ -4,6 +4,8 @@
 //! Never: holds a default; those stand once, in the structs.
 //! Holds: one row a leaf of `Config` (a test compares them).
 
+use crate::contract::strict::LEXER_DEPTH_MAX;
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -54,6 +56,14 @@ const CLASSES: &[&str] = &[
 
 const fn field(path: &'static str, kind: Kind, doc: &'static str) -> Field {
     Field { path, kind, doc }
+}
+
+const fn deadline(path: &'static str) -> Field {
+    field(
+        path,
+        Whole(100, 7 * DAY_MS),
+        "How long a command of this type waits for its outcome before it has timed out.",
+    )
 }
 
 use Kind::{Address, Choice, Name, Path, Segment, Url, Whole, Words};
@@ -135,7 +145,11 @@ pub const FIELDS: &[Field] = &[
         Whole(1024, 16 * 1024 * 1024),
         "Bytes of one body; more is `contract.too-large`.",
     ),
-    field("limits.depth_max", Whole(4, 127), "Levels of nesting in a body; more is `contract.too-deep`."),
+    field(
+        "limits.depth_max",
+        Whole(4, LEXER_DEPTH_MAX as u64),
+        "Levels of nesting in a body; more is `contract.too-deep`.",
+    ),
     field("limits.nodes_max", Whole(100, 1_000_000), "Values in a body; more is `contract.too-deep`."),
     field("idempotency.window_ms", Whole(1_000, 30 * DAY_MS), "How long a command key is remembered."),
     field(
@@ -143,6 +157,43 @@ pub const FIELDS: &[Field] = &[
         Whole(1_000, 100_000_000),
         "How many command keys are remembered (120 bytes each).",
     ),
+    field(
+        "commands.targets_max",
+        Whole(1, 1_000_000),
+        "How many targets of one fan-out are recorded; more are carried to all the same.",
+    ),
+    field(
+        "commands.catch_up_ms",
+        Whole(0, 600_000),
+        "How long what waited during an outage may take to be judged before anything times out.",
+    ),
+    field(
+        "parking.target_max",
+        Whole(1, 100_000),
+        "How many commands wait for one absent target; beyond, the oldest ends.",
+    ),
+    field("parking.total_max", Whole(1, 10_000_000), "How many commands wait for absent targets in all."),
+    deadline("deadlines.stop_ms"),
+    deadline("deadlines.swarm_stop_ms"),
+    deadline("deadlines.bot_stop_ms"),
+    deadline("deadlines.bot_pause_ms"),
+    deadline("deadlines.swarm_remove_ms"),
+    deadline("deadlines.bot_quarantine_ms"),
+    deadline("deadlines.bootstrap_bundle_ms"),
+    deadline("deadlines.start_work_ms"),
+    deadline("deadlines.status_request_ms"),
+    deadline("deadlines.swarm_template_ms"),
+    deadline("deadlines.swarm_plan_ms"),
+    deadline("deadlines.config_update_ms"),
+    deadline("deadlines.bot_init_ms"),
+    deadline("deadlines.swarm_start_ms"),
+    deadline("deadlines.bot_start_ms"),
+    deadline("deadlines.bot_resume_ms"),
+    deadline("deadlines.bot_release_ms"),
+    deadline("deadlines.secret_rotate_ms"),
+    deadline("deadlines.data_delete_ms"),
+    deadline("deadlines.data_restore_ms"),
+    deadline("deadlines.data_compact_ms"),
     field("alerts.dedupe_ms", Whole(0, DAY_MS), "How long the same alert is not raised again."),
     field(
         "alerts.per_second_max",

@@ -15,6 +15,7 @@ mod secret;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     contract::{
         audit::Mode,
-        command::{Answerer, Class, FanOut},
+        command::{Answerer, Class, Commands, FanOut},
         lane::Lane,
     },
     decision::rules::Rules,
@@ -62,6 +63,12 @@ pub struct Config {
     pub limits: Limits,
     /// The memory of command keys.
     pub idempotency: Idempotency,
+    /// Commands and their fan-outs.
+    pub commands: CommandLimits,
+    /// Commands that wait for absent targets.
+    pub parking: Parking,
+    /// How long a command of each type waits for its outcome.
+    pub deadlines: Deadlines,
     /// The router's own alerts.
     pub alerts: Alerts,
     /// The tally of refusals.
@@ -87,6 +94,9 @@ impl Default for Config {
             http: Http::default(),
             limits: Limits::default(),
             idempotency: Idempotency::default(),
+            commands: CommandLimits::default(),
+            parking: Parking::default(),
+            deadlines: Deadlines::default(),
             alerts: Alerts::default(),
             refusals: Refusals::default(),
             telemetry: Log::default(),
@@ -256,6 +266,62 @@ impl Default for Idempotency {
     }
 }
 
+/// Commands and their fan-outs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CommandLimits {
+    /// How many targets of a fan-out are recorded.
+    pub targets_max: usize,
+    /// How long what waited may take to be judged before anything times out.
+    pub catch_up_ms: u64,
+}
+
+impl Default for CommandLimits {
+    fn default() -> Self {
+        Self { targets_max: 10_000, catch_up_ms: 5_000 }
+    }
+}
+
+/// Commands that wait for absent targets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Parking {
+    /// How many wait for one target.
+    pub target_max: usize,
+    /// How many wait in all.
+    pub total_max: usize,
+}
+
+impl Default for Parking {
+    fn default() -> Self {
+        Self { target_max: 64, total_max: 10_000 }
+    }
+}
+
+/// How long a command of each built-in type waits for its outcome: `<type>_ms`, the type's dashes as `_`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, transparent)]
+pub struct Deadlines(pub BTreeMap<String, u64>);
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let commands = Commands::default();
+        let waiting = commands.iter().filter(|row| row.answered_by != Answerer::Router);
+        Self(waiting.filter_map(|row| Some((Self::key(&row.kind_type), row.deadline_ms?))).collect())
+    }
+}
+
+impl Deadlines {
+    fn key(kind_type: &str) -> String {
+        format!("{}_ms", kind_type.replace('-', "_"))
+    }
+
+    /// The deadline of a type, where it is set here.
+    pub fn of(&self, kind_type: &str) -> Option<u64> {
+        self.0.get(&Self::key(kind_type)).copied()
+    }
+}
+
 /// The router's own alerts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -367,11 +433,17 @@ impl Loaded {
     pub fn rules(&self) -> Rules {
         let config = &self.config;
         Rules {
-            commands: Arc::new(self.contract.commands.clone()),
+            commands: Arc::new(
+                self.contract.commands.with_deadlines(|kind_type| config.deadlines.of(kind_type)),
+            ),
             mode: config.mode,
             instance: config.instance.clone(),
             idempotency_window_ms: config.idempotency.window_ms,
             idempotency_keys_max: config.idempotency.keys_max,
+            targets_max: config.commands.targets_max,
+            parking_target_max: config.parking.target_max,
+            parking_total_max: config.parking.total_max,
+            catch_up_ms: config.commands.catch_up_ms,
             refusals_senders_max: config.refusals.senders_max,
             alerts_dedupe_ms: config.alerts.dedupe_ms,
             alerts_per_second_max: config.alerts.per_second_max,

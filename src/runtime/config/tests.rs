@@ -82,6 +82,16 @@ const CASES: &[Case] = &[
         faults: &[(":2", "`1000`, out of bounds", "from 4 to 127")],
     },
     Case {
+        yaml: "limits:\n  depth_max: 128\n",
+        env: &[("SWARMGATE_LIMITS_DEPTH_MAX", "128")],
+        flags: &[("limits.depth_max", "128")],
+        faults: &[
+            (":2", "`128`, out of bounds", "from 4 to 127"),
+            ("SWARMGATE_LIMITS_DEPTH_MAX", "`128`, out of bounds", "from 4 to 127"),
+            ("--set", "`128`, out of bounds", "from 4 to 127"),
+        ],
+    },
+    Case {
         yaml: "limits:\n  depth_max: 10ms\n",
         env: &[],
         flags: &[],
@@ -204,6 +214,15 @@ fn every_fault_is_told_with_its_place() {
 }
 
 #[test]
+fn the_deepest_that_may_be_set_is_what_the_lexer_reads() {
+    use crate::contract::strict::LEXER_DEPTH_MAX;
+    let field = FIELDS.iter().find(|field| field.path == "limits.depth_max").unwrap();
+    assert!(matches!(field.kind, Kind::Whole(_, max) if max == LEXER_DEPTH_MAX as u64));
+    let loaded = run(&format!("limits: {{depth_max: {LEXER_DEPTH_MAX}}}"), &[], &[]).unwrap();
+    assert_eq!(loaded.config.limits.depth_max, LEXER_DEPTH_MAX);
+}
+
+#[test]
 fn a_later_layer_wins() {
     let yaml = "instance: file\nhttp: {connections_max: 1}\namqp:\n  prefix: file\n";
     let env = [
@@ -316,7 +335,13 @@ fn the_schema_takes_what_the_loader_takes() {
     let validator = jsonschema::validator_for(&json_schema()).unwrap();
     let defaults: serde_json::Value = serde_saphyr::from_str(&defaults_yaml()).unwrap();
     assert!(validator.is_valid(&defaults));
-    for bad in ["mode: x", "amqp: {prefx: a}", "limits: {depth_max: 3}", "types: [{type: a}]"] {
+    for bad in [
+        "mode: x",
+        "amqp: {prefx: a}",
+        "limits: {depth_max: 3}",
+        "limits: {depth_max: 128}",
+        "types: [{type: a}]",
+    ] {
         let value: serde_json::Value = serde_saphyr::from_str(bad).unwrap();
         assert!(!validator.is_valid(&value), "{bad}");
         assert!(run(bad, &[], &[]).is_err(), "{bad}");

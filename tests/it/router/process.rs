@@ -38,6 +38,20 @@ impl Process {
         Self { child: spawn(&["run"], url, dir.path(), Stdio::null()), url: url.to_owned(), dir }
     }
 
+    /// On that ledger, with more arguments.
+    pub fn configured(url: &str, dir: TempDir, more: &[&str]) -> Self {
+        let child = spawn(&[&["run"], more].concat(), url, dir.path(), Stdio::null());
+        Self { child, url: url.to_owned(), dir }
+    }
+
+    /// A router whose log nobody reads any more.
+    pub fn unheard(url: &str, more: &[&str]) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let mut child = spawn(&[&["run"], more].concat(), url, dir.path(), Stdio::piped());
+        drop(child.stderr.take());
+        Self { child, url: url.to_owned(), dir }
+    }
+
     pub fn observe(url: &str, exchange: &str) -> Self {
         let dir = TempDir::new().expect("a directory");
         let child = spawn(&["observe", "--exchange", exchange], url, dir.path(), Stdio::null());

@@ -13,7 +13,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Globals};
+use super::{CliError, Exit, Globals, Out, output::aside};
 use crate::{
     bus::{Bus, amqp},
     contract::lane::Lane,
@@ -105,7 +105,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     for round in 0..bench.args.rounds {
         for (contender, runs) in [Contender::Relay, Contender::Router].into_iter().zip(&mut runs) {
             let run = bench.throughput(contender, round).await?;
-            eprintln!(
+            aside(&format!(
                 "round {} {:<9} {:>8.0} msg/s  {:>6.1} µs CPU/msg  {:>6.1} µs broker CPU/msg  {:>7.0} KiB",
                 round + 1,
                 contender.word(),
@@ -113,7 +113,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
                 run.cpu_us,
                 run.broker_us,
                 run.memory_kib
-            );
+            ));
             runs.push(run);
         }
     }
@@ -121,19 +121,19 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     for round in 0..if bench.args.rate == 0 { 0 } else { bench.args.rounds } {
         for (contender, latencies) in [Contender::Relay, Contender::Router].into_iter().zip(&mut latencies) {
             let latency = bench.latency(contender, round).await?;
-            eprintln!(
+            aside(&format!(
                 "round {} {:<9} p50 {:>7.0} µs  p99 {:>7.0} µs at {}/s",
                 round + 1,
                 contender.word(),
                 latency.p50_us,
                 latency.p99_us,
                 bench.args.rate
-            );
+            ));
             latencies.push(latency);
         }
     }
     bench.bus.close().await;
-    tell(&report(&runs, &latencies), globals.is_json());
+    tell(&report(&runs, &latencies), globals.is_json())?;
     Ok(Exit::Done)
 }
 
@@ -284,14 +284,16 @@ fn report(runs: &[Vec<Run>; 2], latencies: &[Vec<Latency>; 2]) -> Value {
     })
 }
 
-fn tell(report: &Value, json: bool) {
+fn tell(report: &Value, json: bool) -> Result<(), CliError> {
+    let mut out = Out::new();
     if json {
-        println!("{report}");
-        return;
+        return out.json(report);
     }
-    println!("{:<28} {:>12} {:>12} {:>8}", "median", "relay", "swarmgate", "ratio");
+    out.line(&format!("{:<28} {:>12} {:>12} {:>8}", "median", "relay", "swarmgate", "ratio"))?;
     for (name, figure) in report.as_object().into_iter().flatten() {
         let value = |key| figure.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
-        println!("{name:<28} {:>12.1} {:>12.1} {:>8.2}", value("relay"), value("swarmgate"), value("ratio"));
+        let (relay, router, ratio) = (value("relay"), value("swarmgate"), value("ratio"));
+        out.line(&format!("{name:<28} {relay:>12.1} {router:>12.1} {ratio:>8.2}"))?;
     }
+    Ok(())
 }

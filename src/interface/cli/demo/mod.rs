@@ -10,7 +10,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Globals};
+use super::{CliError, Exit, Globals, Out};
 use crate::{
     bus::{Bus, Consumer, Delivery, embedded::Embedded},
     contract::{
@@ -60,8 +60,8 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
         tempfile::tempdir().map_err(|fault| CliError::file(Path::new("a temporary directory"), &fault))?;
     let ledger = dir.path().join("ledger");
     let bus: Arc<dyn Bus> = Arc::new(Embedded::new());
-    let telling = Telling { json: globals.is_json() };
-    telling.title("Swarmgate's demo: an embedded bus, a temporary ledger, a swarm of one controller");
+    let mut telling = Telling { json: globals.is_json(), out: Out::new() };
+    telling.title("Swarmgate's demo: an embedded bus, a temporary ledger, a swarm of one controller")?;
     let mut loaded = config::load(&config::Layers::default())?;
     loaded.config.ledger.dir = ledger.clone();
     let standing = Arc::new(Standing(Arc::clone(&bus)));
@@ -77,12 +77,12 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
     for step in steps() {
         swarm::publish(bus.as_ref(), step.message.clone()).await?;
         let seen = audience.wait(&step).await?;
-        failed += usize::from(!telling.step(&step, seen.as_ref()));
+        failed += usize::from(!telling.step(&step, seen.as_ref())?);
     }
     running.stop().await;
     controller.abort();
-    failed += usize::from(!tamper(&ledger, dir.path(), &telling).await?);
-    telling.end(failed);
+    failed += usize::from(!tamper(&ledger, dir.path(), &mut telling).await?);
+    telling.end(failed)?;
     Ok(if failed == 0 { Exit::Done } else { Exit::Fault })
 }
 
@@ -287,14 +287,14 @@ impl Step {
 }
 
 /// Verifies the ledger, flips one byte in a copy, and shows that verifying finds it.
-async fn tamper(ledger: &Path, dir: &Path, telling: &Telling) -> Result<bool, CliError> {
+async fn tamper(ledger: &Path, dir: &Path, telling: &mut Telling) -> Result<bool, CliError> {
     let report = verify::verify(ledger).await?;
     let valid = report.fault.is_none();
     telling.line(
         "the ledger is verified",
         &format!("VALID: {} entries, head {}", report.entries, report.head),
         valid,
-    );
+    )?;
     let last = Reader::open(ledger).await?.tail(3).await?;
     let Some(victim) = last.first() else { return Ok(false) };
     // Opening and closing as a router moves everything from the write-ahead log into the one file that is copied.
@@ -305,7 +305,7 @@ async fn tamper(ledger: &Path, dir: &Path, telling: &Telling) -> Result<bool, Cl
     let report = verify::verify(&copy).await?;
     let found = report.fault.as_ref().is_some_and(|fault| fault.seq() == victim.entry.seq);
     let told = report.fault.map_or_else(|| "VALID".to_owned(), |fault| format!("INVALID: {fault}"));
-    telling.line("one byte of a copy is flipped, and verifying names the entry", &told, found);
+    telling.line("one byte of a copy is flipped, and verifying names the entry", &told, found)?;
     Ok(valid && found)
 }
 
@@ -325,28 +325,26 @@ fn flip(ledger: &Path, copy: &Path, entry: &[u8]) -> Result<(), CliError> {
 /// How the demo is told.
 struct Telling {
     json: bool,
+    out: Out,
 }
 
 impl Telling {
-    fn title(&self, text: &str) {
-        if !self.json {
-            println!("{text}\n");
-        }
+    fn title(&mut self, text: &str) -> Result<(), CliError> {
+        if self.json { Ok(()) } else { self.out.line(&format!("{text}\n")) }
     }
 
-    fn line(&self, title: &str, told: &str, passed: bool) {
+    fn line(&mut self, title: &str, told: &str, passed: bool) -> Result<(), CliError> {
         if self.json {
-            println!("{}", json!({ "step": title, "passed": passed, "told": told }));
-        } else {
-            println!("{} {title}\n      {told}", if passed { "  ok " } else { "FAIL " });
+            return self.out.json(&json!({ "step": title, "passed": passed, "told": told }));
         }
+        self.out.line(&format!("{} {title}\n      {told}", if passed { "  ok " } else { "FAIL " }))
     }
 
     /// Tells one step; answers whether it went as it should.
-    fn step(&self, step: &Step, seen: Option<&Message>) -> bool {
+    fn step(&mut self, step: &Step, seen: Option<&Message>) -> Result<bool, CliError> {
         let Some(message) = seen else {
-            self.line(step.title, "nothing came in time", false);
-            return false;
+            self.line(step.title, "nothing came in time", false)?;
+            return Ok(false);
         };
         let header = |name| message.properties.header_text(name).unwrap_or_default().to_owned();
         let told = match step.expect {
@@ -357,20 +355,20 @@ impl Telling {
             }
             Expect::Outcome(status) => format!("{}  →  outcome {status}", step.message.routing_key),
         };
-        self.line(step.title, &told, true);
-        true
+        self.line(step.title, &told, true)?;
+        Ok(true)
     }
 
-    fn end(&self, failed: usize) {
+    fn end(&mut self, failed: usize) -> Result<(), CliError> {
         if self.json {
-            println!("{}", json!({ "failed": failed }));
-        } else if failed == 0 {
-            println!(
-                "\nEverything went as it should. Next: put it beside your own broker, looking only:\n  \
-                 swarmgate observe --amqp amqp://user:password@host:5672/%2f --exchange YOUR.EXCHANGE"
-            );
-        } else {
-            println!("\n{failed} steps did not go as they should.");
+            return self.out.json(&json!({ "failed": failed }));
         }
+        if failed > 0 {
+            return self.out.line(&format!("\n{failed} steps did not go as they should."));
+        }
+        self.out.line(
+            "\nEverything went as it should. Next: put it beside your own broker, looking only:\n  \
+             swarmgate observe --amqp amqp://user:password@host:5672/%2f --exchange YOUR.EXCHANGE",
+        )
     }
 }

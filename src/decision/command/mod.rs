@@ -1,17 +1,24 @@
 //! Gate 6: a command takes effect once, and on purpose (rules §6, rulings §3 and §4).
 //!
-//! Owns: the identity of a command, its repeats, its age, the stops that overtake starts, and which outcome ends it.
+//! Owns: the identity of a command, its repeats, its age, and the stops that overtake starts. Its life from there on is
+//! in `flight` (what is known of it), `lifetime` (its time), `ending` (its outcomes) and `parking` (its waiting).
 //! Never: forgets a key before its window is over, however many come.
 //! Holds: a key is bound only by an accepted command; a refusal binds nothing.
 
+pub(super) mod ending;
+pub mod flight;
+pub(super) mod lifetime;
+pub(super) mod parking;
+
+use self::flight::Short;
 use super::{Decision, Stopped, effect::Speech, fact, request::Arrival, state::State};
 use crate::contract::{
     Said,
-    audit::{Accepted, Action, Actor, Change, Ended, Fact, Verdict},
+    audit::{Accepted, Action, Actor, Change, Ended, Fact, Mode, Verdict},
     command::Class,
     digest::Digest,
     reason::{Reason, Refusal},
-    routing::{Family, Scope},
+    routing::Family,
     timestamp::Timestamp,
 };
 
@@ -32,7 +39,7 @@ pub(super) fn check(
     let class = match (said.key.family, said.class) {
         (Family::Signal, Some(Class::Liveness)) | (Family::Signal, None) => return Ok(unbound(said)),
         (Family::Signal, Some(class)) => class,
-        (Family::Outcome | Family::Alert, _) => return result(state, arrival, said, actor, now),
+        (Family::Outcome | Family::Alert, _) => return result(state, arrival, said, actor),
         (Family::Metric, _) => return Ok(unbound(said)),
     };
     let command = identity(said, actor);
@@ -45,10 +52,16 @@ pub(super) fn check(
     }
     let binds = state.keys() < state.rules().idempotency_keys_max;
     let said_at = said.envelope.timestamp.min(now);
+    // Who only looks carries nothing, and so waits for nothing.
+    let acts = state.rules().mode == Mode::Enforce;
     let accepted = Accepted {
+        always_passes: class.always_passes(),
         command: binds.then_some(command),
         compared: said.compared,
+        deadline: lifetime::deadline(state.rules(), &said.key.kind_type, now).filter(|_| acts),
         overtakes: (class == Class::Stop).then_some(said_at),
+        parked: parking::must_wait(state, said, class.always_passes()),
+        targets: lifetime::targets(state, &said.key.scope),
     };
     match state.overtaking_stop(&said.key.scope).filter(|stop| class == Class::Start && said_at <= *stop) {
         Some(by) => Err(Stopped::Overtaken { actor: actor.clone(), accepted, by }),
@@ -66,27 +79,10 @@ pub(super) fn result_identity(arrival: &Arrival, actor: &Actor) -> Digest {
     Digest::of_fields(&[actor.principal.as_bytes(), arrival.routing_key.as_bytes(), &arrival.body.0])
 }
 
-/// The command that an outcome ends: in flight, of that type, with that correlationId, for that very instance.
-/// What a status means to the command is its reader's business; every status but the router's own words ends it.
-pub(super) fn ending(state: &State, said: &Said) -> Option<Ended> {
-    if said.key.family != Family::Outcome {
-        return None;
-    }
-    let correlation_id = said.envelope.correlation_id.as_deref()?;
-    let command = state.in_flight(trace(&said.key.kind_type, &said.key.scope, correlation_id))?;
-    let status = said.envelope.data.get("status").and_then(|status| status.as_str()).unwrap_or_default();
-    Some(Ended { command, status: status.to_owned() })
-}
-
-/// What joins a command in flight to its outcome: type, target and correlationId.
-pub(super) fn trace(kind_type: &str, scope: &Scope, correlation_id: &str) -> Digest {
-    Digest::of_fields(&[
-        kind_type.as_bytes(),
-        scope.swarm_id.as_bytes(),
-        scope.role.as_bytes(),
-        scope.instance.as_bytes(),
-        correlation_id.as_bytes(),
-    ])
+/// What joins a command in flight to its outcomes: type and correlationId.
+pub(super) fn trace(kind_type: &str, correlation_id: &str) -> Short {
+    let digest = Digest::of_fields(&[kind_type.as_bytes(), correlation_id.as_bytes()]);
+    digest.0.iter().take(16).fold(0, |value, byte| value << 8 | Short::from(*byte))
 }
 
 /// A start that came after a stop it is not later than: accepted and ended in one decision, never carried.
@@ -144,7 +140,7 @@ fn identity(said: &Said, actor: &Actor) -> Digest {
 }
 
 fn unbound(said: &Said) -> Standing {
-    Standing { accepted: Accepted { command: None, compared: said.compared, overtakes: None } }
+    Standing { accepted: Accepted { compared: said.compared, ..Accepted::default() } }
 }
 
 fn repeat(known: super::state::Known, said: &Said, actor: &Actor) -> Stopped {
@@ -164,14 +160,8 @@ fn repeat(known: super::state::Known, said: &Said, actor: &Actor) -> Stopped {
 }
 
 /// An outcome or alert that the broker delivers again is recognised; a new one of the same words is a new one.
-fn result(
-    state: &State,
-    arrival: &Arrival,
-    said: &Said,
-    actor: &Actor,
-    now: Timestamp,
-) -> Result<Standing, Stopped> {
-    if arrival.redelivered && state.knows_result(result_identity(arrival, actor), now) {
+fn result(state: &State, arrival: &Arrival, said: &Said, actor: &Actor) -> Result<Standing, Stopped> {
+    if arrival.redelivered && state.knows_result(result_identity(arrival, actor)) {
         let refusal = Refusal::new(Reason::Duplicate, "a redelivery of what is already in the ledger");
         return Err(Stopped::Repeat { actor: actor.clone(), refusal, again: None });
     }

@@ -1,0 +1,205 @@
+//! Which outcome ends a command, and what a fan-out's answers come to (rules §6, rulings §4 and §8).
+//!
+//! Owns: matching an outcome with the commands that wait for it, the router's own word on a fan-out, and what a late
+//! answer is.
+//! Never: lets anybody's outcome but a target's count, whatever its correlationId says.
+//! Holds: a command ends once; of a fan-out any failure is `Failed`, any missing answer `Partial`.
+
+use serde_json::{Value, json};
+
+use super::{
+    Decision,
+    flight::{Flight, Short},
+    trace,
+};
+use crate::{
+    contract::{
+        Said,
+        audit::{Action, Actor, Change, Ended, Fact, Heard, ResultSeen, Subject, Verdict},
+        digest::Digest,
+        reason::Reason,
+        routing::Family,
+        schema::STATUS_FULL,
+        timestamp::Timestamp,
+    },
+    decision::{
+        alert,
+        effect::{Effect, Speech},
+        rules::Rules,
+        state::State,
+    },
+};
+
+/// The type that a status answers.
+const STATUS_REQUEST: &str = "status-request";
+/// What a status says to who asked for one.
+const REPORTED: &str = "Reported";
+/// How many instances an outcome names at most; the rest is a number.
+const NAMES_MAX: usize = 50;
+
+/// What an outcome is to the commands in flight.
+#[derive(Default)]
+pub(in crate::decision) struct Ending {
+    /// Fan-outs that it answers.
+    pub answers: Vec<Heard>,
+    /// The command to one instance that it ends.
+    pub ends: Option<Ended>,
+    /// Fan-outs that are complete with it.
+    complete: Vec<Short>,
+    /// It answers a command that the router has ended before.
+    late: bool,
+}
+
+/// Matches an outcome.
+pub(in crate::decision) fn of_outcome(state: &State, said: &Said) -> Ending {
+    let mut ending = Ending::default();
+    let Some(correlation_id) =
+        said.envelope.correlation_id.as_deref().filter(|_| said.key.family == Family::Outcome)
+    else {
+        return ending;
+    };
+    let trace = trace(&said.key.kind_type, correlation_id);
+    let status = said.envelope.data.get("status").and_then(Value::as_str).unwrap_or_default();
+    let success = is_success(state.rules(), &said.key.kind_type, status);
+    for (key, flight) in state.in_flight().of_trace(trace, &said.key.scope) {
+        ending.hear(key, flight, said, status, success);
+    }
+    ending.late = ending.answers.is_empty() && ending.ends.is_none() && state.is_late(trace);
+    ending
+}
+
+/// Matches a status: it answers those that asked its sender for one.
+pub(in crate::decision) fn of_status(state: &State, said: &Said) -> Ending {
+    let mut ending = Ending::default();
+    if said.key.kind_type == STATUS_FULL {
+        let asked = state.in_flight().of_target(&said.key.scope);
+        for (key, flight) in asked.filter(|(_, flight)| flight.kind_type == STATUS_REQUEST) {
+            ending.hear(key, flight, said, REPORTED, true);
+        }
+    }
+    ending
+}
+
+/// Whether a status is what the sender of a command of that type wanted.
+pub(in crate::decision) fn is_success(rules: &Rules, kind_type: &str, status: &str) -> bool {
+    rules.commands.get(kind_type).is_some_and(|row| row.success.iter().any(|wanted| wanted == status))
+}
+
+impl Ending {
+    fn hear(&mut self, key: Short, flight: &Flight, said: &Said, status: &str, success: bool) {
+        let command = flight.command;
+        if !flight.fans_out() {
+            self.ends.get_or_insert(Ended { command, status: status.to_owned() });
+            return;
+        }
+        self.answers.push(Heard { command, status: status.to_owned(), success });
+        let others_answered =
+            flight.targets.iter().all(|target| target.answer.is_some() || target.scope == said.key.scope);
+        if !flight.targets.is_empty() && others_answered {
+            self.complete.push(key);
+        }
+    }
+
+    /// Whether there is nothing to remember of it.
+    pub fn is_nothing(&self) -> bool {
+        self.answers.is_empty() && self.ends.is_none()
+    }
+
+    /// The change that remembers it.
+    pub fn change(&self, identity: Digest) -> Change {
+        Change::Result(ResultSeen { answers: self.answers.clone(), ends: self.ends.clone(), identity })
+    }
+
+    /// Adds the router's word on what is complete with it, and the alert for what comes too late.
+    pub fn follow(self, state: &State, said: &Said, now: Timestamp, decision: &mut Decision) {
+        for key in self.complete {
+            let Some(flight) = state.in_flight().get(key) else { continue };
+            let mut flight = flight.clone();
+            let command = flight.command;
+            for heard in self.answers.iter().filter(|heard| heard.command == command) {
+                flight.answer(&said.key.scope, heard, now.micros());
+            }
+            let status = sum(state.rules(), &flight);
+            end(state, &flight, &status, ("every target has answered", None), now, decision);
+        }
+        if self.late {
+            let notice = alert::Notice {
+                code: "lifecycle.late",
+                message: "a target answered a command that had been ended for it",
+                about: &said.key.scope.to_string(),
+                count: 1,
+                correlation_id: said.envelope.correlation_id.as_deref(),
+            };
+            alert::raise(state, &notice, now, decision);
+        }
+    }
+}
+
+/// The router's word on a fan-out: any failure fails it, any missing answer leaves it partial.
+pub(super) fn sum(rules: &Rules, flight: &Flight) -> String {
+    let answers = || flight.targets.iter().filter_map(|target| target.answer.as_ref());
+    if answers().any(|answer| !answer.success) {
+        return "Failed".to_owned();
+    }
+    if flight.missing() > 0 {
+        return "Partial".to_owned();
+    }
+    let success = rules.commands.get(&flight.kind_type).and_then(|row| row.success.first());
+    success.cloned().unwrap_or_else(|| REPORTED.to_owned())
+}
+
+/// Ends a command by the router's own word: an entry and an outcome.
+pub(in crate::decision) fn end(
+    state: &State,
+    flight: &Flight,
+    status: &str,
+    (detail, reason): (&str, Option<Reason>),
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    let speech = Speech::ending(state.rules(), flight, status, (detail, reason), matrix(flight), now);
+    let ended = Ended { command: flight.command, status: status.to_owned() };
+    decision.facts.push(Fact {
+        actor: Some(Actor::router(&state.rules().instance)),
+        correlation_id: flight.correlation_id.clone(),
+        detail: Some(detail.to_owned()),
+        idempotency_key: flight.idempotency_key.clone(),
+        payload: Some(speech.payload()),
+        reason,
+        subject: Some(Subject {
+            family: Family::Outcome,
+            kind_type: flight.kind_type.clone(),
+            scope: flight.scope.clone(),
+        }),
+        verdict: Some(Verdict::Forward),
+        ..Fact::new(Action::Applied, now, Change::Ended(ended))
+    });
+    decision.effects.push(Effect::Speak(speech));
+    if let Some(parked) = flight.parked.filter(|parked| parked.waits) {
+        decision.effects.push(Effect::Drop { parcel: parked.parcel });
+    }
+}
+
+/// Who was addressed and who answered what, as the outcome's context.
+fn matrix(flight: &Flight) -> Value {
+    let names = |wanted: &dyn Fn(&super::flight::Target) -> bool| -> Vec<String> {
+        let named = flight.targets.iter().filter(|target| wanted(target));
+        named.take(NAMES_MAX).map(|target| target.scope.to_string()).collect()
+    };
+    let failed =
+        |target: &super::flight::Target| target.answer.as_ref().is_some_and(|answer| !answer.success);
+    let evidence = flight.evidence.as_ref().map(
+        |evidence| json!({ "at": evidence.at, "detail": evidence.detail, "kind": evidence.kind.word() }),
+    );
+    json!({
+        "command": flight.seq,
+        "acceptedAt": Timestamp::from_micros(flight.accepted_at),
+        "carriedAt": flight.carried_at.map(Timestamp::from_micros),
+        "observedAt": flight.observed_at.map(Timestamp::from_micros),
+        "evidence": evidence,
+        "targets": flight.targets.len(),
+        "missing": flight.missing(),
+        "missingNames": names(&|target| target.answer.is_none()),
+        "failedNames": names(&failed),
+    })
+}

@@ -1,0 +1,337 @@
+//! Commands in flight: what each waits for, and what has been heard of it.
+//!
+//! Owns: the recorded life of a command from its acceptance to its end, and the indexes that find it by entry, trace,
+//! target and deadline.
+//! Never: decides when a command ends, or forgets one that has not; facts do.
+//! Holds: every index points at a live flight; a flight's targets are those known when it was accepted, and those of
+//! its scope that answered nevertheless.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::contract::{
+    audit::{Evidence, EvidenceKind, Heard},
+    digest::Digest,
+    routing::Scope,
+    timestamp::Timestamp,
+};
+
+/// The first 128 bits of a digest: enough to tell records apart, half the memory.
+pub(in crate::decision) type Short = u128;
+
+/// A command that was accepted and has not ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Flight {
+    /// The entry that accepted it: its number for people.
+    pub seq: u64,
+    /// Its identity.
+    pub command: Digest,
+    /// Its type.
+    pub kind_type: String,
+    /// Whom it addresses; `ALL` in a fan-out.
+    pub scope: Scope,
+    /// Who sent it.
+    pub sender: String,
+    /// Joins it to its outcomes.
+    pub correlation_id: Option<String>,
+    /// The sender's key.
+    pub idempotency_key: Option<String>,
+    /// Stop and tightening stand before everything else of their target.
+    pub always_passes: bool,
+    /// When it was accepted, in microseconds since the epoch.
+    pub accepted_at: i64,
+    /// When it times out.
+    pub deadline: i64,
+    /// When the broker took it.
+    pub carried_at: Option<i64>,
+    /// When a target of it first gave a sign of it.
+    pub observed_at: Option<i64>,
+    /// The last that was heard of it or of its target.
+    pub evidence: Option<Evidence>,
+    /// Its targets, by scope.
+    pub targets: Vec<Target>,
+    /// Where it waits for its target.
+    pub parked: Option<Parked>,
+    /// What joins it to its outcomes, as an index key.
+    #[serde(skip)]
+    pub(in crate::decision) trace: Short,
+}
+
+/// One target of a command.
+#[derive(Clone, Debug, Serialize)]
+pub struct Target {
+    /// Who.
+    pub scope: Scope,
+    /// What it answered.
+    pub answer: Option<Answer>,
+}
+
+/// What a target answered.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answer {
+    /// In its word.
+    pub status: String,
+    /// Whether that is what the sender wanted.
+    pub success: bool,
+    /// When, in microseconds since the epoch.
+    pub at: i64,
+}
+
+/// A command that waits for its target.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Parked {
+    /// Since when, in microseconds since the epoch.
+    pub at: i64,
+    /// How often it has waited.
+    pub tries: u32,
+    /// The entry that parked it: its parcel in the outbox.
+    pub parcel: u64,
+    /// Whether it waits still; else it is on its way once more.
+    pub waits: bool,
+}
+
+impl Flight {
+    /// Targets that have not answered.
+    pub fn missing(&self) -> usize {
+        self.targets.iter().filter(|target| target.answer.is_none()).count()
+    }
+
+    /// Whether it addresses more than one instance.
+    pub fn fans_out(&self) -> bool {
+        self.scope.fans_out()
+    }
+
+    /// Whether an instance is one that it addresses.
+    pub fn is_target(&self, scope: &Scope) -> bool {
+        self.scope.covers(scope)
+    }
+
+    /// Whether it waits for its target to show itself.
+    pub fn is_parked(&self) -> bool {
+        self.parked.is_some_and(|parked| parked.waits)
+    }
+
+    /// Writes a target's answer into the matrix; its first one counts.
+    pub(in crate::decision) fn answer(&mut self, scope: &Scope, heard: &Heard, at: i64) {
+        let answer = Answer { status: heard.status.clone(), success: heard.success, at };
+        match self.targets.binary_search_by(|target| target.scope.cmp(scope)) {
+            Ok(index) => {
+                if let Some(target) = self.targets.get_mut(index) {
+                    target.answer.get_or_insert(answer);
+                }
+            }
+            Err(index) => self.targets.insert(index, Target { scope: scope.clone(), answer: Some(answer) }),
+        }
+    }
+}
+
+/// Every command in flight.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(in crate::decision) struct Flights {
+    flights: BTreeMap<Short, Flight>,
+    #[serde(skip)]
+    by_seq: BTreeMap<u64, Short>,
+    #[serde(skip)]
+    by_trace: BTreeMap<Short, BTreeSet<Short>>,
+    #[serde(skip)]
+    by_target: BTreeMap<Scope, BTreeSet<Short>>,
+    #[serde(skip)]
+    deadlines: BTreeSet<(i64, Short)>,
+    /// A target's parked commands in the order they leave: what always passes first, then by age.
+    #[serde(skip)]
+    parked: BTreeMap<Scope, BTreeSet<(bool, u64, Short)>>,
+    /// Every parked command by age.
+    #[serde(skip)]
+    parked_by_age: BTreeSet<(u64, Short)>,
+}
+
+impl Flights {
+    pub fn len(&self) -> usize {
+        self.flights.len()
+    }
+
+    pub fn parked_len(&self) -> usize {
+        self.parked_by_age.len()
+    }
+
+    pub fn get(&self, key: Short) -> Option<&Flight> {
+        self.flights.get(&key)
+    }
+
+    /// All of them, the newest first.
+    pub fn newest_first(&self) -> impl Iterator<Item = &Flight> {
+        self.by_seq.values().rev().filter_map(|key| self.flights.get(key))
+    }
+
+    pub fn of_seq(&self, seq: u64) -> Option<(Short, &Flight)> {
+        let key = *self.by_seq.get(&seq)?;
+        Some((key, self.flights.get(&key)?))
+    }
+
+    /// Those with a trace that address an instance.
+    pub fn of_trace(&self, trace: Short, scope: &Scope) -> impl Iterator<Item = (Short, &Flight)> {
+        let keys = self.by_trace.get(&trace).into_iter().flatten();
+        let scope = scope.clone();
+        keys.filter_map(move |key| {
+            let flight = self.flights.get(key).filter(|flight| flight.is_target(&scope))?;
+            Some((*key, flight))
+        })
+    }
+
+    /// Those of which an instance is a known target.
+    pub fn of_target(&self, scope: &Scope) -> impl Iterator<Item = (Short, &Flight)> {
+        let keys = self.by_target.get(scope).into_iter().flatten();
+        keys.filter_map(|key| Some((*key, self.flights.get(key)?)))
+    }
+
+    /// Those whose whole scope another scope covers.
+    pub fn covered_by(&self, scope: &Scope) -> impl Iterator<Item = (Short, &Flight)> {
+        let one = (!scope.fans_out()).then(|| self.of_target(scope));
+        let all = scope.fans_out().then(|| self.flights.iter().map(|(key, flight)| (*key, flight)));
+        one.into_iter()
+            .flatten()
+            .chain(all.into_iter().flatten())
+            .filter(|(_, flight)| scope.covers(&flight.scope))
+    }
+
+    /// The next to time out.
+    pub fn next_deadline(&self) -> Option<(i64, Short)> {
+        self.deadlines.first().copied()
+    }
+
+    /// A target's parked commands, in the order they leave.
+    pub fn parked_for(&self, scope: &Scope) -> impl Iterator<Item = (Short, &Flight)> {
+        let keys = self.parked.get(scope).into_iter().flatten();
+        keys.filter_map(|(_, _, key)| Some((*key, self.flights.get(key)?)))
+    }
+
+    pub fn parked_for_len(&self, scope: &Scope) -> usize {
+        self.parked.get(scope).map_or(0, BTreeSet::len)
+    }
+
+    /// Every parked command, the oldest first.
+    pub fn oldest_parked(&self) -> impl Iterator<Item = &Flight> {
+        self.parked_by_age.iter().filter_map(|(_, key)| self.flights.get(key))
+    }
+
+    pub fn accept(&mut self, key: Short, flight: Flight) {
+        self.by_seq.insert(flight.seq, key);
+        self.by_trace.entry(flight.trace).or_default().insert(key);
+        for target in &flight.targets {
+            self.by_target.entry(target.scope.clone()).or_default().insert(key);
+        }
+        self.deadlines.insert((flight.deadline, key));
+        self.flights.insert(key, flight);
+    }
+
+    /// Ends one; answers what it was.
+    pub fn end(&mut self, key: Short) -> Option<Flight> {
+        self.unpark(key);
+        let flight = self.flights.remove(&key)?;
+        self.by_seq.remove(&flight.seq);
+        remove(&mut self.by_trace, &flight.trace, &key);
+        for target in &flight.targets {
+            remove(&mut self.by_target, &target.scope, &key);
+        }
+        self.deadlines.remove(&(flight.deadline, key));
+        Some(flight)
+    }
+
+    /// A target's answer; it is the first sign of the command too.
+    pub fn hear(&mut self, key: Short, scope: &Scope, heard: &Heard, at: i64) {
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        flight.answer(scope, heard, at);
+        flight.observed_at.get_or_insert(at);
+        flight.carried_at.get_or_insert(at);
+        self.by_target.entry(scope.clone()).or_default().insert(key);
+    }
+
+    /// A target gave a sign of the command without an answer.
+    pub fn observe(&mut self, key: Short, at: i64) {
+        if let Some(flight) = self.flights.get_mut(&key) {
+            flight.observed_at.get_or_insert(at);
+        }
+    }
+
+    /// Something was heard of an instance: it is evidence for every command that waits for it.
+    pub fn note(&mut self, scope: &Scope, evidence: &Evidence) {
+        for key in self.by_target.get(scope).into_iter().flatten() {
+            if let Some(flight) = self.flights.get_mut(key) {
+                flight.evidence = Some(evidence.clone());
+            }
+        }
+    }
+
+    /// The broker took everything of these entries.
+    pub fn carried(&mut self, (first, last): (u64, u64), at: i64) {
+        for (_, key) in self.by_seq.range(first..=last) {
+            if let Some(flight) = self.flights.get_mut(key).filter(|flight| !flight.is_parked()) {
+                flight.carried_at.get_or_insert(at);
+            }
+        }
+    }
+
+    /// No queue took it: evidence, wherever it goes next.
+    pub fn returned(&mut self, seq: u64, at: Timestamp) {
+        let key = self.by_seq.get(&seq);
+        if let Some(flight) = key.and_then(|key| self.flights.get_mut(key)) {
+            flight.carried_at = None;
+            let detail = "the broker gave it back: no queue took it".to_owned();
+            flight.evidence = Some(Evidence { at, detail, kind: EvidenceKind::Return });
+        }
+    }
+
+    pub fn park(&mut self, key: Short, parcel: u64, at: i64) {
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        let tries = flight.parked.map_or(0, |parked| parked.tries);
+        flight.parked = Some(Parked { at, tries: tries.saturating_add(1), parcel, waits: true });
+        flight.carried_at = None;
+        let place = (!flight.always_passes, flight.seq, key);
+        self.parked.entry(flight.scope.clone()).or_default().insert(place);
+        self.parked_by_age.insert((flight.seq, key));
+    }
+
+    /// It is on its way again. That it was parked stays known, so that the next try waits longer.
+    pub fn unpark(&mut self, key: Short) {
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        if let Some(parked) = &mut flight.parked {
+            parked.waits = false;
+        }
+        let place = (!flight.always_passes, flight.seq, key);
+        remove(&mut self.parked, &flight.scope, &place);
+        self.parked_by_age.remove(&(flight.seq, key));
+    }
+
+    /// Time during which nothing was consumed counts toward no deadline, and what waited then is judged first.
+    pub fn put_off(&mut self, by_micros: i64, not_before: i64) {
+        self.deadlines.clear();
+        for (key, flight) in &mut self.flights {
+            flight.deadline = flight.deadline.saturating_add(by_micros).max(not_before);
+            self.deadlines.insert((flight.deadline, *key));
+        }
+    }
+
+    /// Whether every index points at a live flight, and every flight is in its indexes.
+    pub fn indexes_hold(&self) -> bool {
+        let live = |key: &Short| self.flights.contains_key(key);
+        self.by_seq.len() == self.flights.len()
+            && self.deadlines.len() == self.flights.len()
+            && self.by_seq.values().all(live)
+            && self.deadlines.iter().all(|(_, key)| live(key))
+            && self.by_trace.values().flatten().all(live)
+            && self.by_target.values().flatten().all(live)
+            && self.parked_by_age.iter().all(|(_, key)| live(key))
+            && self.parked.values().map(BTreeSet::len).sum::<usize>() == self.parked_by_age.len()
+    }
+}
+
+/// Takes a value out of an index, and the index's place with its last value.
+fn remove<K: Ord, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, place: &K, value: &V) {
+    if let Some(values) = index.get_mut(place) {
+        values.remove(value);
+        if values.is_empty() {
+            index.remove(place);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! How a command's time runs: until when it waits, what ends it then, and which stop ends it before.
+//!
+//! Owns: deadlines, `TimedOut` and `Partial`, and `Superseded`.
+//! Never: ends a command silently: its sender always gets an outcome that says what was last known.
+//! Holds: one decision ends one timed-out command, so that its outcome stands beside its own entry.
+
+use super::{Decision, ending, flight::Flight};
+use crate::{
+    contract::{
+        Said,
+        audit::Fact,
+        command::{Answerer, Class},
+        routing::Scope,
+        timestamp::Timestamp,
+    },
+    decision::{rules::Rules, state::State},
+};
+
+/// Until when a command waits for its outcome; `None` for what is answered at once or never.
+pub(super) fn deadline(rules: &Rules, kind_type: &str, now: Timestamp) -> Option<Timestamp> {
+    let row = rules.commands.get(kind_type)?;
+    let waits = row.answered_by != Answerer::Router;
+    row.deadline_ms.filter(|_| waits).map(|deadline_ms| now.plus_ms(deadline_ms))
+}
+
+/// Ends the command whose deadline has passed first.
+pub(in crate::decision) fn time_out(state: &State, now: Timestamp) -> Option<Decision> {
+    let (at, key) = state.in_flight().next_deadline().filter(|_| state.ledger_writable())?;
+    let flight = state.in_flight().get(key).filter(|_| at <= now.micros())?;
+    let mut decision = Decision::default();
+    let answered = flight.targets.iter().any(|target| target.answer.is_some());
+    let status = if flight.fans_out() && answered {
+        ending::sum(state.rules(), flight)
+    } else {
+        "TimedOut".to_owned()
+    };
+    ending::end(state, flight, &status, (&last_known(flight), None), now, &mut decision);
+    Some(decision)
+}
+
+/// The last that is known of a command, for who waited for it.
+fn last_known(flight: &Flight) -> String {
+    let seconds = flight.deadline.saturating_sub(flight.accepted_at) / 1_000_000;
+    let missing = match (flight.fans_out(), flight.targets.len(), flight.missing()) {
+        (false, ..) => "no outcome".to_owned(),
+        (true, 0, _) => "no target was known, and none answered".to_owned(),
+        (true, targets, missing) => format!("{missing} of {targets} targets gave no outcome"),
+    };
+    let evidence = match &flight.evidence {
+        Some(evidence) => {
+            format!("last evidence: {} {} at {}", evidence.kind.word(), evidence.detail, evidence.at)
+        }
+        None if flight.is_parked() => "it was never carried: no queue takes it".to_owned(),
+        None if flight.carried_at.is_some() => "it was carried, and nothing was heard since".to_owned(),
+        None => "nothing was heard of it".to_owned(),
+    };
+    format!("{missing} within {seconds} s; {evidence}")
+}
+
+/// Ends every start and release in flight that an accepted stop or tightening overtakes.
+pub(in crate::decision) fn supersede(state: &State, said: &Said, now: Timestamp, decision: &mut Decision) {
+    if !said.class.is_some_and(Class::always_passes) {
+        return;
+    }
+    let rules = state.rules();
+    let class = |flight: &Flight| rules.commands.get(&flight.kind_type).map(|row| row.class);
+    for (_, flight) in state.in_flight().covered_by(&said.key.scope) {
+        if matches!(class(flight), Some(Class::Start | Class::Release)) {
+            let detail = format!("a later {} for its target was accepted", said.key.kind_type);
+            ending::end(state, flight, "Superseded", (&detail, None), now, decision);
+        }
+    }
+}
+
+/// The instances that a fan-out addresses, as they are known now.
+pub(super) fn targets(state: &State, scope: &Scope) -> Vec<Scope> {
+    if !scope.fans_out() {
+        return Vec::new();
+    }
+    state.known(scope).take(state.rules().targets_max).cloned().collect()
+}
+
+/// The first sign that a status gives of the commands whose correlationId it carries.
+pub(in crate::decision) fn first_signs(state: &State, said: &Said, now: Timestamp) -> Vec<Fact> {
+    let Some(correlation_id) = said.envelope.correlation_id.as_deref() else { return Vec::new() };
+    let named = |flight: &Flight| {
+        flight.observed_at.is_none() && flight.correlation_id.as_deref() == Some(correlation_id)
+    };
+    let flights = state.in_flight().of_target(&said.key.scope).filter(|(_, flight)| named(flight));
+    flights
+        .map(|(_, flight)| super::parking::step(state, flight, super::parking::Step::Observed, now))
+        .collect()
+}

@@ -1,0 +1,160 @@
+//! Parking: what no queue takes waits for its target (rulings §8).
+//!
+//! Owns: which command is parked, the order in which a target's parked commands leave, and the bounds on them.
+//! Never: parks a fan-out, puts a stop behind anything, or parks what could not be written.
+//! Holds: no more than `parking.target_max` wait for one target and `parking.total_max` in all: beyond, the oldest
+//! ends with `command.expired`.
+
+use super::{Decision, ending, flight::Flight};
+use crate::{
+    contract::{
+        Said,
+        audit::{Action, Actor, Change, Fact, Of, Subject},
+        reason::Reason,
+        routing::{Family, Scope},
+        timestamp::Timestamp,
+    },
+    decision::{
+        effect::Effect,
+        request::Returned,
+        state::{Belief, State},
+    },
+};
+
+/// How long a target that takes nothing is left alone after it has shown itself, at first and at most.
+const RETRY_MS_MIN: u64 = 1_000;
+const RETRY_MS_MAX: u64 = 60_000;
+
+/// A step in a command's life that the router takes.
+#[derive(Clone, Copy)]
+pub(super) enum Step {
+    Observed,
+    Parked,
+    Released,
+}
+
+/// Whether a command must wait behind those that wait for its target already.
+pub(super) fn must_wait(state: &State, said: &Said, always_passes: bool) -> bool {
+    !always_passes && state.ledger_writable() && state.in_flight().parked_for_len(&said.key.scope) > 0
+}
+
+/// Parks what came back, as far as it can be parked; the entries' order is that of `returned`.
+pub(in crate::decision) fn park(
+    state: &State,
+    returned: &[Returned],
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    if !state.ledger_writable() {
+        return;
+    }
+    let mut room = Room::new(state);
+    for back in returned {
+        let Some((_, flight)) = state.in_flight().of_seq(back.seq) else { continue };
+        if flight.fans_out() || flight.is_parked() {
+            continue;
+        }
+        room.make_for(state, &flight.scope, now, decision);
+        let fact = decision.facts.len();
+        decision.facts.push(step(state, flight, Step::Parked, now));
+        decision.effects.push(Effect::Keep {
+            fact,
+            seq: back.seq,
+            ordinal: back.ordinal,
+            urgent: flight.always_passes,
+        });
+    }
+}
+
+/// Makes room for one more command of a target.
+pub(in crate::decision) fn make_room(state: &State, scope: &Scope, now: Timestamp, decision: &mut Decision) {
+    Room::new(state).make_for(state, scope, now, decision);
+}
+
+/// How many more may be parked, and which were let go of in this decision.
+struct Room {
+    total: usize,
+    gone: Vec<u64>,
+}
+
+impl Room {
+    fn new(state: &State) -> Self {
+        Self { total: state.in_flight().parked_len(), gone: Vec::new() }
+    }
+
+    fn make_for(&mut self, state: &State, scope: &Scope, now: Timestamp, decision: &mut Decision) {
+        let rules = state.rules();
+        let flights = state.in_flight();
+        let full = flights.parked_for_len(scope) >= rules.parking_target_max;
+        let oldest = if full {
+            let mut parked: Vec<&Flight> = flights.parked_for(scope).map(|(_, flight)| flight).collect();
+            parked.sort_by_key(|flight| flight.seq);
+            parked.into_iter().find(|flight| !self.gone.contains(&flight.seq))
+        } else if self.total >= rules.parking_total_max {
+            flights.oldest_parked().find(|flight| !self.gone.contains(&flight.seq))
+        } else {
+            None
+        };
+        match oldest {
+            Some(oldest) => {
+                self.gone.push(oldest.seq);
+                expire(state, oldest, now, decision);
+            }
+            None => self.total += 1,
+        }
+    }
+}
+
+/// Ends a parked command for want of room.
+fn expire(state: &State, flight: &Flight, now: Timestamp, decision: &mut Decision) {
+    let detail =
+        "more commands wait for absent targets than `parking.target_max` or `parking.total_max` allow";
+    ending::end(state, flight, "Refused", (detail, Some(Reason::Expired)), now, decision);
+}
+
+/// What to believe when an instance shows itself: its parked commands are tried again, the less often the more tries
+/// were in vain.
+pub(in crate::decision) fn shown(state: &State, scope: &Scope, now: Timestamp) -> Option<Belief> {
+    let (_, first) = state.in_flight().parked_for(scope).next()?;
+    let parked = first.parked?;
+    let pause_ms = match parked.tries {
+        0 | 1 => 0,
+        tries => RETRY_MS_MIN.saturating_mul(1 << (tries - 2).min(16)).min(RETRY_MS_MAX),
+    };
+    let from = Timestamp::from_micros(parked.at).plus_ms(pause_ms).max(now);
+    Some(Belief::Shown { scope: scope.clone(), from })
+}
+
+/// Puts the parked commands of a target that has shown itself on their way, in order.
+pub(in crate::decision) fn release(state: &State, now: Timestamp) -> Option<Decision> {
+    let (scope, _) = state.shown().filter(|(_, from)| *from <= now && state.ledger_writable())?;
+    let mut decision = Decision::default();
+    decision.beliefs.push(Belief::Tried { scope: scope.clone() });
+    for (_, flight) in state.in_flight().parked_for(scope) {
+        let Some(parked) = flight.parked else { continue };
+        decision.facts.push(step(state, flight, Step::Released, now));
+        decision.effects.push(Effect::Release { parcel: parked.parcel, urgent: flight.always_passes });
+    }
+    Some(decision)
+}
+
+/// The entry of a step.
+pub(super) fn step(state: &State, flight: &Flight, step: Step, now: Timestamp) -> Fact {
+    let of = Of { command: flight.command };
+    let (action, change) = match step {
+        Step::Observed => (Action::Observed, Change::Observed(of)),
+        Step::Parked => (Action::Parked, Change::Parked(of)),
+        Step::Released => (Action::Released, Change::Released(of)),
+    };
+    Fact {
+        actor: Some(Actor::router(&state.rules().instance)),
+        correlation_id: flight.correlation_id.clone(),
+        idempotency_key: flight.idempotency_key.clone(),
+        subject: Some(Subject {
+            family: Family::Signal,
+            kind_type: flight.kind_type.clone(),
+            scope: flight.scope.clone(),
+        }),
+        ..Fact::new(action, now, change)
+    }
+}

@@ -1,0 +1,227 @@
+//! The state that decisions lean on: a recorded half (the fold of facts) and an observed half (volatile).
+//!
+//! Owns: `apply`, the only way the recorded half changes, `believe`, the only way the observed half does, and the
+//! digest by which two replays are compared.
+//! Never: decides, and never forgets by count; what leaves, leaves by time.
+//! Holds: fold(ledger) gives the same digest on every machine; every index points at a live record.
+
+mod observed;
+mod recorded;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use observed::Belief;
+use observed::Observed;
+pub(super) use observed::Tally;
+use recorded::{Recorded, has_left, short};
+
+use super::{
+    command::flight::{Flight, Flights, Short},
+    rules::Rules,
+};
+use crate::contract::{
+    audit::{Fact, Genesis},
+    digest::Digest,
+    routing::Scope,
+    timestamp::Timestamp,
+};
+
+/// What every decision leans on.
+#[derive(Clone, Debug)]
+pub struct State {
+    rules: Rules,
+    recorded: Recorded,
+    observed: Observed,
+}
+
+/// What the gates know of a command key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    compared: Short,
+    /// Entry of the outcome that ended it, where it has ended.
+    pub ended: Option<u64>,
+}
+
+impl Known {
+    /// Whether a body is the one that bound the key.
+    pub fn is_same(self, compared: Digest) -> bool {
+        self.compared == short(compared)
+    }
+}
+
+impl State {
+    /// The state before the first fact.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, recorded: Recorded::default(), observed: Observed::default() }
+    }
+
+    /// The settings it judges by.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The ledger's first fact, once it is there.
+    pub fn genesis(&self) -> Option<&Genesis> {
+        self.recorded.genesis.as_ref()
+    }
+
+    /// How many routers have opened the ledger.
+    pub fn epoch(&self) -> u64 {
+        self.recorded.epoch
+    }
+
+    /// The last entry's place.
+    pub fn last_seq(&self) -> u64 {
+        self.recorded.last_seq
+    }
+
+    /// The time of the last fact; a corridor's clock never goes below it.
+    pub fn last_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.recorded.last_at)
+    }
+
+    /// How many command keys are remembered.
+    pub fn keys(&self) -> usize {
+        self.recorded.commands.len()
+    }
+
+    /// How many commands are in flight.
+    pub fn commands_in_flight(&self) -> usize {
+        self.recorded.flights.len()
+    }
+
+    /// How many of them wait for their target.
+    pub fn commands_parked(&self) -> usize {
+        self.recorded.flights.parked_len()
+    }
+
+    /// The commands in flight, the newest first.
+    pub fn flights(&self) -> impl Iterator<Item = &Flight> {
+        self.recorded.flights.newest_first()
+    }
+
+    /// The command in flight that an entry accepted.
+    pub fn flight(&self, seq: u64) -> Option<&Flight> {
+        self.recorded.flights.of_seq(seq).map(|(_, flight)| flight)
+    }
+
+    /// The commands in flight that wait for an instance.
+    pub fn flights_for(&self, target: &Scope) -> impl Iterator<Item = &Flight> {
+        self.recorded.flights.of_target(target).map(|(_, flight)| flight)
+    }
+
+    /// Parcels of commands that wait for their target: they are kept, not carried.
+    pub fn parked_parcels(&self) -> BTreeSet<u64> {
+        let parked = self.flights().filter(|flight| flight.is_parked());
+        parked.filter_map(|flight| flight.parked.map(|parked| parked.parcel)).collect()
+    }
+
+    /// The entry of the outcome that ended a command, by its identity.
+    pub fn ended_by(&self, command: Digest) -> Option<u64> {
+        self.recorded.commands.get(&short(command))?.ended
+    }
+
+    /// The instances that are known and that a scope covers, in order.
+    pub fn known(&self, scope: &Scope) -> impl Iterator<Item = &Scope> {
+        self.recorded.known.keys().filter(|known| scope.covers(known))
+    }
+
+    /// Whether the ledger can be written, as far as is known.
+    pub fn ledger_writable(&self) -> bool {
+        !self.observed.ledger_unwritable
+    }
+
+    /// When something falls due, if anything does.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let tally = self.observed.tally_seconds.first_key_value();
+        let tally = tally.map(|(second, _)| (second + 1).saturating_mul(1_000_000));
+        // What would have to be written waits until it can be.
+        let writable = self.ledger_writable();
+        let command = self.recorded.flights.next_deadline().map(|(at, _)| at).filter(|_| writable);
+        let shown = self.observed.shown.values().min().copied().filter(|_| writable);
+        [tally, command, shown].into_iter().flatten().min().map(Timestamp::from_micros)
+    }
+
+    /// SHA-256 over the recorded half.
+    pub fn digest(&self) -> Digest {
+        let bytes = serde_json::to_vec(&self.recorded);
+        debug_assert!(bytes.is_ok(), "the recorded half does not serialise: {bytes:?}");
+        Digest::of(&bytes.unwrap_or_default())
+    }
+
+    /// Folds the fact of entry `seq` into the recorded half.
+    pub fn apply(&mut self, seq: u64, fact: &Fact) {
+        self.recorded.apply(seq, fact, self.rules.idempotency_window_ms);
+        debug_assert!(self.recorded.invariants_hold());
+    }
+
+    /// Changes the observed half.
+    pub fn believe(&mut self, belief: &Belief) {
+        let dedupe = self.dedupe_micros();
+        match belief {
+            Belief::LedgerWritable(writable) => self.observed.ledger_unwritable = !writable,
+            Belief::TallyOpened { fingerprint, actor, reason, second } => {
+                let (actor, reason, second) = (actor.clone(), *reason, *second);
+                let tally = Tally { second, count: 0, bodies: Digest::default(), actor, reason };
+                self.observed.tally_opened(*fingerprint, tally);
+            }
+            Belief::Tallied { fingerprint, body } => self.observed.tallied(fingerprint, *body),
+            Belief::TallyClosed { fingerprint } => self.observed.tally_closed(fingerprint),
+            Belief::Alerted { fingerprint, at } => self.observed.alerted(*fingerprint, *at, dedupe),
+            Belief::AlertHeldBack => self.observed.alerts_held_back += 1,
+            Belief::Shown { scope, from } => {
+                self.observed.shown.entry(scope.clone()).or_insert(from.micros());
+            }
+            Belief::Tried { scope } => {
+                self.observed.shown.remove(scope);
+            }
+        }
+    }
+
+    pub(super) fn command(&self, command: Digest, now: Timestamp) -> Option<Known> {
+        let known = self.recorded.commands.get(&short(command))?;
+        let remembered = !has_left(known.first_seen, now.micros(), self.rules.idempotency_window_ms);
+        remembered.then_some(Known { compared: known.compared, ended: known.ended })
+    }
+
+    pub(super) fn in_flight(&self) -> &Flights {
+        &self.recorded.flights
+    }
+
+    /// Whether the router ended a command of that trace that its target may still answer.
+    pub(super) fn is_late(&self, trace: Short) -> bool {
+        self.recorded.late.contains_key(&trace)
+    }
+
+    pub(super) fn knows_result(&self, identity: Digest) -> bool {
+        self.recorded.results.contains(&short(identity))
+    }
+
+    /// The latest moment from which starts of `scope` are overtaken by an accepted stop.
+    pub(super) fn overtaking_stop(&self, scope: &Scope) -> Option<Timestamp> {
+        self.recorded.overtaking_stop(scope)
+    }
+
+    /// The target with parked commands that is to be tried first, and from when on.
+    pub(super) fn shown(&self) -> Option<(&Scope, Timestamp)> {
+        let first = self.observed.shown.iter().min_by_key(|(_, from)| **from);
+        first.map(|(scope, from)| (scope, Timestamp::from_micros(*from)))
+    }
+
+    pub(super) fn tallies(&self) -> &BTreeMap<Digest, Tally> {
+        &self.observed.tallies
+    }
+
+    /// Whether an alert of that fingerprint may leave now.
+    pub(super) fn may_alert(&self, fingerprint: Digest, now: Timestamp) -> bool {
+        self.observed.may_alert(fingerprint, now, self.dedupe_micros(), self.rules.alerts_per_second_max)
+    }
+
+    pub(super) fn alerts_held_back(&self) -> u64 {
+        self.observed.alerts_held_back
+    }
+
+    fn dedupe_micros(&self) -> i64 {
+        Timestamp::from_micros(0).plus_ms(self.rules.alerts_dedupe_ms).micros()
+    }
+}

@@ -1,0 +1,288 @@
+//! The recorded half: the fold of facts.
+//!
+//! Owns: what each fact does, and how long what is remembered stays.
+//! Never: reads anything but the fact it is given: what a later decision must repeat is in the ledger.
+//! Holds: fold(ledger) gives the same digest on every machine; what leaves, leaves by time and never by count.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    contract::{
+        audit::{
+            Accepted, Carried, Change, Ended, Evidence, EvidenceKind, Fact, Genesis, Proof, ResultSeen,
+            Standing,
+        },
+        digest::Digest,
+        routing::{ALL, Family, Scope},
+        timestamp::Timestamp,
+    },
+    decision::command::{
+        self,
+        flight::{Flight, Flights, Short, Target},
+    },
+};
+
+/// The type whose success takes a swarm out of the inventory.
+const SWARM_REMOVE: &str = "swarm-remove";
+
+/// The fold of facts.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Recorded {
+    pub genesis: Option<Genesis>,
+    pub epoch: u64,
+    pub last_seq: u64,
+    pub last_at: i64,
+    pub commands: BTreeMap<Short, Command>,
+    pub flights: Flights,
+    /// Traces of commands that the router ended, and which: their targets may still answer.
+    pub late: BTreeMap<Short, Short>,
+    pub results: BTreeSet<Short>,
+    #[serde(serialize_with = "pairs")]
+    pub stops: BTreeMap<Scope, i64>,
+    /// Every instance that has shown itself, and when first.
+    #[serde(serialize_with = "pairs")]
+    pub known: BTreeMap<Scope, i64>,
+    /// What leaves next, oldest first: all windows are equally long, so order of sighting is order of leaving.
+    leaving: VecDeque<(i64, Leaving)>,
+}
+
+/// JSON has no keys but text.
+fn pairs<S: Serializer>(map: &BTreeMap<Scope, i64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(map)
+}
+
+/// A command that was accepted within the window.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Command {
+    pub compared: Short,
+    pub first_seen: i64,
+    /// Entry of the outcome that ended it.
+    pub ended: Option<u64>,
+    /// What joins it to its outcomes.
+    trace: Short,
+}
+
+#[derive(Clone, Debug, Serialize)]
+enum Leaving {
+    Command(Short),
+    Result(Short),
+    Stop(Box<Scope>),
+}
+
+pub(super) fn short(digest: Digest) -> Short {
+    digest.0.iter().take(16).fold(0, |value, byte| value << 8 | Short::from(*byte))
+}
+
+impl Recorded {
+    /// Folds a fact in. `window_ms` is how long commands, results and stops are remembered.
+    pub fn apply(&mut self, seq: u64, fact: &Fact, window_ms: u64) {
+        let (at, before) = (fact.at.micros(), self.last_at);
+        self.last_seq = seq;
+        self.last_at = before.max(at);
+        self.forget(at, window_ms);
+        match &fact.change {
+            Change::None | Change::Tallied(_) => {}
+            Change::Carried(carried) => self.carried(carried, fact.at),
+            Change::Genesis(genesis) => self.genesis = Some(genesis.clone()),
+            Change::Opened(opened) => {
+                self.epoch = opened.epoch;
+                let not_before = fact.at.plus_ms(opened.catch_up_ms).micros();
+                self.flights.put_off(at.saturating_sub(before).max(0), not_before);
+            }
+            Change::Resumed(resumed) => {
+                let paused = Timestamp::from_micros(0).plus_ms(resumed.paused_ms).micros();
+                self.flights.put_off(paused, fact.at.plus_ms(resumed.catch_up_ms).micros());
+            }
+            Change::Accepted(accepted) => self.accept(seq, fact, accepted),
+            Change::Ended(ended) => self.end(seq, fact, ended),
+            Change::Result(result) => self.result(seq, fact, result),
+            Change::Observed(of) => self.flights.observe(short(of.command), at),
+            Change::Parked(of) => self.flights.park(short(of.command), seq, at),
+            Change::Released(of) => self.flights.unpark(short(of.command)),
+            Change::Presence(presence) => self.presence(fact, presence.now),
+        }
+    }
+
+    fn accept(&mut self, seq: u64, fact: &Fact, accepted: &Accepted) {
+        let at = fact.at.micros();
+        let Some(subject) = &fact.subject else { return };
+        if let Some(overtakes) = accepted.overtakes {
+            let stop = self.stops.entry(subject.scope.clone()).or_insert(i64::MIN);
+            *stop = overtakes.micros().max(*stop);
+            self.leaving.push_back((at, Leaving::Stop(Box::new(subject.scope.clone()))));
+        }
+        let Some(command) = accepted.command else { return };
+        let key = short(command);
+        let trace = command::trace(&subject.kind_type, fact.correlation_id.as_deref().unwrap_or_default());
+        let known = Command { compared: short(accepted.compared), first_seen: at, ended: None, trace };
+        self.commands.insert(key, known);
+        self.leaving.push_back((at, Leaving::Command(key)));
+        let Some(deadline) = accepted.deadline else { return };
+        let targets = if subject.scope.fans_out() {
+            accepted.targets.as_slice()
+        } else {
+            std::slice::from_ref(&subject.scope)
+        };
+        self.flights.accept(
+            key,
+            Flight {
+                seq,
+                command,
+                kind_type: subject.kind_type.clone(),
+                scope: subject.scope.clone(),
+                sender: fact.actor.as_ref().map(|actor| actor.principal.clone()).unwrap_or_default(),
+                correlation_id: fact.correlation_id.clone(),
+                idempotency_key: fact.idempotency_key.clone(),
+                always_passes: accepted.always_passes,
+                accepted_at: at,
+                deadline: deadline.micros(),
+                carried_at: None,
+                observed_at: None,
+                evidence: None,
+                targets: targets.iter().map(|scope| Target { scope: scope.clone(), answer: None }).collect(),
+                parked: None,
+                trace,
+            },
+        );
+        if accepted.parked {
+            self.flights.park(key, seq, at);
+        }
+    }
+
+    fn end(&mut self, seq: u64, fact: &Fact, ended: &Ended) {
+        let key = short(ended.command);
+        let flight = self.flights.end(key);
+        let Some(known) = self.commands.get_mut(&key) else { return };
+        if known.ended.is_some() {
+            return;
+        }
+        known.ended = Some(seq);
+        if fact.actor.as_ref().is_some_and(|actor| actor.by == Proof::Router) {
+            self.late.insert(known.trace, key);
+        }
+        if let Some(flight) =
+            flight.filter(|flight| flight.kind_type == SWARM_REMOVE && ended.status == "Removed")
+        {
+            self.known.retain(|scope, _| scope.swarm_id != flight.scope.swarm_id);
+        }
+    }
+
+    fn result(&mut self, seq: u64, fact: &Fact, result: &ResultSeen) {
+        let at = fact.at.micros();
+        let identity = short(result.identity);
+        if self.results.insert(identity) {
+            self.leaving.push_back((at, Leaving::Result(identity)));
+        }
+        let Some(subject) = &fact.subject else { return };
+        for heard in &result.answers {
+            self.flights.hear(short(heard.command), &subject.scope, heard, at);
+        }
+        if let Some(ended) = &result.ends {
+            self.end(seq, fact, ended);
+        }
+        if self.flights.of_target(&subject.scope).next().is_some() {
+            self.note(fact, &subject.scope, subject.family);
+        }
+    }
+
+    /// What an instance says is evidence for the commands that wait for it, and their first sign where it names them.
+    fn note(&mut self, fact: &Fact, scope: &Scope, family: Family) {
+        let word = |name: &str| {
+            let payload: serde_json::Value = serde_json::from_str(fact.payload.as_ref()?.text()).ok()?;
+            Some(payload.get("data")?.get(name)?.as_str()?.to_owned())
+        };
+        let (kind, detail) = match family {
+            Family::Alert => (EvidenceKind::Alert, word("code")),
+            _ => (EvidenceKind::Outcome, word("status")),
+        };
+        let evidence = Evidence { at: fact.at, detail: detail.unwrap_or_default(), kind };
+        self.flights.note(scope, &evidence);
+        let named: Vec<Short> = self
+            .flights
+            .of_target(scope)
+            .filter(|(_, flight)| {
+                flight.correlation_id.is_some() && flight.correlation_id == fact.correlation_id
+            })
+            .map(|(key, _)| key)
+            .collect();
+        for key in named {
+            self.flights.observe(key, fact.at.micros());
+        }
+    }
+
+    fn carried(&mut self, carried: &Carried, at: Timestamp) {
+        for span in &carried.spans {
+            self.flights.carried(*span, at.micros());
+        }
+        for (seq, _) in &carried.returned {
+            self.flights.returned(*seq, at);
+        }
+    }
+
+    fn presence(&mut self, fact: &Fact, now: Standing) {
+        let Some(subject) = &fact.subject else { return };
+        match now {
+            Standing::Appeared => {
+                self.known.entry(subject.scope.clone()).or_insert(fact.at.micros());
+            }
+            Standing::Forgotten => {
+                self.known.remove(&subject.scope);
+            }
+            Standing::Stale | Standing::Lost | Standing::Back => {}
+        }
+    }
+
+    /// The latest moment from which starts of `scope` are overtaken by an accepted stop.
+    pub fn overtaking_stop(&self, scope: &Scope) -> Option<Timestamp> {
+        if self.stops.is_empty() {
+            return None;
+        }
+        let (swarm, role, instance) = (scope.swarm_id.as_str(), scope.role.as_str(), scope.instance.as_str());
+        [(swarm, role, instance), (swarm, role, ALL), (swarm, ALL, ALL), (ALL, role, ALL), (ALL, ALL, ALL)]
+            .into_iter()
+            .filter_map(|(swarm, role, instance)| self.stops.get(&Scope::new(swarm, role, instance)))
+            .max()
+            .map(|at| Timestamp::from_micros(*at))
+    }
+
+    /// Lets go of what the window has passed.
+    fn forget(&mut self, at: i64, window_ms: u64) {
+        while let Some((first_seen, _)) = self.leaving.front()
+            && has_left(*first_seen, at, window_ms)
+        {
+            match self.leaving.pop_front() {
+                Some((_, Leaving::Command(key))) => self.forget_command(key),
+                Some((_, Leaving::Result(identity))) => {
+                    self.results.remove(&identity);
+                }
+                Some((_, Leaving::Stop(scope))) => {
+                    if self.stops.get(&scope).is_some_and(|stop| has_left(*stop, at, window_ms)) {
+                        self.stops.remove(&scope);
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn forget_command(&mut self, key: Short) {
+        let Some(known) = self.commands.remove(&key) else { return };
+        self.flights.end(key);
+        if self.late.get(&known.trace) == Some(&key) {
+            self.late.remove(&known.trace);
+        }
+    }
+
+    /// What must hold after every fact; checked in debug builds.
+    pub fn invariants_hold(&self) -> bool {
+        let sizes_agree = self.leaving.len() >= self.commands.len() + self.results.len();
+        // The indexes are walked only while they are small: debug builds must stay usable.
+        sizes_agree && (self.flights.len() > 64 || self.flights.indexes_hold())
+    }
+}
+
+pub(super) fn has_left(first_seen: i64, at: i64, window_ms: u64) -> bool {
+    Timestamp::from_micros(first_seen).plus_ms(window_ms).micros() < at
+}
