@@ -64,7 +64,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["wait_ms", "dry_run"])]
     wait: bool,
     /// Wait so long at most.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "wait", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     #[command(flatten)]
     access: Access,

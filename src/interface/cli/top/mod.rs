@@ -312,6 +312,7 @@ mod tests {
         let nothing = Seen { fault: Some("no router can be reached".to_owned()), ..Seen::nothing_yet("u") };
         let text = frame(&nothing, FRAME, &mut View::default());
         assert!(text.contains("nothing seen yet") && text.contains("no router can be reached"), "{text}");
+        assert!(!text.contains('0'), "what was not seen is no zero\n{text}");
         let mut bad = seen();
         bad.overview.ledger.writable = false;
         bad.overview.broker.connected = false;

@@ -138,10 +138,13 @@ fn header(area: Rect, buffer: &mut Buffer, seen: &Seen) {
 
 fn fleet(area: Rect, buffer: &mut Buffer, seen: &Seen, view: &mut View, now: Timestamp) {
     let totals = &seen.overview.inventory;
-    let mut title = format!(
-        "fleet: {} instances, {} fresh, {} stale, {} lost",
-        totals.instances, totals.fresh, totals.stale, totals.lost
-    );
+    let mut title = "fleet".to_owned();
+    if seen.at.is_some() {
+        title.push_str(&format!(
+            ": {} instances, {} fresh, {} stale, {} lost",
+            totals.instances, totals.fresh, totals.stale, totals.lost
+        ));
+    }
     if totals.overflow > 0 {
         title.push_str(&format!(", {} NOT TAKEN IN", totals.overflow));
     }
@@ -173,7 +176,10 @@ fn fleet(area: Rect, buffer: &mut Buffer, seen: &Seen, view: &mut View, now: Tim
 
 fn commands(area: Rect, buffer: &mut Buffer, seen: &Seen, view: &mut View, now: Timestamp) {
     let totals = &seen.overview.commands;
-    let title = format!("commands: {} in flight, {} parked", totals.in_flight, totals.parked);
+    let title = match seen.at {
+        Some(_) => format!("commands: {} in flight, {} parked", totals.in_flight, totals.parked),
+        None => "commands".to_owned(),
+    };
     let columns = [
         Column::number("id", 9),
         Column::text("type", Constraint::Length(16)),
