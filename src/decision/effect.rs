@@ -51,6 +51,8 @@ pub enum Effect {
         /// The parcel.
         parcel: u64,
     },
+    /// Publish the router's own status-full.
+    Report,
     /// Say something of the router's own on `swarmgate.out`.
     Speak(Speech),
     /// Publish the outcome that the entry `of` holds again.
@@ -130,6 +132,41 @@ impl Speech {
             version: VERSION.to_owned(),
         };
         Self::of(Family::Outcome, &envelope)
+    }
+
+    /// The router's own request for a status-full: its outcome is the status itself.
+    pub fn ask(rules: &Rules, scope: &Scope, now: Timestamp) -> Self {
+        let id = format!("ask-{}-{}", rules.instance, now.micros());
+        let envelope = Envelope {
+            correlation_id: Some(id.clone()),
+            data: json!({}),
+            idempotency_key: Some(id),
+            kind: Family::Signal.kind().to_owned(),
+            origin: origin(rules),
+            runtime: None,
+            scope: scope.clone(),
+            timestamp: now,
+            kind_type: "status-request".to_owned(),
+            version: VERSION.to_owned(),
+        };
+        Self::of(Family::Signal, &envelope)
+    }
+
+    /// The router's own status, full or delta, by the schema of everybody's.
+    pub fn status(rules: &Rules, kind_type: &str, data: Value, now: Timestamp) -> Self {
+        let envelope = Envelope {
+            correlation_id: None,
+            data,
+            idempotency_key: None,
+            kind: Family::Metric.kind().to_owned(),
+            origin: origin(rules),
+            runtime: None,
+            scope: Scope::router(&rules.instance),
+            timestamp: now,
+            kind_type: kind_type.to_owned(),
+            version: VERSION.to_owned(),
+        };
+        Self::of(Family::Metric, &envelope)
     }
 
     /// The router's alert, from its own scope.

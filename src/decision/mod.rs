@@ -20,6 +20,7 @@ pub mod command;
 pub mod effect;
 mod identity;
 pub mod inventory;
+mod presence;
 mod refusal;
 pub mod request;
 pub mod rules;
@@ -30,10 +31,11 @@ use crate::contract::{
     audit::{Action, Actor, Change, Fact, Mode, Subject, Verdict},
     command::Class,
     reason::{Reason, Refusal},
-    routing::Family,
+    routing::{Family, Scope},
     timestamp::Timestamp,
 };
 use effect::Effect;
+use inventory::Lifecycle;
 use request::{Answer, Arrival, Request};
 use state::{Belief, State};
 
@@ -73,6 +75,7 @@ pub fn decide(state: &State, request: &Request, now: Timestamp) -> Decision {
 fn due(state: &State, now: Timestamp) -> Decision {
     command::parking::release(state, now)
         .or_else(|| command::lifetime::time_out(state, now))
+        .or_else(|| presence::due(state, now))
         .unwrap_or_else(|| refusal::close_tallies(state, now))
 }
 
@@ -135,9 +138,22 @@ fn forward(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp)
             let change = ending.change(command::result_identity(arrival, &actor));
             decision.facts.push(passed_on(arrival, said, actor, action, change, now));
             ending.follow(state, said, now, &mut decision);
+            decision.beliefs.extend(lifecycle(said, now));
         }
     }
     decision
+}
+
+/// Where an outcome says that its instance is in its life.
+fn lifecycle(said: &Said, now: Timestamp) -> Option<Belief> {
+    let status = said.envelope.data.get("status").filter(|_| said.key.family == Family::Outcome)?;
+    // Only what a stop, start or release achieved is a place in a life; another command's failure is none.
+    let lifecycle = match status.as_str()? {
+        "Released" => Lifecycle::Idle,
+        word @ ("Created" | "Running" | "Paused" | "Stopped" | "Quarantined") => Lifecycle::read(word)?,
+        _ => return None,
+    };
+    Some(Belief::Lifecycle { scope: said.key.scope.clone(), lifecycle, at: now })
 }
 
 /// A status is no entry, but what it says of a command is, and it shows that its instance is there.
@@ -149,6 +165,7 @@ fn metric(
     now: Timestamp,
     decision: &mut Decision,
 ) {
+    presence::heard(state, arrival, said, now, decision);
     decision.beliefs.extend(command::parking::shown(state, &said.key.scope, now));
     if state.commands_in_flight() == 0 || !state.ledger_writable() {
         return;
@@ -190,6 +207,14 @@ fn signal(
         command::parking::make_room(state, &said.key.scope, now, decision);
     }
     command::lifetime::supersede(state, said, now, decision);
+    let router = Scope::router(&state.rules().instance);
+    if said.key.kind_type == command::STATUS_REQUEST && said.key.scope.covers(&router) {
+        if said.key.scope == router {
+            // Nobody else is asked.
+            decision.effects.clear();
+        }
+        decision.effects.push(Effect::Report);
+    }
 }
 
 /// The fact of what passed every gate.

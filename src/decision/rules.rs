@@ -29,12 +29,21 @@ pub struct Rules {
     pub parking_total_max: usize,
     /// How long what waited on the broker may take to be judged, after an outage, before anything times out.
     pub catch_up_ms: u64,
+    /// The bounds and timers of the inventory.
+    pub inventory: super::inventory::Limits,
     /// How many (sender, code) pairs are tallied apart within a second; more share one tally a code.
     pub refusals_senders_max: usize,
     /// For how long the same alert is not raised again.
     pub alerts_dedupe_ms: u64,
     /// How many alerts leave in one second at most.
     pub alerts_per_second_max: u32,
+}
+
+impl Rules {
+    /// Whether a status is what the sender of a command of that type wanted.
+    pub fn is_success(&self, kind_type: &str, status: &str) -> bool {
+        self.commands.get(kind_type).is_some_and(|row| row.success.iter().any(|wanted| wanted == status))
+    }
 }
 
 impl Default for Rules {
@@ -49,6 +58,7 @@ impl Default for Rules {
             parking_target_max: 64,
             parking_total_max: 10_000,
             catch_up_ms: 5_000,
+            inventory: super::inventory::Limits::default(),
             refusals_senders_max: 10_000,
             alerts_dedupe_ms: 60_000,
             alerts_per_second_max: 10,

@@ -7,7 +7,8 @@
 use std::path::Path;
 
 use futures_util::TryStreamExt;
-use sqlx::SqliteConnection;
+use serde_json::Value;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
 use super::{LedgerError, append::entry_of, chain::Sealed, sqlite};
@@ -94,11 +95,18 @@ impl Reader {
         let mut connection = self.connection.lock().await;
         let from = filter.from.unwrap_or(0).min(i64::MAX as u64) as i64;
         let to = filter.to.unwrap_or(u64::MAX).min(i64::MAX as u64) as i64;
-        let mut rows =
-            sqlx::query("SELECT seq, bytes, hash FROM entries WHERE seq BETWEEN ? AND ? ORDER BY seq")
-                .bind(from)
-                .bind(to)
-                .fetch(&mut *connection);
+        let mut select =
+            QueryBuilder::<Sqlite>::new("SELECT seq, bytes, hash FROM entries WHERE seq BETWEEN ");
+        select.push_bind(from).push(" AND ").push_bind(to);
+        for id in [&filter.correlation_id, &filter.idempotency_key].into_iter().flatten() {
+            // The database looks for the text first, many times faster than each entry is read.
+            select
+                .push(" AND instr(bytes, ")
+                .push_bind(Value::from(id.as_str()).to_string().into_bytes())
+                .push(") > 0");
+        }
+        select.push(" ORDER BY seq");
+        let mut rows = select.build().fetch(&mut *connection);
         let mut found = Vec::new();
         while found.len() < count_max
             && let Some(row) = rows.try_next().await?

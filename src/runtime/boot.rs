@@ -17,13 +17,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    answer::About,
+    ask::{Asked, Asker},
     clock::{self, Clock},
     corridor::{Corridor, Kept, Names},
     dispatch::{Dispatch, Dispatcher, Flight, Job, Report},
     intake::{Arrivals, Intake},
     link::{Connector, Link},
     recorder::{Commit, Recorder},
-    router::{Bounds, LaneInboxes, Memory, Router},
+    router::{self, Bounds, LaneInboxes, Memory, Router},
 };
 use crate::{
     bus::Topology,
@@ -111,6 +113,7 @@ pub enum BootError {
 
 /// A running router.
 pub struct Running {
+    asker: Asker,
     stopping: CancellationToken,
     drain_timeout: Duration,
     link: Link,
@@ -130,6 +133,7 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
     let (state, recovered) = fold(&mut ledger, &setup.rules, |_| {}).await?;
     check_genesis(&setup, &state)?;
     let reader = Reader::open(&setup.ledger_dir).await?;
+    let (asker, questions) = Asker::new(Reader::open(&setup.ledger_dir).await?, setup.rules.clone());
     let clock = Clock::start(state.last_at());
     let mut corridor = Corridor::new(state, recovered.chain, setup.names.clone());
     open_epoch(&setup, &mut corridor, &mut ledger, clock.now()).await?;
@@ -143,7 +147,7 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
     );
     let (parked, jobs) = sort(recovered.parcels, corridor.state())?;
     corridor.park(parked);
-    Ok(start_tasks(setup, ledger, corridor, reader, clock, jobs).await)
+    Ok(start_tasks(setup, ledger, corridor, reader, (asker, questions), clock, jobs).await)
 }
 
 /// Folds a ledger's entries into the state they make, handing each to `each` too.
@@ -220,6 +224,7 @@ async fn start_tasks(
     ledger: Ledger,
     corridor: Corridor,
     reader: Reader,
+    (asker, questions): (Asker, mpsc::Receiver<Asked>),
     clock: Clock,
     jobs: Vec<Job>,
 ) -> Running {
@@ -239,7 +244,7 @@ async fn start_tasks(
         rules: setup.rules.clone(),
         commits,
         recoveries: recovery,
-        reports: report.clone(),
+        reports: report,
         unbooked: Vec::new(),
         dispatch: dispatch.clone(),
         link: link.clone(),
@@ -250,6 +255,9 @@ async fn start_tasks(
     let (open, opened) = watch::channel(true);
     let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
     let router = Router {
+        about: about(&setup, clock.now()),
+        questions,
+        ticker: router::ticker(),
         corridor,
         clock,
         lanes: LaneInboxes(inboxes),
@@ -268,6 +276,7 @@ async fn start_tasks(
     };
     Running {
         stopping,
+        asker,
         drain_timeout: Duration::from_millis(setup.drain_timeout_ms),
         link,
         keeper,
@@ -275,6 +284,15 @@ async fn start_tasks(
         router: tokio::spawn(router.run()),
         recorder,
         dispatchers,
+    }
+}
+
+/// What the router tells of itself.
+fn about(setup: &Setup, started_at: Timestamp) -> About {
+    About {
+        environment: setup.environment.clone(),
+        lane_queues: setup.consumers.iter().map(|(_, queue, _)| queue.clone()).collect(),
+        started_at,
     }
 }
 
@@ -363,6 +381,11 @@ pub(super) fn sort(parcels: Vec<Parcel>, state: &State) -> Result<(Vec<Kept>, Ve
 }
 
 impl Running {
+    /// Asks the router's task.
+    pub fn asker(&self) -> &Asker {
+        &self.asker
+    }
+
     /// The link to the broker.
     pub fn link(&self) -> &Link {
         &self.link

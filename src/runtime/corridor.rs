@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::{
     contract::{
@@ -21,7 +22,7 @@ use crate::{
     },
     decision::{
         Decision, decide,
-        effect::Effect,
+        effect::{Effect, Speech},
         request::{Arrival, Request},
         state::State,
     },
@@ -86,6 +87,8 @@ pub struct Judged {
     pub released: Vec<Kept>,
     /// Parcels that need no longer be kept.
     pub dropped: Vec<u64>,
+    /// The router's own status was asked for.
+    pub reports: bool,
 }
 
 /// What a decision is about, as far as composing needs it.
@@ -199,6 +202,7 @@ impl Corridor {
         for (ordinal, effect) in decision.effects.iter().enumerate() {
             let place = Place { seq, ordinal: ordinal as u32 };
             match effect {
+                Effect::Report => judged.reports = true,
                 Effect::Keep { .. } | Effect::Release { .. } | Effect::Drop { .. } => {
                     self.move_parked(effect, seq.unwrap_or_default(), &mut source.returned, &mut judged);
                 }
@@ -255,6 +259,22 @@ impl Corridor {
         }
     }
 
+    /// The router's own status: a metric like any other, with no entry.
+    pub fn report(&mut self, kind_type: &str, data: Value, now: Timestamp) -> Outgoing {
+        let speech = Speech::status(self.state.rules(), kind_type, data, now);
+        let message_id = Some(self.message_id(Place { seq: None, ordinal: 0 }));
+        let stamp = Stamp {
+            exchange: &self.names.out,
+            message_id,
+            seq: None,
+            principal: None,
+            verdict: Verdict::Forward,
+        };
+        let mut message = passage::own(&speech.routing_key, speech.body, &stamp);
+        message.properties.delivery_mode = None;
+        Outgoing { seq: 0, ordinal: 0, mandatory: false, message }
+    }
+
     /// The message of one effect.
     fn compose(
         &mut self,
@@ -291,7 +311,9 @@ impl Corridor {
                 let key = ControlPlaneRouting::answer(source.message?.routing_key.as_str())?;
                 (passage::own(&key, body, &stamp), true)
             }
-            Effect::Keep { .. } | Effect::Release { .. } | Effect::Drop { .. } => return None,
+            Effect::Report | Effect::Keep { .. } | Effect::Release { .. } | Effect::Drop { .. } => {
+                return None;
+            }
         };
         Some(Outgoing { seq: place.seq.unwrap_or_default(), ordinal: place.ordinal, mandatory, message })
     }

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
+    answer::{About, View},
+    ask::Asked,
     clock::Clock,
     corridor::{Corridor, Judged, Kept},
     dispatch::{Dispatch, Flight, Job, Report},
@@ -22,8 +24,9 @@ use super::{
 };
 use crate::{
     contract::{
-        audit::{Action, Change, Fact, Resumed},
+        audit::{Action, Change, Fact, Mode, Resumed},
         lane::Lane,
+        schema::{STATUS_DELTA, STATUS_FULL},
         timestamp::Timestamp,
     },
     decision::{
@@ -43,10 +46,21 @@ const UNWRITTEN_FACTS_MAX: usize = 100_000;
 
 /// How long an idle router sleeps at most; it is woken by whatever comes.
 const IDLE_LOOK: Duration = Duration::from_secs(3600);
+/// How many questions are answered between two rounds.
+const QUESTIONS_PER_ROUND_MAX: usize = 8;
+/// How often the router says how it is.
+const STATUS_PERIOD: Duration = Duration::from_secs(5);
 /// How often a draining router looks whether everything is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// How many due matters one round takes up; the rest is due in the next.
 const DUE_PER_ROUND_MAX: usize = 512;
+
+/// Tells when the router says its own status.
+pub(super) fn ticker() -> tokio::time::Interval {
+    let mut ticker = tokio::time::interval(STATUS_PERIOD);
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticker
+}
 
 /// Bounds on one round.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +83,11 @@ pub(super) struct Router {
     /// Whether the lanes other than urgent may consume.
     pub open: watch::Sender<bool>,
     pub link: super::link::Link,
+    /// What those who look in want to know.
+    pub questions: mpsc::Receiver<Asked>,
+    pub about: About,
+    /// When the router tells its own status.
+    pub ticker: tokio::time::Interval,
     /// Wakes the router when the connection stands or is gone.
     pub standing: watch::Receiver<Option<Connected>>,
     pub reader: Reader,
@@ -95,6 +114,10 @@ pub(super) struct Memory {
     seen: [u64; 4],
     /// Since when there is no broker, as far as a round has seen it.
     away_since: Option<Timestamp>,
+    /// Until when what waited during an outage may take to be judged.
+    catching_up: Option<Timestamp>,
+    /// The router has said its status in full once.
+    reported: bool,
 }
 
 impl Memory {
@@ -113,6 +136,8 @@ struct Round {
     arrivals: Vec<Arrivals>,
     reports: Vec<Report>,
     recovery: Option<Recovery>,
+    /// It is time for the router's own status.
+    ticks: bool,
     count: usize,
     bytes: usize,
     idle: bool,
@@ -193,6 +218,7 @@ impl Router {
         let mut round = Round::default();
         // Without a broker nothing falls due.
         let deadline = self.corridor.state().next_deadline().filter(|_| self.memory.away_since.is_none());
+        let deadline = deadline.into_iter().chain(self.memory.catching_up).min();
         let pause = deadline.map(|deadline| deadline.micros() - self.clock.now().micros());
         let draining = self.stopping.is_cancelled();
         let longest = if draining { DRAIN_LOOK } else { IDLE_LOOK };
@@ -214,6 +240,8 @@ impl Router {
             Some(arrivals) = metrics.recv() => round.add(arrivals),
             () = self.stopping.cancelled(), if !draining => {}
             Ok(()) = self.standing.changed() => {}
+            Some(asked) = self.questions.recv() => view(&self.corridor, &self.telemetry, &self.about, &self.clock).tell(asked),
+            _ = self.ticker.tick() => round.ticks = true,
             () = tokio::time::sleep(pause) => {}
         }
         round
@@ -223,6 +251,10 @@ impl Router {
     fn gather(&mut self, round: &mut Round) {
         while let Ok(report) = self.reports.try_recv() {
             round.reports.push(report);
+        }
+        for _ in 0..QUESTIONS_PER_ROUND_MAX {
+            let Ok(asked) = self.questions.try_recv() else { break };
+            view(&self.corridor, &self.telemetry, &self.about, &self.clock).tell(asked);
         }
         let [urgent, signals, results, metrics] = &mut self.lanes.0;
         for inbox in [urgent, results, signals, metrics] {
@@ -245,6 +277,9 @@ impl Router {
         self.resume(now, &mut outcome);
         self.due(now, &mut outcome);
         self.answer(round.reports, &mut outcome);
+        if round.ticks {
+            self.report(STATUS_DELTA, &mut outcome);
+        }
         self.telemetry.metrics.round(round.count);
         self.telemetry.metrics.set_commands(self.corridor.state().commands_in_flight());
         for arrivals in round.arrivals {
@@ -269,6 +304,19 @@ impl Router {
         outcome
     }
 
+    /// Says the router's own status, as every instance does: a delta every few seconds, in full at first and on request.
+    fn report(&mut self, kind_type: &'static str, outcome: &mut Outcome) {
+        if self.corridor.state().rules().mode == Mode::Observe || self.memory.unwritten.is_some() {
+            return;
+        }
+        let full = kind_type == STATUS_FULL || !self.memory.reported;
+        self.memory.reported = true;
+        let view = view(&self.corridor, &self.telemetry, &self.about, &self.clock);
+        let (data, now) = (view.own_status(full), view.now);
+        let leaving = self.corridor.report(if full { STATUS_FULL } else { STATUS_DELTA }, data, now);
+        outcome.jobs.push(Job { lane: Lane::Metrics, flights: vec![leaving.into()], ..Job::default() });
+    }
+
     /// What has fallen due, while there is a broker to carry what follows from it.
     fn due(&mut self, now: Timestamp, outcome: &mut Outcome) {
         for _ in 0..DUE_PER_ROUND_MAX {
@@ -285,15 +333,24 @@ impl Router {
 
     /// Notes that the broker is away, or back: time without it counts toward no deadline.
     fn resume(&mut self, now: Timestamp, outcome: &mut Outcome) {
+        if self.memory.catching_up.is_some_and(|until| until <= now) {
+            self.memory.catching_up = None;
+            self.corridor.state_mut().believe(&Belief::Back(now));
+        }
         let connected = self.link.now().is_some();
         let Some(since) = self.memory.away_since else {
-            self.memory.away_since = (!connected).then_some(now);
+            if !connected {
+                self.memory.away_since = Some(now);
+                self.memory.catching_up = None;
+                self.corridor.state_mut().believe(&Belief::Away(now));
+            }
             return;
         };
         if !connected || self.memory.unwritten.is_some() {
             return;
         }
         self.memory.away_since = None;
+        self.memory.catching_up = Some(now.plus_ms(self.corridor.state().rules().catch_up_ms));
         if self.corridor.state().commands_in_flight() > 0 {
             let paused_ms = now.micros().saturating_sub(since.micros()) / 1000;
             let resumed = Resumed {
@@ -346,6 +403,9 @@ impl Router {
         let kept = judged.held.iter().map(|held| Parcel::keep(held.parcel, held.lane, &held.outgoing));
         outcome.parcels.extend(kept);
         outcome.parcels_done.extend(judged.dropped);
+        if judged.reports {
+            self.report(STATUS_FULL, outcome);
+        }
         // Each leaves under its own parcel, which is there until it is carried.
         outcome.jobs.extend(judged.released.into_iter().map(|Kept { parcel, lane, outgoing }| Job {
             lane,
@@ -513,6 +573,10 @@ impl Router {
         let far = self.clock.now().plus_ms(1000);
         self.corridor.due(far).map(|judged| judged.sealed).unwrap_or_default()
     }
+}
+
+fn view<'a>(corridor: &'a Corridor, telemetry: &'a Telemetry, about: &'a About, clock: &Clock) -> View<'a> {
+    View { state: corridor.state(), telemetry, about, now: clock.now() }
 }
 
 /// What the decision about the broker's answer needs to know of a message that came back.

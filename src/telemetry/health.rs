@@ -72,6 +72,11 @@ impl Health {
     }
 
     /// Everything that keeps the router from being ready; nothing when it is.
+    pub fn blocked(&self) -> bool {
+        self.blocked.load(Relaxed)
+    }
+
+    /// What is missing.
     pub fn lacks(&self) -> Vec<Lack> {
         let blocked = self.broker() && self.blocked.load(Relaxed);
         [(!self.ledger(), Lack::Ledger), (!self.broker(), Lack::Broker), (blocked, Lack::Blocked)]

@@ -21,6 +21,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use serde::Serialize;
 
 use super::health::Health;
 use crate::contract::{audit::Verdict, lane::Lane, reason::Reason};
@@ -84,6 +85,24 @@ struct ByReason {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByFate {
     fate: &'static str,
+}
+
+/// What a lane has done and holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneTotals {
+    /// Envelopes in its buffer.
+    pub depth: i64,
+    /// Deliveries taken and not yet settled.
+    pub in_flight: i64,
+    /// Envelopes carried on.
+    pub forwarded: u64,
+    /// Commands that had to wait for their target.
+    pub parked: u64,
+    /// Repeats.
+    pub suppressed: u64,
+    /// Envelopes refused.
+    pub refused: u64,
 }
 
 /// Every series, resolved.
@@ -248,6 +267,29 @@ impl Metrics {
     /// Says how many commands wait for their outcome.
     pub fn set_commands(&self, in_flight: usize) {
         self.commands.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+    }
+
+    /// What a lane has done and holds, for people.
+    pub fn lane(&self, lane: Lane) -> LaneTotals {
+        let gauge = |gauges: &[Gauge; 4]| gauges.get(lane as usize).map_or(0, Gauge::get);
+        let count = |verdict: Verdict| {
+            let counters = self.envelopes.get(lane as usize);
+            counters.and_then(|counters| counters.get(verdict as usize)).map_or(0, Counter::get)
+        };
+        LaneTotals {
+            depth: gauge(&self.depth),
+            in_flight: gauge(&self.in_flight),
+            forwarded: count(Verdict::Forward),
+            parked: count(Verdict::Park),
+            suppressed: count(Verdict::Suppress),
+            refused: count(Verdict::Refuse),
+        }
+    }
+
+    /// How many envelopes were refused for each reason that there was.
+    pub fn refusals(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        let counts = Reason::ALL.iter().zip(&self.refusals).map(|(reason, counter)| (*reason, counter.get()));
+        counts.filter(|(_, count)| *count > 0)
     }
 
     /// Everything, as OpenMetrics text.

@@ -100,7 +100,7 @@ impl Spoken {
         let runtime = image.map(|image| json!({ "runId": "r", "templateId": "t", "image": image }));
         let kind_type = if self.full { "status-full" } else { "status-delta" };
         let said = said(kind_type, &scope(self.instance), at(self.said_ms), &data, runtime);
-        Status::read(&said, at(self.said_ms + self.delay_ms)).expect("a status")
+        Status::read(&said, body_of(&said), at(self.said_ms + self.delay_ms)).expect("a status")
     }
 
     /// What it orders by.
@@ -371,7 +371,7 @@ fn recount(
 fn delta(number: u8, said_ms: i64, arrived_ms: i64) -> Status {
     let data = json!({ "enabled": true, "ioState": { "work": { "input": "ok", "output": "ok" } } });
     let said = said("status-delta", &scope(number), at(said_ms), &data, None);
-    Status::read(&said, at(arrived_ms)).expect("a delta")
+    Status::read(&said, body_of(&said), at(arrived_ms)).expect("a delta")
 }
 
 fn full(number: u8, said_ms: i64, arrived_ms: i64) -> Status {
@@ -380,128 +380,100 @@ fn full(number: u8, said_ms: i64, arrived_ms: i64) -> Status {
         "config": { "rate": 1 }, "io": {},
     });
     let said = said("status-full", &scope(number), at(said_ms), &data, None);
-    Status::read(&said, at(arrived_ms)).expect("a full")
+    Status::read(&said, body_of(&said), at(arrived_ms)).expect("a full")
 }
 
-/// What happens to one instance at a time, in milliseconds; the look that follows is a row's third part.
-enum Event {
-    Full,
-    Delta,
-    /// A delta that was said so long before it arrived.
-    Late(i64),
-    Pause,
-    Resume,
-    Silence,
-}
+/// What happens to one instance: when (ms), what (`late-N`: a delta said N ms before it arrived), how fresh it is
+/// then, and what fell due.
+const FRESHNESS: &str = "
+# silence
+0 silence unknown
+0 full fresh
+14999 silence fresh
+15000 silence stale stale
+59999 silence stale
+60000 silence lost lost
+86399999 silence lost
+86400000 silence unknown forgotten
+# a long look away says it is lost, once
+0 full fresh
+70000 silence lost lost
+# a full is enough to be back
+0 full fresh
+20000 silence stale stale
+21000 full fresh back
+36000 silence stale stale
+# deltas are enough when there are three in a row
+0 full fresh
+61000 silence lost lost
+62000 delta lost
+67000 delta lost
+72000 delta fresh back
+# a gap starts the row again
+0 full fresh
+15000 silence stale stale
+16000 delta stale
+21000 delta stale
+37000 delta stale
+42000 delta stale
+47000 delta fresh back
+# what was said long ago proves no life
+0 full fresh
+61000 silence lost lost
+62000 late-61000 lost
+62100 late-60000 lost
+62200 late-59000 lost
+62300 late-58000 lost
+# while the lane stands nothing ages
+0 full fresh
+5000 pause fresh
+500000 silence fresh
+500000 resume fresh
+509999 silence fresh
+510000 silence stale stale
+# an instance of which only deltas are known is asked, then again after 5, 10 and 20 s
+0 delta fresh ask
+4999 delta fresh
+5000 delta fresh ask
+14999 delta fresh
+15000 delta fresh ask
+29000 delta fresh
+35000 delta fresh ask
+40000 full fresh
+54000 delta fresh
+";
 
 #[test]
 fn freshness_by_its_table() {
-    use Event::*;
-    use Freshness::{Fresh, Lost, Stale, Unknown};
-    type Row = (i64, Event, Freshness, &'static [What]);
-    let tables: [(&str, &[Row]); 8] = [
-        (
-            "silence",
-            &[
-                (0, Silence, Unknown, &[]),
-                (0, Full, Fresh, &[]),
-                (14_999, Silence, Fresh, &[]),
-                (15_000, Silence, Stale, &[What::Stale]),
-                (59_999, Silence, Stale, &[]),
-                (60_000, Silence, Lost, &[What::Lost]),
-                (86_399_999, Silence, Lost, &[]),
-                (86_400_000, Silence, Unknown, &[What::Forgotten]),
-            ],
-        ),
-        (
-            "a long look away says it is lost, once",
-            &[(0, Full, Fresh, &[]), (70_000, Silence, Lost, &[What::Lost])],
-        ),
-        (
-            "a full is enough to be back",
-            &[
-                (0, Full, Fresh, &[]),
-                (20_000, Silence, Stale, &[What::Stale]),
-                (21_000, Full, Fresh, &[What::Back]),
-                (36_000, Silence, Stale, &[What::Stale]),
-            ],
-        ),
-        (
-            "deltas are enough when there are three in a row",
-            &[
-                (0, Full, Fresh, &[]),
-                (61_000, Silence, Lost, &[What::Lost]),
-                (62_000, Delta, Lost, &[]),
-                (67_000, Delta, Lost, &[]),
-                (72_000, Delta, Fresh, &[What::Back]),
-            ],
-        ),
-        (
-            "a gap starts the row again",
-            &[
-                (0, Full, Fresh, &[]),
-                (15_000, Silence, Stale, &[What::Stale]),
-                (16_000, Delta, Stale, &[]),
-                (21_000, Delta, Stale, &[]),
-                (37_000, Delta, Stale, &[]),
-                (42_000, Delta, Stale, &[]),
-                (47_000, Delta, Fresh, &[What::Back]),
-            ],
-        ),
-        (
-            "what was said long ago proves no life",
-            &[
-                (0, Full, Fresh, &[]),
-                (61_000, Silence, Lost, &[What::Lost]),
-                (62_000, Late(61_000), Lost, &[]),
-                (62_100, Late(60_000), Lost, &[]),
-                (62_200, Late(59_000), Lost, &[]),
-                (62_300, Late(58_000), Lost, &[]),
-            ],
-        ),
-        (
-            "while the lane stands nothing ages",
-            &[
-                (0, Full, Fresh, &[]),
-                (5_000, Pause, Fresh, &[]),
-                (500_000, Silence, Fresh, &[]),
-                (500_000, Resume, Fresh, &[]),
-                (509_999, Silence, Fresh, &[]),
-                (510_000, Silence, Stale, &[What::Stale]),
-            ],
-        ),
-        (
-            "a deltas' instance is asked, then again after 5, 10 and 20 s",
-            &[
-                (0, Delta, Fresh, &[What::Ask]),
-                (4_999, Delta, Fresh, &[]),
-                (5_000, Delta, Fresh, &[What::Ask]),
-                (14_999, Delta, Fresh, &[]),
-                (15_000, Delta, Fresh, &[What::Ask]),
-                (29_000, Delta, Fresh, &[]),
-                (35_000, Delta, Fresh, &[What::Ask]),
-                (40_000, Full, Fresh, &[]),
-                (54_000, Delta, Fresh, &[]),
-            ],
-        ),
-    ];
-    for (name, rows) in tables {
-        let mut inventory = Inventory::new(Limits::default());
-        for (now, event, freshness, changes) in rows {
-            match event {
-                Full => assert!(!inventory.merge(&full(0, *now, *now)).ask),
-                Delta => assert!(!inventory.merge(&delta(0, *now, *now)).overflowed),
-                Late(by) => assert!(!inventory.merge(&delta(0, now - by, *now)).is_first),
-                Pause => inventory.pause(at(*now)),
-                Resume => inventory.resume(at(*now)),
-                Silence => {}
-            }
-            let due: Vec<What> = elapse(&mut inventory, at(*now)).iter().map(|change| change.what).collect();
-            assert_eq!(due, *changes, "{name}, {now} ms");
-            let is = inventory.instance(&scope(0)).map_or(Unknown, |view| view.freshness);
-            assert_eq!(is, *freshness, "{name}, {now} ms");
+    let mut inventory = Inventory::new(Limits::default());
+    let mut rows_count = 0;
+    for row in FRESHNESS.lines().filter(|row| !row.is_empty()) {
+        if row.starts_with('#') {
+            inventory = Inventory::new(Limits::default());
+            continue;
         }
+        let mut words = row.split(' ');
+        let mut word = || words.next().unwrap_or_default();
+        let now: i64 = word().parse().expect("milliseconds");
+        match word() {
+            "full" => assert!(!inventory.merge(&full(0, now, now)).ask),
+            "delta" => assert!(!inventory.merge(&delta(0, now, now)).overflowed),
+            "pause" => inventory.pause(at(now)),
+            "resume" => inventory.resume(at(now)),
+            "silence" => {}
+            late => {
+                let by: i64 = late.strip_prefix("late-").and_then(|by| by.parse().ok()).expect(late);
+                assert!(!inventory.merge(&delta(0, now - by, now)).is_first);
+            }
+        }
+        let due = elapse(&mut inventory, at(now)).into_iter();
+        let due: Vec<String> = due.map(|change| format!("{:?}", change.what).to_lowercase()).collect();
+        let is = inventory.instance(&scope(0)).map_or(Freshness::Unknown, |view| view.freshness);
+        assert_eq!(format!("{is:?}").to_lowercase(), word(), "{row}");
+        assert_eq!(due.join(","), word(), "{row}");
+        rows_count += 1;
     }
+    assert_eq!(rows_count, 47, "every row was tried");
 }
 
 #[test]
@@ -525,7 +497,7 @@ fn a_clock_that_runs_ahead_wins_nothing_and_is_seen() {
     assert_eq!((view.as_of, view.clock_skew_ms), (Some(at(5_000)), Some(3_600_000)));
     let stopped = json!({ "enabled": false, "ioState": {} });
     let stopped = said("status-delta", &scope(0), at(6_000), &stopped, None);
-    inventory.merge(&Status::read(&stopped, at(6_040)).expect("a delta"));
+    inventory.merge(&Status::read(&stopped, body_of(&stopped), at(6_040)).expect("a delta"));
     let view = inventory.instance(&scope(0)).expect("it");
     assert_eq!((view.enabled, view.skew_ms, view.clock_skew_ms), (Some(false), Some(-40), Some(3_600_000)));
 }
@@ -567,9 +539,9 @@ fn what_is_no_status_and_who_fans_out_is_not_read() {
     let scope = scope(0);
     let data = json!({ "enabled": true, "ioState": {} });
     let mut other = said("status-delta", &scope, at(0), &data, None);
-    assert!(Status::read(&other, at(0)).is_some());
+    assert!(Status::read(&other, body_of(&other), at(0)).is_some());
     other.key.kind_type = "status-other".to_owned();
-    assert_eq!(Status::read(&other, at(0)), None);
+    assert_eq!(Status::read(&other, body_of(&other), at(0)), None);
     let mut inventory = Inventory::new(Limits::default());
     inventory.set_lifecycle(&Scope::new("alpha", "ALL", "ALL"), Lifecycle::Paused, at(0));
     assert_eq!(inventory.instances_count(), 0);
@@ -616,7 +588,7 @@ fn an_instance_costs_at_most_a_kibibyte() {
         said.envelope.data["io"]["work"]["queues"]["in"][0] = json!(queue);
         said.envelope.data["io"]["control"]["queues"]["in"][0] = json!(queue.replace("work", "control"));
         said.envelope.runtime.as_mut().expect("a runtime").container_id = Some(format!("{number:064}"));
-        inventory.merge(&Status::read(&said, at(0)).expect("a full"));
+        inventory.merge(&Status::read(&said, body_of(&said), at(0)).expect("a full"));
     }
     let each = inventory.bytes() / COUNT;
     assert!((256..=1024).contains(&each), "{each} bytes an instance");
@@ -624,4 +596,9 @@ fn an_instance_costs_at_most_a_kibibyte() {
     assert_eq!(due.len(), Limits::default().changes_max, "one look is bounded");
     let most = inventory.swarms().into_iter().max_by_key(|swarm| Reverse(swarm.totals.seen));
     assert_eq!(most.map(|swarm| swarm.totals.fresh), Some(100));
+}
+
+/// Stands for the body's digest: what differs has another one.
+fn body_of(said: &Said) -> Digest {
+    Digest::of(&serde_json::to_vec(&said.envelope).expect("JSON"))
 }

@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Decision,
+    Decision, REPORTED, STATUS_REQUEST,
     flight::{Flight, Short},
     trace,
 };
@@ -30,10 +30,6 @@ use crate::{
     },
 };
 
-/// The type that a status answers.
-const STATUS_REQUEST: &str = "status-request";
-/// What a status says to who asked for one.
-const REPORTED: &str = "Reported";
 /// How many instances an outcome names at most; the rest is a number.
 const NAMES_MAX: usize = 50;
 
@@ -60,7 +56,7 @@ pub(in crate::decision) fn of_outcome(state: &State, said: &Said) -> Ending {
     };
     let trace = trace(&said.key.kind_type, correlation_id);
     let status = said.envelope.data.get("status").and_then(Value::as_str).unwrap_or_default();
-    let success = is_success(state.rules(), &said.key.kind_type, status);
+    let success = state.rules().is_success(&said.key.kind_type, status);
     for (key, flight) in state.in_flight().of_trace(trace, &said.key.scope) {
         ending.hear(key, flight, said, status, success);
     }
@@ -78,11 +74,6 @@ pub(in crate::decision) fn of_status(state: &State, said: &Said) -> Ending {
         }
     }
     ending
-}
-
-/// Whether a status is what the sender of a command of that type wanted.
-pub(in crate::decision) fn is_success(rules: &Rules, kind_type: &str, status: &str) -> bool {
-    rules.commands.get(kind_type).is_some_and(|row| row.success.iter().any(|wanted| wanted == status))
 }
 
 impl Ending {

@@ -53,6 +53,8 @@ pub struct Flight {
     pub targets: Vec<Target>,
     /// Where it waits for its target.
     pub parked: Option<Parked>,
+    /// What a config-update changes (JSON).
+    pub patch: Option<String>,
     /// What joins it to its outcomes, as an index key.
     #[serde(skip)]
     pub(in crate::decision) trace: Short,

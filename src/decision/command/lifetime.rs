@@ -10,16 +10,17 @@ use crate::{
         Said,
         audit::Fact,
         command::{Answerer, Class},
-        routing::Scope,
+        routing::{RoutingKey, Scope},
         timestamp::Timestamp,
     },
     decision::{rules::Rules, state::State},
 };
 
 /// Until when a command waits for its outcome; `None` for what is answered at once or never.
-pub(super) fn deadline(rules: &Rules, kind_type: &str, now: Timestamp) -> Option<Timestamp> {
-    let row = rules.commands.get(kind_type)?;
-    let waits = row.answered_by != Answerer::Router;
+pub(super) fn deadline(rules: &Rules, key: &RoutingKey, now: Timestamp) -> Option<Timestamp> {
+    let row = rules.commands.get(&key.kind_type)?;
+    // What the router answers itself is answered at once.
+    let waits = row.answered_by != Answerer::Router && key.scope != Scope::router(&rules.instance);
     row.deadline_ms.filter(|_| waits).map(|deadline_ms| now.plus_ms(deadline_ms))
 }
 

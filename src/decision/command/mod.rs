@@ -22,6 +22,12 @@ use crate::contract::{
     timestamp::Timestamp,
 };
 
+/// How a command ends that a status answers.
+pub const REPORTED: &str = "Reported";
+
+/// The type that a status answers.
+pub(super) const STATUS_REQUEST: &str = "status-request";
+
 /// Where a command stands that may take effect.
 pub(super) struct Standing {
     /// What to remember of it.
@@ -58,7 +64,7 @@ pub(super) fn check(
         always_passes: class.always_passes(),
         command: binds.then_some(command),
         compared: said.compared,
-        deadline: lifetime::deadline(state.rules(), &said.key.kind_type, now).filter(|_| acts),
+        deadline: lifetime::deadline(state.rules(), &said.key, now).filter(|_| acts),
         overtakes: (class == Class::Stop).then_some(said_at),
         parked: parking::must_wait(state, said, class.always_passes()),
         targets: lifetime::targets(state, &said.key.scope),

@@ -75,8 +75,16 @@ pub(super) struct Timers {
     freshness: Freshness,
     /// Set while it is silent.
     recovery: Option<Box<Recovery>>,
-    asks_count: u8,
-    ask_at: i64,
+    /// Set while the baseline is missing.
+    asks: Option<Box<Asks>>,
+}
+
+/// The status-requests for a baseline.
+#[derive(Clone, Copy, Debug)]
+struct Asks {
+    count: u32,
+    /// When the next one is due.
+    at: i64,
 }
 
 /// What was heard since an instance was found silent.
@@ -106,13 +114,12 @@ pub(super) struct Vitals {
     /// When it was last heard, or became known where it never spoke.
     pub heard: i64,
     pub has_spoken: bool,
-    pub has_baseline: bool,
     pub is_expected: bool,
 }
 
 impl Timers {
     pub fn new() -> Self {
-        Self { freshness: Freshness::Unknown, recovery: None, asks_count: 0, ask_at: i64::MAX }
+        Self { freshness: Freshness::Unknown, recovery: None, asks: None }
     }
 
     pub fn freshness(&self) -> Freshness {
@@ -140,15 +147,18 @@ impl Timers {
     /// The baseline is missing since the first status, or is there.
     pub fn ask(&mut self, first_seen: i64, has_baseline: bool) {
         if has_baseline {
-            (self.asks_count, self.ask_at) = (0, i64::MAX);
-        } else if self.asks_count == 0 {
-            self.ask_at = first_seen;
+            self.asks = None;
+            return;
+        }
+        let asks = self.asks.get_or_insert_with(|| Box::new(Asks { count: 0, at: first_seen }));
+        if asks.count == 0 {
+            asks.at = first_seen;
         }
     }
 
     /// Whether a status-request for the baseline is due.
     pub fn wants_baseline(&self, now: i64) -> bool {
-        self.ask_at <= now
+        self.asks.as_ref().is_some_and(|asks| asks.at <= now)
     }
 
     /// What comes next, and when.
@@ -164,8 +174,10 @@ impl Timers {
         let back = self.recovery.as_deref().is_some_and(|recovery| recovery.is_over(limits));
         match self.freshness {
             Freshness::Stale | Freshness::Lost if back => Some((vitals.heard, What::Back)),
-            Freshness::Unknown | Freshness::Fresh if vitals.has_baseline => Some(stale.min(lost)),
-            Freshness::Unknown | Freshness::Fresh => Some(stale.min(lost).min((self.ask_at, What::Ask))),
+            Freshness::Unknown | Freshness::Fresh => {
+                let ask = self.asks.as_ref().map(|asks| (asks.at, What::Ask));
+                [Some(stale), Some(lost), ask].into_iter().flatten().min()
+            }
             Freshness::Stale => Some(lost),
             Freshness::Lost => (!vitals.is_expected).then_some(forgotten),
         }
@@ -195,16 +207,20 @@ impl Timers {
             }
             What::Back => (self.freshness, self.recovery) = (Freshness::Fresh, None),
             What::Ask => {
-                let doubled = limits.request_backoff_ms_min.saturating_mul(1 << self.asks_count.min(32));
-                self.ask_at = plus_ms(now, doubled.min(limits.request_backoff_ms_max));
-                self.asks_count = self.asks_count.saturating_add(1);
+                if let Some(asks) = self.asks.as_deref_mut() {
+                    let doubled = limits.request_backoff_ms_min.saturating_mul(1 << asks.count.min(32));
+                    asks.at = plus_ms(now, doubled.min(limits.request_backoff_ms_max));
+                    asks.count = asks.count.saturating_add(1);
+                }
             }
             What::Forgotten => {}
         }
     }
 
     pub fn bytes(&self) -> usize {
-        self.recovery.as_ref().map_or(0, |recovery| size_of::<Recovery>() + recovery.newest.len() * 48 + 64)
+        let recovery = |recovery: &Recovery| size_of::<Recovery>() + recovery.newest.len() * 48 + 64;
+        let asks = self.asks.as_ref().map_or(0, |_| size_of::<Asks>());
+        asks + self.recovery.as_deref().map_or(0, recovery)
     }
 }
 

@@ -135,7 +135,6 @@ impl Instance {
         Vitals {
             heard: record.map_or(self.known_since, |record| record.heard),
             has_spoken: record.is_some(),
-            has_baseline: record.is_some_and(|record| record.snapshot().is_some()),
             is_expected: self.is_expected,
         }
     }

@@ -196,8 +196,7 @@ impl Inventory {
     /// Lets go of the instances that a scope names; with `ALL`, of all that it covers.
     pub fn forget(&mut self, scope: &Scope) {
         let keys: Vec<Key> = if scope.fans_out() {
-            let named: Vec<Key> = self.instances.keys().copied().collect();
-            named.into_iter().filter(|key| scope.covers(&self.scope_of(*key))).collect()
+            self.covered(scope).filter_map(|known| self.find(&known)).collect()
         } else {
             self.find(scope).into_iter().collect()
         };

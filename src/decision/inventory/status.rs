@@ -186,8 +186,8 @@ impl Lifecycle {
 }
 
 impl Status {
-    /// What an accepted envelope says as a status; `None` for one that is none.
-    pub fn read(said: &Said, arrived: Timestamp) -> Option<Self> {
+    /// What an accepted envelope says as a status; `None` for one that is none. `body` is its SHA-256.
+    pub fn read(said: &Said, body: Digest, arrived: Timestamp) -> Option<Self> {
         let envelope = &said.envelope;
         let is_full = match (said.key.family, said.key.kind_type.as_str()) {
             (Family::Metric, "status-full") => true,
@@ -203,7 +203,7 @@ impl Status {
             said: envelope.timestamp,
             arrived,
             // Which of two wins within a microsecond does not matter, only that it is always the same one.
-            tie: tie(Digest::of(&canonical::of(envelope))),
+            tie: tie(body),
             enabled,
             tps: data.get("tps").and_then(count),
             work: state.and_then(|state| plane(state.get("work")?)),

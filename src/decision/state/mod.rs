@@ -15,12 +15,17 @@ use observed::Observed;
 pub(super) use observed::Tally;
 use recorded::{Recorded, has_left, short};
 
+use serde_json::Value;
+
 use super::{
     command::flight::{Flight, Flights, Short},
+    inventory::Inventory,
+    presence,
     rules::Rules,
 };
 use crate::contract::{
     audit::{Fact, Genesis},
+    canonical,
     digest::Digest,
     routing::Scope,
     timestamp::Timestamp,
@@ -52,7 +57,8 @@ impl Known {
 impl State {
     /// The state before the first fact.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, recorded: Recorded::default(), observed: Observed::default() }
+        let observed = Observed::new(Inventory::new(rules.inventory.clone()));
+        Self { rules, recorded: Recorded::default(), observed }
     }
 
     /// The settings it judges by.
@@ -126,6 +132,28 @@ impl State {
         self.recorded.known.keys().filter(|known| scope.covers(known))
     }
 
+    /// How many instances are known.
+    pub fn known_count(&self) -> usize {
+        self.recorded.known.len()
+    }
+
+    /// Whether an instance has shown itself and was not forgotten.
+    pub fn is_known(&self, scope: &Scope) -> bool {
+        self.recorded.known.contains_key(scope)
+    }
+
+    /// What is believed of the fleet.
+    pub fn inventory(&self) -> &Inventory {
+        &self.observed.inventory
+    }
+
+    /// Digest of the config that an instance would report if the config-updates it applied were all that had changed
+    /// it; `None` where it applied none.
+    pub(super) fn desired_config(&self, scope: &Scope, reported: &Value) -> Option<Digest> {
+        let patch: Value = serde_json::from_str(self.recorded.applied.get(scope)?).ok()?;
+        Some(Digest::of(&canonical::of(&presence::patched(reported, &patch))))
+    }
+
     /// Whether the ledger can be written, as far as is known.
     pub fn ledger_writable(&self) -> bool {
         !self.observed.ledger_unwritable
@@ -139,7 +167,8 @@ impl State {
         let writable = self.ledger_writable();
         let command = self.recorded.flights.next_deadline().map(|(at, _)| at).filter(|_| writable);
         let shown = self.observed.shown.values().min().copied().filter(|_| writable);
-        [tally, command, shown].into_iter().flatten().min().map(Timestamp::from_micros)
+        let silence = self.observed.inventory.next_deadline().map(Timestamp::micros).filter(|_| writable);
+        [tally, command, shown, silence].into_iter().flatten().min().map(Timestamp::from_micros)
     }
 
     /// SHA-256 over the recorded half.
@@ -152,6 +181,7 @@ impl State {
     /// Folds the fact of entry `seq` into the recorded half.
     pub fn apply(&mut self, seq: u64, fact: &Fact) {
         self.recorded.apply(seq, fact, self.rules.idempotency_window_ms);
+        self.observed.follow(fact);
         debug_assert!(self.recorded.invariants_hold());
     }
 
@@ -169,6 +199,16 @@ impl State {
             Belief::TallyClosed { fingerprint } => self.observed.tally_closed(fingerprint),
             Belief::Alerted { fingerprint, at } => self.observed.alerted(*fingerprint, *at, dedupe),
             Belief::AlertHeldBack => self.observed.alerts_held_back += 1,
+            Belief::Status(status) => drop(self.observed.inventory.merge(status)),
+            Belief::Silence(change) => self.observed.inventory.settle(change),
+            Belief::DesiredConfig { scope, config, at } => {
+                self.observed.inventory.set_desired_config(scope, *config, *at);
+            }
+            Belief::Lifecycle { scope, lifecycle, at } => {
+                self.observed.inventory.set_lifecycle(scope, *lifecycle, *at);
+            }
+            Belief::Away(at) => self.observed.inventory.pause(*at),
+            Belief::Back(at) => self.observed.inventory.resume(*at),
             Belief::Shown { scope, from } => {
                 self.observed.shown.entry(scope.clone()).or_insert(from.micros());
             }

@@ -1,13 +1,26 @@
 //! The observed half: what is believed until told otherwise, gone with the process.
 //!
-//! Owns: whether the ledger can be written, the refusals being counted, the limits on alerts, and which parked
-//! commands' targets have shown themselves.
+//! Owns: whether the ledger can be written, the refusals being counted, the limits on alerts, which parked commands'
+//! targets have shown themselves, and the inventory.
 //! Never: part of the digest, or written anywhere.
 //! Holds: nothing here decides what a replay must repeat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::contract::{audit::Actor, digest::Digest, reason::Reason, routing::Scope, timestamp::Timestamp};
+use super::recorded::{REMOVED, SWARM_REMOVE};
+use crate::{
+    contract::{
+        audit::{Actor, Change, Fact, Payload, ResultSeen, Standing},
+        digest::Digest,
+        reason::Reason,
+        routing::Scope,
+        timestamp::Timestamp,
+    },
+    decision::inventory::{Change as Silence, Inventory, Lifecycle, Status},
+};
+
+/// The type that says who is expected in a swarm.
+const SWARM_TEMPLATE: &str = "swarm-template";
 
 /// What is believed.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +31,7 @@ pub(super) struct Observed {
     pub tally_seconds: BTreeMap<i64, usize>,
     pub alerts: BTreeMap<Digest, i64>,
     pub alerts_held_back: u64,
+    pub inventory: Inventory,
     /// Targets with parked commands that have shown themselves, and from when on they are tried again.
     pub shown: BTreeMap<Scope, i64>,
     alerts_second: i64,
@@ -40,7 +54,7 @@ pub(in crate::decision) struct Tally {
 }
 
 /// A change of the observed half.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Belief {
     /// The ledger can, or cannot, be written.
     LedgerWritable(bool),
@@ -83,6 +97,32 @@ pub enum Belief {
         /// From when on its commands are tried again.
         from: Timestamp,
     },
+    /// A status was accepted.
+    Status(Box<Status>),
+    /// What fell due in the inventory has been told.
+    Silence(Silence),
+    /// The config that an instance would have if what was last applied were all.
+    DesiredConfig {
+        /// The instance.
+        scope: Scope,
+        /// Digest of that config.
+        config: Digest,
+        /// When.
+        at: Timestamp,
+    },
+    /// An outcome told where an instance is in its life.
+    Lifecycle {
+        /// The instance.
+        scope: Scope,
+        /// Where it is.
+        lifecycle: Lifecycle,
+        /// When.
+        at: Timestamp,
+    },
+    /// Nothing is consumed: no silence counts.
+    Away(Timestamp),
+    /// Everything that waited is judged: silence counts again.
+    Back(Timestamp),
     /// Its parked commands were tried again.
     Tried {
         /// The target.
@@ -90,7 +130,45 @@ pub enum Belief {
     },
 }
 
+/// The members that a template asks for: `data.members`, each with a role and an instance.
+fn members(payload: &Payload) -> Option<BTreeSet<(String, String)>> {
+    let body: serde_json::Value = serde_json::from_str(payload.text()).ok()?;
+    let members = body.get("data")?.get("members")?.as_array()?;
+    let text = |member: &serde_json::Value, name: &str| Some(member.get(name)?.as_str()?.to_owned());
+    Some(
+        members
+            .iter()
+            .filter_map(|member| Some((text(member, "role")?, text(member, "instance")?)))
+            .collect(),
+    )
+}
+
 impl Observed {
+    pub fn new(inventory: Inventory) -> Self {
+        Self { inventory, ..Self::default() }
+    }
+
+    /// What is recorded of the fleet is believed too.
+    pub fn follow(&mut self, fact: &Fact) {
+        let Some(subject) = &fact.subject else { return };
+        match &fact.change {
+            Change::Presence(presence) if presence.now == Standing::Forgotten => {
+                self.inventory.forget(&subject.scope);
+            }
+            Change::Accepted(_) if subject.kind_type == SWARM_TEMPLATE => {
+                if let Some(members) = fact.payload.as_ref().and_then(members) {
+                    self.inventory.expect(&subject.scope.swarm_id, &members, fact.at);
+                }
+            }
+            Change::Result(ResultSeen { ends: Some(ended), .. })
+                if subject.kind_type == SWARM_REMOVE && ended.status == REMOVED =>
+            {
+                self.inventory.forget_swarm(&subject.scope.swarm_id);
+            }
+            _ => {}
+        }
+    }
+
     pub fn tally_opened(&mut self, fingerprint: Digest, tally: Tally) {
         *self.tally_seconds.entry(tally.second).or_default() += 1;
         let replaced = self.tallies.insert(fingerprint, tally);

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::{
     contract::{
@@ -14,18 +15,28 @@ use crate::{
             Accepted, Carried, Change, Ended, Evidence, EvidenceKind, Fact, Genesis, Proof, ResultSeen,
             Standing,
         },
+        canonical,
         digest::Digest,
         routing::{ALL, Family, Scope},
         timestamp::Timestamp,
     },
-    decision::command::{
-        self,
-        flight::{Flight, Flights, Short, Target},
+    decision::{
+        command::{
+            self,
+            flight::{Flight, Flights, Short, Target},
+        },
+        presence,
     },
 };
 
 /// The type whose success takes a swarm out of the inventory.
-const SWARM_REMOVE: &str = "swarm-remove";
+pub(super) const SWARM_REMOVE: &str = "swarm-remove";
+/// That success.
+pub(super) const REMOVED: &str = "Removed";
+/// The type whose success changes an instance's config.
+const CONFIG_UPDATE: &str = "config-update";
+/// That success.
+const APPLIED: &str = "Applied";
 
 /// The fold of facts.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -44,13 +55,23 @@ pub(super) struct Recorded {
     /// Every instance that has shown itself, and when first.
     #[serde(serialize_with = "pairs")]
     pub known: BTreeMap<Scope, i64>,
+    /// The config-updates that each instance applied, as one patch (canonical JSON).
+    #[serde(serialize_with = "pairs")]
+    pub applied: BTreeMap<Scope, String>,
     /// What leaves next, oldest first: all windows are equally long, so order of sighting is order of leaving.
     leaving: VecDeque<(i64, Leaving)>,
 }
 
 /// JSON has no keys but text.
-fn pairs<S: Serializer>(map: &BTreeMap<Scope, i64>, serializer: S) -> Result<S::Ok, S::Error> {
+fn pairs<V: Serialize, S: Serializer>(map: &BTreeMap<Scope, V>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(map)
+}
+
+/// The `data` of a config-update.
+fn patch(fact: &Fact) -> Option<String> {
+    fact.subject.as_ref().filter(|subject| subject.kind_type == CONFIG_UPDATE)?;
+    let body: Value = serde_json::from_str(fact.payload.as_ref()?.text()).ok()?;
+    body.get("data").map(Value::to_string)
 }
 
 /// A command that was accepted within the window.
@@ -143,6 +164,7 @@ impl Recorded {
                 evidence: None,
                 targets: targets.iter().map(|scope| Target { scope: scope.clone(), answer: None }).collect(),
                 parked: None,
+                patch: patch(fact),
                 trace,
             },
         );
@@ -163,9 +185,10 @@ impl Recorded {
             self.late.insert(known.trace, key);
         }
         if let Some(flight) =
-            flight.filter(|flight| flight.kind_type == SWARM_REMOVE && ended.status == "Removed")
+            flight.filter(|flight| flight.kind_type == SWARM_REMOVE && ended.status == REMOVED)
         {
             self.known.retain(|scope, _| scope.swarm_id != flight.scope.swarm_id);
+            self.applied.retain(|scope, _| scope.swarm_id != flight.scope.swarm_id);
         }
     }
 
@@ -177,14 +200,32 @@ impl Recorded {
         }
         let Some(subject) = &fact.subject else { return };
         for heard in &result.answers {
+            if heard.success {
+                self.applied_by(short(heard.command), &subject.scope);
+            }
             self.flights.hear(short(heard.command), &subject.scope, heard, at);
         }
         if let Some(ended) = &result.ends {
+            if ended.status == APPLIED {
+                self.applied_by(short(ended.command), &subject.scope);
+            }
             self.end(seq, fact, ended);
         }
         if self.flights.of_target(&subject.scope).next().is_some() {
             self.note(fact, &subject.scope, subject.family);
         }
+    }
+
+    /// An instance applied a config-update: what it is patched with from now on.
+    fn applied_by(&mut self, key: Short, scope: &Scope) {
+        let Some(patch) = self.flights.get(key).and_then(|flight| flight.patch.as_deref()) else { return };
+        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let patch = parse(patch);
+        let both = match self.applied.get(scope) {
+            Some(before) => presence::joined(&parse(before), &patch),
+            None => patch,
+        };
+        self.applied.insert(scope.clone(), String::from_utf8(canonical::of(&both)).unwrap_or_default());
     }
 
     /// What an instance says is evidence for the commands that wait for it, and their first sign where it names them.
@@ -229,6 +270,7 @@ impl Recorded {
             }
             Standing::Forgotten => {
                 self.known.remove(&subject.scope);
+                self.applied.remove(&subject.scope);
             }
             Standing::Stale | Standing::Lost | Standing::Back => {}
         }

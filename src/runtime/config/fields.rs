@@ -167,6 +167,19 @@ pub const FIELDS: &[Field] = &[
         Whole(0, 600_000),
         "How long what waited during an outage may take to be judged before anything times out.",
     ),
+    field("inventory.instances_max", Whole(1, 10_000_000), "How many instances are known (1 KiB each)."),
+    field("inventory.stale_after_ms", Whole(100, DAY_MS), "After how much silence an instance is stale."),
+    field("inventory.lost_after_ms", Whole(100, DAY_MS), "After how much silence it is lost."),
+    field(
+        "inventory.forget_after_ms",
+        Whole(1_000, 365 * DAY_MS),
+        "After how much silence one that nobody expects is forgotten.",
+    ),
+    field(
+        "inventory.back_after_count",
+        Whole(1, 1_000),
+        "How many statuses in a row bring a silent instance back, where no full one does.",
+    ),
     field(
         "parking.target_max",
         Whole(1, 100_000),

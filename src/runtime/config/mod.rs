@@ -29,7 +29,7 @@ use crate::{
         command::{Answerer, Class, Commands, FanOut},
         lane::Lane,
     },
-    decision::rules::Rules,
+    decision::{inventory, rules::Rules},
     telemetry::log::{Format, Severity},
 };
 
@@ -65,6 +65,8 @@ pub struct Config {
     pub idempotency: Idempotency,
     /// Commands and their fan-outs.
     pub commands: CommandLimits,
+    /// What is known of the fleet.
+    pub inventory: Inventory,
     /// Commands that wait for absent targets.
     pub parking: Parking,
     /// How long a command of each type waits for its outcome.
@@ -95,6 +97,7 @@ impl Default for Config {
             limits: Limits::default(),
             idempotency: Idempotency::default(),
             commands: CommandLimits::default(),
+            inventory: Inventory::default(),
             parking: Parking::default(),
             deadlines: Deadlines::default(),
             alerts: Alerts::default(),
@@ -282,6 +285,35 @@ impl Default for CommandLimits {
     }
 }
 
+/// What is known of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Inventory {
+    /// How many instances are known.
+    pub instances_max: usize,
+    /// After how much silence an instance is stale.
+    pub stale_after_ms: u64,
+    /// After how much silence it is lost.
+    pub lost_after_ms: u64,
+    /// After how much silence one that nobody expects is forgotten.
+    pub forget_after_ms: u64,
+    /// How many statuses in a row bring a silent instance back.
+    pub back_after_count: usize,
+}
+
+impl Default for Inventory {
+    fn default() -> Self {
+        let limits = inventory::Limits::default();
+        Self {
+            instances_max: limits.instances_max,
+            stale_after_ms: limits.stale_after_ms,
+            lost_after_ms: limits.lost_after_ms,
+            forget_after_ms: limits.forget_after_ms,
+            back_after_count: limits.back_after_count,
+        }
+    }
+}
+
 /// Commands that wait for absent targets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -440,6 +472,15 @@ impl Loaded {
             instance: config.instance.clone(),
             idempotency_window_ms: config.idempotency.window_ms,
             idempotency_keys_max: config.idempotency.keys_max,
+            inventory: inventory::Limits {
+                instances_max: config.inventory.instances_max,
+                stale_after_ms: config.inventory.stale_after_ms,
+                lost_after_ms: config.inventory.lost_after_ms,
+                forget_after_ms: config.inventory.forget_after_ms,
+                back_after_count: config.inventory.back_after_count,
+                skew_max_ms: config.skew_max_ms,
+                ..inventory::Limits::default()
+            },
             targets_max: config.commands.targets_max,
             parking_target_max: config.parking.target_max,
             parking_total_max: config.parking.total_max,
