@@ -33,7 +33,7 @@ use problem::Problem;
 const PAGE_DEFAULT: usize = 100;
 
 /// Where questions are taken; until the router stands, each is told to come again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Desk(OnceLock<Asker>);
 
 impl Desk {
@@ -51,6 +51,7 @@ impl Desk {
             Ok(None) => Err(Problem::unknown(&what)),
             Err(Unanswered::Gone) => Err(Problem::stopping()),
             Err(Unanswered::Busy) => Err(Problem::busy()),
+            Err(Unanswered::Ledger) => Err(Problem::ledger()),
         }
     }
 }

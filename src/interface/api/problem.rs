@@ -64,6 +64,12 @@ impl Problem {
         Self::later("api.busy", "the router has no time for questions now; envelopes come first")
     }
 
+    pub fn ledger() -> Self {
+        let next = "ask again in a moment; `swarmgate doctor --ledger DIR` looks at the ledger";
+        let detail = "the ledger, which tells of ended commands, cannot be read".to_owned();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "api.ledger", detail, next)
+    }
+
     fn later(code: &'static str, detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail.to_owned(), "ask again in a moment")
     }
@@ -126,6 +132,7 @@ mod tests {
             Problem::starting(),
             Problem::stopping(),
             Problem::busy(),
+            Problem::ledger(),
         ];
         for problem in &all {
             let row = format!("| `{}` | {} |", problem.code, problem.status.as_u16());

@@ -125,7 +125,7 @@ pub struct Instance {
     pub freshness: Option<String>,
     pub age_ms: Option<u64>,
     pub enabled: Option<bool>,
-    pub tps: Option<f64>,
+    pub tps: Option<u64>,
     pub image: Option<String>,
     pub drift: Option<bool>,
 }

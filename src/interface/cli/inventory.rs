@@ -265,7 +265,7 @@ mod tests {
         let answer = json!({ "swarm": { "swarmId": "kestrel" }, "next": "worker/w-2", "instances": [
             { "scope": { "swarmId": "kestrel", "role": "worker", "instance": "w-1" }, "lifecycle": "RUNNING",
               "health": "UP", "freshness": "fresh", "asOf": "2026-03-04T10:15:00Z", "ageMs": 1200, "enabled": true,
-              "tps": 12.5, "image": "worker:1.2", "drift": false, "commands": ["7"] },
+              "tps": 12, "image": "worker:1.2", "drift": false, "commands": ["7"] },
             { "scope": { "swarmId": "kestrel", "role": "worker", "instance": "w-2" }, "lifecycle": null,
               "health": "UNKNOWN", "freshness": "lost", "enabled": null, "tps": null, "drift": null },
         ] });
@@ -273,9 +273,9 @@ mod tests {
         assert_eq!(read.next.as_deref(), Some("worker/w-2"));
         assert_eq!(
             instance_table(&read.instances).text(),
-            "INSTANCE    LIFECYCLE  HEALTH   FRESHNESS  AGE  ENABLED   TPS  DRIFT  IMAGE\n\
-             worker/w-1  RUNNING    UP       fresh       1s  yes      12.5  no     worker:1.2\n\
-             worker/w-2  -          UNKNOWN  lost         -  -           -  -      -\n"
+            "INSTANCE    LIFECYCLE  HEALTH   FRESHNESS  AGE  ENABLED  TPS  DRIFT  IMAGE\n\
+             worker/w-1  RUNNING    UP       fresh       1s  yes       12  no     worker:1.2\n\
+             worker/w-2  -          UNKNOWN  lost         -  -          -  -      -\n"
         );
     }
 

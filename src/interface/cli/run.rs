@@ -148,6 +148,7 @@ async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Resu
     let desk = Arc::new(Desk::default());
     let served = tokio::spawn(window.serve(Arc::clone(&telemetry), Arc::clone(&desk), stopping.clone()));
     let running = boot::start(setup).await?;
+    desk.open(running.asker().clone());
     info!(%mode, environment = config.environment.word(), instance = config.instance, http = %address, "running");
     told_to_stop().await?;
     info!("draining; a second signal ends at once");

@@ -116,10 +116,12 @@ impl Wait<'_> {
     ) -> Result<Option<Value>, CliError> {
         let started = Instant::now();
         let (mut last, mut state, mut pause) = (None, String::new(), PAUSE_MIN);
+        let mut known_at = started;
         loop {
             match self.router.get(&commands::path(self.id)).await {
                 Ok(answer) => {
                     self.was_reached = true;
+                    known_at = Instant::now();
                     let command: Command = answers::read(&answer, self.router.url())?;
                     if command.standing() != state {
                         changed(&command)?;
@@ -130,10 +132,8 @@ impl Wait<'_> {
                         return Ok(last);
                     }
                 }
-                // Not written yet, or no more: what was known once is not forgotten while in flight.
-                Err(fault)
-                    if fault.is_unknown() && last.is_none() && started.elapsed() < self.unknown_max =>
-                {
+                // Not accepted yet, or between its end and the entry that will tell of it.
+                Err(fault) if fault.is_unknown() && known_at.elapsed() < self.unknown_max => {
                     self.was_reached = true;
                 }
                 Err(fault) if fault.is_passing() && self.was_reached => {}

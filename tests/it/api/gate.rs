@@ -156,7 +156,7 @@ impl Gate {
     /// A worker says all about itself.
     pub async fn status(&self, instance: &str, enabled: bool) {
         let data = json!({
-            "enabled": enabled, "tps": 12.5, "startedAt": clock::wall(), "config": { "rate": 3 },
+            "enabled": enabled, "tps": 12, "startedAt": clock::wall(), "config": { "rate": 3 },
             "ioState": { "work": { "input": "ok", "output": "ok" } }, "context": { "lifecycle": "RUNNING_PAPER" },
             "io": { "work": { "queues": { "in": ["jobs"], "out": [format!("made.{instance}")] } } },
         });

@@ -27,10 +27,9 @@ impl Terminal {
         static OPENED: AtomicU32 = AtomicU32::new(0);
         let number = OPENED.fetch_add(1, Ordering::Relaxed);
         let terminal = Self { server: format!("swarmgate-test-{}-{number}", std::process::id()) };
-        let shell = "env -u SWARMGATE_API -u SWARMGATE_CONFIG sh";
+        let shell = "env -u SWARMGATE_API -u SWARMGATE_CONFIG PS1='ready> ' sh";
         terminal.told(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", shell]);
-        terminal.keys(&["PS1='ready> '", "Enter"]);
-        terminal.until("a shell", |screen| screen.lines().any(|line| line.trim_end() == "ready>"));
+        terminal.until("a shell", |screen| screen.starts_with("ready>"));
         terminal
     }
 
