@@ -306,7 +306,7 @@ mod on_rabbitmq {
     use super::{gate::swarmgate, *};
     use crate::{
         broker::Broker,
-        router::{Inbox, outcome, send},
+        router::{Inbox, body, outcome, send},
     };
 
     /// A router as a process, whose window is where we look for it.
@@ -329,20 +329,21 @@ mod on_rabbitmq {
         let _router = Beside(router.spawn().expect("the router starts"));
         let api = format!("http://{http}");
         let started = Instant::now();
-        while run(&api, &["top", "--once"]).await.1.contains("broker connected") == false {
+        while !run(&api, &["top", "--once"]).await.1.contains("broker connected") {
             assert!(started.elapsed() < PATIENCE, "the router does not become ready");
         }
         let bus = vhost.connect().await;
         let mut inbox = Inbox::open(bus.as_ref(), "inbox", "swarmgate.out").await;
         for (name, status, code) in [("good", "Ready", 0), ("bad", "Failed", 3)] {
-            let (api, amqp, heard) = (api.clone(), amqp.clone(), inbox.heard.len());
+            let (api, amqp) = (api.clone(), amqp.clone());
             let sending = tokio::spawn(async move {
                 let (key, correlation) = (format!("i-{name}"), format!("c-{name}"));
                 let told = ["--key", &key, "--correlation", &correlation, "--amqp", &amqp];
                 let what = ["send", "swarm-plan", "kestrel/worker/w-1", "--wait", "--timeout", "30"];
                 run(&api, &[&what[..], &told[..]].concat()).await
             });
-            inbox.hear(bus.as_ref(), |all| all.len() > heard).await;
+            let key = json!(format!("i-{name}"));
+            inbox.hear(bus.as_ref(), |all| all.iter().any(|one| body(one)["idempotencyKey"] == key)).await;
             send(bus.as_ref(), &[outcome("swarm-plan", "w-1", name, status)]).await;
             let (ended, told, fault) = sending.await.expect("a send");
             assert_eq!(ended, code, "{told}{fault}");

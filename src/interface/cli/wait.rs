@@ -117,12 +117,15 @@ impl Wait<'_> {
         let started = Instant::now();
         let (mut last, mut state, mut pause) = (None, String::new(), PAUSE_MIN);
         let mut known_at = started;
+        let mut page = commands::path(self.id);
         loop {
-            match self.router.get(&commands::path(self.id)).await {
+            match self.router.get(&page).await {
                 Ok(answer) => {
                     self.was_reached = true;
                     known_at = Instant::now();
                     let command: Command = answers::read(&answer, self.router.url())?;
+                    // By its number it is found at once when it has ended; a correlationId is looked for.
+                    page = commands::path(&command.id);
                     if command.standing() != state {
                         changed(&command)?;
                         state = command.standing();
