@@ -8,6 +8,7 @@ mod gate;
 mod terminal;
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -16,6 +17,48 @@ use serde_json::{Value, json};
 
 use gate::{Gate, PATIENCE, run};
 use terminal::Terminal;
+
+/// Every field of an answer that the page does not name.
+fn undocumented(answer: &Value) -> BTreeSet<String> {
+    const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/api.md"));
+    match answer {
+        Value::Array(all) => all.iter().flat_map(undocumented).collect(),
+        Value::Object(fields) => {
+            let strange = fields.keys().filter(|name| !PAGE.contains(&format!("\"{name}\""))).cloned();
+            strange.chain(fields.values().flat_map(undocumented)).collect()
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_field_of_every_answer_is_on_the_page() {
+    let gate = Gate::start().await;
+    gate.status("w-1", true).await;
+    gate.until("inventory", |page| page["swarms"][0]["seen"] == 1).await;
+    gate.command("config-update", "ALL", "open").await;
+    gate.command("config-update", "w-1", "done").await;
+    gate.until("commands/c-done", |command| command["state"] == "carried").await;
+    gate.outcome("config-update", "w-1", "done", "Applied").await;
+    gate.until("commands/c-done", |command| command["state"] == "ended").await;
+    let nothing = BTreeSet::new();
+    for page in [
+        "overview",
+        "inventory",
+        "inventory/kestrel",
+        "inventory/kestrel/worker/w-1",
+        "commands",
+        "commands/c-open",
+        "commands/c-done",
+        "graph",
+        "impact?queue=jobs",
+    ] {
+        let answer = gate.page(page).await;
+        assert_eq!(undocumented(&answer), nothing, "{page}: {answer}");
+    }
+    assert_eq!(undocumented(&gate.get("commands/none").await.1), nothing);
+    gate.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_tells_what_it_knows() {
