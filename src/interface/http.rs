@@ -1,7 +1,7 @@
-//! The window for machines: `/metrics`, `/healthz`, `/readyz`.
+//! The window for machines: `/metrics`, `/healthz`, `/readyz`, and the API below `/api`.
 //!
-//! Owns: those three pages and the bounds on who may hold the window open.
-//! Never: takes a body, changes anything, or shows more than counts and what is missing.
+//! Owns: the first three pages, and the bounds on who may hold the window open.
+//! Never: takes a body, changes anything, or shows more of an envelope than its place and its end.
 //! Holds: a slow or idle client is let go after `header_timeout_ms`; at most `connections_max` are served at once.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -28,6 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::api::{self, Desk};
 use crate::telemetry::{Telemetry, health::Lack, metrics};
 
 /// The largest head of a request, in bytes (hyper's smallest).
@@ -86,9 +87,9 @@ impl Window {
         self.address
     }
 
-    /// Answers until `stopping`; then lets every connection go.
-    pub async fn serve(self, telemetry: Arc<Telemetry>, stopping: CancellationToken) {
-        let pages = pages(telemetry);
+    /// Answers until `stopping`; then lets every connection go. What `desk` is asked is answered once it is open.
+    pub async fn serve(self, telemetry: Arc<Telemetry>, desk: Arc<Desk>, stopping: CancellationToken) {
+        let pages = pages(telemetry).merge(api::routes(desk));
         let slots = Arc::new(Semaphore::new(self.bounds.connections_max));
         let mut connections = JoinSet::new();
         loop {
@@ -178,7 +179,7 @@ mod tests {
         let window = Window::open(SocketAddr::from(([127, 0, 0, 1], 0)), bounds).await.unwrap();
         let (address, telemetry, stopping) =
             (window.address(), Arc::new(Telemetry::default()), CancellationToken::new());
-        let task = tokio::spawn(window.serve(Arc::clone(&telemetry), stopping.clone()));
+        let task = tokio::spawn(window.serve(Arc::clone(&telemetry), Arc::default(), stopping.clone()));
         Running { address, telemetry, stopping, task }
     }
 

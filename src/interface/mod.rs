@@ -4,5 +4,6 @@
 //! Never: judges, or changes the router's state; who wants something puts an envelope on the bus.
 //! Holds: every error is told once, with what to do next.
 
+pub mod api;
 pub mod cli;
 pub mod http;

@@ -1,5 +1,6 @@
 //! The one integration binary: a module a boundary.
 
+mod api;
 mod broker;
 mod bus;
 mod cli;

@@ -14,6 +14,7 @@ use std::{
 use serde_json::json;
 use thiserror::Error;
 
+use super::access::AccessError;
 use crate::{
     bus::BusError,
     interface::http::HttpError,
@@ -33,7 +34,7 @@ pub enum Exit {
     Usage = 2,
     /// Something was refused, and that was asked to be told.
     Refused = 3,
-    /// The broker cannot be reached or refused.
+    /// The broker or the running router cannot be reached, or refused.
     Broker = 4,
     /// The ledger cannot be read or written.
     Ledger = 5,
@@ -62,6 +63,9 @@ pub enum CliError {
     /// The broker cannot be used.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// The running router cannot be asked, or said no.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The HTTP window cannot be opened.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -122,6 +126,8 @@ impl CliError {
             Self::Boot(BootError::Ledger(_)) | Self::Ledger(_) => Exit::Ledger,
             Self::Boot(_) => Exit::Usage,
             Self::Bus(_) => Exit::Broker,
+            Self::Access(fault) if fault.is_wrong_call() => Exit::Usage,
+            Self::Access(_) => Exit::Broker,
         }
     }
 
@@ -129,6 +135,7 @@ impl CliError {
     fn help(&self) -> String {
         match self {
             Self::Usage { help, .. } => help.clone(),
+            Self::Access(fault) => fault.help(),
             Self::Config(_) => {
                 "`swarmgate check config FILE` shows them all; `--print-defaults` every key".to_owned()
             }

@@ -7,23 +7,30 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod access;
+mod answers;
 mod audit;
 mod bench;
 mod check;
 mod client;
+mod commands;
 mod completions;
 mod demo;
 mod doctor;
 mod embedded;
 mod explain;
 mod failure;
+mod inventory;
 mod man;
 mod output;
 mod refused;
 mod route;
 mod run;
 mod send;
+mod table;
 mod tail;
+mod top;
+mod wait;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -36,10 +43,10 @@ pub use output::{Out, OutputFormat};
 
 const EXIT_CODES: &str = "EXIT CODES:
   0   done
-  1   a check found a fault
+  1   a check found a fault, or a command is still in flight
   2   wrong usage or config
-  3   something was refused, and --fail-on asked to be told
-  4   the broker cannot be reached or refused
+  3   refused (where that was asked for), or a command that ended without success
+  4   the broker or the running router cannot be reached, or refused
   5   the ledger cannot be read or written
   70  a bug in swarmgate";
 
@@ -54,6 +61,8 @@ const EXAMPLES: &str = "EXAMPLES:
     swarmgate explain signal.swarm-start.kestrel.swarm-controller.ctl-1
   Learn what a refusal means and what to do:
     swarmgate explain routing.mismatch
+  Watch the running router:
+    swarmgate top
   Check a config before it is used:
     swarmgate check config swarmgate.yaml";
 
@@ -145,6 +154,10 @@ enum Command {
     Route(route::Args),
     Send(send::Args),
     Tail(tail::Args),
+    Inventory(inventory::Args),
+    Commands(commands::Args),
+    Wait(wait::Args),
+    Top(top::Args),
     Audit(audit::Args),
     Refused(refused::Args),
     Explain(explain::Args),
@@ -185,6 +198,10 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Send(args) => wait(send::run(args, &globals)),
         Command::Tail(args) => wait(tail::run(args, &globals)),
         Command::Refused(args) => wait(refused::run(args, &globals)),
+        Command::Inventory(args) => wait(inventory::run(args, &globals)),
+        Command::Commands(args) => wait(commands::run(args, &globals)),
+        Command::Wait(args) => wait(wait::run(args, &globals)),
+        Command::Top(args) => wait(top::run(args, &globals)),
         Command::Audit(args) => wait(audit::run(args, &globals)),
         Command::Doctor(args) => wait(doctor::run(args, &globals)),
         Command::Bench(args) => wait(bench::run(args, &globals)),

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::{CliError, Exit, Globals};
 use crate::{
     contract::audit::Mode,
-    interface::http,
+    interface::{api::Desk, http},
     runtime::{
         boot::{self, Setup},
         config::{IdentityMode, Loaded},
@@ -145,8 +145,10 @@ async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Resu
     };
     let window = http::Window::open(config.http.addr, bounds).await?;
     let address = window.address();
-    let served = tokio::spawn(window.serve(Arc::clone(&telemetry), stopping.clone()));
+    let desk = Arc::new(Desk::default());
+    let served = tokio::spawn(window.serve(Arc::clone(&telemetry), Arc::clone(&desk), stopping.clone()));
     let running = boot::start(setup).await?;
+    desk.open(running.asker().clone());
     info!(%mode, environment = config.environment.word(), instance = config.instance, http = %address, "running");
     told_to_stop().await?;
     info!("draining; a second signal ends at once");

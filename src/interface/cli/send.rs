@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::{
     CliError, Exit, Globals, Out,
+    access::{Access, Router},
     client::{self, Connect},
+    wait::Wait,
 };
 use crate::{
     bus::{Bus, Consumer, Departure, Fate},
@@ -30,6 +32,8 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 #[command(after_help = "EXAMPLES:
   Ask a controller to start, and wait a minute for its outcome:
     swarmgate send swarm-start kestrel/swarm-controller/ctl-1 --wait-ms 60000
+  Stop every worker and wait until each has answered, or its deadline; 0 only if all did:
+    swarmgate send swarm-stop kestrel/worker/ALL --wait
   With data, for every worker of a role:
     swarmgate send config-update kestrel/generator/ALL --data '{\"rate\":1200}'
   Only see what would be sent, and whether the contract takes it:
@@ -55,6 +59,15 @@ pub struct Args {
     /// Wait so long for the outcome or the refusal; 0 does not wait.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     wait_ms: u64,
+    /// Wait until the router says how the command ended, over its API: 0 succeeded, 3 ended otherwise or refused,
+    /// 1 still in flight.
+    #[arg(long, conflicts_with_all = ["wait_ms", "dry_run"])]
+    wait: bool,
+    /// Wait so long at most.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "wait", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+    #[command(flatten)]
+    access: Access,
     /// Check and print, send nothing.
     #[arg(long)]
     dry_run: bool,
@@ -78,15 +91,20 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         print(&message, globals, &mut out)?;
         return Ok(Exit::Done);
     }
+    let router = match args.wait {
+        true => Some(reached(&args, globals).await?),
+        false => None,
+    };
     let (_, bus) = args.connect.open(globals).await?;
-    let answers = vec![
-        (format!("{prefix}.out"), ControlPlaneRouting::family_binding(Family::Outcome)),
-        (format!("{prefix}.refused"), "#".to_owned()),
-    ];
+    let mut answers = vec![(format!("{prefix}.refused"), "#".to_owned())];
+    if router.is_none() {
+        // How it ended is the router's to say where it is asked; an outcome of one target is not the end.
+        answers.push((format!("{prefix}.out"), ControlPlaneRouting::family_binding(Family::Outcome)));
+    }
     // Bound before the signal leaves, so that a quick answer is heard.
-    let listening = match args.wait_ms {
-        0 => None,
-        _ => Some(client::listen(bus.as_ref(), &prefix, answers).await?),
+    let listening = match args.wait || args.wait_ms > 0 {
+        true => Some(client::listen(bus.as_ref(), &prefix, answers).await?),
+        false => None,
     };
     let departure = Departure { message: message.clone(), mandatory: true };
     let fates = bus.publisher().await?.publish(&[&departure], CONFIRM_TIMEOUT).await?;
@@ -101,6 +119,12 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         bus.close().await;
         return Ok(Exit::Done);
     };
+    if let Some(router) = router {
+        drop(out);
+        let exit = ended(&router, consumer, &message, args.timeout, globals).await;
+        bus.close().await;
+        return exit;
+    }
     let answered =
         tokio::time::timeout(Duration::from_millis(args.wait_ms), answer(consumer, &message)).await;
     bus.close().await;
@@ -114,6 +138,34 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         Err(_) => {
             out.line(&format!("no answer within {} ms; the command may still be answered", args.wait_ms))?;
             Ok(Exit::Fault)
+        }
+    }
+}
+
+/// The router that will be asked, once it has answered: what cannot be waited for is not sent.
+async fn reached(args: &Args, globals: &Globals) -> Result<Router, CliError> {
+    let router = args.access.router(globals)?;
+    router.get("overview").await?;
+    Ok(router)
+}
+
+/// Waits for the end of what was sent; what is refused before it is a command has its end in the copy of it.
+async fn ended(
+    router: &Router,
+    consumer: Box<dyn Consumer>,
+    sent: &Message,
+    timeout_s: u64,
+    globals: &Globals,
+) -> Result<Exit, CliError> {
+    let body: Value = serde_json::from_slice(&sent.body).unwrap_or_default();
+    let id = body.get("correlationId").and_then(Value::as_str).unwrap_or_default();
+    let timeout = Duration::from_secs(timeout_s);
+    let wait = Wait { router, id, timeout, unknown_max: timeout, was_reached: true };
+    tokio::select! {
+        exit = wait.told(globals) => exit,
+        refused = answer(consumer, sent) => {
+            print(&refused?, globals, &mut Out::new())?;
+            Ok(Exit::Refused)
         }
     }
 }

@@ -132,7 +132,7 @@ pub const FIELDS: &[Field] = &[
     field(
         "http.addr",
         Address,
-        "Where /metrics, /healthz and /readyz listen; there is no login, so keep it to trusted networks.",
+        "Where /metrics, /healthz, /readyz and /api listen; there is no login, so keep it to trusted networks.",
     ),
     field(
         "http.header_timeout_ms",

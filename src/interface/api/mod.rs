@@ -1,0 +1,161 @@
+//! The API of a running router: what it knows, to be looked at.
+//!
+//! Owns: the paths below `/api/v1`, which host names are answered, and how a question becomes a page.
+//! Never: changes anything, or answers a page that was made to come from somebody's own web site.
+//! Holds: every answer is JSON (the graph may be Graphviz); every no is a problem with a code and a next step.
+
+mod commands;
+mod graph;
+mod inventory;
+mod parameters;
+mod problem;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, Uri, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::Value;
+
+use crate::runtime::ask::{Asker, PAGE_MAX, Question, Unanswered};
+use parameters::Parameters;
+use problem::Problem;
+
+/// Rows of a page when none were asked for.
+const PAGE_DEFAULT: usize = 100;
+
+/// Where questions are taken; until the router stands, each is told to come again.
+#[derive(Default)]
+pub struct Desk(OnceLock<Asker>);
+
+impl Desk {
+    /// From now on the router answers; a second call changes nothing.
+    pub fn open(&self, asker: Asker) {
+        // The first router that opened the desk is the one of this process.
+        let _ = self.0.set(asker);
+    }
+
+    async fn ask(&self, question: Question) -> Result<Value, Problem> {
+        let Some(asker) = self.0.get() else { return Err(Problem::starting()) };
+        let what = told(&question);
+        match asker.ask(question).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(Problem::unknown(&what)),
+            Err(Unanswered::Gone) => Err(Problem::stopping()),
+            Err(Unanswered::Busy) => Err(Problem::busy()),
+            Err(Unanswered::Ledger) => Err(Problem::ledger()),
+        }
+    }
+}
+
+/// The paths of the API.
+pub fn routes(desk: Arc<Desk>) -> Router {
+    let routes = Router::new()
+        .route("/v1/overview", get(overview))
+        .route("/v1/inventory", get(inventory::swarms))
+        .route("/v1/inventory/{swarm}", get(inventory::instances))
+        .route("/v1/inventory/{swarm}/{role}/{instance}", get(inventory::instance))
+        .route("/v1/commands", get(commands::list))
+        .route("/v1/commands/{id}", get(commands::one))
+        .route("/v1/graph", get(graph::graph))
+        .route("/v1/impact", get(graph::impact))
+        .fallback(async |uri: Uri| Problem::no_path(uri.path()))
+        .method_not_allowed_fallback(async || Problem::read_only())
+        .layer(middleware::from_fn(only_ours))
+        .with_state(desk);
+    Router::new().nest("/api", routes)
+}
+
+async fn overview(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Problem> {
+    Parameters::read(uri.query(), &[])?;
+    Ok(page(&desk.ask(Question::Overview).await?))
+}
+
+/// Lets a request in that was addressed to an address or to localhost.
+///
+/// A name would do for a browser that was told that somebody's web site is this machine: its scripts could read what
+/// we answer. An address cannot be taken over in that way.
+async fn only_ours(request: Request, next: Next) -> Response {
+    if !is_ours(request.headers(), request.uri()) {
+        return Problem::foreign_host().into_response();
+    }
+    next.run(request).await
+}
+
+fn is_ours(headers: &HeaderMap, uri: &Uri) -> bool {
+    let mut named = headers.get_all(header::HOST).iter().peekable();
+    let in_headers =
+        named.peek().is_some() && named.all(|host| host.to_str().is_ok_and(is_address_or_localhost));
+    in_headers && uri.authority().is_none_or(|host| is_address_or_localhost(host.as_str()))
+}
+
+fn is_address_or_localhost(host: &str) -> bool {
+    let without_port = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let is_local = [host, without_port].iter().any(|name| name.eq_ignore_ascii_case("localhost"));
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    is_local || host.parse::<SocketAddr>().is_ok() || bracketed.unwrap_or(host).parse::<IpAddr>().is_ok()
+}
+
+/// What was asked for, in words.
+fn told(question: &Question) -> String {
+    match question {
+        Question::Overview => "the router".to_owned(),
+        Question::Swarms => "the swarms".to_owned(),
+        Question::Instances { swarm, .. } => format!("swarm `{swarm}`"),
+        Question::Instance(scope) | Question::ImpactOfInstance(scope) => format!("instance `{scope}`"),
+        Question::Commands { .. } => "the commands".to_owned(),
+        Question::Command(id) => format!("command `{id}`"),
+        Question::ImpactOfQueue(queue) => format!("queue `{queue}`"),
+        Question::Graph => "the graph".to_owned(),
+    }
+}
+
+fn page(answer: &Value) -> Response {
+    typed("application/json", answer.to_string())
+}
+
+fn typed(content_type: &'static str, text: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (StatusCode::OK, headers, text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_ours() {
+        let ours = |hosts: &[&str], uri: &str| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, host.parse().unwrap());
+            }
+            is_ours(&headers, &uri.parse().unwrap())
+        };
+        for host in
+            ["127.0.0.1", "127.0.0.1:8080", "localhost", "LocalHost:80", "[::1]:8080", "[::1]", "10.1.2.3:1"]
+        {
+            assert!(ours(&[host], "/api/v1/overview"), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.nip.io", "", "x"]
+        {
+            assert!(!ours(&[host], "/api/v1/overview"), "{host}");
+        }
+        assert!(!ours(&[], "/api/v1/overview"));
+        assert!(!ours(&["localhost", "evil.example"], "/api/v1/overview"));
+        assert!(!ours(&["localhost"], "http://evil.example/api/v1/overview"));
+    }
+}

@@ -1,0 +1,218 @@
+//! What the API answers, as the command line reads it.
+//!
+//! Owns: the fields that tables and screens show; the page docs/reference/api.md has them all.
+//! Never: fails on a field that is not there: an older router's answer is shown as far as it goes.
+//! Holds: what is not known is `None`, and never a zero.
+
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::access::AccessError;
+use crate::contract::{routing::Scope, timestamp::Timestamp};
+
+/// The router itself, and totals.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Overview {
+    pub instance: String,
+    pub environment: String,
+    pub mode: String,
+    pub version: String,
+    pub uptime_ms: u64,
+    pub ledger: LedgerTotals,
+    pub broker: BrokerState,
+    pub lanes: Vec<LaneTotals>,
+    pub refusals: Vec<Refusals>,
+    pub commands: CommandTotals,
+    pub inventory: InventoryTotals,
+}
+
+/// The ledger in an overview.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LedgerTotals {
+    pub writable: bool,
+    pub seq: u64,
+    pub keys: u64,
+}
+
+/// The broker in an overview.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BrokerState {
+    pub connected: bool,
+    pub blocked: bool,
+}
+
+/// One lane in an overview.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LaneTotals {
+    pub lane: String,
+    pub depth: u64,
+    pub in_flight: u64,
+    pub forwarded: u64,
+    pub suppressed: u64,
+    pub refused: u64,
+    pub parked: u64,
+}
+
+/// How often a reason was given.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Refusals {
+    pub code: String,
+    pub count: u64,
+}
+
+/// Commands in an overview.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CommandTotals {
+    pub in_flight: u64,
+    pub parked: u64,
+}
+
+/// The inventory in an overview.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InventoryTotals {
+    pub instances: u64,
+    pub fresh: u64,
+    pub stale: u64,
+    pub lost: u64,
+    pub swarms: u64,
+    pub overflow: u64,
+}
+
+/// Every swarm.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Swarms {
+    pub swarms: Vec<Swarm>,
+}
+
+/// Totals of one swarm.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Swarm {
+    pub swarm_id: String,
+    pub desired: Option<u64>,
+    pub seen: u64,
+    pub fresh: u64,
+    pub running: u64,
+    pub enabled: u64,
+    #[serde(deserialize_with = "time")]
+    pub watermark: Option<Timestamp>,
+}
+
+/// A page of instances.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Instances {
+    pub swarm: Swarm,
+    pub instances: Vec<Instance>,
+    pub next: Option<String>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Instance {
+    pub scope: Option<Scope>,
+    pub lifecycle: Option<String>,
+    pub health: Option<String>,
+    pub freshness: Option<String>,
+    pub age_ms: Option<u64>,
+    pub enabled: Option<bool>,
+    pub tps: Option<u64>,
+    pub image: Option<String>,
+    pub drift: Option<bool>,
+}
+
+/// Commands, without their matrices.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Commands {
+    pub commands: Vec<Command>,
+    pub more: bool,
+}
+
+/// One command; its matrix is empty in a list.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Command {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind_type: String,
+    pub class: Option<String>,
+    pub scope: Option<Scope>,
+    pub sender: Option<String>,
+    pub correlation_id: Option<String>,
+    pub idempotency_key: Option<String>,
+    pub state: String,
+    pub status: Option<String>,
+    pub success: Option<bool>,
+    #[serde(deserialize_with = "time")]
+    pub accepted_at: Option<Timestamp>,
+    #[serde(deserialize_with = "time")]
+    pub carried_at: Option<Timestamp>,
+    #[serde(deserialize_with = "time")]
+    pub observed_at: Option<Timestamp>,
+    #[serde(deserialize_with = "time")]
+    pub ended_at: Option<Timestamp>,
+    #[serde(deserialize_with = "time")]
+    pub deadline: Option<Timestamp>,
+    pub evidence: Option<Evidence>,
+    pub targets: Vec<Target>,
+    pub missing: u64,
+}
+
+impl Command {
+    /// Whether nothing will change any more.
+    pub fn has_ended(&self) -> bool {
+        self.state == "ended"
+    }
+
+    /// Its state, and how it ended.
+    pub fn standing(&self) -> String {
+        match &self.status {
+            Some(status) => format!("{}: {status}", self.state),
+            None => self.state.clone(),
+        }
+    }
+}
+
+/// The last that was heard of a command.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Evidence {
+    pub kind: String,
+    #[serde(deserialize_with = "time")]
+    pub at: Option<Timestamp>,
+    pub detail: Option<String>,
+}
+
+/// One target of a command.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Target {
+    pub scope: Option<Scope>,
+    pub reached: bool,
+    pub status: Option<String>,
+    #[serde(deserialize_with = "time")]
+    pub at: Option<Timestamp>,
+}
+
+/// Reads an answer of that shape.
+///
+/// # Errors
+/// When it has another: whatever answered is no router of this release.
+pub fn read<T: DeserializeOwned>(answer: &Value, url: &str) -> Result<T, AccessError> {
+    T::deserialize(answer).map_err(|_| AccessError::Stranger { url: url.to_owned(), status: 200 })
+}
+
+/// A time, as text; one that cannot be read is not known.
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.and_then(|text| Timestamp::parse(&text)))
+}

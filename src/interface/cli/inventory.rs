@@ -1,0 +1,300 @@
+//! `swarmgate inventory`: the fleet as the router knows it.
+//!
+//! Owns: tables of swarms and instances, what a stop reaches, and the queue graph.
+//! Never: asks a worker or the broker; the router's inventory answers.
+//! Holds: what is not known is shown as `-`, and never as healthy.
+
+use serde_json::Value;
+
+use super::{
+    CliError, Exit, Globals, Out,
+    access::{Access, Router, encoded},
+    answers::{self, Instance, Instances, Swarm, Swarms},
+    table::{self, Table, or_nothing, yes_or_no},
+};
+use crate::{contract::timestamp::Timestamp, runtime::ask::PAGE_MAX, runtime::clock};
+
+/// Show the fleet as the running router knows it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  Every swarm with its totals:
+    swarmgate inventory
+  The instances of one swarm:
+    swarmgate inventory kestrel
+  All that is known of them, for programs:
+    swarmgate inventory kestrel --output json
+  Who is starved and what backs up if an instance stops:
+    swarmgate inventory impact kestrel/worker/w-1")]
+pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Only this swarm, instance by instance.
+    #[arg(value_name = "SWARM")]
+    swarm: Option<String>,
+    #[command(flatten)]
+    access: Access,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Who is starved and what backs up if an instance or a queue stops.
+    #[command(after_help = "EXAMPLES:
+  swarmgate inventory impact kestrel/worker/w-1
+  swarmgate inventory impact --queue work.generate")]
+    Impact {
+        /// The instance, as swarm/role/instance.
+        #[arg(value_name = "INSTANCE", required_unless_present = "queue")]
+        instance: Option<String>,
+        /// A queue instead.
+        #[arg(long, value_name = "QUEUE", conflicts_with = "instance")]
+        queue: Option<String>,
+    },
+    /// Which instance feeds which queue.
+    #[command(after_help = "EXAMPLES:
+  As a picture:
+    swarmgate inventory graph --dot | dot -Tsvg > graph.svg
+  For programs:
+    swarmgate inventory graph --output json")]
+    Graph {
+        /// As Graphviz reads it.
+        #[arg(long)]
+        dot: bool,
+    },
+}
+
+/// Asks and shows.
+///
+/// # Errors
+/// When the router cannot be asked, or does not know what was asked for.
+pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    let router = args.access.router(globals)?;
+    match (args.what, args.swarm) {
+        (Some(_), Some(swarm)) => Err(CliError::Usage {
+            message: format!("`{swarm}` stands before the question, and it is not about one swarm"),
+            help:
+                "`swarmgate inventory impact --help` and `swarmgate inventory graph --help` show how to ask"
+                    .to_owned(),
+        }),
+        (Some(What::Impact { instance, queue }), None) => impact(&router, instance, queue, globals).await,
+        (Some(What::Graph { dot }), None) => graph(&router, dot, globals).await,
+        (None, Some(swarm)) => instances(&router, &swarm, globals).await,
+        (None, None) => swarms(&router, globals).await,
+    }
+}
+
+async fn swarms(router: &Router, globals: &Globals) -> Result<Exit, CliError> {
+    let mut out = Out::new();
+    let answer = router.get("inventory").await?;
+    if globals.is_json() {
+        out.json(&answer)?;
+        return Ok(Exit::Done);
+    }
+    let Swarms { swarms } = answers::read(&answer, router.url())?;
+    if swarms.is_empty() {
+        out.line("no swarm has been seen, and none is expected")?;
+    } else {
+        out.text(&swarm_table(&swarms, clock::wall()).text())?;
+    }
+    Ok(Exit::Done)
+}
+
+fn swarm_table(swarms: &[Swarm], now: Timestamp) -> Table {
+    let mut table =
+        Table::new(&["swarm", "desired#", "seen#", "fresh#", "running#", "enabled#", "watermark#"]);
+    for swarm in swarms {
+        table.row([
+            swarm.swarm_id.clone(),
+            or_nothing(swarm.desired),
+            swarm.seen.to_string(),
+            swarm.fresh.to_string(),
+            swarm.running.to_string(),
+            swarm.enabled.to_string(),
+            table::ago(swarm.watermark, now),
+        ]);
+    }
+    table
+}
+
+/// Page after page, so that a large fleet is never held whole; as JSON one page a line.
+async fn instances(router: &Router, swarm: &str, globals: &Globals) -> Result<Exit, CliError> {
+    let mut out = Out::new();
+    let path = format!("inventory/{}?limit={PAGE_MAX}", encoded(swarm));
+    let mut page = path.clone();
+    let mut is_first = true;
+    loop {
+        let answer = router.get(&page).await?;
+        let read: Instances = answers::read(&answer, router.url())?;
+        if globals.is_json() {
+            out.json(&answer)?;
+        } else {
+            if is_first {
+                out.text(&swarm_table(std::slice::from_ref(&read.swarm), clock::wall()).text())?;
+                out.line("")?;
+            }
+            if !read.instances.is_empty() {
+                out.text(&instance_table(&read.instances).text())?;
+            }
+        }
+        is_first = false;
+        let Some(next) = read.next else { return Ok(Exit::Done) };
+        page = format!("{path}&after={}", encoded(&next));
+    }
+}
+
+fn instance_table(instances: &[Instance]) -> Table {
+    let columns =
+        ["instance", "lifecycle", "health", "freshness", "age#", "enabled", "tps#", "drift", "image"];
+    let mut table = Table::new(&columns);
+    for instance in instances {
+        let scope = instance.scope.as_ref();
+        table.row([
+            or_nothing(scope.map(|scope| format!("{}/{}", scope.role, scope.instance))),
+            or_nothing(instance.lifecycle.as_ref()),
+            or_nothing(instance.health.as_ref()),
+            or_nothing(instance.freshness.as_ref()),
+            or_nothing(instance.age_ms.map(table::span)),
+            yes_or_no(instance.enabled),
+            or_nothing(instance.tps),
+            yes_or_no(instance.drift),
+            or_nothing(instance.image.as_ref()),
+        ]);
+    }
+    table
+}
+
+async fn impact(
+    router: &Router,
+    instance: Option<String>,
+    queue: Option<String>,
+    globals: &Globals,
+) -> Result<Exit, CliError> {
+    let page = match (instance, queue) {
+        (Some(instance), _) => format!("impact?instance={}", encoded(&instance)),
+        (None, queue) => format!("impact?queue={}", encoded(&queue.unwrap_or_default())),
+    };
+    let answer = router.get(&page).await?;
+    let mut out = Out::new();
+    if globals.is_json() {
+        out.json(&answer)?;
+    } else {
+        out.text(&impact_text(&answer))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn impact_text(answer: &Value) -> String {
+    let mut text = String::new();
+    for (field, title) in [("starved", "starved"), ("backsUp", "backs up")] {
+        let places = answer.get(field).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let mut table = Table::new(&[title, "steps#", "how"]);
+        for affected in places {
+            let is_relieved = affected.get("relieved").and_then(Value::as_bool);
+            let how = match (is_relieved, field) {
+                (Some(true), _) => "in part: another way remains",
+                (_, "starved") => "wholly: nothing else feeds it",
+                _ => "wholly: nothing else takes from it",
+            };
+            let steps = affected.get("steps").and_then(Value::as_u64);
+            table.row([place(affected), or_nothing(steps), how.to_owned()]);
+        }
+        if table.is_empty() {
+            text.push_str(&format!("{title}: nothing\n"));
+        } else {
+            text.push_str(&table.text());
+        }
+    }
+    if answer.get("truncated").and_then(Value::as_bool) == Some(true) {
+        text.push_str("and more: the walk ended at its limit\n");
+    }
+    text
+}
+
+/// An instance or a queue.
+fn place(place: &Value) -> String {
+    if let Some(queue) = place.get("queue").and_then(Value::as_str) {
+        return format!("queue {queue}");
+    }
+    or_nothing(place.get("instance").and_then(Value::as_str))
+}
+
+async fn graph(router: &Router, dot: bool, globals: &Globals) -> Result<Exit, CliError> {
+    let mut out = Out::new();
+    if dot {
+        out.text(&router.text("graph?format=dot").await?)?;
+        return Ok(Exit::Done);
+    }
+    let answer = router.get("graph").await?;
+    if globals.is_json() {
+        out.json(&answer)?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["from", "to", "way"]);
+    for edge in answer.get("edges").and_then(Value::as_array).into_iter().flatten() {
+        table.row(["from", "to", "way"].map(|name| or_nothing(edge.get(name).and_then(Value::as_str))));
+    }
+    if table.is_empty() {
+        out.line("no instance has said which queues it uses")?;
+    } else {
+        out.text(&table.text())?;
+    }
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_no_zero() {
+        let answer = json!({ "swarms": [
+            { "swarmId": "kestrel", "desired": 3, "seen": 2, "fresh": 2, "running": 1, "enabled": 1,
+              "watermark": "2026-03-04T10:15:00Z" },
+            { "swarmId": "owl", "desired": null, "seen": 0, "fresh": 0, "running": 0, "enabled": 0,
+              "watermark": null },
+        ] });
+        let Swarms { swarms } = answers::read(&answer, "").unwrap();
+        let now = Timestamp::parse("2026-03-04T10:15:07Z").unwrap();
+        assert_eq!(
+            swarm_table(&swarms, now).text(),
+            "SWARM    DESIRED  SEEN  FRESH  RUNNING  ENABLED  WATERMARK\n\
+             kestrel        3     2      2        1        1         7s\n\
+             owl            -     0      0        0        0          -\n"
+        );
+        let answer = json!({ "swarm": { "swarmId": "kestrel" }, "next": "worker/w-2", "instances": [
+            { "scope": { "swarmId": "kestrel", "role": "worker", "instance": "w-1" }, "lifecycle": "RUNNING",
+              "health": "UP", "freshness": "fresh", "asOf": "2026-03-04T10:15:00Z", "ageMs": 1200, "enabled": true,
+              "tps": 12, "image": "worker:1.2", "drift": false, "commands": ["7"] },
+            { "scope": { "swarmId": "kestrel", "role": "worker", "instance": "w-2" }, "lifecycle": null,
+              "health": "UNKNOWN", "freshness": "lost", "enabled": null, "tps": null, "drift": null },
+        ] });
+        let read: Instances = answers::read(&answer, "").unwrap();
+        assert_eq!(read.next.as_deref(), Some("worker/w-2"));
+        assert_eq!(
+            instance_table(&read.instances).text(),
+            "INSTANCE    LIFECYCLE  HEALTH   FRESHNESS  AGE  ENABLED  TPS  DRIFT  IMAGE\n\
+             worker/w-1  RUNNING    UP       fresh       1s  yes       12  no     worker:1.2\n\
+             worker/w-2  -          UNKNOWN  lost         -  -          -  -      -\n"
+        );
+    }
+
+    #[test]
+    fn a_reach_is_told_by_place() {
+        let text = impact_text(&json!({
+            "of": "k/gen/g-1", "truncated": true, "backsUp": [],
+            "starved": [
+                { "queue": "jobs", "steps": 1, "relieved": true },
+                { "instance": "k/worker/w-1", "steps": 2, "relieved": false },
+            ],
+        }));
+        assert_eq!(
+            text,
+            "STARVED       STEPS  HOW\n\
+             queue jobs        1  in part: another way remains\n\
+             k/worker/w-1      2  wholly: nothing else feeds it\n\
+             backs up: nothing\n\
+             and more: the walk ended at its limit\n"
+        );
+    }
+}

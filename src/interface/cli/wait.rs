@@ -1,0 +1,153 @@
+//! `swarmgate wait`: until a command has ended.
+//!
+//! Owns: asking again until there is an end, and what that end means for a script.
+//! Never: gives up because the router restarts meanwhile: commands survive that, and so does waiting.
+//! Holds: 0 is success, 3 an end without success, 1 no end within the time.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    CliError, Exit, Globals, Out,
+    access::{Access, Router},
+    answers::{self, Command},
+    commands,
+    table::clean,
+};
+
+/// The first pause between two questions; it doubles up to the next.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a command that was just sent may be unknown.
+const UNKNOWN_MAX: Duration = Duration::from_secs(5);
+
+/// Wait until a command has ended, and say how.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  By its number, as `swarmgate commands` shows it:
+    swarmgate wait 1234
+  By its correlationId, for ten seconds:
+    swarmgate wait 0198a6c2-7f3e-7cc1-9d1e-3a2b4c5d6e7f --timeout 10
+  In a script: 0 succeeded, 3 ended otherwise, 1 still in flight:
+    swarmgate wait 1234 --output json || echo \"not done: $?\"")]
+pub struct Args {
+    /// The command's number or correlationId.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Wait so long at most.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// Waits.
+///
+/// # Errors
+/// When the router cannot be asked at first, or does not know the command.
+pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    let router = args.access.router(globals)?;
+    let wait = Wait {
+        router: &router,
+        id: &args.id,
+        timeout: Duration::from_secs(args.timeout),
+        unknown_max: UNKNOWN_MAX,
+        was_reached: false,
+    };
+    wait.told(globals).await
+}
+
+/// A wait for one command.
+pub(super) struct Wait<'router> {
+    pub router: &'router Router,
+    /// Its number or correlationId.
+    pub id: &'router str,
+    pub timeout: Duration,
+    /// How long the router may not know it.
+    pub unknown_max: Duration,
+    /// The router has answered before; from then on its absence is waited out.
+    pub was_reached: bool,
+}
+
+impl Wait<'_> {
+    /// Waits, tells each state as it comes and the command whole at its end.
+    ///
+    /// # Errors
+    /// When the router cannot be asked at first, or does not know the command.
+    pub async fn told(self, globals: &Globals) -> Result<Exit, CliError> {
+        let mut out = Out::new();
+        let (id, seconds, url) = (self.id.to_owned(), self.timeout.as_secs(), self.router.url().to_owned());
+        let last = self
+            .ended(|command| {
+                if globals.is_json() || command.has_ended() {
+                    return Ok(());
+                }
+                out.line(&clean(&format!("command {}: {}", command.id, command.standing())))
+            })
+            .await?;
+        let Some(answer) = last else {
+            if !globals.is_json() {
+                out.line(&clean(&format!("no command `{id}` was accepted within {seconds} s")))?;
+            }
+            return Ok(Exit::Fault);
+        };
+        let command: Command = answers::read(&answer, &url)?;
+        if globals.is_json() {
+            out.json(&answer)?;
+        } else {
+            out.text(&commands::whole(&command))?;
+        }
+        if !command.has_ended() && !globals.is_json() {
+            out.line(&format!("still in flight after {seconds} s; the router ends it at its deadline"))?;
+        }
+        Ok(match (command.has_ended(), command.success) {
+            (true, Some(true)) => Exit::Done,
+            (true, _) => Exit::Refused,
+            (false, _) => Exit::Fault,
+        })
+    }
+
+    /// Asks until it has ended or the time is over; the last answer, if there was one.
+    async fn ended(
+        mut self,
+        mut changed: impl FnMut(&Command) -> Result<(), CliError>,
+    ) -> Result<Option<Value>, CliError> {
+        let started = Instant::now();
+        let (mut last, mut state, mut pause) = (None, String::new(), PAUSE_MIN);
+        let mut known_at = started;
+        let mut page = commands::path(self.id);
+        loop {
+            match self.router.get(&page).await {
+                Ok(answer) => {
+                    self.was_reached = true;
+                    known_at = Instant::now();
+                    let command: Command = answers::read(&answer, self.router.url())?;
+                    // By its number it is found at once when it has ended; a correlationId is looked for.
+                    page = commands::path(&command.id);
+                    if command.standing() != state {
+                        changed(&command)?;
+                        state = command.standing();
+                    }
+                    last = Some(answer);
+                    if command.has_ended() {
+                        return Ok(last);
+                    }
+                }
+                // Not accepted yet, or between its end and the entry that will tell of it.
+                Err(fault) if fault.is_unknown() && known_at.elapsed() < self.unknown_max => {
+                    self.was_reached = true;
+                }
+                Err(fault) if fault.is_passing() && self.was_reached => {}
+                Err(fault) => return Err(fault.into()),
+            }
+            let left = self.timeout.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Ok(last);
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
