@@ -152,14 +152,8 @@ impl View<'_> {
     fn instances(&self, swarm_id: &str, after: Option<&Scope>, limit: usize) -> Option<Value> {
         let inventory = self.state.inventory();
         let view = inventory.swarm(swarm_id)?;
-        let mut instances: Vec<InstanceView> = inventory.instances(swarm_id).collect();
-        let place = |scope: &Scope| (scope.role.clone(), scope.instance.clone());
-        instances.sort_by_key(|instance| place(&instance.scope));
-        let behind = after
-            .map_or(0, |after| instances.partition_point(|instance| place(&instance.scope) <= place(after)));
-        let limit = limit.clamp(1, PAGE_MAX);
-        let page: Vec<&InstanceView> = instances.iter().skip(behind).take(limit).collect();
-        let next = page.last().filter(|_| behind + page.len() < instances.len());
+        let (page, more) = inventory.page(swarm_id, after, limit.clamp(1, PAGE_MAX));
+        let next = page.last().filter(|_| more);
         let next = next.map(|last| format!("{}/{}", last.scope.role, last.scope.instance));
         let rows: Vec<Value> = page.iter().map(|view| self.instance(view)).collect();
         Some(json!({ "swarm": swarm(&view), "instances": rows, "next": next }))

@@ -24,6 +24,8 @@ use crate::{
 pub const PAGE_MAX: usize = 1000;
 /// Entries of one command that are read at most.
 const ENTRIES_MAX: usize = 20_000;
+/// How many of the last entries are searched for a correlationId.
+const SEARCHED_MAX: u64 = 1_000_000;
 /// How many questions may wait.
 const WAITING_MAX: usize = 64;
 /// How long an answer may take.
@@ -142,7 +144,11 @@ impl Asker {
                 correlation_id: first.entry.fact.correlation_id.clone(),
                 ..Filter::default()
             },
-            None => Filter { correlation_id: Some(id.to_owned()), ..Filter::default() },
+            None => Filter {
+                from: Some(self.ledger.last_seq().await.map_err(fault)?.saturating_sub(SEARCHED_MAX)),
+                correlation_id: Some(id.to_owned()),
+                ..Filter::default()
+            },
         };
         if filter.correlation_id.is_none() {
             return Ok(None);

@@ -4,6 +4,8 @@
 //! Never: changes anything.
 //! Holds: a view says everything that is known, and of what is not known that it is not.
 
+use std::ops::Bound;
+
 use serde::Serialize;
 
 use super::{
@@ -83,6 +85,19 @@ impl Inventory {
     pub fn instances<'a>(&'a self, swarm_id: &str) -> impl Iterator<Item = InstanceView> + use<'a> {
         let range = self.names.find(swarm_id).map(|swarm| self.instances.range(Key::of_swarm(swarm)));
         range.into_iter().flatten().map(|(key, instance)| self.view(*key, instance))
+    }
+
+    /// Up to `count_max` instances of a swarm from behind `after` on, and whether there are more. The order is that
+    /// in which names were first met: it costs no sorting, and does not change while an instance is known.
+    pub fn page(&self, swarm_id: &str, after: Option<&Scope>, count_max: usize) -> (Vec<InstanceView>, bool) {
+        let Some(swarm) = self.names.find(swarm_id).map(Key::of_swarm) else { return (Vec::new(), false) };
+        let from = match after.and_then(|after| self.find(after)) {
+            Some(key) => Bound::Excluded(key),
+            None => Bound::Included(*swarm.start()),
+        };
+        let mut range = self.instances.range((from, Bound::Included(*swarm.end())));
+        let page = range.by_ref().take(count_max).map(|(key, instance)| self.view(*key, instance)).collect();
+        (page, range.next().is_some())
     }
 
     /// Who of the inventory a scope covers: the targets of a fan-out.
