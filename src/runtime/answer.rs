@@ -202,7 +202,7 @@ impl View<'_> {
             .by_ref()
             .take(limit)
             .map(|flight| {
-                let mut row = command(self.state.rules(), flight);
+                let mut row = command(self.state, flight);
                 if let Some(row) = row.as_object_mut() {
                     row.remove("targets");
                 }
@@ -217,7 +217,7 @@ impl View<'_> {
         let by_seq = id.parse().ok().and_then(|seq| self.state.flight(seq));
         let by_trace = || self.state.flights().find(|flight| flight.correlation_id.as_deref() == Some(id));
         let flight = by_seq.or_else(by_trace)?;
-        let mut row = command(self.state.rules(), flight);
+        let mut row = command(self.state, flight);
         // A status is volatile evidence: it is told while it is there, and never written.
         if row["evidence"].is_null()
             && let [target] = flight.targets.as_slice()
@@ -231,9 +231,10 @@ impl View<'_> {
 }
 
 /// A command as the API tells it.
-fn command(rules: &Rules, flight: &Flight) -> Value {
+fn command(state: &State, flight: &Flight) -> Value {
+    let rules = state.rules();
     let time = |micros: i64| Timestamp::from_micros(micros);
-    let state = match flight {
+    let stage = match flight {
         flight if flight.is_parked() => "parked",
         Flight { observed_at: Some(_), .. } => "observed",
         Flight { carried_at: Some(_), .. } => "carried",
@@ -261,7 +262,7 @@ fn command(rules: &Rules, flight: &Flight) -> Value {
         "sender": flight.sender,
         "correlationId": flight.correlation_id,
         "idempotencyKey": flight.idempotency_key,
-        "state": state,
+        "state": stage,
         "status": null,
         "success": null,
         "acceptedAt": time(flight.accepted_at),
@@ -269,7 +270,7 @@ fn command(rules: &Rules, flight: &Flight) -> Value {
         "observedAt": flight.observed_at.map(time),
         "endedAt": null,
         "deadline": time(flight.deadline),
-        "evidence": flight.evidence.as_ref().map(|evidence| {
+        "evidence": state.evidence(flight).map(|evidence| {
             json!({ "kind": evidence.kind.word(), "at": evidence.at, "detail": evidence.detail })
         }),
         "targets": targets,
@@ -299,7 +300,7 @@ pub(super) fn ended(rules: &Rules, entries: &[Sealed]) -> Option<Value> {
                 let (status, at) = (ended.status.clone(), fact.at.micros());
                 target.answer = Some(Answer { status, success, at });
             }
-            let mut row = command(rules, &flight);
+            let mut row = command(&state, &flight);
             row["state"] = Value::from("ended");
             row["status"] = Value::from(ended.status.clone());
             row["success"] = Value::from(success);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Decision, REPORTED, STATUS_REQUEST,
     flight::{Flight, Short},
-    trace,
+    late, trace,
 };
 use crate::{
     contract::{
@@ -54,13 +54,15 @@ pub(in crate::decision) fn of_outcome(state: &State, said: &Said) -> Ending {
     else {
         return ending;
     };
-    let trace = trace(&said.key.kind_type, correlation_id);
     let status = said.envelope.data.get("status").and_then(Value::as_str).unwrap_or_default();
     let success = state.rules().is_success(&said.key.kind_type, status);
-    for (key, flight) in state.in_flight().of_trace(trace, &said.key.scope) {
+    let flights = state.in_flight().of_trace(trace(correlation_id), &said.key.scope);
+    for (key, flight) in flights.filter(|(_, flight)| flight.kind_type == said.key.kind_type) {
         ending.hear(key, flight, said, status, success);
     }
-    ending.late = ending.answers.is_empty() && ending.ends.is_none() && state.is_late(trace);
+    ending.late = ending.answers.is_empty()
+        && ending.ends.is_none()
+        && state.is_late(late(&said.key.kind_type, correlation_id));
     ending
 }
 
@@ -148,7 +150,7 @@ pub(in crate::decision) fn end(
     now: Timestamp,
     decision: &mut Decision,
 ) {
-    let speech = Speech::ending(state.rules(), flight, status, (detail, reason), matrix(flight), now);
+    let speech = Speech::ending(state.rules(), flight, status, (detail, reason), matrix(state, flight), now);
     let ended = Ended { command: flight.command, status: status.to_owned() };
     decision.facts.push(Fact {
         actor: Some(Actor::router(&state.rules().instance)),
@@ -172,14 +174,14 @@ pub(in crate::decision) fn end(
 }
 
 /// Who was addressed and who answered what, as the outcome's context.
-fn matrix(flight: &Flight) -> Value {
+fn matrix(state: &State, flight: &Flight) -> Value {
     let names = |wanted: &dyn Fn(&super::flight::Target) -> bool| -> Vec<String> {
         let named = flight.targets.iter().filter(|target| wanted(target));
         named.take(NAMES_MAX).map(|target| target.scope.to_string()).collect()
     };
     let failed =
         |target: &super::flight::Target| target.answer.as_ref().is_some_and(|answer| !answer.success);
-    let evidence = flight.evidence.as_ref().map(
+    let evidence = state.evidence(flight).map(
         |evidence| json!({ "at": evidence.at, "detail": evidence.detail, "kind": evidence.kind.word() }),
     );
     json!({

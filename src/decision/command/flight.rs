@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::contract::{
     audit::{Evidence, EvidenceKind, Heard},
@@ -47,7 +47,7 @@ pub struct Flight {
     pub carried_at: Option<i64>,
     /// When a target of it first gave a sign of it.
     pub observed_at: Option<i64>,
-    /// The last that was heard of it or of its target.
+    /// The last that the broker said of it; what its target said stands with the target.
     pub evidence: Option<Evidence>,
     /// Its targets, by scope.
     pub targets: Vec<Target>,
@@ -138,6 +138,9 @@ pub(in crate::decision) struct Flights {
     by_trace: BTreeMap<Short, BTreeSet<Short>>,
     #[serde(skip)]
     by_target: BTreeMap<Scope, BTreeSet<Short>>,
+    /// The last that was heard of each instance that commands wait for: one record, however many they are.
+    #[serde(serialize_with = "pairs")]
+    heard: BTreeMap<Scope, Evidence>,
     #[serde(skip)]
     deadlines: BTreeSet<(i64, Short)>,
     /// A target's parked commands in the order they leave: what always passes first, then by age.
@@ -169,6 +172,13 @@ impl Flights {
     pub fn of_seq(&self, seq: u64) -> Option<(Short, &Flight)> {
         let key = *self.by_seq.get(&seq)?;
         Some((key, self.flights.get(&key)?))
+    }
+
+    /// The last that was heard of a command, or of the one instance it addresses.
+    pub fn evidence<'a>(&'a self, flight: &'a Flight) -> Option<&'a Evidence> {
+        let heard = (!flight.fans_out()).then(|| self.heard.get(&flight.scope)).flatten();
+        let heard = heard.filter(|heard| heard.at.micros() >= flight.accepted_at);
+        [flight.evidence.as_ref(), heard].into_iter().flatten().max_by_key(|evidence| evidence.at)
     }
 
     /// Those with a trace that address an instance.
@@ -235,6 +245,9 @@ impl Flights {
         remove(&mut self.by_trace, &flight.trace, &key);
         for target in &flight.targets {
             remove(&mut self.by_target, &target.scope, &key);
+            if !self.by_target.contains_key(&target.scope) {
+                self.heard.remove(&target.scope);
+            }
         }
         self.deadlines.remove(&(flight.deadline, key));
         Some(flight)
@@ -257,12 +270,15 @@ impl Flights {
     }
 
     /// Something was heard of an instance: it is evidence for every command that waits for it.
-    pub fn note(&mut self, scope: &Scope, evidence: &Evidence) {
-        for key in self.by_target.get(scope).into_iter().flatten() {
-            if let Some(flight) = self.flights.get_mut(key) {
-                flight.evidence = Some(evidence.clone());
-            }
+    pub fn note(&mut self, scope: &Scope, evidence: Evidence) {
+        if self.by_target.contains_key(scope) {
+            self.heard.insert(scope.clone(), evidence);
         }
+    }
+
+    /// Whether a command waits for an instance.
+    pub fn waits_for(&self, scope: &Scope) -> bool {
+        self.by_target.contains_key(scope)
     }
 
     /// The broker took everything of these entries.
@@ -323,9 +339,15 @@ impl Flights {
             && self.deadlines.iter().all(|(_, key)| live(key))
             && self.by_trace.values().flatten().all(live)
             && self.by_target.values().flatten().all(live)
+            && self.heard.keys().all(|scope| self.by_target.contains_key(scope))
             && self.parked_by_age.iter().all(|(_, key)| live(key))
             && self.parked.values().map(BTreeSet::len).sum::<usize>() == self.parked_by_age.len()
     }
+}
+
+/// JSON has no keys but text.
+fn pairs<V: Serialize, S: Serializer>(map: &BTreeMap<Scope, V>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(map)
 }
 
 /// Takes a value out of an index, and the index's place with its last value.

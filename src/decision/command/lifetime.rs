@@ -35,19 +35,19 @@ pub(in crate::decision) fn time_out(state: &State, now: Timestamp) -> Option<Dec
     } else {
         "TimedOut".to_owned()
     };
-    ending::end(state, flight, &status, (&last_known(flight), None), now, &mut decision);
+    ending::end(state, flight, &status, (&last_known(state, flight), None), now, &mut decision);
     Some(decision)
 }
 
 /// The last that is known of a command, for who waited for it.
-fn last_known(flight: &Flight) -> String {
+fn last_known(state: &State, flight: &Flight) -> String {
     let seconds = flight.deadline.saturating_sub(flight.accepted_at) / 1_000_000;
     let missing = match (flight.fans_out(), flight.targets.len(), flight.missing()) {
         (false, ..) => "no outcome".to_owned(),
         (true, 0, _) => "no target was known, and none answered".to_owned(),
         (true, targets, missing) => format!("{missing} of {targets} targets gave no outcome"),
     };
-    let evidence = match &flight.evidence {
+    let evidence = match state.evidence(flight) {
         Some(evidence) => {
             format!("last evidence: {} {} at {}", evidence.kind.word(), evidence.detail, evidence.at)
         }
@@ -84,10 +84,8 @@ pub(super) fn targets(state: &State, scope: &Scope) -> Vec<Scope> {
 /// The first sign that a status gives of the commands whose correlationId it carries.
 pub(in crate::decision) fn first_signs(state: &State, said: &Said, now: Timestamp) -> Vec<Fact> {
     let Some(correlation_id) = said.envelope.correlation_id.as_deref() else { return Vec::new() };
-    let named = |flight: &Flight| {
-        flight.observed_at.is_none() && flight.correlation_id.as_deref() == Some(correlation_id)
-    };
-    let flights = state.in_flight().of_target(&said.key.scope).filter(|(_, flight)| named(flight));
+    let flights = state.in_flight().of_trace(super::trace(correlation_id), &said.key.scope);
+    let flights = flights.filter(|(_, flight)| flight.observed_at.is_none());
     flights
         .map(|(_, flight)| super::parking::step(state, flight, super::parking::Step::Observed, now))
         .collect()

@@ -85,9 +85,18 @@ pub(super) fn result_identity(arrival: &Arrival, actor: &Actor) -> Digest {
     Digest::of_fields(&[actor.principal.as_bytes(), arrival.routing_key.as_bytes(), &arrival.body.0])
 }
 
-/// What joins a command in flight to its outcomes: type and correlationId.
-pub(super) fn trace(kind_type: &str, correlation_id: &str) -> Short {
-    let digest = Digest::of_fields(&[kind_type.as_bytes(), correlation_id.as_bytes()]);
+/// What joins a command in flight to what is said of it: the correlationId.
+pub(super) fn trace(correlation_id: &str) -> Short {
+    short(Digest::of(correlation_id.as_bytes()))
+}
+
+/// What tells a late answer to a command that has ended: type and correlationId.
+pub(super) fn late(kind_type: &str, correlation_id: &str) -> Short {
+    short(Digest::of_fields(&[kind_type.as_bytes(), correlation_id.as_bytes()]))
+}
+
+/// The beginning of a digest.
+pub(super) fn short(digest: Digest) -> Short {
     digest.0.iter().take(16).fold(0, |value, byte| value << 8 | Short::from(*byte))
 }
 

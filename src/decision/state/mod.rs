@@ -14,18 +14,21 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use observed::Belief;
 use observed::Observed;
 pub(super) use observed::Tally;
-use recorded::{Recorded, has_left, short};
+use recorded::{Recorded, has_left};
 
 use serde_json::Value;
 
 use super::{
-    command::flight::{Flight, Flights, Short},
+    command::{
+        flight::{Flight, Flights, Short},
+        short,
+    },
     inventory::Inventory,
     presence,
     rules::Rules,
 };
 use crate::contract::{
-    audit::{Fact, Genesis},
+    audit::{Evidence, Fact, Genesis},
     canonical,
     digest::Digest,
     routing::Scope,
@@ -110,6 +113,11 @@ impl State {
     /// The command in flight that an entry accepted.
     pub fn flight(&self, seq: u64) -> Option<&Flight> {
         self.recorded.flights.of_seq(seq).map(|(_, flight)| flight)
+    }
+
+    /// The last that was heard of a command or of its target.
+    pub fn evidence<'a>(&'a self, flight: &'a Flight) -> Option<&'a Evidence> {
+        self.recorded.flights.evidence(flight)
     }
 
     /// The commands in flight that wait for an instance.
@@ -229,9 +237,9 @@ impl State {
         &self.recorded.flights
     }
 
-    /// Whether the router ended a command of that trace that its target may still answer.
-    pub(super) fn is_late(&self, trace: Short) -> bool {
-        self.recorded.late.contains_key(&trace)
+    /// Whether the router ended a command of that type and correlationId that its target may still answer.
+    pub(super) fn is_late(&self, late: Short) -> bool {
+        self.recorded.late.contains_key(&late)
     }
 
     pub(super) fn knows_result(&self, identity: Digest) -> bool {

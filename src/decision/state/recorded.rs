@@ -17,7 +17,6 @@ use crate::{
             Standing,
         },
         canonical,
-        digest::Digest,
         routing::{ALL, Family, Scope},
         timestamp::Timestamp,
     },
@@ -25,6 +24,7 @@ use crate::{
         command::{
             self,
             flight::{Flight, Flights, Short, Target},
+            short,
         },
         presence,
     },
@@ -48,7 +48,7 @@ pub(super) struct Recorded {
     pub last_at: i64,
     pub commands: BTreeMap<Short, Command>,
     pub flights: Flights,
-    /// Traces of commands that the router ended, and which: their targets may still answer.
+    /// Commands that the router ended, by type and correlationId: their targets may still answer.
     pub late: BTreeMap<Short, Short>,
     pub results: BTreeSet<Short>,
     #[serde(serialize_with = "pairs")]
@@ -81,8 +81,8 @@ pub(super) struct Command {
     pub first_seen: i64,
     /// Entry of the outcome that ended it.
     pub ended: Option<u64>,
-    /// What joins it to its outcomes.
-    trace: Short,
+    /// What tells a late answer to it.
+    late: Short,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -90,10 +90,6 @@ enum Leaving {
     Command(Short),
     Result(Short),
     Stop(Box<Scope>),
-}
-
-pub(super) fn short(digest: Digest) -> Short {
-    digest.0.iter().take(16).fold(0, |value, byte| value << 8 | Short::from(*byte))
 }
 
 impl Recorded {
@@ -136,8 +132,9 @@ impl Recorded {
         }
         let Some(command) = accepted.command else { return };
         let key = short(command);
-        let trace = command::trace(&subject.kind_type, fact.correlation_id.as_deref().unwrap_or_default());
-        let known = Command { compared: short(accepted.compared), first_seen: at, ended: None, trace };
+        let correlation_id = fact.correlation_id.as_deref().unwrap_or_default();
+        let late = command::late(&subject.kind_type, correlation_id);
+        let known = Command { compared: short(accepted.compared), first_seen: at, ended: None, late };
         self.commands.insert(key, known);
         self.leaving.push_back((at, Leaving::Command(key)));
         let Some(deadline) = accepted.deadline else { return };
@@ -165,7 +162,7 @@ impl Recorded {
                 targets: targets.iter().map(|scope| Target { scope: scope.clone(), answer: None }).collect(),
                 parked: None,
                 patch: patch(fact),
-                trace,
+                trace: command::trace(correlation_id),
             },
         );
         if accepted.parked {
@@ -182,7 +179,7 @@ impl Recorded {
         }
         known.ended = Some(seq);
         if fact.actor.as_ref().is_some_and(|actor| actor.by == Proof::Router) {
-            self.late.insert(known.trace, key);
+            self.late.insert(known.late, key);
         }
         if let Some(flight) =
             flight.filter(|flight| flight.kind_type == SWARM_REMOVE && ended.status == REMOVED)
@@ -211,7 +208,7 @@ impl Recorded {
             }
             self.end(seq, fact, ended);
         }
-        if self.flights.of_target(&subject.scope).next().is_some() {
+        if self.flights.waits_for(&subject.scope) {
             self.note(fact, &subject.scope, subject.family);
         }
     }
@@ -239,15 +236,10 @@ impl Recorded {
             _ => (EvidenceKind::Outcome, word("status")),
         };
         let evidence = Evidence { at: fact.at, detail: detail.unwrap_or_default(), kind };
-        self.flights.note(scope, &evidence);
-        let named: Vec<Short> = self
-            .flights
-            .of_target(scope)
-            .filter(|(_, flight)| {
-                flight.correlation_id.is_some() && flight.correlation_id == fact.correlation_id
-            })
-            .map(|(key, _)| key)
-            .collect();
+        self.flights.note(scope, evidence);
+        let Some(correlation_id) = &fact.correlation_id else { return };
+        let trace = command::trace(correlation_id);
+        let named: Vec<Short> = self.flights.of_trace(trace, scope).map(|(key, _)| key).collect();
         for key in named {
             self.flights.observe(key, fact.at.micros());
         }
@@ -312,8 +304,8 @@ impl Recorded {
     fn forget_command(&mut self, key: Short) {
         let Some(known) = self.commands.remove(&key) else { return };
         self.flights.end(key);
-        if self.late.get(&known.trace) == Some(&key) {
-            self.late.remove(&known.trace);
+        if self.late.get(&known.late) == Some(&key) {
+            self.late.remove(&known.late);
         }
     }
 
