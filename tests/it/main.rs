@@ -6,6 +6,7 @@ mod bus;
 mod cli;
 mod contract;
 mod decisions;
+mod integrating;
 mod inventory;
 mod inventory_graph;
 mod json_suite;
