@@ -152,9 +152,13 @@ impl View<'_> {
     fn instances(&self, swarm_id: &str, after: Option<&Scope>, limit: usize) -> Option<Value> {
         let inventory = self.state.inventory();
         let view = inventory.swarm(swarm_id)?;
-        let (page, more) = inventory.page(swarm_id, after, limit.clamp(1, PAGE_MAX));
+        let (mut page, more) = inventory.page(swarm_id, after, limit.clamp(1, PAGE_MAX));
         let next = page.last().filter(|_| more);
         let next = next.map(|last| format!("{}/{}", last.scope.role, last.scope.instance));
+        page.sort_by(|one, other| {
+            let name = |view: &InstanceView| (view.scope.role.clone(), view.scope.instance.clone());
+            name(one).cmp(&name(other))
+        });
         let rows: Vec<Value> = page.iter().map(|view| self.instance(view)).collect();
         Some(json!({ "swarm": swarm(&view), "instances": rows, "next": next }))
     }
