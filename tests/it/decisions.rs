@@ -1,7 +1,8 @@
 //! The decision tables: (envelopes, times) → (verdicts, facts, effects), one file a rule, no mocks.
 //!
 //! A file has a `base` record and `cases`; each step of a case patches the base (RFC 7396), runs through the corridor
-//! at its time, and says what it expects. What a step does not mention is not compared.
+//! at its time, and says what it expects. What a step does not mention is not compared. Before its message a step may
+//! let instances appear, lanes resume or the ledger be opened again, and let the broker answer for what has left.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -9,17 +10,21 @@ use serde_json::{Map, Value, json};
 use swarmgate::{
     contract::{
         Contract,
-        audit::{Action, Change, Fact, Genesis, Mode},
+        audit::{Action, Carried, Change, Fact, Genesis, Mode, Opened, Presence, Resumed, Standing, Subject},
         message::{Message, Properties},
+        routing::{Family, Scope},
         timestamp::Timestamp,
     },
     decision::{
         effect::Effect,
-        request::Request,
+        request::{Answer, Request, Returned},
         rules::Rules,
         state::{Belief, State},
     },
-    ledger::chain::{Chain, Sealed},
+    ledger::{
+        Outgoing,
+        chain::{Chain, Sealed},
+    },
     runtime::corridor::{self, Corridor, Judged, Names},
 };
 
@@ -55,10 +60,11 @@ fn check(file: &Path, table: &Value, case: &Value) {
         version: "0".to_owned(),
     };
     let mut ledger = vec![corridor.record(Fact::new(Action::Genesis, start, Change::Genesis(genesis)))];
+    let mut left = Vec::new();
     for (index, step) in case["steps"].as_array().expect("`steps`").iter().enumerate() {
         let name = format!("{name}, step {index}");
-        let answers = run(&contract, &mut corridor, &mut ledger, table, step, start);
-        compare(&name, &step["expect"], &answers);
+        let answers = run(&contract, &mut corridor, (&mut ledger, &mut left), table, step, start);
+        compare(&name, &step["expect"], &answers, corridor.state());
     }
     let mut replayed = State::new(rules);
     for entry in &ledger {
@@ -80,6 +86,9 @@ fn rules(table: &Value, case: &Value) -> Rules {
             "idempotencyKeysMax" => rules.idempotency_keys_max = number as usize,
             "idempotencyWindowMs" => rules.idempotency_window_ms = number,
             "alertsPerSecondMax" => rules.alerts_per_second_max = number as u32,
+            "targetsMax" => rules.targets_max = number as usize,
+            "parkingTargetMax" => rules.parking_target_max = number as usize,
+            "parkingTotalMax" => rules.parking_total_max = number as usize,
             "alertsDedupeMs" => rules.alerts_dedupe_ms = number,
             other => panic!("`{other}` is no rule"),
         }
@@ -91,7 +100,7 @@ fn rules(table: &Value, case: &Value) -> Rules {
 fn run(
     contract: &Contract,
     corridor: &mut Corridor,
-    ledger: &mut Vec<Sealed>,
+    (ledger, left): (&mut Vec<Sealed>, &mut Vec<Outgoing>),
     table: &Value,
     step: &Value,
     start: Timestamp,
@@ -100,7 +109,14 @@ fn run(
     if let Some(writable) = step["ledgerWritable"].as_bool() {
         corridor.state_mut().believe(&Belief::LedgerWritable(writable));
     }
-    let mut answers: Vec<Judged> = corridor.due(now).into_iter().collect();
+    ledger.extend(happened(step, now).into_iter().map(|fact| corridor.record(fact)));
+    let mut answers: Vec<Judged> = std::iter::from_fn(|| corridor.due(now)).take(100).collect();
+    assert!(answers.len() < 100, "what is due is never done: {step}");
+    if let Some(answer) = step.get("answer") {
+        let (answer, returned) = broker_answer(answer, left);
+        let decision = corridor.decide(&Request::Answered(answer), now);
+        answers.push(corridor.settle_answer(decision, returned));
+    }
     if step.get("patch").is_some() || step.get("bodyText").is_some() {
         let mut record = table["base"].clone();
         merge(&mut record, &step["patch"]);
@@ -117,8 +133,61 @@ fn run(
     }
     for answer in &answers {
         ledger.extend(answer.sealed.iter().cloned());
+        let kept = answer.released.iter().map(|kept| &kept.outgoing);
+        left.extend(answer.outgoing.iter().chain(kept).cloned());
     }
     answers
+}
+
+/// What a step says has happened without a message: instances that appeared, lanes that resumed, a restart.
+fn happened(step: &Value, now: Timestamp) -> Vec<Fact> {
+    let number = |name: &str| step[name].as_u64();
+    let mut facts = Vec::new();
+    for name in step["appeared"].as_array().into_iter().flatten() {
+        let parts: Vec<&str> = name.as_str().expect("a name").split('/').collect();
+        let [swarm, role, instance] = parts[..] else { panic!("`{name}` is no scope") };
+        let presence = Change::Presence(Presence { now: Standing::Appeared, since: None });
+        let mut fact = Fact::new(Action::InventoryChanged, now, presence);
+        fact.subject = Some(Subject {
+            family: Family::Metric,
+            scope: Scope::new(swarm, role, instance),
+            kind_type: "status-full".to_owned(),
+        });
+        facts.push(fact);
+    }
+    if let Some(paused_ms) = number("pausedMs") {
+        let resumed = Resumed { catch_up_ms: 5_000, paused_ms };
+        facts.push(Fact::new(Action::Resumed, now, Change::Resumed(resumed)));
+    }
+    if let Some(epoch) = number("openedEpoch") {
+        let opened = Opened {
+            catch_up_ms: 5_000,
+            epoch,
+            instance: "gate-1".to_owned(),
+            mode: Mode::Enforce,
+            version: "0".to_owned(),
+        };
+        facts.push(Fact::new(Action::Opened, now, Change::Opened(opened)));
+    }
+    facts
+}
+
+/// The broker's answer in a step's words, with the messages that came back.
+fn broker_answer(answer: &Value, left: &mut Vec<Outgoing>) -> (Answer, Vec<Outgoing>) {
+    let read = |name: &str| answer.get(name).cloned().unwrap_or_else(|| json!([]));
+    let spans = serde_json::from_value(read("carried")).expect("spans");
+    let places: Vec<(u64, u32)> = serde_json::from_value(read("returned")).expect("places");
+    let mut messages = Vec::new();
+    for place in &places {
+        let index = left.iter().rposition(|back| (back.seq, back.ordinal) == *place);
+        messages.push(left.remove(index.unwrap_or_else(|| panic!("nothing left as {place:?}"))));
+    }
+    let returned = messages.iter().map(|back| Returned {
+        seq: back.seq,
+        ordinal: back.ordinal,
+        routing_key: back.message.routing_key.clone(),
+    });
+    (Answer { returned: returned.collect(), carried: Carried { returned: places, spans } }, messages)
 }
 
 fn message(record: &Value, step: &Value) -> Message {
@@ -155,7 +224,7 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-fn compare(name: &str, expect: &Value, answers: &[Judged]) {
+fn compare(name: &str, expect: &Value, answers: &[Judged], state: &State) {
     let Some(expect) = expect.as_object() else { return };
     let last = answers.last();
     let decision = last.map(|last| &last.decision);
@@ -176,10 +245,61 @@ fn compare(name: &str, expect: &Value, answers: &[Judged]) {
                 .flat_map(|answer| &answer.outgoing)
                 .map(|outgoing| said(&outgoing.message))
                 .collect(),
+            "flights" => flights(state),
+            "parked" => json!(state.commands_parked()),
+            "released" => keys(answers.iter().flat_map(|answer| &answer.released)),
+            "held" => keys(answers.iter().flat_map(|answer| &answer.held)),
+            "dropped" => json!(answers.iter().map(|answer| answer.dropped.len()).sum::<usize>()),
+            "dueMs" => json!(state.next_deadline().map(|at| (at.micros() - state.last_at().micros()) / 1000)),
+            "own" => {
+                // Only the named fields of the router's own last outcome are compared.
+                let mut found = own(answers);
+                let before = found.clone();
+                merge(&mut found, wanted);
+                assert_eq!(before, found, "{name}: own");
+                continue;
+            }
             other => panic!("`{other}` cannot be expected"),
         };
         assert_eq!(&found, wanted, "{name}: {what}");
     }
+}
+
+/// Every command in flight, the oldest first: its entry, type, instance, and what has become of it.
+fn flights(state: &State) -> Value {
+    let mut lines: Vec<String> = state
+        .flights()
+        .map(|flight| {
+            let mut line = format!("{} {} {}", flight.seq, flight.kind_type, flight.scope.instance);
+            for (is, word) in [
+                (flight.is_parked(), " parked"),
+                (flight.carried_at.is_some(), " carried"),
+                (flight.observed_at.is_some(), " observed"),
+            ] {
+                line.push_str(if is { word } else { "" });
+            }
+            if let Some(evidence) = &flight.evidence {
+                line.push_str(&format!(": {} {}", evidence.kind.word(), evidence.detail));
+            }
+            line
+        })
+        .collect();
+    lines.reverse();
+    json!(lines)
+}
+
+/// The keys of messages that wait or have waited, in order.
+fn keys<'a>(kept: impl Iterator<Item = &'a corridor::Kept>) -> Value {
+    kept.map(|kept| kept.outgoing.message.routing_key.clone()).collect()
+}
+
+/// The `data` of the last outcome of the router's own.
+fn own(answers: &[Judged]) -> Value {
+    let outgoing = answers.iter().flat_map(|answer| &answer.outgoing);
+    let outcomes = outgoing.filter(|outgoing| outgoing.message.routing_key.starts_with("event.outcome."));
+    let bodies = outcomes.filter_map(|outgoing| serde_json::from_slice::<Value>(&outgoing.message.body).ok());
+    let own = bodies.filter(|body| body["origin"].as_str().is_some_and(|who| who.starts_with("swarmgate:")));
+    own.last().map(|body| body["data"].clone()).unwrap_or_default()
 }
 
 /// A message in few words: where it goes, and what it says where it is the router's own.

@@ -42,6 +42,8 @@ pub(in crate::decision) struct Ending {
     pub ends: Option<Ended>,
     /// Fan-outs that are complete with it.
     complete: Vec<Short>,
+    /// The parcel of the command that it ends, where that waits still.
+    parcel: Option<u64>,
     /// It answers a command that the router has ended before.
     late: bool,
 }
@@ -82,13 +84,17 @@ impl Ending {
     fn hear(&mut self, key: Short, flight: &Flight, said: &Said, status: &str, success: bool) {
         let command = flight.command;
         if !flight.fans_out() {
-            self.ends.get_or_insert(Ended { command, status: status.to_owned() });
+            if self.ends.is_none() {
+                self.ends = Some(Ended { command, status: status.to_owned() });
+                self.parcel = flight.parked.filter(|parked| parked.waits).map(|parked| parked.parcel);
+            }
             return;
         }
         self.answers.push(Heard { command, status: status.to_owned(), success });
-        let others_answered =
-            flight.targets.iter().all(|target| target.answer.is_some() || target.scope == said.key.scope);
-        if !flight.targets.is_empty() && others_answered {
+        // Only a target that was known and missing completes it: one that nobody knew leaves it to the deadline.
+        let mut missing = flight.targets.iter().filter(|target| target.answer.is_none());
+        let last = missing.next().is_some_and(|target| target.scope == said.key.scope);
+        if last && missing.next().is_none() {
             self.complete.push(key);
         }
     }
@@ -105,6 +111,7 @@ impl Ending {
 
     /// Adds the router's word on what is complete with it, and the alert for what comes too late.
     pub fn follow(self, state: &State, said: &Said, now: Timestamp, decision: &mut Decision) {
+        decision.effects.extend(self.parcel.map(|parcel| Effect::Drop { parcel }));
         for key in self.complete {
             let Some(flight) = state.in_flight().get(key) else { continue };
             let mut flight = flight.clone();

@@ -8,7 +8,7 @@ use super::{Decision, ending, flight::Flight};
 use crate::{
     contract::{
         Said,
-        audit::Fact,
+        audit::{Evidence, EvidenceKind, Fact},
         command::{Answerer, Class},
         routing::{RoutingKey, Scope},
         timestamp::Timestamp,
@@ -29,6 +29,7 @@ pub(in crate::decision) fn time_out(state: &State, now: Timestamp) -> Option<Dec
     let (at, key) = state.in_flight().next_deadline().filter(|_| state.ledger_writable())?;
     let flight = state.in_flight().get(key).filter(|_| at <= now.micros())?;
     let mut decision = Decision::default();
+    let flight = &with_last_status(state, flight);
     let answered = flight.targets.iter().any(|target| target.answer.is_some());
     let status = if flight.fans_out() && answered {
         ending::sum(state.rules(), flight)
@@ -37,6 +38,21 @@ pub(in crate::decision) fn time_out(state: &State, now: Timestamp) -> Option<Dec
     };
     ending::end(state, flight, &status, (&last_known(state, flight), None), now, &mut decision);
     Some(decision)
+}
+
+/// The flight of one instance with that instance's last status as its evidence, where nothing newer is known. A status
+/// is no entry, so it is believed until it is needed, and written with the end.
+fn with_last_status(state: &State, flight: &Flight) -> Flight {
+    let mut flight = flight.clone();
+    let view = (!flight.fans_out()).then(|| state.inventory().instance(&flight.scope)).flatten();
+    let Some((view, at)) = view.and_then(|view| view.last_seen.map(|at| (view, at))) else { return flight };
+    let newer = state.evidence(&flight).is_none_or(|evidence| evidence.at < at);
+    if newer && at.micros() >= flight.accepted_at {
+        let health = serde_json::to_value(view.health).ok();
+        let detail = health.as_ref().and_then(|health| health.as_str()).unwrap_or_default().to_owned();
+        flight.evidence = Some(Evidence { at, detail, kind: EvidenceKind::Status });
+    }
+    flight
 }
 
 /// The last that is known of a command, for who waited for it.

@@ -60,13 +60,15 @@ pub(super) fn check(
     let said_at = said.envelope.timestamp.min(now);
     // Who only looks carries nothing, and so waits for nothing.
     let acts = state.rules().mode == Mode::Enforce;
+    let deadline = lifetime::deadline(state.rules(), &said.key, now).filter(|_| acts);
     let accepted = Accepted {
         always_passes: class.always_passes(),
         command: binds.then_some(command),
         compared: said.compared,
-        deadline: lifetime::deadline(state.rules(), &said.key, now).filter(|_| acts),
+        deadline,
         overtakes: (class == Class::Stop).then_some(said_at),
-        parked: parking::must_wait(state, said, class.always_passes()),
+        // What is not tracked would never be released.
+        parked: deadline.is_some() && parking::must_wait(state, said, class.always_passes()),
         targets: lifetime::targets(state, &said.key.scope),
     };
     match state.overtaking_stop(&said.key.scope).filter(|stop| class == Class::Start && said_at <= *stop) {

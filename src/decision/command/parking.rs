@@ -5,6 +5,8 @@
 //! Holds: no more than `parking.target_max` wait for one target and `parking.total_max` in all: beyond, the oldest
 //! ends with `command.expired`.
 
+use std::collections::BTreeMap;
+
 use super::{Decision, ending, flight::Flight};
 use crate::{
     contract::{
@@ -38,7 +40,8 @@ pub(super) fn must_wait(state: &State, said: &Said, always_passes: bool) -> bool
     !always_passes && state.ledger_writable() && state.in_flight().parked_for_len(&said.key.scope) > 0
 }
 
-/// Parks what came back, as far as it can be parked; the entries' order is that of `returned`.
+/// Parks what came back, as far as it can be parked. The newest is looked at first, so that it is the oldest that
+/// there is no room for, also among what came back together.
 pub(in crate::decision) fn park(
     state: &State,
     returned: &[Returned],
@@ -49,12 +52,17 @@ pub(in crate::decision) fn park(
         return;
     }
     let mut room = Room::new(state);
-    for back in returned {
+    let mut back_again: Vec<&Returned> = returned.iter().collect();
+    back_again.sort_by_key(|back| std::cmp::Reverse(back.seq));
+    for back in back_again {
         let Some((_, flight)) = state.in_flight().of_seq(back.seq) else { continue };
         if flight.fans_out() || flight.is_parked() {
             continue;
         }
-        room.make_for(state, &flight.scope, now, decision);
+        if !room.make_for(state, &flight.scope, flight.seq, now, decision) {
+            expire(state, flight, now, decision);
+            continue;
+        }
         let fact = decision.facts.len();
         decision.facts.push(step(state, flight, Step::Parked, now));
         decision.effects.push(Effect::Keep {
@@ -68,40 +76,50 @@ pub(in crate::decision) fn park(
 
 /// Makes room for one more command of a target.
 pub(in crate::decision) fn make_room(state: &State, scope: &Scope, now: Timestamp, decision: &mut Decision) {
-    Room::new(state).make_for(state, scope, now, decision);
+    // It is newer than whatever waits, so there is always something older to let go of.
+    Room::new(state).make_for(state, scope, u64::MAX, now, decision);
 }
 
-/// How many more may be parked, and which were let go of in this decision.
+/// How many more may be parked, which were let go of and for whom some were parked in this decision.
 struct Room {
     total: usize,
     gone: Vec<u64>,
+    more: BTreeMap<Scope, usize>,
 }
 
 impl Room {
     fn new(state: &State) -> Self {
-        Self { total: state.in_flight().parked_len(), gone: Vec::new() }
+        Self { total: state.in_flight().parked_len(), gone: Vec::new(), more: BTreeMap::new() }
     }
 
-    fn make_for(&mut self, state: &State, scope: &Scope, now: Timestamp, decision: &mut Decision) {
-        let rules = state.rules();
-        let flights = state.in_flight();
-        let full = flights.parked_for_len(scope) >= rules.parking_target_max;
-        let oldest = if full {
-            let mut parked: Vec<&Flight> = flights.parked_for(scope).map(|(_, flight)| flight).collect();
-            parked.sort_by_key(|flight| flight.seq);
-            parked.into_iter().find(|flight| !self.gone.contains(&flight.seq))
+    /// Makes room for the command of entry `seq`; `false` where it is the oldest itself.
+    fn make_for(
+        &mut self,
+        state: &State,
+        scope: &Scope,
+        seq: u64,
+        now: Timestamp,
+        decision: &mut Decision,
+    ) -> bool {
+        let (rules, flights) = (state.rules(), state.in_flight());
+        let more = self.more.get(scope).copied().unwrap_or_default();
+        let waiting = |flight: &&Flight| !self.gone.contains(&flight.seq);
+        let here = || flights.parked_for(scope).map(|(_, flight)| flight).filter(waiting);
+        let full_here = here().count() + more >= rules.parking_target_max;
+        let oldest = if full_here {
+            here().min_by_key(|flight| flight.seq)
         } else if self.total >= rules.parking_total_max {
-            flights.oldest_parked().find(|flight| !self.gone.contains(&flight.seq))
+            flights.oldest_parked().find(waiting)
         } else {
-            None
+            self.total += 1;
+            *self.more.entry(scope.clone()).or_default() += 1;
+            return true;
         };
-        match oldest {
-            Some(oldest) => {
-                self.gone.push(oldest.seq);
-                expire(state, oldest, now, decision);
-            }
-            None => self.total += 1,
-        }
+        let Some(oldest) = oldest.filter(|oldest| oldest.seq < seq) else { return false };
+        self.gone.push(oldest.seq);
+        expire(state, oldest, now, decision);
+        *self.more.entry(scope.clone()).or_default() += 1;
+        true
     }
 }
 

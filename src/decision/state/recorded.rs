@@ -178,7 +178,10 @@ impl Recorded {
             return;
         }
         known.ended = Some(seq);
-        if fact.actor.as_ref().is_some_and(|actor| actor.by == Proof::Router) {
+        // Nothing comes too late for a fan-out that every target has answered.
+        let complete =
+            flight.as_ref().is_some_and(|flight| !flight.targets.is_empty() && flight.missing() == 0);
+        if !complete && fact.actor.as_ref().is_some_and(|actor| actor.by == Proof::Router) {
             self.late.insert(known.late, key);
         }
         if let Some(flight) =
