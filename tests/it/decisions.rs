@@ -279,7 +279,7 @@ fn flights(state: &State) -> Value {
             ] {
                 line.push_str(if is { word } else { "" });
             }
-            if let Some(evidence) = &flight.evidence {
+            if let Some(evidence) = state.evidence(flight) {
                 line.push_str(&format!(": {} {}", evidence.kind.word(), evidence.detail));
             }
             line

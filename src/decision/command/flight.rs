@@ -174,11 +174,11 @@ impl Flights {
         Some((key, self.flights.get(&key)?))
     }
 
-    /// The last that was heard of a command, or of the one instance it addresses.
+    /// The last that was heard of a command, or of an instance that it addresses.
     pub fn evidence<'a>(&'a self, flight: &'a Flight) -> Option<&'a Evidence> {
-        let heard = (!flight.fans_out()).then(|| self.heard.get(&flight.scope)).flatten();
+        let heard = flight.targets.iter().filter_map(|target| self.heard.get(&target.scope));
         let heard = heard.filter(|heard| heard.at.micros() >= flight.accepted_at);
-        [flight.evidence.as_ref(), heard].into_iter().flatten().max_by_key(|evidence| evidence.at)
+        heard.chain(&flight.evidence).max_by_key(|evidence| evidence.at)
     }
 
     /// Those with a trace that address an instance.
