@@ -20,11 +20,12 @@ use super::{
     answer::About,
     ask::{Asked, Asker},
     clock::{self, Clock},
-    corridor::{Corridor, Kept, Names},
-    dispatch::{Dispatch, Dispatcher, Flight, Job, Report},
+    corridor::{Corridor, Names},
+    dispatch::{Dispatch, Dispatcher, Job, Report},
     intake::{Arrivals, Intake},
     link::{Connector, Link},
     recorder::{Commit, Recorder},
+    replay,
     router::{self, Bounds, LaneInboxes, Memory, Router},
 };
 use crate::{
@@ -36,7 +37,7 @@ use crate::{
         timestamp::Timestamp,
     },
     decision::{rules::Rules, state::State},
-    ledger::{Batch, Ledger, LedgerError, Parcel, Recovered, chain::Sealed, query::Reader},
+    ledger::{Batch, Ledger, LedgerError, query::Reader},
     telemetry::Telemetry,
 };
 
@@ -132,7 +133,7 @@ pub struct Running {
 /// When the ledger is locked by another router, damaged, of another mode or environment, or cannot be written.
 pub async fn start(setup: Setup) -> Result<Running, BootError> {
     let mut ledger = Ledger::open(&setup.ledger_dir, setup.ledger_size_max_bytes).await?;
-    let (state, recovered) = fold(&mut ledger, &setup.rules, |_| {}).await?;
+    let (state, recovered) = replay::fold(&mut ledger, &setup.rules, |_| {}).await?;
     check_genesis(&setup, &state)?;
     let reader = Reader::open(&setup.ledger_dir).await?;
     let (asker, questions) = Asker::new(Reader::open(&setup.ledger_dir).await?, setup.rules.clone());
@@ -147,27 +148,9 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
         commands = corridor.state().commands_in_flight(),
         "the ledger is verified and folded"
     );
-    let (parked, jobs) = sort(recovered.parcels, corridor.state())?;
+    let (parked, jobs) = replay::sort(recovered.parcels, corridor.state())?;
     corridor.park(parked);
     Ok(start_tasks(setup, ledger, corridor, reader, (asker, questions), clock, jobs).await)
-}
-
-/// Folds a ledger's entries into the state they make, handing each to `each` too.
-///
-/// # Errors
-/// When the ledger cannot be read, or an entry is not what was written.
-pub async fn fold(
-    ledger: &mut Ledger,
-    rules: &Rules,
-    mut each: impl FnMut(&Sealed) + Send,
-) -> Result<(State, Recovered), LedgerError> {
-    let mut state = State::new(rules.clone());
-    let replayed = ledger.replay(|sealed| {
-        state.apply(sealed.entry.seq, &sealed.entry.fact);
-        each(sealed);
-    });
-    let recovered = replayed.await?;
-    Ok((state, recovered))
 }
 
 /// An observe ledger is not enforced unasked, and environments do not mix (rulings §11, rules §3).
@@ -370,25 +353,6 @@ async fn carry_again(commit: &mpsc::Sender<Commit>, jobs: Vec<Job>) -> usize {
         .send(Commit { attempt: 0, unaudited: false, batch: Batch::default(), jobs, settlements: Vec::new() })
         .await;
     count
-}
-
-/// Tells the parcels of commands that wait for their targets from those that are to be carried again.
-///
-/// # Errors
-/// `Outbox` for what is no parcel.
-pub(super) fn sort(parcels: Vec<Parcel>, state: &State) -> Result<(Vec<Kept>, Vec<Job>), LedgerError> {
-    let waiting = state.parked_parcels();
-    let (mut parked, mut jobs) = (Vec::new(), Vec::new());
-    for parcel in parcels {
-        let (id, lane, messages) = (parcel.id, parcel.lane, parcel.unpack()?);
-        if waiting.contains(&id) {
-            parked.extend(messages.into_iter().map(|outgoing| Kept { parcel: id, lane, outgoing }));
-        } else {
-            let flights = messages.into_iter().map(Flight::from).collect();
-            jobs.push(Job { lane, parcel: Some(id), flights, ..Job::default() });
-        }
-    }
-    Ok((parked, jobs))
 }
 
 impl Running {

@@ -15,6 +15,7 @@ mod dispatch;
 mod intake;
 pub mod link;
 mod recorder;
+pub mod replay;
 mod router;
 pub mod setup;
 pub mod topology;

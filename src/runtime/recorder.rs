@@ -10,10 +10,10 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::{error, warn};
 
 use super::{
-    boot,
     corridor::Kept,
     dispatch::{Dispatch, Job, Report},
     link::Link,
+    replay,
 };
 use crate::{
     contract::lane::Lane,
@@ -185,9 +185,9 @@ impl Recorder {
     /// The state that the ledger holds; an empty one when it cannot even be read, so that a stop is never taken for
     /// a repeat.
     async fn fold(&mut self) -> (State, Chain, Vec<Kept>) {
-        match boot::fold(&mut self.ledger, &self.rules, |_| {}).await {
+        match replay::fold(&mut self.ledger, &self.rules, |_| {}).await {
             Ok((state, recovered)) => {
-                let (parked, _) = boot::sort(recovered.parcels, &state).unwrap_or_else(|fault| {
+                let (parked, _) = replay::sort(recovered.parcels, &state).unwrap_or_else(|fault| {
                     error!(error = %fault, "commands that wait for their targets cannot be read back");
                     Default::default()
                 });

@@ -34,9 +34,9 @@ use crate::{
         chain::{Chain, Sealed},
     },
     runtime::{
-        boot,
         config::Loaded,
         corridor::{self, Corridor, Judged, Names},
+        replay,
     },
 };
 
@@ -125,7 +125,7 @@ impl Filter {
             Some(dir) => {
                 let mut ledger = Ledger::open(dir, None).await?;
                 let (state, recovered) =
-                    boot::fold(&mut ledger, &rules, |sealed| outcomes.extend(outcome_of(sealed))).await?;
+                    replay::fold(&mut ledger, &rules, |sealed| outcomes.extend(outcome_of(sealed))).await?;
                 (Some(ledger), state, recovered.chain)
             }
         };

@@ -5,12 +5,15 @@
 //! Never: writes to the ledger or the broker itself; recorder and dispatch do.
 //! Holds: the urgent lane is served first in every round; facts are applied in the order they are sealed.
 
+mod failure;
+mod time;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{
     answer::{About, View},
@@ -24,7 +27,7 @@ use super::{
 };
 use crate::{
     contract::{
-        audit::{Action, Change, Fact, Mode, Resumed},
+        audit::Action,
         lane::Lane,
         schema::{STATUS_DELTA, STATUS_FULL},
         timestamp::Timestamp,
@@ -32,7 +35,6 @@ use crate::{
     decision::{
         effect::Effect,
         request::{Answer, Request, Returned},
-        state::{Belief, State},
     },
     ledger::{Batch, Outgoing, Parcel, chain::Sealed, query::Reader},
     telemetry::Telemetry,
@@ -309,64 +311,6 @@ impl Router {
         outcome
     }
 
-    /// Says the router's own status, as every instance does: a delta every few seconds, in full at first and on request.
-    fn report(&mut self, kind_type: &'static str, outcome: &mut Outcome) {
-        if self.corridor.state().rules().mode == Mode::Observe || self.memory.unwritten.is_some() {
-            return;
-        }
-        let full = kind_type == STATUS_FULL || !self.memory.reported;
-        self.memory.reported = true;
-        let view = view(&self.corridor, &self.telemetry, &self.about, &self.clock);
-        let (data, now) = (view.own_status(full), view.now);
-        let leaving = self.corridor.report(if full { STATUS_FULL } else { STATUS_DELTA }, data, now);
-        outcome.jobs.push(Job { lane: Lane::Metrics, flights: vec![leaving.into()], ..Job::default() });
-    }
-
-    /// What has fallen due, while there is a broker to carry what follows from it.
-    fn due(&mut self, now: Timestamp, outcome: &mut Outcome) {
-        for _ in 0..DUE_PER_ROUND_MAX {
-            if self.memory.away_since.is_some() {
-                return;
-            }
-            let Some(due) = self.corridor.due(now) else { return };
-            let job = self.keep(due, outcome);
-            if !job.flights.is_empty() {
-                outcome.jobs.push(Job { lane: Lane::Results, ..job });
-            }
-        }
-    }
-
-    /// Notes that the broker is away, or back: time without it counts toward no deadline.
-    fn resume(&mut self, now: Timestamp, outcome: &mut Outcome) {
-        if self.memory.catching_up.is_some_and(|until| until <= now) {
-            self.memory.catching_up = None;
-            self.corridor.state_mut().believe(&Belief::Back(now));
-        }
-        let connected = self.link.now().is_some();
-        let Some(since) = self.memory.away_since else {
-            if !connected {
-                self.memory.away_since = Some(now);
-                self.memory.catching_up = None;
-                self.corridor.state_mut().believe(&Belief::Away(now));
-            }
-            return;
-        };
-        if !connected || self.memory.unwritten.is_some() {
-            return;
-        }
-        self.memory.away_since = None;
-        self.memory.catching_up = Some(now.plus_ms(self.corridor.state().rules().catch_up_ms));
-        if self.corridor.state().commands_in_flight() > 0 {
-            let paused_ms = now.micros().saturating_sub(since.micros()) / 1000;
-            let resumed = Resumed {
-                catch_up_ms: self.corridor.state().rules().catch_up_ms,
-                paused_ms: u64::try_from(paused_ms).unwrap_or_default(),
-            };
-            let fact = Fact::new(Action::Resumed, now, Change::Resumed(resumed));
-            outcome.sealed.push(self.corridor.record(fact));
-        }
-    }
-
     /// Judges what came by one lane into one job.
     async fn judge_lane(&mut self, arrivals: Arrivals, outcome: &mut Outcome) -> Job {
         let Arrivals { lane, opening, incoming } = arrivals;
@@ -484,94 +428,6 @@ impl Router {
 
     fn commit(&self, batch: Batch, jobs: Vec<Job>, settlements: Vec<Settlement>) -> Commit {
         Commit { attempt: self.memory.attempt, unaudited: false, batch, jobs, settlements }
-    }
-
-    /// The one exception to audit first (rulings §10): stop and tightening are carried, kept in memory and said
-    /// loudly; nothing else gets past the audit gate.
-    async fn hand_on_unwritten(&mut self, sealed: Vec<Sealed>, jobs: Vec<Job>, settlements: Vec<Settlement>) {
-        for entry in &sealed {
-            if matches!(entry.entry.fact.action, Action::Requested) {
-                error!(
-                    seq = entry.entry.seq,
-                    idempotency_key = entry.entry.fact.idempotency_key.as_deref(),
-                    "UNAUDITED: carried while the ledger cannot be written; it is kept in memory until it can"
-                );
-            }
-        }
-        if let Some(unwritten) = &mut self.memory.unwritten {
-            let room = UNWRITTEN_FACTS_MAX.saturating_sub(unwritten.len());
-            unwritten.extend(sealed.into_iter().take(room));
-        }
-        for job in jobs {
-            self.dispatch.send(job).await;
-        }
-        for settlement in settlements {
-            settlement.settle(&self.link, &self.telemetry).await;
-        }
-    }
-
-    /// The recorder says that the ledger failed, or that it can be written again.
-    async fn recover(&mut self, recovery: Recovery) {
-        match recovery {
-            Recovery::Failed { attempt, state, chain, parked, owed } => {
-                self.memory.attempt = attempt;
-                self.telemetry.health.set_ledger(false);
-                let _ = self.open.send(false);
-                self.void_consumers().await;
-                self.rebuild(*state, chain, parked);
-                self.corridor.state_mut().believe(&Belief::LedgerWritable(false));
-                let owed = owed.into_iter().map(|owed| self.corridor.record_again(owed.entry)).collect();
-                self.memory.unwritten = Some(owed);
-            }
-            Recovery::Writable { attempt, state, chain, parked } => {
-                self.memory.attempt = attempt;
-                let unwritten = self.memory.unwritten.take().unwrap_or_default();
-                info!(
-                    entries = unwritten.len(),
-                    "the ledger can be written again; what was kept in memory goes first"
-                );
-                self.rebuild(*state, chain, parked);
-                let entries =
-                    unwritten.into_iter().map(|kept| self.corridor.record_again(kept.entry)).collect();
-                let carried = std::mem::take(&mut self.memory.unbooked);
-                let batch = Batch { entries, carried, ..Batch::default() };
-                let commit = self.commit(batch, Vec::new(), Vec::new());
-                let _ = self.recorder.send(Commit { unaudited: true, ..commit }).await;
-                self.telemetry.health.set_ledger(true);
-                let _ = self.open.send(true);
-            }
-        }
-    }
-
-    fn rebuild(&mut self, state: State, chain: crate::ledger::chain::Chain, parked: Vec<Kept>) {
-        self.corridor.resume(state, chain, parked);
-        self.memory.recent.clear();
-    }
-
-    /// Everything consumed but not settled goes back to its queue: what was judged on a state that is gone must be
-    /// judged anew.
-    async fn void_consumers(&mut self) {
-        for lane in Lane::ALL {
-            let inbox = self.lanes.0.get_mut(lane as usize);
-            let mut newest = self.memory.seen.get(lane as usize).copied().unwrap_or_default();
-            if let Some(inbox) = inbox {
-                while let Ok(arrivals) = inbox.try_recv() {
-                    self.telemetry.metrics.unbuffered(lane, arrivals.incoming.len());
-                    newest = newest.max(arrivals.opening);
-                }
-            }
-            self.void(lane, newest).await;
-        }
-    }
-
-    /// Gives what an opening of a lane's consumer holds back to its queue; what is still on its way from it is void.
-    async fn void(&mut self, lane: Lane, opening: u64) {
-        if let Some(settler) = self.link.settler(lane, opening) {
-            settler.close().await;
-        }
-        if let Some(void) = self.memory.void.get_mut(lane as usize) {
-            *void = opening.max(*void);
-        }
     }
 
     fn close_tallies(&mut self) -> Vec<Sealed> {

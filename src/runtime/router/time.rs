@@ -1,0 +1,77 @@
+//! What the router does because time has passed: what is due, its own status, and time that does not count.
+//!
+//! Owns: asking for what has fallen due, noting that the broker is away or back, and saying how the router is.
+//! Never: decides what follows; `decide` does.
+//! Holds: nothing falls due while there is no broker to carry what follows from it.
+
+use super::{DUE_PER_ROUND_MAX, Outcome, Router, view};
+use crate::{
+    contract::{
+        audit::{Action, Change, Fact, Mode, Resumed},
+        lane::Lane,
+        schema::{STATUS_DELTA, STATUS_FULL},
+        timestamp::Timestamp,
+    },
+    decision::state::Belief,
+    runtime::dispatch::Job,
+};
+
+impl Router {
+    /// Says the router's own status, as every instance does: a delta every few seconds, in full at first and on request.
+    pub(super) fn report(&mut self, kind_type: &'static str, outcome: &mut Outcome) {
+        if self.corridor.state().rules().mode == Mode::Observe || self.memory.unwritten.is_some() {
+            return;
+        }
+        let full = kind_type == STATUS_FULL || !self.memory.reported;
+        self.memory.reported = true;
+        let view = view(&self.corridor, &self.telemetry, &self.about, &self.clock);
+        let (data, now) = (view.own_status(full), view.now);
+        let leaving = self.corridor.report(if full { STATUS_FULL } else { STATUS_DELTA }, data, now);
+        outcome.jobs.push(Job { lane: Lane::Metrics, flights: vec![leaving.into()], ..Job::default() });
+    }
+
+    /// What has fallen due, while there is a broker to carry what follows from it.
+    pub(super) fn due(&mut self, now: Timestamp, outcome: &mut Outcome) {
+        for _ in 0..DUE_PER_ROUND_MAX {
+            if self.memory.away_since.is_some() {
+                return;
+            }
+            let Some(due) = self.corridor.due(now) else { return };
+            let job = self.keep(due, outcome);
+            if !job.flights.is_empty() {
+                outcome.jobs.push(Job { lane: Lane::Results, ..job });
+            }
+        }
+    }
+
+    /// Notes that the broker is away, or back: time without it counts toward no deadline.
+    pub(super) fn resume(&mut self, now: Timestamp, outcome: &mut Outcome) {
+        if self.memory.catching_up.is_some_and(|until| until <= now) {
+            self.memory.catching_up = None;
+            self.corridor.state_mut().believe(&Belief::Back(now));
+        }
+        let connected = self.link.now().is_some();
+        let Some(since) = self.memory.away_since else {
+            if !connected {
+                self.memory.away_since = Some(now);
+                self.memory.catching_up = None;
+                self.corridor.state_mut().believe(&Belief::Away(now));
+            }
+            return;
+        };
+        if !connected || self.memory.unwritten.is_some() {
+            return;
+        }
+        self.memory.away_since = None;
+        self.memory.catching_up = Some(now.plus_ms(self.corridor.state().rules().catch_up_ms));
+        if self.corridor.state().commands_in_flight() > 0 {
+            let paused_ms = now.micros().saturating_sub(since.micros()) / 1000;
+            let resumed = Resumed {
+                catch_up_ms: self.corridor.state().rules().catch_up_ms,
+                paused_ms: u64::try_from(paused_ms).unwrap_or_default(),
+            };
+            let fact = Fact::new(Action::Resumed, now, Change::Resumed(resumed));
+            outcome.sealed.push(self.corridor.record(fact));
+        }
+    }
+}
