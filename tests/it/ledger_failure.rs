@@ -233,6 +233,7 @@ async fn a_ledger_that_can_be_written_again_takes_what_passed_and_carries_what_w
     let (running, telemetry) = drill.start(None).await;
     drill.send(&plans(0..20)).await;
     until("the first commands are carried", async || drill.heard("swarm-plan").await.len() == 20).await;
+    until("and settled", async || drill.held("signals") == 0).await;
     drill.hand(REFUSE_ALL).await;
     drill.send(&plans(20..60)).await;
     until("the ledger fails", async || !telemetry.health.ledger()).await;
