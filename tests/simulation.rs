@@ -7,6 +7,9 @@
 //!
 //! `SIM_SEED=17 cargo nextest run --test simulation` runs one seed; `SIM_SEEDS=5000` runs so many.
 
+#[path = "simulation/endings.rs"]
+mod endings;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,

@@ -280,7 +280,7 @@ fn answered(state: &State, answer: &Answer, now: Timestamp) -> Decision {
     if let Some(first) = answer.returned.first() {
         let notice = alert::Notice {
             code: "carriage.returned",
-            message: "no queue took a command; it waits until its target shows itself or its deadline passes",
+            message: "no queue took a command; one to a single instance waits until that shows itself",
             about: &first.routing_key,
             count: answer.returned.len() as u64,
             correlation_id: None,

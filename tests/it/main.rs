@@ -12,6 +12,7 @@ mod inventory_graph;
 mod json_suite;
 mod ledger;
 mod ledger_failure;
+mod parking;
 mod permissions;
 mod poison;
 mod properties;

@@ -64,7 +64,8 @@ pub(in crate::decision) fn of_outcome(state: &State, said: &Said) -> Ending {
     }
     ending.late = ending.answers.is_empty()
         && ending.ends.is_none()
-        && state.is_late(late(&said.key.kind_type, correlation_id));
+        && success
+        && state.is_late(late(&said.key.kind_type, correlation_id), &said.key.scope);
     ending
 }
 

@@ -228,6 +228,8 @@ impl Flights {
     }
 
     pub fn accept(&mut self, key: Short, flight: Flight) {
+        // A key that was forgotten before its command ended stands for another command now.
+        self.end(key);
         self.by_seq.insert(flight.seq, key);
         self.by_trace.entry(flight.trace).or_default().insert(key);
         for target in &flight.targets {

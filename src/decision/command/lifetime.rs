@@ -4,6 +4,8 @@
 //! Never: ends a command silently: its sender always gets an outcome that says what was last known.
 //! Holds: one decision ends one timed-out command, so that its outcome stands beside its own entry.
 
+use std::collections::BTreeSet;
+
 use super::{Decision, ending, flight::Flight};
 use crate::{
     contract::{
@@ -94,7 +96,9 @@ pub(super) fn targets(state: &State, scope: &Scope) -> Vec<Scope> {
     if !scope.fans_out() {
         return Vec::new();
     }
-    state.known(scope).take(state.rules().targets_max).collect()
+    // Those that have shown themselves, and those that a template expects.
+    let known: BTreeSet<Scope> = state.known(scope).chain(state.inventory().covered(scope)).collect();
+    known.into_iter().take(state.rules().targets_max).collect()
 }
 
 /// The first sign that a status gives of the commands whose correlationId it carries.

@@ -238,8 +238,8 @@ impl State {
     }
 
     /// Whether the router ended a command of that type and correlationId that its target may still answer.
-    pub(super) fn is_late(&self, late: Short) -> bool {
-        self.recorded.late.contains_key(&late)
+    pub(super) fn is_late(&self, late: Short, scope: &Scope) -> bool {
+        self.recorded.late.get(&late).is_some_and(|late| late.scope.covers(scope))
     }
 
     pub(super) fn knows_result(&self, identity: Digest) -> bool {

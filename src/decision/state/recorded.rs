@@ -49,7 +49,7 @@ pub(super) struct Recorded {
     pub commands: BTreeMap<Short, Command>,
     pub flights: Flights,
     /// Commands that the router ended, by type and correlationId: their targets may still answer.
-    pub late: BTreeMap<Short, Short>,
+    pub late: BTreeMap<Short, Late>,
     pub results: BTreeSet<Short>,
     #[serde(serialize_with = "pairs")]
     pub stops: BTreeMap<Scope, i64>,
@@ -83,6 +83,14 @@ pub(super) struct Command {
     pub ended: Option<u64>,
     /// What tells a late answer to it.
     late: Short,
+}
+
+/// A command that the router ended.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Late {
+    command: Short,
+    /// Whose answer would be late.
+    pub scope: Scope,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -181,8 +189,9 @@ impl Recorded {
         // Nothing comes too late for a fan-out that every target has answered.
         let complete =
             flight.as_ref().is_some_and(|flight| !flight.targets.is_empty() && flight.missing() == 0);
-        if !complete && fact.actor.as_ref().is_some_and(|actor| actor.by == Proof::Router) {
-            self.late.insert(known.late, key);
+        let by_router = fact.actor.as_ref().is_some_and(|actor| actor.by == Proof::Router);
+        if let Some(flight) = flight.as_ref().filter(|_| by_router && !complete) {
+            self.late.insert(known.late, Late { command: key, scope: flight.scope.clone() });
         }
         if let Some(flight) =
             flight.filter(|flight| flight.kind_type == SWARM_REMOVE && ended.status == REMOVED)
@@ -304,10 +313,10 @@ impl Recorded {
         }
     }
 
+    /// Forgets a key. A command that is in flight still, because outages have put its end off, ends all the same.
     fn forget_command(&mut self, key: Short) {
         let Some(known) = self.commands.remove(&key) else { return };
-        self.flights.end(key);
-        if self.late.get(&known.late) == Some(&key) {
+        if self.late.get(&known.late).is_some_and(|late| late.command == key) {
             self.late.remove(&known.late);
         }
     }

@@ -1,1 +1,0 @@
-//! First run of the whole runtime on the embedded bus.
