@@ -58,7 +58,7 @@ pub struct Decision {
 
 /// Judges one request.
 pub fn decide(state: &State, request: &Request, now: Timestamp) -> Decision {
-    match request {
+    let mut decision = match request {
         Request::Arrived(arrival) => {
             let decision = match judge(state, arrival, now) {
                 Ok(passed) => forward(state, arrival, passed, now),
@@ -68,7 +68,13 @@ pub fn decide(state: &State, request: &Request, now: Timestamp) -> Decision {
         }
         Request::Answered(answer) => answered(state, answer, now),
         Request::Due => due(state, now),
+        Request::Closing => refusal::close_tallies(state, now.plus_ms(1000), now),
+    };
+    if state.rules().mode == Mode::Observe {
+        // Who only looks says nothing, whatever it sees.
+        decision.effects.clear();
     }
+    decision
 }
 
 /// What is due: one matter a decision, the parked commands of a target that has shown itself first.
@@ -76,7 +82,7 @@ fn due(state: &State, now: Timestamp) -> Decision {
     command::parking::release(state, now)
         .or_else(|| command::lifetime::time_out(state, now))
         .or_else(|| presence::due(state, now))
-        .unwrap_or_else(|| refusal::close_tallies(state, now))
+        .unwrap_or_else(|| refusal::close_tallies(state, now, now))
 }
 
 /// The gates, in the order of the contract. Each takes what the gate before has proved.
@@ -264,7 +270,6 @@ fn stop(state: &State, arrival: &Arrival, stopped: Stopped, now: Timestamp) -> D
 
 /// Observe mode: the same judgement as one fact of its own kind, and nothing leaves.
 fn observed(mut decision: Decision) -> Decision {
-    decision.effects.clear();
     decision.facts.truncate(1);
     for fact in &mut decision.facts {
         fact.action = Action::Seen;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::contract::{
     Said,
-    audit::{Action, Actor, Change, Fact, Presence, Standing, Subject, Verdict},
+    audit::{Action, Actor, Change, Fact, Mode, Presence, Standing, Subject, Verdict},
     routing::{Family, Scope},
     schema::STATUS_FULL,
     timestamp::Timestamp,
@@ -57,6 +57,8 @@ pub(super) fn due(state: &State, now: Timestamp) -> Option<Decision> {
                 let place = silent.entry((change.scope.swarm_id.as_str(), standing));
                 place.or_insert((0, &change.scope)).0 += 1;
             }
+            // Who only looks asks for nothing.
+            None if state.rules().mode == Mode::Observe => {}
             None => {
                 let ask = Speech::ask(state.rules(), &change.scope, now);
                 decision.facts.push(asked(state, &change.scope, now));

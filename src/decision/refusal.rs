@@ -59,10 +59,10 @@ pub(super) fn refuse(
     decision
 }
 
-/// Closes the tallies of past seconds: one entry for each that counted anything.
-pub(super) fn close_tallies(state: &State, now: Timestamp) -> Decision {
+/// Closes the tallies of the seconds before `until`: one entry for each that counted anything.
+pub(super) fn close_tallies(state: &State, until: Timestamp, now: Timestamp) -> Decision {
     let mut decision = Decision::default();
-    for (fingerprint, tally) in state.tallies().iter().filter(|(_, tally)| tally.second < now.second()) {
+    for (fingerprint, tally) in state.tallies().iter().filter(|(_, tally)| tally.second < until.second()) {
         decision.beliefs.push(Belief::TallyClosed { fingerprint: *fingerprint });
         if tally.count == 0 {
             continue;

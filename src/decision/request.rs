@@ -15,6 +15,8 @@ pub enum Request {
     Answered(Answer),
     /// A timer is due (`State::next_deadline`).
     Due,
+    /// The router stops: what is being counted is written down, and nothing else is hurried.
+    Closing,
 }
 
 /// A message, read.

@@ -169,13 +169,19 @@ impl Corridor {
         decide(&self.state, request, now)
     }
 
-    /// What is due by `now`, judged; `None` when nothing is.
+    /// The first matter that is due by `now`, judged; `None` when nothing is. There may be more.
     pub fn due(&mut self, now: Timestamp) -> Option<Judged> {
         let deadline = self.state.next_deadline()?;
         (deadline <= now).then(|| {
             let decision = self.decide(&Request::Due, now);
             self.settle(decision, None, None)
         })
+    }
+
+    /// What a stopping router writes last.
+    pub fn close(&mut self, now: Timestamp) -> Vec<Sealed> {
+        let decision = self.decide(&Request::Closing, now);
+        self.settle(decision, None, None).sealed
     }
 
     /// Seals, applies and composes a decision. `source` is the message it was about; `recalled` is the outcome that

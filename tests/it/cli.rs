@@ -5,12 +5,12 @@
 //! Holds: no run inherits a setting from the environment of the tests.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     path::Path,
     process::{Command, Output, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_swarmgate"));
@@ -287,4 +287,36 @@ fn a_warning_that_nobody_hears_ends_nothing() {
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), heard.status.code());
     assert_eq!(heard.status.code(), Some(0));
+}
+
+#[test]
+fn route_says_what_falls_due_before_a_record() {
+    let scope = json!({ "swarmId": "kestrel", "role": "worker", "instance": "w-1" });
+    let record = |timestamp: &str, key: &str, rest: Value| {
+        let mut body = json!({ "timestamp": timestamp, "version": "1", "scope": scope });
+        body.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        json!({ "timestamp": timestamp, "routingKey": key, "body": body }).to_string()
+    };
+    let ids = |name: &str| {
+        json!({ "kind": "signal", "type": "config-update", "origin": "orc", "data": {},
+        "correlationId": format!("c-{name}"), "idempotencyKey": format!("i-{name}") })
+    };
+    let key = "signal.config-update.kestrel.worker.w-1";
+    let lines = [
+        record("2026-03-04T10:15:00Z", key, ids("1")),
+        record("2026-03-04T10:15:01Z", key, ids("2")),
+        record("2026-03-04T10:17:00Z", key, ids("3")),
+    ];
+    let mut child =
+        command(&["route", "--output", "json"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let answers: Vec<Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = answers
+        .iter()
+        .map(|answer| (answer["line"].as_u64(), answer["publish"][0]["body"]["data"]["status"].as_str()))
+        .collect();
+    let due = (None, Some("TimedOut"));
+    assert_eq!(told, [(Some(1), None), (Some(2), None), due, due, (Some(3), None)], "{answers:#?}");
 }

@@ -161,10 +161,8 @@ impl Filter {
 
     /// Closes what is open; in memory there is nothing to close.
     async fn end(mut self) -> Result<(), CliError> {
-        let far = self.now.plus_ms(1000);
-        if let Some(judged) = self.corridor.due(far) {
-            self.write(judged.sealed).await?;
-        }
+        let sealed = self.corridor.close(self.now);
+        self.write(sealed).await?;
         if let Some(ledger) = self.ledger {
             ledger.close().await;
         }
@@ -177,10 +175,10 @@ impl Filter {
         let record = Record::read(line);
         self.now = record.timestamp.unwrap_or(self.now).max(self.now);
         self.genesis().await?;
-        if let Some(judged) = self.corridor.due(self.now)
-            && !judged.sealed.is_empty()
-        {
-            answers.push(self.answer(None, judged).await?);
+        while let Some(judged) = self.corridor.due(self.now) {
+            if !judged.sealed.is_empty() {
+                answers.push(self.answer(None, judged).await?);
+            }
         }
         let (arrival, message) = match record.message {
             Ok(message) => (corridor::read(&self.contract, &message, false), message),

@@ -192,7 +192,7 @@ impl Router {
             let outcome = self.judge(round).await;
             self.hand_on(outcome, permit).await;
         }
-        let sealed = self.close_tallies();
+        let sealed = self.corridor.close(self.clock.now());
         if !sealed.is_empty() && self.memory.unwritten.is_none() {
             let batch = Batch { entries: sealed, ..Batch::default() };
             let _ = self.recorder.send(self.commit(batch, Vec::new(), Vec::new())).await;
@@ -428,11 +428,6 @@ impl Router {
 
     fn commit(&self, batch: Batch, jobs: Vec<Job>, settlements: Vec<Settlement>) -> Commit {
         Commit { attempt: self.memory.attempt, unaudited: false, batch, jobs, settlements }
-    }
-
-    fn close_tallies(&mut self) -> Vec<Sealed> {
-        let far = self.clock.now().plus_ms(1000);
-        self.corridor.due(far).map(|judged| judged.sealed).unwrap_or_default()
     }
 }
 

@@ -19,7 +19,9 @@ use crate::{
 impl Router {
     /// Says the router's own status, as every instance does: a delta every few seconds, in full at first and on request.
     pub(super) fn report(&mut self, kind_type: &'static str, outcome: &mut Outcome) {
-        if self.corridor.state().rules().mode == Mode::Observe || self.memory.unwritten.is_some() {
+        // Without a broker nobody hears it, and what waits to be said only piles up.
+        let away = self.memory.away_since.is_some();
+        if away || self.corridor.state().rules().mode == Mode::Observe || self.memory.unwritten.is_some() {
             return;
         }
         let full = kind_type == STATUS_FULL || !self.memory.reported;
