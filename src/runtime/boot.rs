@@ -18,7 +18,8 @@ use tracing::{info, warn};
 
 use super::{
     answer::About,
-    ask::{Asked, Asker},
+    ask::Asked,
+    asker::Asker,
     clock::{self, Clock},
     corridor::{Corridor, Names},
     dispatch::{Dispatch, Dispatcher, Job, Report},

@@ -7,6 +7,7 @@
 
 mod answer;
 pub mod ask;
+pub mod asker;
 pub mod boot;
 pub mod clock;
 pub mod config;

@@ -25,7 +25,10 @@ use axum::{
 };
 use serde_json::Value;
 
-use crate::runtime::ask::{Asker, PAGE_MAX, Question, Unanswered};
+use crate::runtime::{
+    ask::{PAGE_MAX, Question, Unanswered},
+    asker::Asker,
+};
 use parameters::Parameters;
 use problem::Problem;
 
