@@ -224,7 +224,7 @@ pub fn create(
     let (members, missing) = members(sources, limits);
     let redacted = members.iter().map(|member| member.redacted).sum();
     let manifest = Manifest::of(stamp, &members);
-    let placed = pack::place(place, &manifest, &members, limits, &detector)?;
+    let placed = pack::place(place, &pack::name(stamp), &manifest, &members, limits, &detector)?;
     Ok(Created {
         path: placed.path,
         bundle_id: stamp.bundle_id.clone(),
@@ -233,6 +233,11 @@ pub fn create(
         redacted,
         missing,
     })
+}
+
+/// How a bundle is called where nobody names it: a name that sorts by time.
+pub fn file_name(stamp: &Stamp) -> String {
+    pack::name(stamp)
 }
 
 /// Makes a bundle on a thread where waiting holds up nobody.

@@ -15,7 +15,7 @@ use std::{
 use flate2::{Compression, GzBuilder};
 use tempfile::NamedTempFile;
 
-use super::{BundleError, Detector, Limits, MANIFEST, Manifest, Member, Place, verify};
+use super::{BundleError, Detector, Limits, MANIFEST, Manifest, Member, Place, Stamp, verify};
 
 /// How bundles are called in a directory of them.
 const PREFIX: &str = "swarmgate-bundle-";
@@ -35,6 +35,7 @@ pub(super) struct Placed {
 /// Packs, reads back, scans and places.
 pub(super) fn place(
     place: &Place,
+    name: &str,
     manifest: &Manifest,
     members: &[Member],
     limits: &Limits,
@@ -45,7 +46,7 @@ pub(super) fn place(
             let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
             made.map_err(BundleError::file(dir))?;
             sweep(dir);
-            (dir.clone(), dir.join(name(manifest)))
+            (dir.clone(), dir.join(name))
         }
         Place::File(path) => {
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -73,11 +74,11 @@ pub(super) fn place(
 }
 
 /// A name that sorts by time.
-fn name(manifest: &Manifest) -> String {
-    let at = manifest.created_at.to_string();
+pub(super) fn name(stamp: &Stamp) -> String {
+    let at = stamp.created_at.to_string();
     let seconds: String = at.chars().take(19).filter(|sign| !matches!(sign, '-' | ':')).collect();
     // The last digits of a UUID are its random ones.
-    let id: String = manifest.bundle_id.chars().filter(char::is_ascii_alphanumeric).collect();
+    let id: String = stamp.bundle_id.chars().filter(char::is_ascii_alphanumeric).collect();
     let id = id.get(id.len().saturating_sub(12)..).unwrap_or_default();
     format!("{PREFIX}{seconds}Z-{id}{SUFFIX}")
 }

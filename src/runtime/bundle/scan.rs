@@ -46,10 +46,17 @@ impl Lexer<'_> {
                 b'{' | b'[' => self.open(byte == b'{'),
                 b'}' | b']' => {
                     self.frames.pop();
+                    self.name = None;
                     self.at += 1;
                     None
                 }
                 b'-' | b'0'..=b'9' => self.number(),
+                b',' => {
+                    // A value without a secret in it (`null`, `true`) stood before.
+                    self.name = None;
+                    self.at += 1;
+                    None
+                }
                 _ => {
                     self.at += 1;
                     None
