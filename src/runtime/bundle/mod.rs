@@ -286,7 +286,11 @@ fn members(sources: Sources, limits: &Limits) -> (Vec<Member>, Vec<(String, Stri
         Err(why) => bag.missing.push(("metrics.txt".to_owned(), why)),
     }
     bag.tree("inventory.json", sources.inventory, &detector);
-    let Bag { mut members, missing, .. } = bag;
+    let Bag { mut members, mut missing, .. } = bag;
+    // It is told beside the bundle too, and the words of a fault may hold a secret.
+    for (_, why) in &mut missing {
+        redact::text(&detector, why);
+    }
     let told: Vec<Value> = missing.iter().map(|(what, why)| json!({ "what": what, "why": why })).collect();
     members.push(tree(MISSING, json!({ "missing": told }), &detector));
     members.sort_by_key(|member| ORDER.iter().position(|path| *path == member.path));
