@@ -4,8 +4,6 @@
 //! Never: takes one target's outcome for the end of a fan-out, or a challenge for a success.
 //! Holds: 0 is success, 3 a no or an end without success, 1 no end yet; JSON is one object an answer.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -105,22 +103,18 @@ impl<'a> Answered<'a> {
         Ok(Exit::Done)
     }
 
-    /// Nothing came in time.
+    /// Nobody waits any longer.
     ///
     /// # Errors
     /// When stdout is closed or full.
-    pub fn silent(&self, timeout: Duration) -> Result<Exit, CliError> {
-        let seconds = timeout.as_secs();
+    pub fn silent(&self, why: &str) -> Result<Exit, CliError> {
         let stop = class(self.order.kind_type) == Some(Class::Stop);
         let page = if stop { runbook::STOP_STUCK } else { runbook::BROKER_DOWN };
         let next = format!("`swarmgate wait {}` waits on; runbook: {page}", self.correlation);
         let mut fields = Map::new();
         fields.insert("nextStep".to_owned(), Value::from(next.clone()));
         fields.insert("runbook".to_owned(), Value::from(page));
-        self.tell(
-            &fields,
-            &format!("no end within {seconds} s; it was sent and may still end\n  next: {next}"),
-        )?;
+        self.tell(&fields, &format!("{why}; it was sent and may still end\n  next: {next}"))?;
         Ok(Exit::Fault)
     }
 
@@ -177,7 +171,7 @@ impl<'a> Answered<'a> {
         let kind_type = self.order.kind_type;
         let commands = Commands::default();
         let row = commands.get(kind_type);
-        let success = row.is_some_and(|row| row.success.iter().any(|status| *status == heard.status));
+        let success = row.is_some_and(|row| row.success.contains(&heard.status));
         let mut fields = Map::new();
         fields.insert("status".to_owned(), Value::from(heard.status.clone()));
         fields.insert("success".to_owned(), Value::from(success));

@@ -4,7 +4,7 @@
 //! Never: confirms what it asked for: a challenge is shown, and answered by a separate act.
 //! Holds: nothing dangerous leaves without consent; what makes things safer asks nobody.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -23,11 +23,11 @@ use super::{
     wait::Wait,
 };
 use crate::{
-    bus::{Bus, BusError, Consumer},
+    bus::{Bus, BusError, Consumer, amqp::Amqp},
     contract::{
-        command::{Answerer, Class},
+        command::{Answerer, Class, Commands},
         message::Message,
-        routing::{ControlPlaneRouting, Family, Scope},
+        routing::{ALL, ControlPlaneRouting, Family, Scope},
     },
     runtime::config::Loaded,
 };
@@ -146,13 +146,13 @@ impl Order {
                 Consent { word: &self.echo.target, live: self.echo.live, yes: flags.yes, named: live };
             consent.obtain()?;
         }
-        let line = Line::open(way, &loaded.config.amqp.prefix, manner.no_wait, globals).await;
+        let answers = (!manner.no_wait).then(|| self.answers(&message));
+        let line = Line::open(way, &loaded.config.amqp.prefix, answers, globals).await;
         let line = line.map_err(|fault| self.unsent(fault))?;
         signal::publish(line.bus.as_ref(), &message, &line.prefix)
             .await
             .map_err(|fault| self.unsent(fault))?;
-        let exit = self.follow(line, &message, (way, manner, flags), &loaded, globals).await;
-        exit
+        self.follow(line, &message, (way, manner, flags), &loaded, globals).await
     }
 
     /// The message that it becomes.
@@ -169,6 +169,15 @@ impl Order {
             key: manner.key.as_deref(),
         };
         draft.message(&loaded.config.amqp.prefix, signal::user(loaded.config.amqp.url.expose()))
+    }
+
+    /// The keys of its outcomes, and of its copy should it be refused.
+    fn answers(&self, message: &Message) -> [String; 2] {
+        let any = |segment: &str| if segment == ALL { "*".to_owned() } else { segment.to_owned() };
+        let [swarm, role, instance] =
+            [&self.scope.swarm_id, &self.scope.role, &self.scope.instance].map(|segment| any(segment));
+        let scope = Scope::new(swarm, role, instance);
+        [ControlPlaneRouting::of(Family::Outcome, self.kind_type, &scope), message.routing_key.clone()]
     }
 
     /// Waits as long as was asked, and tells what came.
@@ -197,25 +206,31 @@ impl Order {
                 answered.correlation()
             ));
         }
-        let until = Instant::now() + timeout;
-        let exit = loop {
+        let (until, settler) = (Instant::now() + timeout, consumer.settler());
+        let exit = 'end: loop {
             let deliveries = tokio::select! {
                 deliveries = consumer.next(64) => deliveries,
-                () = tokio::time::sleep_until(until) => break answered.silent(timeout),
-                _ = tokio::signal::ctrl_c() => break answered.silent(timeout),
+                () = tokio::time::sleep_until(until) => {
+                    break answered.silent(&format!("no end within {} s", timeout.as_secs()));
+                }
+                _ = tokio::signal::ctrl_c() => break answered.silent("interrupted"),
             };
             let deliveries = match deliveries {
                 Ok(deliveries) => deliveries,
                 Err(fault) => break Err(unheard(fault, answered.correlation())),
             };
-            let mut heard = deliveries.iter().filter_map(|delivery| {
-                Heard::read(&delivery.message, self.kind_type, answered.correlation())
-            });
-            let heard: Vec<Heard> = heard.by_ref().collect();
-            let end =
-                heard.into_iter().find_map(|heard| answered.hear(heard, flags.wait_consent).transpose());
-            if let Some(exit) = end {
-                break exit;
+            let Some(last) = deliveries.last().map(|delivery| delivery.tag) else {
+                break answered.silent("the broker sends no more");
+            };
+            for delivery in deliveries {
+                let heard = Heard::read(&delivery.message, self.kind_type, answered.correlation());
+                let Some(heard) = heard else { continue };
+                if let Some(exit) = answered.hear(heard, flags.wait_consent).transpose() {
+                    break 'end exit;
+                }
+            }
+            if let Err(fault) = settler.ack(last, true).await {
+                break Err(unheard(fault, answered.correlation()));
             }
         };
         bus.close().await;
@@ -250,7 +265,7 @@ impl Order {
     /// A fault of the broker, with what stops a fleet all the same.
     fn unsent(&self, fault: CliError) -> CliError {
         let CliError::Bus(source) = fault else { return fault };
-        let class = crate::contract::command::Commands::default().get(self.kind_type).map(|row| row.class);
+        let class = Commands::default().get(self.kind_type).map(|row| row.class);
         let eases = matches!(class, Some(Class::Stop | Class::Tighten)) && !self.echo.dangerous;
         let refused =
             matches!(&source, BusError::Refused { reason, .. } if reason.contains("ACCESS_REFUSED"));
@@ -275,34 +290,45 @@ impl Order {
 
 /// A connection, and what can be heard over it.
 struct Line {
-    bus: std::sync::Arc<crate::bus::amqp::Amqp>,
+    bus: Arc<Amqp>,
     prefix: String,
     consumer: Option<Box<dyn Consumer>>,
 }
 
 impl Line {
     /// Connects, and listens before anything is sent. Who may not listen may still send.
-    async fn open(way: &Way, prefix: &str, deaf: bool, globals: &Globals) -> Result<Self, CliError> {
+    async fn open(
+        way: &Way,
+        prefix: &str,
+        answers: Option<[String; 2]>,
+        globals: &Globals,
+    ) -> Result<Self, CliError> {
         let opened = tokio::time::timeout(BROKER_WAIT, way.connect.open(globals)).await;
         let (_, bus) = opened.map_err(|_| BusError::Unreachable {
             address: "amqp.url".to_owned(),
             reason: format!("no answer within {} s", BROKER_WAIT.as_secs()),
         })??;
-        let outcomes = (format!("{prefix}.out"), ControlPlaneRouting::family_binding(Family::Outcome));
-        let refused = (format!("{prefix}.refused"), "#".to_owned());
-        let mut consumer = None;
+        let mut line = Self { bus, prefix: prefix.to_owned(), consumer: None };
+        let Some([outcomes, refused]) = answers else { return Ok(line) };
+        let (outcomes, refused) =
+            ((format!("{prefix}.out"), outcomes), (format!("{prefix}.refused"), refused));
         for bindings in [vec![outcomes.clone(), refused], vec![outcomes]] {
-            if deaf || consumer.is_some() {
-                break;
-            }
-            consumer = match client::listen(bus.as_ref(), prefix, bindings).await {
-                Ok(consumer) => Some(consumer),
-                Err(BusError::Refused { reason, .. }) if reason.contains("ACCESS_REFUSED") => None,
+            match client::listen(line.bus.as_ref(), prefix, bindings).await {
+                Ok(consumer) => {
+                    line.consumer = Some(consumer);
+                    break;
+                }
+                Err(fault) if is_forbidden(&fault) => {}
                 Err(fault) => return Err(fault.into()),
-            };
+            }
         }
-        Ok(Self { bus, prefix: prefix.to_owned(), consumer })
+        Ok(line)
     }
+}
+
+/// Whether the broker knows who asks, and does not let him.
+fn is_forbidden(fault: &BusError) -> bool {
+    matches!(fault, BusError::Refused { reason, .. } if reason.contains("ACCESS_REFUSED"))
 }
 
 /// The answer cannot be heard any more; the order stands.

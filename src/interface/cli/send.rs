@@ -186,8 +186,14 @@ async fn answer(mut consumer: Box<dyn Consumer>, asked: &Message) -> Result<Mess
         serde_json::from_slice::<Value>(&message.body).ok().and_then(|body| body.get(name).cloned())
     };
     let correlation = field(asked, "correlationId");
+    let settler = consumer.settler();
     loop {
-        for delivery in consumer.next(64).await? {
+        let deliveries = consumer.next(64).await?;
+        // What answers others must not fill the prefetch.
+        if let Some(last) = deliveries.last() {
+            settler.ack(last.tag, true).await?;
+        }
+        for delivery in deliveries {
             let message = delivery.message;
             let reason = message.properties.header("x-swarmgate-reason").is_some();
             let family = Family::claimed_by(&message.routing_key);
