@@ -98,6 +98,9 @@ impl Situation {
 
     /// Safety mode, kill switch and what gates complain, in a line; `None` where the router does not say.
     pub fn standing(&self, swarm: Option<&str>) -> Option<String> {
+        if self.overview.as_ref().is_some_and(|overview| overview.mode == "observe") {
+            return Some("the router only observes: it carries nothing and holds nothing back".to_owned());
+        }
         let safety = self.safety.as_ref()?;
         let setting = safety.of(swarm);
         let unknown = |word: &Option<String>| word.clone().unwrap_or_else(|| "UNKNOWN".to_owned());
@@ -148,6 +151,13 @@ mod tests {
         assert_eq!(half.standing(None).as_deref(), Some("safety SAFE, kill switch UNKNOWN, no gates"));
         let newer = situation(&json!({ "global": { "mode": "CALM", "killSwitch": "ALLOW" } }));
         assert_eq!((newer.mode(None), newer.level(None)), (None, Some(Level::Allow)));
+    }
+
+    #[test]
+    fn a_router_that_only_looks_is_no_gate() {
+        let overview = Overview { mode: "observe".to_owned(), ..Overview::default() };
+        let looks = Situation { overview: Some(overview), ..situation(&json!({})) };
+        assert!(looks.standing(None).is_some_and(|line| line.contains("only observes")));
     }
 
     #[test]
