@@ -225,7 +225,7 @@ impl Order {
             for delivery in deliveries {
                 let heard = Heard::read(&delivery.message, self.kind_type, answered.correlation());
                 let Some(heard) = heard else { continue };
-                if let Some(exit) = answered.hear(heard, flags.wait_consent).transpose() {
+                if let Some(exit) = answered.hear(&heard, flags.wait_consent).transpose() {
                     break 'end exit;
                 }
             }
