@@ -261,6 +261,26 @@ mod on_rabbitmq {
         }
     }
 
+    impl Post {
+        /// Walks a bot to IDLE.
+        async fn initialise(&mut self, instance: &str) {
+            self.appear(instance).await;
+            let init = json!({
+                "timestamp": clock::wall(), "version": "1", "kind": "signal", "type": "bot-init", "origin": "orc",
+                "scope": { "swarmId": "kestrel", "role": "worker", "instance": instance },
+                "correlationId": "c-init", "idempotencyKey": "i-init",
+                "data": { "requestedTransition": "CREATED->IDLE" },
+            });
+            send(self.bus.as_ref(), &[message(&format!("signal.bot-init.kestrel.worker.{instance}"), &init)])
+                .await;
+            let asked = self.next().await;
+            self.answer(&asked, instance, "Created").await;
+            let is_end =
+                |all: &[Message]| all.iter().any(|m| m.routing_key.starts_with("event.outcome.bot-init."));
+            self.inbox.hear(self.bus.as_ref(), is_end).await;
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_stop_asks_nobody_and_waits_for_its_end() {
         let mut post = Post::open("interlock-stop").await;
@@ -343,6 +363,7 @@ mod on_rabbitmq {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn live_is_marked_and_typed_out() {
         let mut post = Post::open("interlock-live").await;
+        post.initialise("w-1").await;
         let start = ["bot", "start", TARGET, "--mode", "live", "--transition", "IDLE->RUNNING_LIVE"];
         let with = |more: &[&'static str]| [&start[..], more].concat();
         let shown = ["[LIVE]  bot-start kestrel/worker/w-1", "environment   dev", "IDLE -> RUNNING_LIVE"];

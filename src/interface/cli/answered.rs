@@ -174,7 +174,10 @@ impl<'a> Answered<'a> {
         let kind_type = self.order.kind_type;
         let commands = Commands::default();
         let row = commands.get(kind_type);
-        let success = row.is_some_and(|row| row.success.contains(&heard.status));
+        // A confirmation can be taken, and its command refused by what has changed since.
+        let refused_since =
+            heard.context.pointer("/command/status").and_then(Value::as_str) == Some("refused");
+        let success = row.is_some_and(|row| row.success.contains(&heard.status)) && !refused_since;
         let mut lines = vec![format!("{kind_type} {}: {}", self.order.echo.target, heard.status)];
         let because = [heard.code.clone(), heard.detail.clone()];
         let because: Vec<String> = because.into_iter().flatten().collect();
@@ -210,8 +213,9 @@ impl<'a> Answered<'a> {
         let Some(code) = &heard.code else {
             let eases = class(self.order.kind_type).is_some_and(Class::always_passes);
             let unanswered = matches!(heard.status.as_str(), "TimedOut" | "Partial" | "Failed");
-            let next =
-                format!("`swarmgate commands {}` shows each target and what it said", self.correlation);
+            let confirmed = heard.context.pointer("/command/seq").map(ToString::to_string);
+            let id = confirmed.unwrap_or_else(|| self.correlation.clone());
+            let next = format!("`swarmgate commands {id}` shows what was said of it, and by whom");
             return (Some(next), (eases && unanswered).then_some(runbook::STOP_STUCK));
         };
         let told = heard.context.get("nextStep").and_then(answers::words);
@@ -348,7 +352,7 @@ mod tests {
                 "bot-stop kestrel/bot/ALL: Partial",
                 "  one of two",
                 "  missing: kestrel/bot/b-2",
-                "  next: `swarmgate commands c-1` shows each target and what it said",
+                "  next: `swarmgate commands c-1` shows what was said of it, and by whom",
                 "  runbook: docs/operating/runbooks/lifecycle.stop-stuck.md",
             ]
         );
@@ -384,6 +388,22 @@ mod tests {
         );
         assert_eq!(answered.hear(&heard, true).unwrap(), None, "who waits on waits on");
         assert_eq!(answered.hear(&heard, false).unwrap(), Some(Exit::Fault));
+    }
+
+    #[test]
+    fn a_confirmation_of_what_is_refused_since_is_no_success() {
+        let order = order("challenge-confirm", "b-1");
+        let answered = answered(&order);
+        let applied = |status: &str| {
+            let context = json!({ "challengeId": "c-4f", "command": { "seq": 7, "status": status } });
+            let data = json!({ "status": "Applied", "message": "so it is", "context": context });
+            let key = "event.outcome.challenge-confirm.kestrel.bot.b-1";
+            answered.ended(&Heard::read(&message(key, &data, &[]), "challenge-confirm", "c-1").unwrap())
+        };
+        assert_eq!((applied("confirmed").exit, applied("waits").exit), (Exit::Done, Exit::Done));
+        let told = applied("refused");
+        assert_eq!(told.exit, Exit::Refused);
+        assert!(told.lines.iter().any(|line| line.contains("`swarmgate commands 7`")), "{:?}", told.lines);
     }
 
     #[test]

@@ -297,6 +297,7 @@ pub struct Challenge {
     pub difference: Value,
     pub confirmed_by: Vec<String>,
     pub command: Value,
+    pub command_sha256: Option<String>,
     pub reason: Option<String>,
 }
 

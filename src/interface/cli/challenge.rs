@@ -75,9 +75,20 @@ enum What {
         /// Consent without being asked for the target's name; needed where there is no terminal.
         #[arg(long)]
         yes: bool,
+        /// Go on without the second person; for those who may, told to everybody, and reviewed by another.
+        #[arg(long)]
+        break_glass: bool,
         /// Wait on until the confirmed command itself has ended.
         #[arg(long, conflicts_with_all = ["no_wait", "dry_run"])]
         wait: bool,
+    },
+    /// Write down that a use of break-glass was looked at, by somebody else than who used it.
+    #[command(
+        after_help = "EXAMPLES:\n  swarmgate challenge review ID --reason 'was right, see the minutes'"
+    )]
+    Review {
+        #[command(flatten)]
+        answer: Answer,
     },
     /// Let the operation not happen.
     #[command(after_help = "EXAMPLES:\n  swarmgate challenge reject ID --reason 'not today'")]
@@ -207,32 +218,64 @@ fn told(challenge: &Challenge, sender: &str, now: Timestamp) -> String {
     text
 }
 
-async fn confirm(
-    way: &Way,
-    (answer, live, yes, wait): (Answer, Option<String>, bool, bool),
-    globals: &Globals,
-) -> Result<Exit, CliError> {
+/// How a confirmation is given.
+struct How {
+    live: Option<String>,
+    yes: bool,
+    break_glass: bool,
+    wait: bool,
+}
+
+async fn confirm(way: &Way, answer: Answer, how: How, globals: &Globals) -> Result<Exit, CliError> {
     let router = way.access.router(globals)?;
     let challenge: Challenge = answers::read(&router.get(&page(&answer.id)).await?, router.url())?;
-    let order = order("challenge-confirm", &challenge, &answer, way, globals).await?;
-    let own = challenge.requested_by.as_deref() == Some(order.echo.sender.as_str());
-    if own && challenge.requires.as_deref() == Some("second-person") {
+    let mut order = order("challenge-confirm", &challenge, &answer, way, globals).await?;
+    if how.break_glass {
+        order.data["breakGlass"] = Value::Bool(true);
+        order
+            .echo
+            .effect
+            .push_str("; without the second person, which everybody is told and another reviews");
+    } else if challenge.requested_by.as_deref() == Some(order.echo.sender.as_str())
+        && challenge.requires.as_deref() == Some("second-person")
+    {
         // Who somebody is, is the router's to say; so it is sent, and its refusal is written down.
-        aside(&format!("`{}` asked for this, and somebody else has to confirm it", order.echo.sender));
+        aside(&whole(&format!(
+            "`{}` asked for this, and somebody else has to confirm it",
+            order.echo.sender
+        )));
     }
-    let flags = Flags { yes, wait_consent: false };
-    let exit = order.give(way, (&answer.manner, &flags, live.as_deref()), globals).await?;
+    let flags = Flags { yes: how.yes, wait_consent: false };
+    let exit = order.give(way, (&answer.manner, &flags, how.live.as_deref()), globals).await?;
     let command = answers::words(&challenge.command);
     let (Exit::Done, Some(command), false) = (exit, command, answer.manner.dry_run) else { return Ok(exit) };
-    if wait {
+    if how.wait {
         return awaited(&router, &command, globals).await;
     }
     if !globals.is_json() {
-        aside(&clean(&format!(
-            "the command goes on as {command}: `swarmgate wait {command}` waits for its end"
-        )));
+        aside(&clean(&format!("its command is {command}: `swarmgate wait {command}` waits for its end")));
     }
     Ok(exit)
+}
+
+/// A use of break-glass is over and no challenge any more, so there is nothing to show but its id.
+async fn review(way: &Way, answer: Answer, globals: &Globals) -> Result<Exit, CliError> {
+    let everywhere = Scope::new(ALL, ALL, ALL);
+    let situation = Situation::look(&way.access, &everywhere, globals).await?;
+    let echo = Echo {
+        operation: "review of break-glass".to_owned(),
+        target: answer.id.clone(),
+        environment: situation.environment(),
+        standing: situation.standing(None),
+        effect: "the ledger says that you have looked at it".to_owned(),
+        not_affected: vec!["what was done: it stays done".to_owned()],
+        sender: way.sender(&answer.manner, globals)?,
+        ..Echo::default()
+    };
+    let data = json!({ "challengeId": answer.id, "reason": answer.reason });
+    let scope = Scope::router(situation.router().unwrap_or("router"));
+    let order = Order { kind_type: "challenge-confirm", scope, data, echo };
+    order.give(way, (&answer.manner, &Flags::default(), None), globals).await
 }
 
 async fn awaited(router: &Router, id: &str, globals: &Globals) -> Result<Exit, CliError> {
@@ -281,7 +324,11 @@ async fn order(
         not_affected: challenge.not_affected.clone(),
         sender: way.sender(&answer.manner, globals)?,
     };
-    let data = json!({ "challengeId": challenge.challenge_id, "reason": answer.reason });
+    let mut data = json!({ "challengeId": challenge.challenge_id, "reason": answer.reason });
+    if let Some(seen) = &challenge.command_sha256 {
+        // What is answered is what was shown.
+        data["commandSha256"] = Value::from(seen.clone());
+    }
     // A consent names one instance: the target where it is one, else the router that asked for it.
     let router = || Scope::router(situation.router().unwrap_or("router"));
     let scope = target.filter(|scope| !scope.fans_out()).unwrap_or_else(router);
@@ -299,7 +346,7 @@ fn target(target: &Value) -> Option<Scope> {
 /// Whether it has to do with real money; in doubt it has.
 fn is_live(challenge: &Challenge) -> bool {
     let words = [answers::words(&challenge.difference), challenge.effect.clone()];
-    words.into_iter().flatten().any(|words| {
+    words.into_iter().flatten().chain([challenge.operation.clone()]).any(|words| {
         let words = words.to_lowercase();
         words.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "live")
     })
@@ -356,6 +403,7 @@ mod tests {
         assert!(!is_live(&of("IDLE->RUNNING_PAPER")) && !is_live(&of("delivery")));
         let effect = Challenge { effect: Some("The Live config changes".to_owned()), ..of("x") };
         assert!(is_live(&effect));
+        assert!(is_live(&Challenge { operation: "live start".to_owned(), ..of("x") }));
     }
 
     #[test]
