@@ -8,6 +8,7 @@ mod cli;
 mod contract;
 mod decisions;
 mod integrating;
+mod interlock_cli;
 mod inventory;
 mod inventory_graph;
 mod json_suite;
