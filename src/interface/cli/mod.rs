@@ -39,6 +39,7 @@ mod safety;
 mod send;
 mod signal;
 mod situation;
+mod support_bundle;
 mod table;
 mod tail;
 mod top;
@@ -182,6 +183,7 @@ enum Command {
     Explain(explain::Args),
     Check(check::Args),
     Doctor(doctor::Args),
+    SupportBundle(support_bundle::Args),
     Bench(bench::Args),
     #[command(hide = true)]
     BenchRelay(bench::relay::Args),
@@ -227,6 +229,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Top(args) => wait(top::run(args, &globals)),
         Command::Audit(args) => wait(audit::run(args, &globals)),
         Command::Doctor(args) => wait(doctor::run(args, &globals)),
+        Command::SupportBundle(args) => wait(support_bundle::run(args, &globals)),
         Command::Bench(args) => wait(bench::run(args, &globals)),
         Command::BenchRelay(args) => wait(bench::relay::run(args, &globals)),
         Command::Explain(args) => explain::run(&args, &globals),
