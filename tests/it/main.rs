@@ -3,6 +3,11 @@
 mod api;
 mod broker;
 mod bus;
+mod channel;
+mod channel_codec;
+mod channel_lanes;
+mod channel_peers;
+mod channel_python;
 mod cli;
 mod contract;
 mod decisions;
