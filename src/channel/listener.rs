@@ -36,10 +36,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The length of the system's own queue of connections.
 const BACKLOG_LEN: u32 = 128;
 
+/// From a worker's name to its key, where it has one.
+type Find = dyn Fn(&str) -> Option<SigningKey> + Send + Sync;
+
 /// Finds a worker's key by its name.
 #[derive(Clone)]
 pub struct KeyRing {
-    find: Arc<dyn Fn(&str) -> Option<SigningKey> + Send + Sync>,
+    find: Arc<Find>,
     boot: Option<i64>,
 }
 

@@ -105,7 +105,7 @@ async fn what_waits_goes_out_by_lane() {
 /// A flood that nobody takes, and then a stop: it comes out first.
 #[tokio::test]
 async fn a_flood_that_came_does_not_stand_before_a_stop() {
-    const FLOOD: usize = 5_000;
+    const FLOOD: usize = 1_500;
     for side in SIDES {
         let settings = Settings { telemetry_len_max: 100, ..Settings::default() };
         let mut ends = Ends::of(side, &settings).await;
