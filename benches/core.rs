@@ -12,6 +12,7 @@ use swarmgate::{
     contract::{
         Contract,
         audit::{Action, Change, Fact, Genesis, Mode, Verdict},
+        interlock::SafetyMode,
         lane::Lane,
         message::{Message, Properties},
         timestamp::Timestamp,
@@ -69,6 +70,7 @@ fn corridor() -> (Corridor, Sealed) {
     let mut corridor = Corridor::new(State::new(rules), Chain::new(), Names::with_prefix("swarmgate"));
     let genesis = Genesis {
         environment: "dev".to_owned(),
+        initial_mode: SafetyMode::Normal,
         ledger_id: "0".repeat(32),
         mode: Mode::Enforce,
         version: "0".to_owned(),

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{
     digest::Digest,
+    interlock::SafetyMode,
     reason::Reason,
     routing::{Family, Scope},
     timestamp::Timestamp,
@@ -313,12 +314,19 @@ impl EvidenceKind {
 pub struct Genesis {
     /// The deployment's environment: `dev`, `stage` or `prod`.
     pub environment: String,
+    /// The safety mode that it began in; unknown is `SAFE`.
+    #[serde(default = "unknown_is_safe")]
+    pub initial_mode: SafetyMode,
     /// 128 random bits in hex; zeros for a ledger in memory.
     pub ledger_id: String,
     /// The mode the ledger was begun in.
     pub mode: Mode,
     /// The release that began it.
     pub version: String,
+}
+
+fn unknown_is_safe() -> SafetyMode {
+    SafetyMode::Safe
 }
 
 /// Whether the router acts or only looks.

@@ -23,6 +23,7 @@ use super::{
     clock::{self, Clock},
     corridor::{Corridor, Names},
     dispatch::{Dispatch, Dispatcher, Job, Report},
+    genesis::genesis,
     intake::{Arrivals, Intake},
     link::{Connector, Link},
     recorder::{Commit, Recorder},
@@ -33,7 +34,8 @@ use crate::{
     bus::Topology,
     contract::{
         Contract,
-        audit::{Action, Change, Fact, Genesis, Mode, Opened},
+        audit::{Action, Change, Fact, Mode, Opened},
+        interlock::SafetyMode,
         lane::Lane,
         timestamp::Timestamp,
     },
@@ -179,12 +181,9 @@ async fn open_epoch(
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let mut entries = Vec::new();
     if corridor.state().genesis().is_none() {
-        let genesis = Genesis {
-            environment: setup.environment.clone(),
-            ledger_id: random_id()?,
-            mode: setup.rules.mode,
-            version: version.clone(),
-        };
+        // With `open` identity, the one there is, and outside prod, where it does not start; `swarmgate init` begins in
+        // SAFE.
+        let genesis = genesis(&setup.environment, setup.rules.mode, SafetyMode::Normal)?;
         entries.push(corridor.record(Fact::new(Action::Genesis, now, Change::Genesis(genesis))));
     }
     let opened = Opened {
@@ -196,13 +195,6 @@ async fn open_epoch(
     };
     entries.push(corridor.record(Fact::new(Action::Opened, now, Change::Opened(opened))));
     ledger.append(&Batch { entries, ..Batch::default() }).await
-}
-
-/// 128 random bits in hex.
-fn random_id() -> Result<String, LedgerError> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).map_err(|fault| LedgerError::Random(fault.to_string()))?;
-    Ok(uuid::Uuid::from_bytes(bits).simple().to_string())
 }
 
 async fn start_tasks(

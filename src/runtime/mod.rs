@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod corridor;
 mod dispatch;
+pub mod genesis;
 mod intake;
 pub mod link;
 mod recorder;

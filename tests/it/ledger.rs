@@ -24,6 +24,7 @@ use swarmgate::{
             Presence, Proof, ResultSeen, Resumed, Standing, Subject, Tallied, Verdict,
         },
         digest::Digest,
+        interlock::SafetyMode,
         lane::Lane,
         message::{HeaderValue, Message, Properties},
         reason::Reason,
@@ -90,6 +91,7 @@ fn changes() -> Vec<Change> {
 fn genesis() -> Fact {
     let genesis = Genesis {
         environment: "dev".to_owned(),
+        initial_mode: SafetyMode::Normal,
         ledger_id: "0".repeat(32),
         mode: Mode::Enforce,
         version: "0".to_owned(),

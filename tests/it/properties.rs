@@ -13,6 +13,7 @@ use swarmgate::{
         Contract,
         audit::{Action, Change, Fact, Genesis, Mode, Verdict},
         digest::Digest,
+        interlock::SafetyMode,
         message::{Message, Properties},
         timestamp::Timestamp,
     },
@@ -103,6 +104,7 @@ fn contract() -> &'static Contract {
 fn begun() -> (Corridor, Fact) {
     let genesis = Genesis {
         environment: "dev".to_owned(),
+        initial_mode: SafetyMode::Normal,
         ledger_id: "0".repeat(32),
         mode: Mode::Enforce,
         version: "0".to_owned(),
