@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod contract;
 mod decisions;
+mod init;
 mod integrating;
 mod inventory;
 mod inventory_graph;
