@@ -5,6 +5,7 @@ mod broker;
 mod bus;
 mod cli;
 mod config;
+mod config_cli;
 mod contract;
 mod decisions;
 mod init;
