@@ -181,8 +181,7 @@ async fn open_epoch(
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let mut entries = Vec::new();
     if corridor.state().genesis().is_none() {
-        // With `open` identity, the one there is, and outside prod, where it does not start; `swarmgate init` begins in
-        // SAFE.
+        // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
         let genesis = genesis(&setup.environment, setup.rules.mode, SafetyMode::Normal)?;
         entries.push(corridor.record(Fact::new(Action::Genesis, now, Change::Genesis(genesis))));
     }

@@ -2,6 +2,7 @@
 
 mod api;
 mod broker;
+mod bundle;
 mod bus;
 mod cli;
 mod config;

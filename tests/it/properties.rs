@@ -13,7 +13,6 @@ use swarmgate::{
         Contract,
         audit::{Action, Change, Fact, Genesis, Mode, Verdict},
         digest::Digest,
-        interlock::SafetyMode,
         message::{Message, Properties},
         timestamp::Timestamp,
     },
@@ -104,7 +103,7 @@ fn contract() -> &'static Contract {
 fn begun() -> (Corridor, Fact) {
     let genesis = Genesis {
         environment: "dev".to_owned(),
-        initial_mode: SafetyMode::Normal,
+        initial_mode: swarmgate::contract::interlock::SafetyMode::Normal,
         ledger_id: "0".repeat(32),
         mode: Mode::Enforce,
         version: "0".to_owned(),

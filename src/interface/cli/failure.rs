@@ -19,7 +19,7 @@ use crate::{
     bus::BusError,
     interface::http::HttpError,
     ledger::LedgerError,
-    runtime::{boot::BootError, config::ConfigError},
+    runtime::{boot::BootError, bundle::BundleError, config::ConfigError},
     telemetry::log::LogError,
 };
 
@@ -72,6 +72,9 @@ pub enum CliError {
     /// The log cannot be written.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// There is no support bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// What was asked for makes no sense.
     #[error("{message}")]
     Usage {
@@ -121,6 +124,8 @@ impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::ReaderGone => Exit::Done,
+            Self::Bundle(BundleError::Secret { .. }) => Exit::Fault,
+            Self::Bundle(_) => Exit::Usage,
             Self::Config(_) | Self::Usage { .. } | Self::File { .. } | Self::Stream(_) => Exit::Usage,
             Self::Http(_) | Self::Log(_) | Self::Tasks(_) => Exit::Usage,
             Self::Boot(BootError::Ledger(_)) | Self::Ledger(_) => Exit::Ledger,
@@ -153,6 +158,10 @@ impl CliError {
             Self::Bus(_) => {
                 "`swarmgate doctor --amqp URL` looks at the broker and says what it misses".to_owned()
             }
+            Self::Bundle(BundleError::Secret { .. }) => {
+                "docs/operating/runbooks/secret-in-bundle.md says what to do; nothing was kept".to_owned()
+            }
+            Self::Bundle(_) => "name another file with --out, in a directory that can be written".to_owned(),
             Self::Http(_) => "choose another address with --http".to_owned(),
             Self::Tasks(_) => "see the limits of this process (`ulimit -a`)".to_owned(),
             Self::Log(_) | Self::File { .. } | Self::Stream(_) | Self::ReaderGone => {

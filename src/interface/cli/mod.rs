@@ -28,6 +28,7 @@ mod refused;
 mod route;
 mod run;
 mod send;
+mod support_bundle;
 mod table;
 mod tail;
 mod top;
@@ -167,6 +168,7 @@ enum Command {
     Explain(explain::Args),
     Check(check::Args),
     Doctor(doctor::Args),
+    SupportBundle(support_bundle::Args),
     Bench(bench::Args),
     #[command(hide = true)]
     BenchRelay(bench::relay::Args),
@@ -209,6 +211,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Top(args) => wait(top::run(args, &globals)),
         Command::Audit(args) => wait(audit::run(args, &globals)),
         Command::Doctor(args) => wait(doctor::run(args, &globals)),
+        Command::SupportBundle(args) => wait(support_bundle::run(args, &globals)),
         Command::Bench(args) => wait(bench::run(args, &globals)),
         Command::BenchRelay(args) => wait(bench::relay::run(args, &globals)),
         Command::Explain(args) => explain::run(&args, &globals),

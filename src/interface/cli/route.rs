@@ -202,6 +202,7 @@ impl Filter {
         }
         let genesis = Genesis {
             environment: "dev".to_owned(),
+            // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
             initial_mode: SafetyMode::Normal,
             ledger_id: "0".repeat(32),
             mode: self.corridor.state().rules().mode,
