@@ -14,7 +14,8 @@ use std::{
 use serde_json::json;
 use thiserror::Error;
 
-use super::{access::AccessError, latch::LatchError};
+use super::access::AccessError;
+use crate::runtime::latch::LatchError;
 use crate::{
     bus::BusError,
     interface::http::HttpError,
@@ -210,7 +211,7 @@ impl CliError {
         } else {
             let _ = writeln!(text, "error: {message}");
             for fault in faults {
-                let _ = writeln!(text, "  {}: {}\n      {}", fault.at, fault.message, fault.help);
+                text.push_str(&fault.drawn("  "));
             }
             let _ = writeln!(text, "help: {help}");
         }

@@ -19,6 +19,7 @@ fn entries(details: &[&str]) -> Vec<Sealed> {
     let at = Timestamp::parse("2026-03-04T10:15:00Z").unwrap();
     let genesis = Genesis {
         environment: "dev".to_owned(),
+        initial_mode: crate::contract::interlock::SafetyMode::Normal,
         ledger_id: "00112233445566778899aabbccddeeff".to_owned(),
         mode: Mode::Enforce,
         version: "0.1.0".to_owned(),
