@@ -5,7 +5,7 @@
 //! Holds: every router has a ledger and an address of its own, and every terminal a server of its own.
 
 pub mod gate;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::{
     collections::BTreeSet,

@@ -15,6 +15,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::access::AccessError;
+use crate::runtime::latch::LatchError;
 use crate::{
     bus::BusError,
     interface::http::HttpError,
@@ -66,6 +67,17 @@ pub enum CliError {
     /// The running router cannot be asked, or said no.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// An order could not be sent, or its answer not be heard.
+    #[error("{source}")]
+    Unsent {
+        /// Why.
+        source: BusError,
+        /// What to do.
+        help: String,
+    },
+    /// The latch cannot be written.
+    #[error(transparent)]
+    Latch(#[from] LatchError),
     /// The HTTP window cannot be opened.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -130,7 +142,8 @@ impl CliError {
             Self::Http(_) | Self::Log(_) | Self::Tasks(_) => Exit::Usage,
             Self::Boot(BootError::Ledger(_)) | Self::Ledger(_) => Exit::Ledger,
             Self::Boot(_) => Exit::Usage,
-            Self::Bus(_) => Exit::Broker,
+            Self::Latch(_) => Exit::Ledger,
+            Self::Bus(_) | Self::Unsent { .. } => Exit::Broker,
             Self::Access(fault) if fault.is_wrong_call() => Exit::Usage,
             Self::Access(_) => Exit::Broker,
         }
@@ -139,7 +152,8 @@ impl CliError {
     /// What to do next.
     fn help(&self) -> String {
         match self {
-            Self::Usage { help, .. } => help.clone(),
+            Self::Usage { help, .. } | Self::Unsent { help, .. } => help.clone(),
+            Self::Latch(fault) => fault.help().to_owned(),
             Self::Access(fault) => fault.help(),
             Self::Config(_) => {
                 "`swarmgate check config FILE` shows them all; `--print-defaults` every key".to_owned()
