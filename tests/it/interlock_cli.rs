@@ -395,6 +395,8 @@ mod on_rabbitmq {
         terminal.keys(&[TARGET, "Enter"]);
         let screen = terminal.until("the end", |screen| screen.contains("ended with"));
         assert!(screen.contains("ended with 0") && screen.contains("LIVE"), "{screen}");
+        let tail = run(&["audit", "tail", post.router.ledger().to_str().unwrap(), "-n", "30"]).await;
+        eprintln!("{screen}\n{}", tail.stdout);
         // What is said of starts on the bus, be it the start or the challenge of it, is of one start.
         let is_start = |message: &Message| message.routing_key.contains(".bot-start.");
         post.inbox.hear(post.bus.as_ref(), |all| all.iter().any(is_start)).await;
