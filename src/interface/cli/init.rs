@@ -161,7 +161,8 @@ fn confirm(
     let mut answer = Vec::new();
     let read = answers.take(ANSWER_BYTES_MAX).read_until(b'\n', &mut answer);
     read.map_err(|fault| CliError::input(&fault))?;
-    Ok(answer.trim_ascii() == environment.as_bytes())
+    // Without the return key the input ended, and nobody answered.
+    Ok(answer.ends_with(b"\n") && answer.trim_ascii() == environment.as_bytes())
 }
 
 fn tell(
@@ -219,7 +220,7 @@ mod tests {
         for (answer, confirmed) in [
             ("stage\n", true),
             ("  stage  \r\n", true),
-            ("stage", true),
+            ("stage", false),
             ("", false),
             ("\n", false),
             ("y\n", false),

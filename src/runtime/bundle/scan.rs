@@ -112,7 +112,10 @@ impl Lexer<'_> {
         self.at = (end + 1).min(bytes.len());
         let raw = self.text.get(start..self.at).unwrap_or_default();
         // A string that does not read is looked at as it stands.
-        let text = serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned());
+        let text = match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
+            Some(plain) if !plain.contains('\\') => plain.to_owned(),
+            _ => serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned()),
+        };
         let behind = self.text.get(self.at..).unwrap_or_default();
         let is_in_object = self.frames.last().is_none_or(|frame| frame.is_object);
         if is_in_object && self.name.is_none() && behind.trim_start().starts_with(':') {
