@@ -383,20 +383,22 @@ mod on_rabbitmq {
             ["bot", "start", TARGET, "--mode", "live", "--transition", "'IDLE->RUNNING_LIVE'", "--no-wait"];
         let typed = [&typed[..], &["--amqp", &url, "--api", &api]].concat();
         let mut terminal = Terminal::open();
+        // The screen of the run before is cleared first.
+        let asks = |screen: &str| {
+            screen.contains("Type kestrel/worker/w-1 to go on") && !screen.contains("ended with")
+        };
         for wrong in ["y", "kestrel/worker/w-2", ""] {
             terminal.run(&typed);
-            terminal.until("the question", |screen| screen.contains("Type kestrel/worker/w-1 to go on"));
+            terminal.until("the question", asks);
             terminal.keys(&[wrong, "Enter"]);
             let screen = terminal.until("the end", |screen| screen.contains("ended with"));
             assert!(screen.contains("ended with 2") && screen.contains("nothing was sent"), "{screen}");
         }
         terminal.run(&typed);
-        terminal.until("the question", |screen| screen.contains("Type kestrel/worker/w-1 to go on"));
+        terminal.until("the question", asks);
         terminal.keys(&[TARGET, "Enter"]);
         let screen = terminal.until("the end", |screen| screen.contains("ended with"));
         assert!(screen.contains("ended with 0") && screen.contains("LIVE"), "{screen}");
-        let tail = run(&["audit", "tail", post.router.ledger().to_str().unwrap(), "-n", "30"]).await;
-        eprintln!("{screen}\n{}", tail.stdout);
         // What is said of starts on the bus, be it the start or the challenge of it, is of one start.
         let is_start = |message: &Message| message.routing_key.contains(".bot-start.");
         post.inbox.hear(post.bus.as_ref(), |all| all.iter().any(is_start)).await;
