@@ -41,7 +41,7 @@ use crate::{
         lane::Lane,
         timestamp::Timestamp,
     },
-    decision::{rules::Rules, state::State},
+    decision::{request::Done, rules::Rules, state::State},
     ledger::{Batch, Ledger, LedgerError, query::Reader},
     telemetry::Telemetry,
 };
@@ -236,18 +236,10 @@ async fn start_tasks(
     let under_way = carry_again(&commit, jobs).await;
     let (open, opened) = watch::channel(true);
     let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
-    let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
-    let host = Host {
-        ledger_dir: setup.ledger_dir.clone(),
-        config: Arc::clone(&setup.config),
-        asker: asker.clone(),
-        done,
-        telemetry: Arc::clone(&setup.telemetry),
-        stopping: stopping.clone(),
-    };
+    let (host, done) = host(&setup, &asker, &stopping);
     let watch = tokio::spawn(host.clone().watch());
     let router = Router {
-        done: findings,
+        done,
         host,
         about: about(&setup, clock.now()),
         questions,
@@ -280,6 +272,20 @@ async fn start_tasks(
         recorder,
         dispatchers,
     }
+}
+
+/// The host of a router, and what it finds.
+fn host(setup: &Setup, asker: &Asker, stopping: &CancellationToken) -> (Host, mpsc::Receiver<Done>) {
+    let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
+    let host = Host {
+        ledger_dir: setup.ledger_dir.clone(),
+        config: Arc::clone(&setup.config),
+        asker: asker.clone(),
+        done,
+        telemetry: Arc::clone(&setup.telemetry),
+        stopping: stopping.clone(),
+    };
+    (host, findings)
 }
 
 /// How many messages of a lane are taken at a time. One thread does all the work, and metrics come by the thousand:
