@@ -1,0 +1,481 @@
+//! A story, as the rules tell it: what each word of it is answered, and where the instances are afterwards.
+//!
+//! Owns: time, settings, commands and challenges as the specification has them, over the tables of `oracle`.
+//! Never: names anything of the crate.
+//! Holds: one word changes the model once; where the texts leave the answer open, `OneOf` says between which.
+
+use crate::oracle::{Answer, Ask, Gate, Kill, Life, Safety, Situation, When, answer, moved};
+
+/// How long a challenge may be confirmed.
+pub const CHALLENGE_MS: u64 = 60_000;
+/// How far apart two words are told.
+pub const STEP_MS: u64 = 10;
+/// Instances of a story.
+pub const BOTS: usize = 2;
+
+/// Something that happens. Numbers choose among what is there, whatever that is, so any list of words is a story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// An actor asks something of an instance; `agrees` tells whether `requestedTransition` is true.
+    Ask { kind: &'static str, mode: Option<&'static str>, bot: usize, actor: usize, agrees: bool },
+    /// An actor sets the mode, for everything or for the swarm.
+    Mode { mode: Safety, global: bool, actor: usize },
+    /// An actor sets the kill switch.
+    Switch { level: Kill, global: bool, actor: usize },
+    /// An actor reports the required gate.
+    Report { gate: Gate, actor: usize },
+    /// An actor confirms the n-th challenge, the newest first.
+    Confirm { nth: usize, actor: usize },
+    /// An actor rejects it.
+    Reject { nth: usize, actor: usize },
+    /// A target answers the n-th command that it may answer, the newest first.
+    Answer { nth: usize, success: bool },
+    /// An instance says that it cannot go on.
+    Fatal { bot: usize },
+    /// An instance says that it runs, though nobody asked it to.
+    Uncommanded { bot: usize },
+    /// The n-th command is sent once more, the newest first.
+    Repeat { nth: usize },
+    /// Time passes.
+    Wait { ms: u64 },
+}
+
+/// What a command is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum About {
+    Bot { bot: usize, kind: &'static str, mode: Option<&'static str>, requested: Option<(Option<Life>, Life)> },
+    Mode { mode: Safety, global: bool },
+    Switch { level: Kill, global: bool },
+    Report { gate: Gate },
+}
+
+/// Why a challenged command was never carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Void {
+    Expired,
+    Rejected,
+    Overtaken,
+    RefusedAgain,
+}
+
+/// How a carried command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum End {
+    /// By its target, or at once by the router, whose own it was.
+    Answered,
+    TimedOut,
+    Superseded,
+    /// By a quarantine: a late `Released` opens nothing that was closed since.
+    SupersededByQuarantine,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// No key is bound.
+    Refused,
+    Challenged,
+    Void(Void),
+    Flying,
+    Ended(End),
+}
+
+#[derive(Clone, Debug)]
+pub struct Command {
+    pub about: About,
+    pub actor: usize,
+    pub standing: Standing,
+    /// When it was challenged, where it was.
+    pub challenged_at: Option<u64>,
+    /// When what it waits for is over.
+    until: u64,
+}
+
+impl Command {
+    fn kind(&self) -> &'static str {
+        match self.about {
+            About::Bot { kind, .. } => kind,
+            About::Mode { .. } => "safety-set",
+            About::Switch { .. } => "kill-switch-set",
+            About::Report { .. } => "gate-report",
+        }
+    }
+
+    pub fn bot(&self) -> Option<usize> {
+        match self.about {
+            About::Bot { bot, .. } => Some(bot),
+            _ => None,
+        }
+    }
+
+    fn mode(&self) -> Option<&'static str> {
+        match self.about {
+            About::Bot { mode, .. } => mode,
+            _ => None,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.standing, Standing::Challenged | Standing::Flying)
+    }
+
+    /// Whether a second one like it waits for its end.
+    fn is_exclusive(&self) -> bool {
+        matches!(self.kind(), "bot-start" | "bot-resume" | "bot-release")
+    }
+
+    /// Whether its target may still answer it: what was never carried may be answered too, by a target that lies.
+    pub fn is_answerable(&self) -> bool {
+        let answers = self.bot().is_some();
+        answers && !matches!(self.standing, Standing::Refused | Standing::Ended(End::Answered))
+    }
+}
+
+/// What is said to a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    Nothing,
+    Forward,
+    Challenge,
+    Suppress,
+    Refuse(&'static str),
+    OneOf(&'static [Said]),
+}
+
+/// The world as the rules know it.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub lives: [Option<Life>; BOTS],
+    /// The global setting and the swarm's own.
+    pub safety: (Safety, Option<Safety>),
+    pub kill: (Kill, Option<Kill>),
+    pub gate: Gate,
+    pub commands: Vec<Command>,
+    /// Whether the requester may not confirm.
+    pub second_person: bool,
+    now: u64,
+}
+
+/// What is said to a confirmation of what was rejected, overtaken or refused again: the texts name no code of its own.
+const GONE: Said = Said::OneOf(&[
+    Said::Refuse("consent.unknown-challenge"),
+    Said::Refuse("consent.challenge-expired"),
+    Said::Refuse("consent.challenge-used"),
+]);
+
+impl Model {
+    /// Everything is allowed, both instances are new, and the gate passes.
+    pub fn new(second_person: bool) -> Self {
+        Self {
+            lives: [Some(Life::Created); BOTS],
+            safety: (Safety::Normal, None),
+            kill: (Kill::Allow, None),
+            gate: Gate::Pass,
+            commands: Vec::new(),
+            second_person,
+            now: 0,
+        }
+    }
+
+    /// The n-th command that satisfies, the newest first, going around.
+    pub fn nth(&self, nth: usize, which: impl Fn(&Command) -> bool) -> Option<usize> {
+        let found: Vec<usize> =
+            (0..self.commands.len()).rev().filter(|at| which(&self.commands[*at])).collect();
+        (!found.is_empty()).then(|| found[nth % found.len()])
+    }
+
+    /// Tells one word. `None` where there is nothing that it could be about.
+    pub fn tell(&mut self, word: Word) -> Option<Said> {
+        self.now += if let Word::Wait { ms } = word { ms } else { STEP_MS };
+        self.expire();
+        Some(match word {
+            Word::Wait { .. } => Said::Nothing,
+            Word::Ask { kind, mode, bot, actor, agrees } => {
+                let about = About::Bot { bot, kind, mode, requested: self.requested(kind, mode, bot, agrees) };
+                self.send(about, actor)
+            }
+            Word::Mode { mode, global, actor } => {
+                (mode != self.mode_at(global)).then(|| self.send(About::Mode { mode, global }, actor))?
+            }
+            Word::Switch { level, global, actor } => {
+                let flattens = level == Kill::Flatten && self.switch_at(global) > level;
+                let changes = level != self.switch_at(global) && !flattens;
+                changes.then(|| self.send(About::Switch { level, global }, actor))?
+            }
+            Word::Report { gate, actor } => self.send(About::Report { gate }, actor),
+            Word::Confirm { nth, actor } => {
+                let at = self.nth(nth, |command| command.challenged_at.is_some())?;
+                self.confirm(at, actor)
+            }
+            Word::Reject { nth, .. } => {
+                let at = self.nth(nth, |command| command.standing == Standing::Challenged)?;
+                self.commands[at].standing = Standing::Void(Void::Rejected);
+                Said::Forward
+            }
+            Word::Answer { nth, success } => {
+                let at = self.nth(nth, |command| {
+                    let fails = !matches!(command.standing, Standing::Ended(_) | Standing::Void(_));
+                    command.is_answerable() && (success || fails)
+                })?;
+                self.answered(at, success);
+                Said::Forward
+            }
+            Word::Fatal { bot } => {
+                self.lives[bot] = self.lives[bot].map(|life| moved(life, "alert", None, When::AtOnce));
+                Said::Forward
+            }
+            Word::Uncommanded { bot } => {
+                self.lives[bot] = Some(Life::Quarantined);
+                Said::Forward
+            }
+            Word::Repeat { nth } => {
+                let at = self.nth(nth, |_| true)?;
+                if self.commands[at].standing != Standing::Refused {
+                    return Some(Said::Suppress);
+                }
+                self.judge(at)
+            }
+        })
+    }
+
+    /// What a true, or else an untrue, `requestedTransition` of that command says.
+    fn requested(
+        &self,
+        kind: &str,
+        mode: Option<&str>,
+        bot: usize,
+        agrees: bool,
+    ) -> Option<(Option<Life>, Life)> {
+        let to = match (kind, mode) {
+            ("bot-init" | "bot-release" | "bot-stop", _) => Life::Idle,
+            ("bot-pause", _) => Life::Paused,
+            ("bot-quarantine", _) => Life::Quarantined,
+            ("bot-start" | "bot-resume", Some("shadow")) => Life::Shadow,
+            ("bot-start" | "bot-resume", Some("live")) => Life::Live,
+            ("bot-start" | "bot-resume", _) => Life::Paper,
+            _ => return None,
+        };
+        let wrong = if to == Life::Created { Life::Idle } else { Life::Created };
+        Some((self.lives[bot], if agrees { to } else { wrong }))
+    }
+
+    fn send(&mut self, about: About, actor: usize) -> Said {
+        let standing = Standing::Refused;
+        self.commands.push(Command { about, actor, standing, challenged_at: None, until: u64::MAX });
+        self.judge(self.commands.len() - 1)
+    }
+
+    /// The first walk.
+    fn judge(&mut self, at: usize) -> Said {
+        if self.is_pending(at) {
+            return Said::Refuse("command.pending");
+        }
+        match self.walk(at) {
+            Answer::Refuse(code) => Said::Refuse(code),
+            Answer::Challenge => {
+                let command = &mut self.commands[at];
+                command.standing = Standing::Challenged;
+                command.challenged_at = Some(self.now);
+                command.until = self.now + CHALLENGE_MS;
+                Said::Challenge
+            }
+            Answer::Forward => {
+                self.accept(at);
+                Said::Forward
+            }
+        }
+    }
+
+    /// The second walk, with the confirmation as its permit.
+    fn confirm(&mut self, at: usize, actor: usize) -> Said {
+        let command = &self.commands[at];
+        let is_past = command.challenged_at.is_some_and(|since| self.now > since + CHALLENGE_MS);
+        match command.standing {
+            Standing::Void(Void::Expired) => return Said::Refuse("consent.challenge-expired"),
+            Standing::Void(_) => return GONE,
+            Standing::Flying | Standing::Ended(_) if is_past => return GONE,
+            Standing::Flying | Standing::Ended(_) => return Said::Refuse("consent.challenge-used"),
+            Standing::Refused | Standing::Challenged => {}
+        }
+        if self.second_person && command.actor == actor {
+            return Said::Refuse("consent.self-confirm");
+        }
+        match self.walk(at) {
+            Answer::Refuse(code) => {
+                self.commands[at].standing = Standing::Void(Void::RefusedAgain);
+                refused_again(code)
+            }
+            Answer::Challenge | Answer::Forward => {
+                self.accept(at);
+                Said::Forward
+            }
+        }
+    }
+
+    fn walk(&self, at: usize) -> Answer {
+        let command = &self.commands[at];
+        let life = command.bot().and_then(|bot| self.lives[bot]);
+        let situation = Situation { life, safety: self.mode(), gate: self.gate, kill: self.switch() };
+        let requested = match command.about {
+            About::Bot { requested: Some((from, to)), .. } => {
+                Some(format!("{}->{}", from.map_or("CREATED", Life::name), to.name()))
+            }
+            _ => None,
+        };
+        let loosens = self.loosens(command);
+        let (kind, mode) = (command.kind(), command.mode());
+        answer(&situation, &Ask { kind, mode, requested: requested.as_deref(), loosens })
+    }
+
+    fn loosens(&self, command: &Command) -> bool {
+        match command.about {
+            About::Bot { .. } => false,
+            About::Mode { mode, global } => mode < self.mode_at(global),
+            About::Switch { level, global } => level < self.switch_at(global),
+            About::Report { gate } => self.gate == Gate::Fail && matches!(gate, Gate::Pass | Gate::Warn),
+        }
+    }
+
+    fn is_pending(&self, at: usize) -> bool {
+        let command = &self.commands[at];
+        let same = |other: &Command| other.bot() == command.bot() && other.is_exclusive() && other.is_open();
+        command.is_exclusive() && self.commands.iter().any(same)
+    }
+
+    /// It takes effect: a setting at once, an instance's when its target says so, a stop's beginning now.
+    fn accept(&mut self, at: usize) {
+        let about = self.commands[at].about;
+        self.commands[at].standing = Standing::Ended(End::Answered);
+        match about {
+            About::Bot { bot, kind, mode, .. } => {
+                self.commands[at].standing = Standing::Flying;
+                self.commands[at].until = self.now + deadline_ms(kind);
+                if matches!(kind, "bot-stop" | "bot-pause" | "bot-quarantine") {
+                    let quarantines = kind == "bot-quarantine";
+                    let end = if quarantines { End::SupersededByQuarantine } else { End::Superseded };
+                    self.supersede(bot, end);
+                }
+                self.lives[bot] = self.lives[bot].map(|life| moved(life, kind, mode, When::Accepted));
+            }
+            About::Report { gate } => self.gate = gate,
+            About::Mode { mode, global } => {
+                let tightens = mode > self.mode_at(global);
+                if global { self.safety.0 = mode } else { self.safety.1 = Some(mode) }
+                if tightens {
+                    self.tightened(at, global);
+                }
+            }
+            About::Switch { level, global } => {
+                let tightens = level > self.switch_at(global);
+                if global { self.kill.0 = level } else { self.kill.1 = Some(level) }
+                if tightens {
+                    self.tightened(at, global);
+                }
+                if level == Kill::Flatten {
+                    self.flatten();
+                }
+            }
+        }
+    }
+
+    /// Tightening overtakes every start and release, and every loosening that nobody has confirmed yet.
+    fn tightened(&mut self, by: usize, global: bool) {
+        (0..BOTS).for_each(|bot| self.supersede(bot, End::Superseded));
+        for (at, command) in self.commands.iter_mut().enumerate() {
+            let covered = match command.about {
+                About::Mode { global: wide, .. } | About::Switch { global: wide, .. } => global || !wide,
+                About::Report { .. } => global,
+                About::Bot { .. } => false,
+            };
+            if at != by && covered && command.standing == Standing::Challenged {
+                command.standing = Standing::Void(Void::Overtaken);
+            }
+        }
+    }
+
+    fn supersede(&mut self, bot: usize, end: End) {
+        let open = self.commands.iter_mut().filter(|command| command.bot() == Some(bot) && command.is_exclusive());
+        for command in open {
+            match command.standing {
+                Standing::Challenged => command.standing = Standing::Void(Void::Overtaken),
+                Standing::Flying => command.standing = Standing::Ended(end),
+                _ => {}
+            }
+        }
+    }
+
+    /// The router stops everything that it can reach.
+    fn flatten(&mut self) {
+        for life in self.lives.iter_mut().flatten() {
+            *life = moved(*life, "bot-stop", None, When::Accepted);
+        }
+    }
+
+    fn answered(&mut self, at: usize, success: bool) {
+        let command = self.commands[at].clone();
+        let Some(bot) = command.bot() else { return };
+        let (kind, Some(life)) = (command.kind(), self.lives[bot]) else { return };
+        let carried = matches!(command.standing, Standing::Flying | Standing::Ended(_));
+        self.lives[bot] = Some(match (carried, success) {
+            // Running, and nobody let it.
+            (false, true) if matches!(kind, "bot-start" | "bot-resume") => Life::Quarantined,
+            (false, _) => life,
+            (true, true) if command.standing == Standing::Ended(End::SupersededByQuarantine) => {
+                if kind == "bot-release" { life } else { moved(life, kind, command.mode(), When::Outcome) }
+            }
+            (true, true) => moved(life, kind, command.mode(), When::Outcome),
+            (true, false) if kind == "bot-stop" => moved(life, "stop-failed", None, When::AtOnce),
+            (true, false) => life,
+        });
+        if carried {
+            self.commands[at].standing = Standing::Ended(End::Answered);
+        }
+    }
+
+    fn expire(&mut self) {
+        for command in self.commands.iter_mut().filter(|command| command.until <= self.now) {
+            match command.standing {
+                Standing::Challenged => command.standing = Standing::Void(Void::Expired),
+                Standing::Flying => command.standing = Standing::Ended(End::TimedOut),
+                _ => {}
+            }
+        }
+    }
+
+    /// The setting that a scope has, its own or the one it inherits.
+    pub fn mode_at(&self, global: bool) -> Safety {
+        if global { self.safety.0 } else { self.safety.1.unwrap_or(self.safety.0) }
+    }
+
+    pub fn switch_at(&self, global: bool) -> Kill {
+        if global { self.kill.0 } else { self.kill.1.unwrap_or(self.kill.0) }
+    }
+
+    /// The strongest that applies to the instances.
+    pub fn mode(&self) -> Safety {
+        self.safety.0.max(self.mode_at(false))
+    }
+
+    pub fn switch(&self) -> Kill {
+        self.kill.0.max(self.switch_at(false))
+    }
+}
+
+/// Whether the confirmation itself is refused, or only what it confirmed, the texts leave open.
+fn refused_again(code: &'static str) -> Said {
+    match code {
+        "safety.mode" => Said::OneOf(&[Said::Forward, Said::Refuse("safety.mode")]),
+        "safety.gate-failed" => Said::OneOf(&[Said::Forward, Said::Refuse("safety.gate-failed")]),
+        "safety.gate-unknown" => Said::OneOf(&[Said::Forward, Said::Refuse("safety.gate-unknown")]),
+        "safety.kill-switch" => Said::OneOf(&[Said::Forward, Said::Refuse("safety.kill-switch")]),
+        _ => Said::OneOf(&[Said::Forward, Said::Refuse("lifecycle.illegal-transition")]),
+    }
+}
+
+fn deadline_ms(kind: &str) -> u64 {
+    match kind {
+        "bot-start" | "bot-resume" => 180_000,
+        "bot-stop" | "bot-pause" | "bot-quarantine" | "bot-release" => 90_000,
+        "config-update" => 60_000,
+        _ => 120_000,
+    }
+}
