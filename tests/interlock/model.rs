@@ -12,6 +12,8 @@ pub const CHALLENGE_MS: u64 = 60_000;
 pub const STEP_MS: u64 = 10;
 /// Instances of a story.
 pub const BOTS: usize = 2;
+/// The actor of what the router asks by itself.
+pub const ROUTER: usize = usize::MAX;
 
 /// Something that happens. Numbers choose among what is there, whatever that is, so any list of words is a story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +125,12 @@ impl Command {
         matches!(self.kind(), "bot-start" | "bot-resume" | "bot-release")
     }
 
+    /// Whether it let its instance run, once.
+    fn started(&self) -> bool {
+        let carried = matches!(self.standing, Standing::Flying | Standing::Ended(_));
+        carried && matches!(self.kind(), "bot-start" | "bot-resume")
+    }
+
     /// Whether its target may still answer it: what was never carried may be answered too, by a target that lies.
     pub fn is_answerable(&self) -> bool {
         let answers = self.bot().is_some();
@@ -152,6 +160,8 @@ pub struct Model {
     pub commands: Vec<Command>,
     /// Whether the requester may not confirm.
     pub second_person: bool,
+    /// The command that the last word chose.
+    pub chosen: Option<usize>,
     now: u64,
 }
 
@@ -172,15 +182,17 @@ impl Model {
             gate: Gate::Pass,
             commands: Vec::new(),
             second_person,
+            chosen: None,
             now: 0,
         }
     }
 
     /// The n-th command that satisfies, the newest first, going around.
-    pub fn nth(&self, nth: usize, which: impl Fn(&Command) -> bool) -> Option<usize> {
+    fn choose(&mut self, nth: usize, which: impl Fn(&Command) -> bool) -> Option<usize> {
         let found: Vec<usize> =
             (0..self.commands.len()).rev().filter(|at| which(&self.commands[*at])).collect();
-        (!found.is_empty()).then(|| found[nth % found.len()])
+        self.chosen = (!found.is_empty()).then(|| found[nth % found.len()]);
+        self.chosen
     }
 
     /// Tells one word. `None` where there is nothing that it could be about.
@@ -203,16 +215,16 @@ impl Model {
             }
             Word::Report { gate, actor } => self.send(About::Report { gate }, actor),
             Word::Confirm { nth, actor } => {
-                let at = self.nth(nth, |command| command.challenged_at.is_some())?;
+                let at = self.choose(nth, |command| command.challenged_at.is_some())?;
                 self.confirm(at, actor)
             }
             Word::Reject { nth, .. } => {
-                let at = self.nth(nth, |command| command.standing == Standing::Challenged)?;
+                let at = self.choose(nth, |command| command.standing == Standing::Challenged)?;
                 self.commands[at].standing = Standing::Void(Void::Rejected);
                 Said::Forward
             }
             Word::Answer { nth, success } => {
-                let at = self.nth(nth, |command| {
+                let at = self.choose(nth, |command| {
                     let fails = !matches!(command.standing, Standing::Ended(_) | Standing::Void(_));
                     command.is_answerable() && (success || fails)
                 })?;
@@ -224,11 +236,15 @@ impl Model {
                 Said::Forward
             }
             Word::Uncommanded { bot } => {
-                self.lives[bot] = Some(Life::Quarantined);
+                let started = |command: &Command| command.bot() == Some(bot) && command.started();
+                if self.commands.iter().any(started) {
+                    return None;
+                }
+                self.uncommanded(bot);
                 Said::Forward
             }
             Word::Repeat { nth } => {
-                let at = self.nth(nth, |_| true)?;
+                let at = self.choose(nth, |command| command.actor != ROUTER)?;
                 if self.commands[at].standing != Standing::Refused {
                     return Some(Said::Suppress);
                 }
@@ -405,9 +421,23 @@ impl Model {
 
     /// The router stops everything that it can reach.
     fn flatten(&mut self) {
-        for life in self.lives.iter_mut().flatten() {
-            *life = moved(*life, "bot-stop", None, When::Accepted);
-        }
+        (0..BOTS).for_each(|bot| self.stop(bot));
+    }
+
+    /// The router stops an instance of its own accord.
+    fn stop(&mut self, bot: usize) {
+        self.lives[bot] = self.lives[bot].map(|life| moved(life, "bot-stop", None, When::Accepted));
+        let about = About::Bot { bot, kind: "bot-stop", mode: None, requested: None };
+        let until = self.now + deadline_ms("bot-stop");
+        let standing = Standing::Flying;
+        self.commands.push(Command { about, actor: ROUTER, standing, challenged_at: None, until });
+    }
+
+    /// It runs, and nobody let it: it is set apart and stopped.
+    fn uncommanded(&mut self, bot: usize) {
+        self.lives[bot] = Some(Life::Quarantined);
+        self.supersede(bot, End::SupersededByQuarantine);
+        self.stop(bot);
     }
 
     fn answered(&mut self, at: usize, success: bool) {
@@ -415,9 +445,10 @@ impl Model {
         let Some(bot) = command.bot() else { return };
         let (kind, Some(life)) = (command.kind(), self.lives[bot]) else { return };
         let carried = matches!(command.standing, Standing::Flying | Standing::Ended(_));
+        if !carried && success && matches!(kind, "bot-start" | "bot-resume") {
+            return self.uncommanded(bot);
+        }
         self.lives[bot] = Some(match (carried, success) {
-            // Running, and nobody let it.
-            (false, true) if matches!(kind, "bot-start" | "bot-resume") => Life::Quarantined,
             (false, _) => life,
             (true, true) if command.standing == Standing::Ended(End::SupersededByQuarantine) => {
                 if kind == "bot-release" { life } else { moved(life, kind, command.mode(), When::Outcome) }

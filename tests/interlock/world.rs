@@ -82,6 +82,13 @@ impl Heard {
         named.filter_map(|message| serde_json::from_slice(&message.body).ok()).collect()
     }
 
+    /// The id of the challenge that was put in what left, if one was.
+    pub fn challenge(&self) -> Option<String> {
+        let bodies = self.bodies("event.outcome.");
+        let asked = bodies.iter().find(|body| body["data"]["status"] == "ChallengeRequired")?;
+        asked.pointer("/data/context/challengeId")?.as_str().map(str::to_owned)
+    }
+
     /// The verdict and the code, as people write them.
     pub fn words(&self) -> String {
         let verdict = self.verdict.map_or_else(|| "nothing".to_owned(), |verdict| verdict.to_string());
@@ -160,7 +167,7 @@ impl World {
         let mut ticket =
             Ticket { kind: kind.to_owned(), scope: scope.clone(), correlation, body, challenge: None };
         let heard = self.repeat(&ticket);
-        ticket.challenge = challenge(&heard);
+        ticket.challenge = heard.challenge();
         (ticket, heard)
     }
 
@@ -263,13 +270,6 @@ impl World {
         ));
         heard.audit.extend(sealed.iter().map(|entry| entry.entry.fact.action));
     }
-}
-
-/// The id of the challenge that was put in what left, if one was.
-fn challenge(heard: &Heard) -> Option<String> {
-    let bodies = heard.bodies("event.outcome.");
-    let asked = bodies.iter().find(|body| body["data"]["status"] == "ChallengeRequired")?;
-    asked.pointer("/data/context/challengeId")?.as_str().map(str::to_owned)
 }
 
 fn key(family: &str, kind: &str, scope: &Scope) -> String {
