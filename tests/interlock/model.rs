@@ -45,10 +45,23 @@ pub enum Word {
 /// What a command is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum About {
-    Bot { bot: usize, kind: &'static str, mode: Option<&'static str>, requested: Option<(Option<Life>, Life)> },
-    Mode { mode: Safety, global: bool },
-    Switch { level: Kill, global: bool },
-    Report { gate: Gate },
+    Bot {
+        bot: usize,
+        kind: &'static str,
+        mode: Option<&'static str>,
+        requested: Option<(Option<Life>, Life)>,
+    },
+    Mode {
+        mode: Safety,
+        global: bool,
+    },
+    Switch {
+        level: Kill,
+        global: bool,
+    },
+    Report {
+        gate: Gate,
+    },
 }
 
 /// Why a challenged command was never carried.
@@ -202,7 +215,8 @@ impl Model {
         Some(match word {
             Word::Wait { .. } => Said::Nothing,
             Word::Ask { kind, mode, bot, actor, agrees } => {
-                let about = About::Bot { bot, kind, mode, requested: self.requested(kind, mode, bot, agrees) };
+                let about =
+                    About::Bot { bot, kind, mode, requested: self.requested(kind, mode, bot, agrees) };
                 self.send(about, actor)
             }
             Word::Mode { mode, global, actor } => {
@@ -304,7 +318,7 @@ impl Model {
     /// The second walk, with the confirmation as its permit.
     fn confirm(&mut self, at: usize, actor: usize) -> Said {
         let command = &self.commands[at];
-        let is_past = command.challenged_at.is_some_and(|since| self.now > since + CHALLENGE_MS);
+        let is_past = self.is_past(command);
         match command.standing {
             Standing::Void(Void::Expired) => return Said::Refuse("consent.challenge-expired"),
             Standing::Void(_) => return GONE,
@@ -325,6 +339,11 @@ impl Model {
                 Said::Forward
             }
         }
+    }
+
+    /// Whether the time in which it might be confirmed is over.
+    pub fn is_past(&self, command: &Command) -> bool {
+        command.challenged_at.is_some_and(|since| self.now > since + CHALLENGE_MS)
     }
 
     fn walk(&self, at: usize) -> Answer {
@@ -375,14 +394,22 @@ impl Model {
             About::Report { gate } => self.gate = gate,
             About::Mode { mode, global } => {
                 let tightens = mode > self.mode_at(global);
-                if global { self.safety.0 = mode } else { self.safety.1 = Some(mode) }
+                if global {
+                    self.safety.0 = mode
+                } else {
+                    self.safety.1 = Some(mode)
+                }
                 if tightens {
                     self.tightened(at, global);
                 }
             }
             About::Switch { level, global } => {
                 let tightens = level > self.switch_at(global);
-                if global { self.kill.0 = level } else { self.kill.1 = Some(level) }
+                if global {
+                    self.kill.0 = level
+                } else {
+                    self.kill.1 = Some(level)
+                }
                 if tightens {
                     self.tightened(at, global);
                 }
@@ -409,7 +436,8 @@ impl Model {
     }
 
     fn supersede(&mut self, bot: usize, end: End) {
-        let open = self.commands.iter_mut().filter(|command| command.bot() == Some(bot) && command.is_exclusive());
+        let open =
+            self.commands.iter_mut().filter(|command| command.bot() == Some(bot) && command.is_exclusive());
         for command in open {
             match command.standing {
                 Standing::Challenged => command.standing = Standing::Void(Void::Overtaken),

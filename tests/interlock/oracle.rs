@@ -23,8 +23,7 @@ pub enum Life {
 use Life::{Created, Error, Idle, Live, Paper, Paused, Quarantined, Shadow, Stopping};
 
 impl Life {
-    pub const ALL: [Self; 9] =
-        [Created, Idle, Paper, Shadow, Live, Paused, Stopping, Error, Quarantined];
+    pub const ALL: [Self; 9] = [Created, Idle, Paper, Shadow, Live, Paused, Stopping, Error, Quarantined];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -217,7 +216,10 @@ pub const WAYS: [Way; 17] = [
 /// Where an instance is after `by` happened to it at that moment: one row further, or where it was.
 pub fn moved(life: Life, by: &str, mode: Option<&str>, when: When) -> Life {
     let row = WAYS.iter().find(|way| {
-        way.by == by && way.when == when && way.from.contains(&life) && (way.mode.is_none() || way.mode == mode)
+        way.by == by
+            && way.when == when
+            && way.from.contains(&life)
+            && (way.mode.is_none() || way.mode == mode)
     });
     // A stop that was accepted while nothing ran, and overtook a start whose success came late, stops it all the same.
     if row.is_none() && by == "bot-stop" && when == When::Outcome && (life.runs() || life == Paused) {
@@ -284,7 +286,8 @@ fn lifecycle(life: Option<Life>, ask: &Ask<'_>) -> Option<&'static str> {
     let agrees = said.is_some_and(|(from, to)| Some(from) == here && leads(to));
     let from_error = here == Some(Error) && !is_start;
     let from_quarantine = here == Some(Quarantined) && ask.kind != "bot-release";
-    let has_row = WAYS.iter().any(|way| way.by == ask.kind && here.is_some_and(|here| way.from.contains(&here)));
+    let has_row =
+        WAYS.iter().any(|way| way.by == ask.kind && here.is_some_and(|here| way.from.contains(&here)));
     if !agrees || (!has_row && !from_error && !from_quarantine) {
         Some("lifecycle.illegal-transition")
     } else if from_error {

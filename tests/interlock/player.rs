@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use swarmgate::contract::audit::Verdict;
 
 use crate::{
-    adapter,
-    model::{About, BOTS, Command, Model, ROUTER, Said, Standing, Word},
+    adapter::{self, Requires},
+    model::{About, BOTS, Command, Model, ROUTER, STEP_MS, Said, Standing, Word},
     oracle::Life,
     world::{Heard, Ticket, World, bot, fleet, swarm},
 };
@@ -46,7 +46,11 @@ pub struct Player {
 impl Player {
     /// Two new instances; the gate passes.
     pub fn new(second_person: bool) -> Self {
-        let mut world = World::new(adapter::rules(second_person));
+        let mut world = World::new(adapter::rules(if second_person {
+            Requires::SecondPerson
+        } else {
+            Requires::Explicit
+        }));
         for number in 0..BOTS {
             world.status(&bot(number));
         }
@@ -59,13 +63,28 @@ impl Player {
         Self { model: self.model.clone(), world: self.world.fork(), tickets: self.tickets.clone() }
     }
 
+    /// The signal of a command, by the model's number of it.
+    pub fn ticket(&self, at: usize) -> Option<&Ticket> {
+        self.tickets.get(&at)
+    }
+
+    /// Tells a word to both, and leaves it to the caller what to think of what is heard.
+    pub fn tell_unjudged(&mut self, word: Word) -> Heard {
+        let before = self.model.clone();
+        if self.model.tell(word).is_none() {
+            return self.world.wait(STEP_MS);
+        }
+        let heard = self.say(&before, word);
+        self.follow(&before, &heard);
+        heard
+    }
+
     /// Tells a word to both. `None` where they agree.
     pub fn tell(&mut self, word: Word) -> Option<(String, String)> {
         let before = self.model.clone();
-        let said = self.model.tell(word);
-        let Some(said) = said else {
-            // Nothing is said; only time has passed.
-            self.world.wait(crate::model::STEP_MS);
+        let Some(said) = self.model.tell(word) else {
+            // There is nothing that it could be about; only time has passed.
+            self.world.wait(STEP_MS);
             return self.lives();
         };
         let heard = self.say(&before, word);

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use toml::{Table, Value};
 
-use crate::oracle::{Answer, Ask, Class, Gate, Kill, Life, Safety, Situation, TYPES, WAYS, When, answer, class, is_dangerous};
+use crate::oracle::{
+    Answer, Ask, Class, Gate, Kill, Life, Safety, Situation, TYPES, WAYS, When, answer, class, is_dangerous,
+};
 
 #[test]
 fn the_specification_and_the_oracle_have_the_same_rows() {
@@ -37,7 +39,8 @@ fn the_conditions_and_classes_of_the_specification_are_the_oracles() {
         for life in names(row, "from").iter().flat_map(|name| among(name)) {
             let requested = format!("{}->{}", life.name(), text(row, "to"));
             let ask = Ask { kind: by, mode, requested: Some(&requested), loosens: false };
-            let good = Situation { life: Some(life), safety: Safety::Normal, gate: Gate::Pass, kill: Kill::Allow };
+            let good =
+                Situation { life: Some(life), safety: Safety::Normal, gate: Gate::Pass, kill: Kill::Allow };
             let holds = |situation: Situation| !matches!(answer(&situation, &ask), Answer::Refuse(_));
             assert!(holds(good), "{row:?} from {life}");
             let asks = [
@@ -62,8 +65,12 @@ fn what_stays_and_what_is_refused_is_written_too() {
             .filter(|way| way.by == text(row, "by") && (way.when == When::Accepted || way.by == "bot-pause"))
             .flat_map(|way| way.from.iter().map(|life| life.name()))
             .collect();
-        let stays: BTreeSet<String> =
-            Life::ALL.iter().map(|life| life.name()).filter(|name| !leaves.contains(name)).map(str::to_owned).collect();
+        let stays: BTreeSet<String> = Life::ALL
+            .iter()
+            .map(|life| life.name())
+            .filter(|name| !leaves.contains(name))
+            .map(str::to_owned)
+            .collect();
         assert_eq!(names(row, "from"), stays, "{row:?}");
     }
     let written: BTreeSet<String> = rows(&spec, "refusal")
@@ -93,8 +100,12 @@ fn refusals() -> BTreeSet<String> {
                 for mode in [None, Some("paper"), Some("shadow"), Some("live")] {
                     let requested = format!("{from}->{to}");
                     let ask = Ask { kind, mode, requested: Some(&requested), loosens: false };
-                    let situation =
-                        Situation { life: Some(from), safety: Safety::Normal, gate: Gate::Pass, kill: Kill::Allow };
+                    let situation = Situation {
+                        life: Some(from),
+                        safety: Safety::Normal,
+                        gate: Gate::Pass,
+                        kill: Kill::Allow,
+                    };
                     if let Answer::Refuse(code) = answer(&situation, &ask) {
                         found.insert(format!("{code} {kind}"));
                     }

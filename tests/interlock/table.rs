@@ -46,7 +46,13 @@ struct Differences {
 }
 
 impl Differences {
-    fn compare<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, cell: &str, expected: &T, got: &T) -> bool {
+    fn compare<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        what: &str,
+        cell: &str,
+        expected: &T,
+        got: &T,
+    ) -> bool {
         self.cells += 1;
         if expected == got {
             return true;
@@ -58,7 +64,10 @@ impl Differences {
     }
 
     fn none(&self, cells_min: usize) {
-        let lines = self.found.iter().map(|(key, (count, cell))| format!("{count:6} × {key}\n         first: {cell}"));
+        let lines = self
+            .found
+            .iter()
+            .map(|(key, (count, cell))| format!("{count:6} × {key}\n         first: {cell}"));
         let lines: Vec<String> = lines.collect();
         assert!(lines.is_empty(), "{} kinds of difference:\n{}", lines.len(), lines.join("\n"));
         assert!(self.cells >= cells_min, "only {} cells were compared", self.cells);
@@ -98,7 +107,12 @@ fn every_cell_from(life: Life) {
                     settle(&mut world, gate, safety);
                     let situation = Situation { life: Some(life), safety, gate, kill };
                     let place = format!("{life} {} {gate:?} {} {requires:?}", safety.name(), kill.name());
-                    if differences.compare("reached", &format!("walk in {place}"), &Some(life), &world.life(0)) {
+                    if differences.compare(
+                        "reached",
+                        &format!("walk in {place}"),
+                        &Some(life),
+                        &world.life(0),
+                    ) {
                         cell(&world, &situation, requires, &place, &mut differences);
                     }
                 }
@@ -109,7 +123,13 @@ fn every_cell_from(life: Life) {
 }
 
 /// Every command with every state that it may ask for.
-fn cell(world: &World, situation: &Situation, requires: Requires, place: &str, differences: &mut Differences) {
+fn cell(
+    world: &World,
+    situation: &Situation,
+    requires: Requires,
+    place: &str,
+    differences: &mut Differences,
+) {
     let here = situation.life.map_or("CREATED", Life::name);
     for (kind, mode) in COMMANDS {
         let asks = !matches!(kind, "config-update" | "data-delete");
@@ -224,7 +244,8 @@ fn confirm(
         _ => last,
     };
     for actor in by {
-        let id = if consent == Consent::UnknownChallenge { format!("c-{}", "0".repeat(32)) } else { id.clone() };
+        let id =
+            if consent == Consent::UnknownChallenge { format!("c-{}", "0".repeat(32)) } else { id.clone() };
         heard = world.consent(actor, "confirm", ticket, &id);
     }
     let refused: Option<&[&str]> = match consent {
@@ -245,6 +266,13 @@ fn confirm(
         differences.compare("confirmation", name, &"forward".to_owned(), &heard.words());
     }
     differences.compare("state once confirmed", name, &Some(life), &world.life(0));
+    if consent == Consent::None {
+        // A target that does what nobody confirmed: it runs uncommanded, or it is not believed.
+        world.outcome(ask.kind, &bot(0), &ticket.correlation, success_of(ask.kind));
+        let runs = matches!(ask.kind, "bot-start" | "bot-resume");
+        let expected = if runs { Life::Quarantined } else { life };
+        differences.compare("state of a target that lies", name, &Some(expected), &world.life(0));
+    }
     if consent == Consent::Twice {
         let again = world.consent(last[0], "confirm", ticket, &id);
         differences.compare("second use", name, &"refuse consent.challenge-used".to_owned(), &again.words());
@@ -284,7 +312,8 @@ fn walk(life: Life, kill: Kill, requires: Requires) -> World {
         Life::Live => ("live", Life::Live),
         _ => ("paper", Life::Paper),
     };
-    let start = Ask { kind: "bot-start", mode: Some(mode), requested: Some(&format!("IDLE->{to}")), loosens: false };
+    let start =
+        Ask { kind: "bot-start", mode: Some(mode), requested: Some(&format!("IDLE->{to}")), loosens: false };
     let (ticket, _) = send(&mut world, &start);
     if let Some(id) = ticket.challenge.clone() {
         for actor in adapter::confirmers(world.rules()) {

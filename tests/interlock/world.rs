@@ -115,13 +115,7 @@ impl World {
         let genesis = adapter::genesis(&rules);
         let mut corridor = Corridor::new(State::new(rules), Chain::new(), Names::with_prefix("swarmgate"));
         corridor.record(Fact::new(Action::Genesis, now, Change::Genesis(genesis)));
-        Self {
-            contract: Arc::clone(contract),
-            corridor,
-            kept: BTreeMap::new(),
-            now,
-            sent: 0,
-        }
+        Self { contract: Arc::clone(contract), corridor, kept: BTreeMap::new(), now, sent: 0 }
     }
 
     /// The same world once more; the two go their own ways from here.
@@ -136,6 +130,11 @@ impl World {
             now: self.now,
             sent: self.sent,
         }
+    }
+
+    /// What it judges by.
+    pub fn rules(&self) -> &Rules {
+        self.corridor.state().rules()
     }
 
     /// Where an instance is in its life; `None` where nobody has heard of it.
@@ -265,9 +264,12 @@ impl World {
         }
         heard.verdict = decision.verdict;
         heard.reason = decision.refusal.map(|refusal| refusal.reason.code());
-        heard.left.extend(outgoing.into_iter().chain(released.into_iter().map(|kept| kept.outgoing)).map(
-            |outgoing| outgoing.message,
-        ));
+        heard.left.extend(
+            outgoing
+                .into_iter()
+                .chain(released.into_iter().map(|kept| kept.outgoing))
+                .map(|outgoing| outgoing.message),
+        );
         heard.audit.extend(sealed.iter().map(|entry| entry.entry.fact.action));
     }
 }
