@@ -1,8 +1,9 @@
 //! The interlock against a second reading of its specification.
 //!
 //! Owns: an oracle that was written from the texts of the specification and shares no code with the crate, a driver that
-//! speaks to the real corridor in envelopes, and four ways of comparing the two: the whole table of commands by state,
-//! the whole table of types by setting, random stories, and every story of a small world.
+//! speaks to the real corridor in envelopes, and five ways of comparing the two: the whole table of commands by state,
+//! the whole table of types by setting, random stories, every story of a small world, and every order of the words of
+//! control sessions.
 //! Never: takes an answer from the crate to be right.
 //! Holds: 0 differences. `SWARMGATE_PROVE=1` tells 100,000 random stories and the small world to its closure;
 //! `INTERLOCK_SEED=17` tells one story.
@@ -19,6 +20,8 @@ mod oracle;
 mod player;
 #[path = "interlock/rows.rs"]
 mod rows;
+#[path = "interlock/sessions.rs"]
+mod sessions;
 #[path = "interlock/stories.rs"]
 mod stories;
 #[path = "interlock/table.rs"]

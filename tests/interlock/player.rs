@@ -7,7 +7,6 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value, json};
-use swarmgate::contract::audit::Verdict;
 
 use crate::{
     adapter::{self, Requires},
@@ -212,14 +211,13 @@ fn is_carried(command: &Command) -> bool {
 }
 
 fn agrees(said: Said, heard: &Heard) -> bool {
+    let words = heard.words();
     match said {
         Said::Nothing => true,
-        Said::Forward => heard.verdict == Some(Verdict::Forward),
-        Said::Challenge => {
-            heard.verdict == Some(Verdict::Challenge) && heard.reason == Some("consent.challenge-required")
-        }
-        Said::Suppress => heard.verdict == Some(Verdict::Suppress),
-        Said::Refuse(code) => heard.verdict == Some(Verdict::Refuse) && heard.reason == Some(code),
+        Said::Forward => words == "forward",
+        Said::Challenge => words == "challenge consent.challenge-required",
+        Said::Suppress => words.starts_with("suppress"),
+        Said::Refuse(code) => words == format!("refuse {code}"),
         Said::OneOf(several) => several.iter().any(|said| agrees(*said, heard)),
     }
 }

@@ -37,7 +37,9 @@ fn the_conditions_and_classes_of_the_specification_are_the_oracles() {
         assert_eq!(format!("{:?}", class(by)).to_lowercase(), text(row, "class"), "{row:?}");
         let conditions = names(row, "conditions");
         for life in names(row, "from").iter().flat_map(|name| among(name)) {
-            let requested = format!("{}->{}", life.name(), text(row, "to"));
+            // What is unknown becomes CREATED by the command that makes it IDLE.
+            let to = if by == "bot-init" { "IDLE" } else { text(row, "to") };
+            let requested = format!("{life}->{to}");
             let ask = Ask { kind: by, mode, requested: Some(&requested), loosens: false };
             let good =
                 Situation { life: Some(life), safety: Safety::Normal, gate: Gate::Pass, kill: Kill::Allow };

@@ -229,7 +229,7 @@ fn confirm(
         differences.compare("challenge", name, &"an id", &"none");
         return;
     };
-    let (requires, last) = (adapter::requires(world.rules()), adapter::confirmers(world.rules()));
+    let last = adapter::confirmers(world.rules());
     let mut heard = world.wait(STEP_MS);
     if consent == Consent::Late {
         world.wait(WINDOW_MS);
@@ -240,7 +240,8 @@ fn confirm(
     }
     let by: &[&str] = match consent {
         Consent::None => &[],
-        Consent::WrongActor => adapter::wrong_confirmers(requires),
+        // The requester, where it takes others.
+        Consent::WrongActor => &[OPERATOR],
         _ => last,
     };
     for actor in by {
@@ -254,7 +255,7 @@ fn confirm(
         Consent::UnknownChallenge => Some(&["consent.unknown-challenge"]),
         // The texts name no code of its own for what was rejected.
         Consent::Rejected => Some(&["consent.unknown-challenge", "consent.challenge-used"]),
-        Consent::WrongActor => Some(adapter::wrong_code(requires)),
+        Consent::WrongActor => Some(&["consent.self-confirm"]),
     };
     let carried = matches!(consent, Consent::Given | Consent::Twice);
     differences.compare("carried once confirmed", name, &carried, &heard.carried(ask.kind));
