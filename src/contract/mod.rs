@@ -20,6 +20,7 @@ pub mod canonical;
 pub mod command;
 pub mod digest;
 pub mod envelope;
+pub mod interlock;
 pub mod lane;
 pub mod message;
 pub mod passage;
