@@ -28,5 +28,7 @@ mod stories;
 mod table;
 #[path = "interlock/types.rs"]
 mod types;
+#[path = "interlock/unconfirmed.rs"]
+mod unconfirmed;
 #[path = "interlock/world.rs"]
 mod world;

@@ -5,7 +5,11 @@
 //! Holds: everything else goes over the wire.
 
 use swarmgate::{
-    contract::{audit::Genesis, routing::Scope},
+    contract::{
+        audit::Genesis,
+        interlock::{self, SafetyMode, Share},
+        routing::Scope,
+    },
     decision::{rules::Rules, state::State},
 };
 
@@ -26,12 +30,33 @@ impl Requires {
     pub const ALL: [Self; 3] = [Self::Explicit, Self::SecondPerson, Self::Quorum];
 }
 
-pub fn rules(_requires: Requires) -> Rules {
-    Rules::default()
+/// The defaults with one required gate, whose reports count for as long as a story is.
+pub fn rules(requires: Requires) -> Rules {
+    let mut rules = Rules::default();
+    rules.safety.gates_required = vec![GATE.to_owned()];
+    rules.safety.gate_ttl_ms = 1_000_000_000;
+    let share = |group: &str| Share { count: 1, group: group.to_owned() };
+    let who = match requires {
+        Requires::Explicit => interlock::Requires::Explicit,
+        Requires::SecondPerson => interlock::Requires::SecondPerson,
+        Requires::Quorum => interlock::Requires::Quorum(vec![share("risk"), share("trading")]),
+    };
+    rules.consent.requires = who.clone();
+    rules.consent.live_requires = who;
+    // The requester is in both groups, which must not help.
+    for (group, other) in [("risk", "ops-b"), ("trading", "ops-c")] {
+        let members = vec!["ops-a".to_owned(), other.to_owned()];
+        rules.consent.groups.insert(group.to_owned(), members);
+    }
+    rules
 }
 
-pub fn requires(_rules: &Rules) -> Requires {
-    Requires::Explicit
+pub fn requires(rules: &Rules) -> Requires {
+    match rules.consent.requires {
+        interlock::Requires::Explicit => Requires::Explicit,
+        interlock::Requires::SecondPerson => Requires::SecondPerson,
+        interlock::Requires::Quorum(_) => Requires::Quorum,
+    }
 }
 
 /// Whose confirmations are enough, in order.
@@ -46,17 +71,23 @@ pub fn confirmers(rules: &Rules) -> &'static [&'static str] {
 pub fn genesis(rules: &Rules) -> Genesis {
     Genesis {
         environment: "dev".to_owned(),
+        initial_mode: SafetyMode::Normal,
         ledger_id: "0".repeat(32),
         mode: rules.mode,
         version: "0".to_owned(),
     }
 }
 
-pub fn life(_state: &State, _bot: &Scope) -> Option<Life> {
-    None
+pub fn life(state: &State, bot: &Scope) -> Option<Life> {
+    Life::named(state.life(bot).word())
 }
 
-/// A confirmation is sent where the command was, to one instance at least in name.
+/// A confirmation names one instance: the command's own, or any that the command covers.
 pub fn consent_scope(scope: &Scope) -> Scope {
-    if scope.fans_out() { Scope::router("swarmgate-1") } else { scope.clone() }
+    let one = |said: &str, any: &str| if said == "ALL" { any.to_owned() } else { said.to_owned() };
+    Scope::new(
+        one(&scope.swarm_id, crate::world::SWARM),
+        one(&scope.role, "worker"),
+        one(&scope.instance, "bot-0"),
+    )
 }

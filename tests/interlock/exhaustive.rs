@@ -56,12 +56,18 @@ const STOP: Word = Word::Ask { kind: "bot-stop", mode: None, bot: 0, actor: 1, a
 
 #[test]
 fn requester_may_confirm() {
-    walk(false);
+    walk(false, &alphabet());
 }
 
 #[test]
 fn somebody_else_must_confirm() {
-    walk(true);
+    walk(true, &alphabet());
+}
+
+#[test]
+#[ignore = "open: a target that says it did what nobody confirmed is believed"]
+fn a_target_may_lie() {
+    walk(false, &[alphabet(), vec![Word::Lie { nth: 0 }, Word::Uncommanded { bot: 0 }]].concat());
 }
 
 struct Place {
@@ -69,17 +75,17 @@ struct Place {
     story: Vec<Word>,
 }
 
-fn walk(second_person: bool) {
+fn walk(second_person: bool, words: &[Word]) {
     let depth_max = if env::var("SWARMGATE_PROVE").is_ok() { usize::MAX } else { DEPTH };
     let mut start = Player::new(second_person);
-    for word in [alphabet()[0], Word::Answer { nth: 0, success: true }] {
+    for word in [words[0], Word::Answer { nth: 0, success: true }] {
         assert_eq!(start.tell(word), None, "the way to IDLE");
     }
     let mut seen = BTreeSet::from([key(&start.model)]);
     let mut waiting = VecDeque::from([Place { player: start, story: Vec::new() }]);
     let (mut edges, mut stopped) = (0_usize, BTreeMap::<Option<Life>, usize>::new());
     while let Some(place) = waiting.pop_front() {
-        for word in alphabet() {
+        for &word in words {
             edges += 1;
             let mut player = place.player.fork();
             let before = player.world.life(0);
@@ -130,7 +136,7 @@ fn key(model: &Model) -> String {
     let answerable: Vec<_> = model
         .commands
         .iter()
-        .filter(|command| command.is_answerable())
+        .filter(|command| command.is_answerable() || command.is_unconfirmed())
         .map(|command| (command.about, command.standing))
         .collect();
     let challenged = model.commands.iter().rev().find(|command| command.challenged_at.is_some());

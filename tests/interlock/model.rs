@@ -4,6 +4,8 @@
 //! Never: names anything of the crate.
 //! Holds: one word changes the model once; where the texts leave the answer open, `OneOf` says between which.
 
+use std::mem;
+
 use crate::oracle::{Answer, Ask, Gate, Kill, Life, Safety, Situation, When, answer, moved};
 
 /// How long a challenge may be confirmed.
@@ -32,6 +34,8 @@ pub enum Word {
     Reject { nth: usize, actor: usize },
     /// A target answers the n-th command that it may answer, the newest first.
     Answer { nth: usize, success: bool },
+    /// A target says that it has done what nobody carried to it: the n-th that was challenged and never confirmed.
+    Lie { nth: usize },
     /// An instance says that it cannot go on.
     Fatal { bot: usize },
     /// An instance says that it runs, though nobody asked it to.
@@ -144,10 +148,16 @@ impl Command {
         carried && matches!(self.kind(), "bot-start" | "bot-resume")
     }
 
-    /// Whether its target may still answer it: what was never carried may be answered too, by a target that lies.
+    /// Whether its target may still answer it.
     pub fn is_answerable(&self) -> bool {
-        let answers = self.bot().is_some();
-        answers && !matches!(self.standing, Standing::Refused | Standing::Ended(End::Answered))
+        let late = [End::TimedOut, End::Superseded, End::SupersededByQuarantine];
+        let flies = |standing| standing == Standing::Flying || late.map(Standing::Ended).contains(&standing);
+        self.bot().is_some() && flies(self.standing)
+    }
+
+    /// Whether only a target that lies would answer it.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.bot().is_some() && matches!(self.standing, Standing::Challenged | Standing::Void(_))
     }
 }
 
@@ -167,8 +177,8 @@ pub enum Said {
 pub struct Model {
     pub lives: [Option<Life>; BOTS],
     /// The global setting and the swarm's own.
-    pub safety: (Safety, Option<Safety>),
-    pub kill: (Kill, Option<Kill>),
+    pub safety: (Safety, Safety),
+    pub kill: (Kill, Kill),
     pub gate: Gate,
     pub commands: Vec<Command>,
     /// Whether the requester may not confirm.
@@ -190,8 +200,8 @@ impl Model {
     pub fn new(second_person: bool) -> Self {
         Self {
             lives: [Some(Life::Created); BOTS],
-            safety: (Safety::Normal, None),
-            kill: (Kill::Allow, None),
+            safety: (Safety::Normal, Safety::Normal),
+            kill: (Kill::Allow, Kill::Allow),
             gate: Gate::Pass,
             commands: Vec::new(),
             second_person,
@@ -239,10 +249,17 @@ impl Model {
             }
             Word::Answer { nth, success } => {
                 let at = self.choose(nth, |command| {
-                    let fails = !matches!(command.standing, Standing::Ended(_) | Standing::Void(_));
-                    command.is_answerable() && (success || fails)
+                    command.is_answerable() && (success || command.standing == Standing::Flying)
                 })?;
                 self.answered(at, success);
+                Said::Forward
+            }
+            Word::Lie { nth } => {
+                let at = self.choose(nth, Command::is_unconfirmed)?;
+                let command = &self.commands[at];
+                if let (Some(bot), "bot-start" | "bot-resume") = (command.bot(), command.kind()) {
+                    self.uncommanded(bot);
+                }
                 Said::Forward
             }
             Word::Fatal { bot } => {
@@ -397,10 +414,10 @@ impl Model {
                 if global {
                     self.safety.0 = mode
                 } else {
-                    self.safety.1 = Some(mode)
+                    self.safety.1 = mode
                 }
                 if tightens {
-                    self.tightened(at, global);
+                    (0..BOTS).for_each(|bot| self.supersede(bot, End::Superseded));
                 }
             }
             About::Switch { level, global } => {
@@ -408,29 +425,14 @@ impl Model {
                 if global {
                     self.kill.0 = level
                 } else {
-                    self.kill.1 = Some(level)
+                    self.kill.1 = level
                 }
                 if tightens {
-                    self.tightened(at, global);
+                    (0..BOTS).for_each(|bot| self.supersede(bot, End::Superseded));
                 }
                 if level == Kill::Flatten {
                     self.flatten();
                 }
-            }
-        }
-    }
-
-    /// Tightening overtakes every start and release, and every loosening that nobody has confirmed yet.
-    fn tightened(&mut self, by: usize, global: bool) {
-        (0..BOTS).for_each(|bot| self.supersede(bot, End::Superseded));
-        for (at, command) in self.commands.iter_mut().enumerate() {
-            let covered = match command.about {
-                About::Mode { global: wide, .. } | About::Switch { global: wide, .. } => global || !wide,
-                About::Report { .. } => global,
-                About::Bot { .. } => false,
-            };
-            if at != by && covered && command.standing == Standing::Challenged {
-                command.standing = Standing::Void(Void::Overtaken);
             }
         }
     }
@@ -469,25 +471,18 @@ impl Model {
     }
 
     fn answered(&mut self, at: usize, success: bool) {
-        let command = self.commands[at].clone();
+        let command = &mut self.commands[at];
+        let by = mem::replace(&mut command.standing, Standing::Ended(End::Answered));
+        let (kind, mode) = (command.kind(), command.mode());
         let Some(bot) = command.bot() else { return };
-        let (kind, Some(life)) = (command.kind(), self.lives[bot]) else { return };
-        let carried = matches!(command.standing, Standing::Flying | Standing::Ended(_));
-        if !carried && success && matches!(kind, "bot-start" | "bot-resume") {
-            return self.uncommanded(bot);
-        }
-        self.lives[bot] = Some(match (carried, success) {
-            (false, _) => life,
-            (true, true) if command.standing == Standing::Ended(End::SupersededByQuarantine) => {
-                if kind == "bot-release" { life } else { moved(life, kind, command.mode(), When::Outcome) }
-            }
-            (true, true) => moved(life, kind, command.mode(), When::Outcome),
-            (true, false) if kind == "bot-stop" => moved(life, "stop-failed", None, When::AtOnce),
-            (true, false) => life,
+        let Some(life) = self.lives[bot] else { return };
+        self.lives[bot] = Some(match success {
+            // A quarantine came after it, and is what holds.
+            true if kind == "bot-release" && by == Standing::Ended(End::SupersededByQuarantine) => life,
+            true => moved(life, kind, mode, When::Outcome),
+            false if kind == "bot-stop" => moved(life, "stop-failed", None, When::AtOnce),
+            false => life,
         });
-        if carried {
-            self.commands[at].standing = Standing::Ended(End::Answered);
-        }
     }
 
     fn expire(&mut self) {
@@ -500,13 +495,13 @@ impl Model {
         }
     }
 
-    /// The setting that a scope has, its own or the one it inherits.
+    /// The setting that a scope has of its own; a swarm without one has the least, and what is global holds for it.
     pub fn mode_at(&self, global: bool) -> Safety {
-        if global { self.safety.0 } else { self.safety.1.unwrap_or(self.safety.0) }
+        if global { self.safety.0 } else { self.safety.1 }
     }
 
     pub fn switch_at(&self, global: bool) -> Kill {
-        if global { self.kill.0 } else { self.kill.1.unwrap_or(self.kill.0) }
+        if global { self.kill.0 } else { self.kill.1 }
     }
 
     /// The strongest that applies to the instances.

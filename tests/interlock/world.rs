@@ -72,13 +72,15 @@ pub struct Heard {
 impl Heard {
     /// Whether a signal of that type left for somebody.
     pub fn carried(&self, kind: &str) -> bool {
-        let prefix = format!("signal.{kind}.");
-        self.left.iter().any(|message| message.routing_key.starts_with(&prefix))
+        !self.bodies(&format!("signal.{kind}.")).is_empty()
     }
 
-    /// The bodies of what left under a key that starts so.
+    /// The bodies of what was carried under a key that starts so; copies of what was refused are not carried.
     pub fn bodies(&self, prefix: &str) -> Vec<Value> {
-        let named = self.left.iter().filter(|message| message.routing_key.starts_with(prefix));
+        let named = |message: &&Message| {
+            message.exchange == "swarmgate.out" && message.routing_key.starts_with(prefix)
+        };
+        let named = self.left.iter().filter(named);
         named.filter_map(|message| serde_json::from_slice(&message.body).ok()).collect()
     }
 
