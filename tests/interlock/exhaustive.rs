@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How many words the ordinary run goes deep; the proof goes on until there is no new place.
-const DEPTH: usize = 8;
+const DEPTH: usize = 4;
 /// How many commands may wait for an answer at a place that the walk goes on from.
 const WAITING_MAX: usize = 2;
 
@@ -79,7 +79,7 @@ fn walk(second_person: bool, words: &[Word]) {
     let depth_max = if env::var("SWARMGATE_PROVE").is_ok() { usize::MAX } else { DEPTH };
     let mut start = Player::new(second_person);
     for word in [words[0], Word::Answer { nth: 0, success: true }] {
-        assert_eq!(start.tell(word), None, "the way to IDLE");
+        assert_eq!(start.tell(word).1, None, "the way to IDLE");
     }
     let mut seen = BTreeSet::from([key(&start.model)]);
     let mut waiting = VecDeque::from([Place { player: start, story: Vec::new() }]);
@@ -90,7 +90,7 @@ fn walk(second_person: bool, words: &[Word]) {
             let mut player = place.player.fork();
             let before = player.world.life(0);
             let story = [place.story.as_slice(), &[word]].concat();
-            if let Some((expected, got)) = player.tell(word) {
+            if let Some((expected, got)) = player.tell(word).1 {
                 panic!("after {story:#?}\n  expected {expected}\n  got      {got}");
             }
             doors(before, player.world.life(0), word, &player, &story);

@@ -177,14 +177,16 @@ pub enum Said {
 pub struct Model {
     pub lives: [Option<Life>; BOTS],
     /// The global setting and the swarm's own.
-    pub safety: (Safety, Safety),
-    pub kill: (Kill, Kill),
+    pub safety: (Safety, Option<Safety>),
+    pub kill: (Kill, Option<Kill>),
     pub gate: Gate,
     pub commands: Vec<Command>,
     /// Whether the requester may not confirm.
     pub second_person: bool,
     /// The command that the last word chose.
     pub chosen: Option<usize>,
+    /// Where an instance may be besides, where the texts leave that open.
+    pub open: Option<(usize, Life)>,
     now: u64,
 }
 
@@ -200,12 +202,13 @@ impl Model {
     pub fn new(second_person: bool) -> Self {
         Self {
             lives: [Some(Life::Created); BOTS],
-            safety: (Safety::Normal, Safety::Normal),
-            kill: (Kill::Allow, Kill::Allow),
+            safety: (Safety::Normal, None),
+            kill: (Kill::Allow, None),
             gate: Gate::Pass,
             commands: Vec::new(),
             second_person,
             chosen: None,
+            open: None,
             now: 0,
         }
     }
@@ -222,6 +225,7 @@ impl Model {
     pub fn tell(&mut self, word: Word) -> Option<Said> {
         self.now += if let Word::Wait { ms } = word { ms } else { STEP_MS };
         self.expire();
+        self.open = None;
         Some(match word {
             Word::Wait { .. } => Said::Nothing,
             Word::Ask { kind, mode, bot, actor, agrees } => {
@@ -234,7 +238,9 @@ impl Model {
             }
             Word::Switch { level, global, actor } => {
                 let flattens = level == Kill::Flatten && self.switch_at(global) > level;
-                let changes = level != self.switch_at(global) && !flattens;
+                // Whether it loosens to set less than is inherited is asked apart, in `unconfirmed`.
+                let inherits = !global && self.kill.1.is_none() && level < self.kill.0;
+                let changes = level != self.switch_at(global) && !flattens && !inherits;
                 changes.then(|| self.send(About::Switch { level, global }, actor))?
             }
             Word::Report { gate, actor } => self.send(About::Report { gate }, actor),
@@ -248,8 +254,12 @@ impl Model {
                 Said::Forward
             }
             Word::Answer { nth, success } => {
+                let newest = self.newest_starts();
                 let at = self.choose(nth, |command| {
-                    command.is_answerable() && (success || command.standing == Standing::Flying)
+                    // What comes of an older start that is answered late is asked apart, in `unconfirmed`.
+                    let is_old =
+                        command.started() && command.until < newest[command.bot().unwrap_or_default()];
+                    command.is_answerable() && (success || command.standing == Standing::Flying) && !is_old
                 })?;
                 self.answered(at, success);
                 Said::Forward
@@ -414,7 +424,7 @@ impl Model {
                 if global {
                     self.safety.0 = mode
                 } else {
-                    self.safety.1 = mode
+                    self.safety.1 = Some(mode)
                 }
                 if tightens {
                     (0..BOTS).for_each(|bot| self.supersede(bot, End::Superseded));
@@ -425,7 +435,7 @@ impl Model {
                 if global {
                     self.kill.0 = level
                 } else {
-                    self.kill.1 = level
+                    self.kill.1 = Some(level)
                 }
                 if tightens {
                     (0..BOTS).for_each(|bot| self.supersede(bot, End::Superseded));
@@ -470,6 +480,16 @@ impl Model {
         self.stop(bot);
     }
 
+    /// Until when the last start of each instance waits.
+    fn newest_starts(&self) -> [u64; BOTS] {
+        let mut newest = [0; BOTS];
+        for command in self.commands.iter().filter(|command| command.started()) {
+            let bot = command.bot().unwrap_or_default();
+            newest[bot] = newest[bot].max(command.until);
+        }
+        newest
+    }
+
     fn answered(&mut self, at: usize, success: bool) {
         let command = &mut self.commands[at];
         let by = mem::replace(&mut command.standing, Standing::Ended(End::Answered));
@@ -477,8 +497,17 @@ impl Model {
         let Some(bot) = command.bot() else { return };
         let Some(life) = self.lives[bot] else { return };
         self.lives[bot] = Some(match success {
+            // The stop was asked for before the fault; whether its end takes the fault away the texts leave open.
+            true if kind == "bot-stop" && life == Life::Error => {
+                self.open = Some((bot, Life::Idle));
+                life
+            }
             // A quarantine came after it, and is what holds.
-            true if kind == "bot-release" && by == Standing::Ended(End::SupersededByQuarantine) => life,
+            true if kind == "bot-release" && by == Standing::Ended(End::SupersededByQuarantine) => {
+                // Asked apart, in `unconfirmed`.
+                self.open = Some((bot, Life::Idle));
+                life
+            }
             true => moved(life, kind, mode, When::Outcome),
             false if kind == "bot-stop" => moved(life, "stop-failed", None, When::AtOnce),
             false => life,
@@ -495,13 +524,13 @@ impl Model {
         }
     }
 
-    /// The setting that a scope has of its own; a swarm without one has the least, and what is global holds for it.
+    /// The setting that a scope has, its own or the one it inherits.
     pub fn mode_at(&self, global: bool) -> Safety {
-        if global { self.safety.0 } else { self.safety.1 }
+        if global { self.safety.0 } else { self.safety.1.unwrap_or(self.safety.0) }
     }
 
     pub fn switch_at(&self, global: bool) -> Kill {
-        if global { self.kill.0 } else { self.kill.1 }
+        if global { self.kill.0 } else { self.kill.1.unwrap_or(self.kill.0) }
     }
 
     /// The strongest that applies to the instances.

@@ -67,31 +67,21 @@ impl Player {
         self.tickets.get(&at)
     }
 
-    /// Tells a word to both, and leaves it to the caller what to think of what is heard.
-    pub fn tell_unjudged(&mut self, word: Word) -> Heard {
-        let before = self.model.clone();
-        if self.model.tell(word).is_none() {
-            return self.world.wait(STEP_MS);
-        }
-        let heard = self.say(&before, word);
-        self.follow(&before, &heard);
-        heard
-    }
-
-    /// Tells a word to both. `None` where they agree.
-    pub fn tell(&mut self, word: Word) -> Option<(String, String)> {
+    /// Tells a word to both: what was heard, and where they differ, if they do.
+    pub fn tell(&mut self, word: Word) -> (Heard, Option<(String, String)>) {
         let before = self.model.clone();
         let Some(said) = self.model.tell(word) else {
             // There is nothing that it could be about; only time has passed.
-            self.world.wait(STEP_MS);
-            return self.lives();
+            return (self.world.wait(STEP_MS), self.lives());
         };
         let heard = self.say(&before, word);
         self.follow(&before, &heard);
         if !agrees(said, &heard) && !self.is_apart(&before, said, &heard) {
-            return Some((format!("{said:?}"), heard.words()));
+            let words = heard.words();
+            return (heard, Some((format!("{said:?}"), words)));
         }
-        self.carriage(&before, &heard).or_else(|| self.lives())
+        let difference = self.carriage(&before, &heard).or_else(|| self.lives());
+        (heard, difference)
     }
 
     /// Which code of gate 8 is said where several fit is compared apart, in the table.
@@ -109,7 +99,12 @@ impl Player {
     }
 
     /// Where the instances are, in both.
-    fn lives(&self) -> Option<(String, String)> {
+    fn lives(&mut self) -> Option<(String, String)> {
+        if let Some((bot, besides)) =
+            self.model.open.filter(|(bot, life)| self.world.life(*bot) == Some(*life))
+        {
+            self.model.lives[bot] = Some(besides);
+        }
         let real: Vec<Option<Life>> = (0..BOTS).map(|number| self.world.life(number)).collect();
         (real != self.model.lives).then(|| (format!("{:?}", self.model.lives), format!("{real:?}")))
     }
@@ -255,7 +250,7 @@ fn success_of(kind: &str) -> &'static str {
 pub fn play(second_person: bool, story: &[Word]) -> Option<Difference> {
     let mut player = Player::new(second_person);
     story.iter().enumerate().find_map(|(at, word)| {
-        let (expected, got) = player.tell(*word)?;
+        let (expected, got) = player.tell(*word).1?;
         Some(Difference { story: story[..=at].to_vec(), expected, got })
     })
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     model::{BOTS, Word},
     oracle::{Gate, Kill, Life, Safety},
-    player::{Difference, Player, play, shrink},
+    player::{Difference, Player, shrink},
     world::Heard,
 };
 
@@ -60,19 +60,21 @@ fn tell_all(lies: bool) {
 fn told(seed: u64, lies: bool) -> Option<String> {
     let second_person = seed % 3 == 2;
     let story = story(seed, lies);
-    let difference = play(second_person, &story).map(|found| shrink(second_person, found));
-    let difference = difference.map(|difference: Difference| difference.to_string());
-    let wrong = difference.or_else(|| watched(second_person, &story));
-    wrong.map(|wrong| format!("seed {seed} (second person: {second_person}):\n{wrong}"))
+    let wrong = watched(second_person, &story)?;
+    Some(format!("seed {seed} (second person: {second_person}):\n{wrong}"))
 }
 
-/// Tells a story to nobody but the watchers.
+/// Tells a story to both and to the watchers.
 fn watched(second_person: bool, story: &[Word]) -> Option<String> {
     let mut player = Player::new(second_person);
     let mut confirmed = BTreeSet::new();
     for (at, word) in story.iter().enumerate() {
         let before: Vec<Option<Life>> = (0..BOTS).map(|number| player.world.life(number)).collect();
-        let heard = player.tell_unjudged(*word);
+        let (heard, difference) = player.tell(*word);
+        if let Some((expected, got)) = difference {
+            let found = Difference { story: story[..=at].to_vec(), expected, got };
+            return Some(shrink(second_person, found).to_string());
+        }
         let mode = player.model.mode();
         let wrong =
             unconfirmed(*word, &heard, &mut confirmed).or_else(|| strict(mode, &heard)).or_else(|| {
