@@ -4,6 +4,9 @@
 //! Never: needs anything but the standard library, or judges what the compiler judges better.
 //! Holds: each check is a function from text to complaints, and is shown to complain about a bad text below.
 
+#[path = "tidy/requirements.rs"]
+mod requirements;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -11,7 +14,7 @@ use std::{
 };
 
 /// Rooms and their ranks; a room names only rooms of lower rank.
-const RANKS: [(&str, u8); 10] = [
+const RANKS: [(&str, u8); 11] = [
     ("contract", 0),
     ("decision", 1),
     ("planning", 2),
@@ -20,6 +23,7 @@ const RANKS: [(&str, u8); 10] = [
     ("store", 4),
     ("keys", 4),
     ("bus", 4),
+    ("channel", 4),
     ("runtime", 5),
     ("interface", 6),
 ];

@@ -18,6 +18,7 @@ pub mod admission;
 pub mod audit;
 pub mod canonical;
 pub mod command;
+pub mod control;
 pub mod digest;
 pub mod envelope;
 pub mod interlock;

@@ -21,8 +21,11 @@ use super::{
     ask::Asked,
     asker::Asker,
     clock::{self, Clock},
+    config::Config,
     corridor::{Corridor, Names},
     dispatch::{Dispatch, Dispatcher, Job, Report},
+    genesis::genesis,
+    host::{self, Host},
     intake::{Arrivals, Intake},
     link::{Connector, Link},
     recorder::{Commit, Recorder},
@@ -33,7 +36,7 @@ use crate::{
     bus::Topology,
     contract::{
         Contract,
-        audit::{Action, Change, Fact, Genesis, Mode, Opened},
+        audit::{Action, Change, Fact, Mode, Opened},
         interlock::SafetyMode,
         lane::Lane,
         timestamp::Timestamp,
@@ -86,6 +89,8 @@ pub struct Setup {
     pub drain_timeout_ms: u64,
     /// Health and counters.
     pub telemetry: Arc<Telemetry>,
+    /// The config, for support bundles.
+    pub config: Arc<Config>,
 }
 
 /// Why a router did not start.
@@ -123,6 +128,7 @@ pub struct Running {
     drain_timeout: Duration,
     link: Link,
     keeper: JoinHandle<()>,
+    watch: JoinHandle<()>,
     intakes: Vec<JoinHandle<()>>,
     router: JoinHandle<Corridor>,
     recorder: JoinHandle<Ledger>,
@@ -180,14 +186,8 @@ async fn open_epoch(
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let mut entries = Vec::new();
     if corridor.state().genesis().is_none() {
-        let genesis = Genesis {
-            environment: setup.environment.clone(),
-            // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
-            initial_mode: SafetyMode::Normal,
-            ledger_id: random_id()?,
-            mode: setup.rules.mode,
-            version: version.clone(),
-        };
+        // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
+        let genesis = genesis(&setup.environment, setup.rules.mode, SafetyMode::Normal)?;
         entries.push(corridor.record(Fact::new(Action::Genesis, now, Change::Genesis(genesis))));
     }
     let opened = Opened {
@@ -199,13 +199,6 @@ async fn open_epoch(
     };
     entries.push(corridor.record(Fact::new(Action::Opened, now, Change::Opened(opened))));
     ledger.append(&Batch { entries, ..Batch::default() }).await
-}
-
-/// 128 random bits in hex.
-fn random_id() -> Result<String, LedgerError> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).map_err(|fault| LedgerError::Random(fault.to_string()))?;
-    Ok(uuid::Uuid::from_bytes(bits).simple().to_string())
 }
 
 async fn start_tasks(
@@ -243,7 +236,19 @@ async fn start_tasks(
     let under_way = carry_again(&commit, jobs).await;
     let (open, opened) = watch::channel(true);
     let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
+    let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
+    let host = Host {
+        ledger_dir: setup.ledger_dir.clone(),
+        config: Arc::clone(&setup.config),
+        asker: asker.clone(),
+        done,
+        telemetry: Arc::clone(&setup.telemetry),
+        stopping: stopping.clone(),
+    };
+    let watch = tokio::spawn(host.clone().watch());
     let router = Router {
+        done: findings,
+        host,
         about: about(&setup, clock.now()),
         questions,
         ticker: router::ticker(),
@@ -269,6 +274,7 @@ async fn start_tasks(
         drain_timeout: Duration::from_millis(setup.drain_timeout_ms),
         link,
         keeper,
+        watch,
         intakes,
         router: tokio::spawn(router.run()),
         recorder,
@@ -372,7 +378,8 @@ impl Running {
 
     /// Ends every task where it stands, as a crash would: for simulations and drills.
     pub async fn kill(self) {
-        let Self { keeper, intakes, router, recorder, dispatchers, .. } = self;
+        let Self { keeper, watch, intakes, router, recorder, dispatchers, .. } = self;
+        watch.abort();
         router.abort();
         recorder.abort();
         keeper.abort();

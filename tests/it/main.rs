@@ -2,11 +2,21 @@
 
 mod api;
 mod broker;
+mod bundle;
 mod bus;
+mod channel;
+mod channel_codec;
+mod channel_lanes;
+mod channel_peers;
+mod channel_python;
 mod cli;
+mod config;
+mod config_cli;
 mod contract;
 mod decisions;
+mod init;
 mod integrating;
+mod interlock_cli;
 mod inventory;
 mod inventory_graph;
 mod json_suite;

@@ -8,28 +8,42 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
+mod answered;
 mod answers;
 mod audit;
 mod bench;
+mod bot;
+mod challenge;
 mod check;
 mod client;
 mod commands;
 mod completions;
 mod demo;
 mod doctor;
+mod echo;
 mod embedded;
 mod explain;
 mod failure;
+mod init;
 mod inventory;
+mod kill;
+mod levels;
 mod man;
+mod order;
 mod output;
 mod refused;
 mod route;
 mod run;
+mod runbook;
+mod safety;
 mod send;
+mod signal;
+mod situation;
+mod support_bundle;
 mod table;
 mod tail;
 mod top;
+mod typed;
 mod wait;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -55,6 +69,8 @@ const EXAMPLES: &str = "EXAMPLES:
     swarmgate demo
   Judge your own traffic and carry nothing:
     swarmgate observe --amqp URL --exchange NAME
+  A config to start from:
+    swarmgate init
   The router beside a broker:
     swarmgate run --amqp URL --ledger DIR
   Learn how a routing key is read, and who hears it:
@@ -63,6 +79,8 @@ const EXAMPLES: &str = "EXAMPLES:
     swarmgate explain routing.mismatch
   Watch the running router:
     swarmgate top
+  Stop the whole fleet, and let nothing start:
+    swarmgate kill --reason WHY
   Check a config before it is used:
     swarmgate check config swarmgate.yaml";
 
@@ -149,6 +167,7 @@ impl Globals {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Init(init::Args),
     Run(run::RunArgs),
     Observe(run::ObserveArgs),
     Route(route::Args),
@@ -157,12 +176,17 @@ enum Command {
     Inventory(inventory::Args),
     Commands(commands::Args),
     Wait(wait::Args),
+    Safety(safety::Args),
+    Kill(kill::Args),
+    Challenge(challenge::Args),
+    Bot(bot::Args),
     Top(top::Args),
     Audit(audit::Args),
     Refused(refused::Args),
     Explain(explain::Args),
     Check(check::Args),
     Doctor(doctor::Args),
+    SupportBundle(support_bundle::Args),
     Bench(bench::Args),
     #[command(hide = true)]
     BenchRelay(bench::relay::Args),
@@ -192,6 +216,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     let Cli { globals, command } = cli;
     match command {
         Command::Demo(args) => wait(demo::run(args, &globals)),
+        Command::Init(args) => wait(init::run(args, &globals)),
         Command::Run(args) => wait(run::run(args, &globals)),
         Command::Observe(args) => wait(run::observe(args, &globals)),
         Command::Route(args) => wait(route::run(args, &globals)),
@@ -201,9 +226,14 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Inventory(args) => wait(inventory::run(args, &globals)),
         Command::Commands(args) => wait(commands::run(args, &globals)),
         Command::Wait(args) => wait(wait::run(args, &globals)),
+        Command::Safety(args) => wait(safety::run(args, &globals)),
+        Command::Kill(args) => wait(kill::run(args, &globals)),
+        Command::Challenge(args) => wait(challenge::run(args, &globals)),
+        Command::Bot(args) => wait(bot::run(args, &globals)),
         Command::Top(args) => wait(top::run(args, &globals)),
         Command::Audit(args) => wait(audit::run(args, &globals)),
         Command::Doctor(args) => wait(doctor::run(args, &globals)),
+        Command::SupportBundle(args) => wait(support_bundle::run(args, &globals)),
         Command::Bench(args) => wait(bench::run(args, &globals)),
         Command::BenchRelay(args) => wait(bench::relay::run(args, &globals)),
         Command::Explain(args) => explain::run(&args, &globals),

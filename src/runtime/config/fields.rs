@@ -36,10 +36,17 @@ pub enum Kind {
     Whole(u64, u64),
     /// A list of words.
     Words,
+    /// A list of short lines, each in a form of its own.
+    Lines,
+    /// A loopback address of this machine, without a port.
+    Loopback,
+    /// Where a secret is, never the secret: `env:NAME` or `file:PATH`.
+    SecretRef,
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const GIB: u64 = 1024 * 1024 * 1024;
+const CONFIRMATIONS: &[&str] = &["explicit", "second-person", "quorum"];
 const CLASSES: &[&str] = &[
     "stop",
     "tighten",
@@ -66,7 +73,7 @@ const fn deadline(path: &'static str) -> Field {
     )
 }
 
-use Kind::{Address, Choice, Name, Path, Segment, Url, Whole, Words};
+use Kind::{Address, Choice, Lines, Loopback, Name, Path, SecretRef, Segment, Url, Whole, Words};
 
 /// Every setting but `types`, in the order of the printed defaults.
 pub const FIELDS: &[Field] = &[
@@ -233,7 +240,168 @@ pub const FIELDS: &[Field] = &[
         Choice(&["open"]),
         "How senders are known; this release knows `open` (AMQP user-id, else origin).",
     ),
+    field(
+        "session.lost_after_ms",
+        Whole(1_000, DAY_MS),
+        "How long nothing may be heard of a worker before its control session is lost.",
+    ),
+    field("safety.gates_required", Words, "The readiness gates that starts and config-updates consult."),
+    field(
+        "safety.gate_reporters",
+        Lines,
+        "Who reports a gate, where that is one principal only, like `risk=risk-bot`.",
+    ),
+    field(
+        "safety.gate_ttl_ms",
+        Whole(1_000, DAY_MS),
+        "How long a gate's report counts at most; then it is UNKNOWN.",
+    ),
+    field(
+        "safety.disable_ms_max",
+        Whole(1_000, 7 * DAY_MS),
+        "How long a gate or the router's alerts may be switched off at most.",
+    ),
+    field("interlocks.window_ms", Whole(1_000, DAY_MS), "How long a window of the interlocks is."),
+    field("interlocks.samples_min", Whole(1, 1_000_000), "How many samples a window must have to count."),
+    field(
+        "interlocks.commands_max",
+        Whole(0, 1_000_000_000),
+        "Commands of one principal in a window; beyond, its starts are suspended. 0 is off.",
+    ),
+    field(
+        "interlocks.duplicates_max",
+        Whole(0, 1_000_000_000),
+        "Repeats of one principal in a window; beyond, its starts are suspended. 0 is off.",
+    ),
+    field("interlocks.suspend_ms", Whole(1_000, 7 * DAY_MS), "For how long starts are suspended."),
+    field(
+        "interlocks.refused_identities_max",
+        Whole(0, 1_000_000_000),
+        "Refusals by the identity gate in a window; beyond, there is an alert. 0 is off.",
+    ),
+    field(
+        "interlocks.missing_outcomes_percent_max",
+        Whole(0, 99),
+        "Commands of a swarm that ended without their outcome, in percent; beyond, the swarm is SAFE. 0 is off.",
+    ),
+    field(
+        "interlocks.unknown_percent_max",
+        Whole(0, 99),
+        "Instances of a swarm that are lost, in percent; beyond for a window, the swarm is SAFE. 0 is off.",
+    ),
+    field(
+        "interlocks.ledger_failures_min",
+        Whole(0, 1_000),
+        "Looks at a ledger that cannot be written, from which on for a window everything is SAFE. 0 is off.",
+    ),
+    field(
+        "interlocks.clock_drift_ms_max",
+        Whole(0, DAY_MS),
+        "Drift of the wall clock between two looks; beyond for a window, everything is SAFE. 0 is off.",
+    ),
+    field(
+        "interlocks.disk_free_bytes_min",
+        Whole(0, 1024 * GIB),
+        "Room on the ledger's disk; below for a window, everything is SAFE. 0 is off.",
+    ),
+    field(
+        "consent.requires",
+        Choice(CONFIRMATIONS),
+        "Who confirms what is dangerous: the requester as a separate act, another, or a quorum.",
+    ),
+    field(
+        "consent.live_requires",
+        Choice(CONFIRMATIONS),
+        "Who confirms what is live. Left out: `second-person` in prod, else as `consent.requires`.",
+    ),
+    field("consent.window_ms", Whole(1_000, 300_000), "How long a challenge may be confirmed."),
+    field("consent.actors", Words, "Who may ask for and confirm what is dangerous; empty is everybody."),
+    field("consent.groups", Lines, "The groups of a quorum, like `risk=ann+bob`."),
+    field("consent.quorum", Lines, "How many of each group a quorum takes, like `risk=2`."),
+    field("consent.break_glass", Words, "Who may break the glass where a second person is required."),
+    field(
+        "consent.standing",
+        Lines,
+        "What was approved beforehand: name, SHA-256 of the command, end, uses; never a live start or loosening.",
+    ),
+    field(
+        "consent.support_bundle",
+        Choice(&["free", "dangerous"]),
+        "Whether a support bundle takes a confirmation.",
+    ),
+    field(
+        "runtime.platform.bootstrap.mode",
+        Choice(&["inline", "process_supervisor"]),
+        "Who runs the workers: `inline`, somebody else; `process_supervisor`, `swarmgate supervise`.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.transport",
+        Choice(&["memory", "tcp_local"]),
+        "The channel to the workers: `memory`, there is none; `tcp_local`, signed frames on this machine.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.bind_host",
+        Loopback,
+        "Where the channel listens: a loopback address, 127.0.0.1 or ::1.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.bind_port",
+        Whole(0, 65_535),
+        "The port that it listens at; 0 is any that is free.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.max_payload_bytes",
+        Whole(1024, 16 * 1024 * 1024),
+        "Bytes of one frame's payload; more is refused before it is read.",
+    ),
+    field("runtime.platform.execution_ipc.auth.mode", Choice(&["hmac"]), "How frames are proven."),
+    field(
+        "runtime.platform.execution_ipc.auth.secret_mode",
+        Choice(&["static", "generated"]),
+        "Where the master secret comes from: `static`, from `secret_ref`; `generated`, made at each start.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.auth.kdf",
+        Choice(&["none", "hkdf_sha256"]),
+        "How the signing key comes from it. Left out: `none` for `static`, `hkdf_sha256` for `generated`.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.auth.ttl_seconds",
+        Whole(1, 3_600),
+        "How far a frame's time may be from ours, either way.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.auth.nonce_cache_size",
+        Whole(1, 10_000_000),
+        "How many unexpired nonces are remembered; beyond, frames are refused and none is forgotten.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.auth.secret_ref",
+        SecretRef,
+        "Where a static secret is, like `env:NAME` or `file:PATH`; no default, and asked for at the start only.",
+    ),
 ];
+
+/// Settings whose default is nothing, or follows from another setting: the printed defaults leave them out.
+pub const UNSET: &[&str] = &[
+    "consent.live_requires",
+    "runtime.platform.execution_ipc.auth.kdf",
+    "runtime.platform.execution_ipc.auth.secret_ref",
+];
+
+/// Sections that others write in too, so that a strange key in them is worth a warning and is no fault. What stands
+/// deeper is ours alone.
+pub const SHARED_SECTIONS: &[&str] = &["runtime", "runtime.platform"];
+
+/// The code by which the bootstrap contract calls a value that a setting of it cannot have.
+pub fn code_of(path: &str) -> Option<&'static str> {
+    match path {
+        "runtime.platform.bootstrap.mode" => Some("BOOT-CFG-01"),
+        "runtime.platform.execution_ipc.auth.secret_mode" => Some("BOOT-CFG-02"),
+        "runtime.platform.execution_ipc.auth.kdf" => Some("BOOT-CFG-03"),
+        _ => None,
+    }
+}
 
 /// The settings of one item of `types`.
 pub const TYPE_FIELDS: &[Field] = &[

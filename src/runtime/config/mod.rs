@@ -4,8 +4,12 @@
 //! Never: connects, opens or creates anything; it reads the config and the schema files that it names.
 //! Holds: a config that loads has no unknown key, no value out of bounds, and shows no secret.
 
+mod agree;
+pub mod bootstrap;
 mod check;
+mod excerpt;
 mod fields;
+mod interlock;
 mod load;
 mod node;
 mod own_types;
@@ -33,10 +37,12 @@ use crate::{
     telemetry::log::{Format, Severity},
 };
 
+pub use bootstrap::runtime_contract_summary;
 pub use check::nearest;
+pub use excerpt::Excerpt;
 pub use fields::{FIELDS, Field, Kind, variable};
-pub use load::{ConfigError, Fault, Layers, Loaded, Setting, load};
-pub use print::{defaults_yaml, json_schema};
+pub use load::{ConfigError, Fault, Layers, Loaded, Setting, load, parse};
+pub use print::{defaults_yaml, json_schema, starting_yaml};
 pub use secret::{BrokerUrl, DEFAULT_URL};
 
 /// All settings.
@@ -79,6 +85,16 @@ pub struct Config {
     pub telemetry: Log,
     /// How senders are known.
     pub identity: Identity,
+    /// Control sessions.
+    pub session: interlock::Session,
+    /// Readiness gates.
+    pub safety: interlock::Safety,
+    /// What raises the safety mode by itself.
+    pub interlocks: interlock::Interlocks,
+    /// What takes a confirmation, and whose.
+    pub consent: interlock::Consent,
+    /// How workers come to run, and the channel to them.
+    pub runtime: bootstrap::Runtime,
     /// The deployment's own signal types.
     pub types: Vec<OwnType>,
 }
@@ -104,6 +120,11 @@ impl Default for Config {
             refusals: Refusals::default(),
             telemetry: Log::default(),
             identity: Identity::default(),
+            session: interlock::Session::default(),
+            safety: interlock::Safety::default(),
+            interlocks: interlock::Interlocks::default(),
+            consent: interlock::Consent::default(),
+            runtime: bootstrap::Runtime::default(),
             types: Vec::new(),
         }
     }
@@ -485,9 +506,9 @@ impl Loaded {
             parking_target_max: config.parking.target_max,
             parking_total_max: config.parking.total_max,
             catch_up_ms: config.commands.catch_up_ms,
-            consent: crate::decision::consent::Consent::default(),
-            safety: crate::decision::rules::SafetyRules::default(),
-            session_lost_after_ms: 60_000,
+            consent: config.consent.rules(config.environment),
+            safety: config.safety.rules(&config.interlocks),
+            session_lost_after_ms: config.session.lost_after_ms,
             refusals_senders_max: config.refusals.senders_max,
             alerts_dedupe_ms: config.alerts.dedupe_ms,
             alerts_per_second_max: config.alerts.per_second_max,
