@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How many words the ordinary run goes deep; the proof goes on until there is no new place.
-const DEPTH: usize = 4;
+const DEPTH: usize = 5;
 /// How many commands may wait for an answer at a place that the walk goes on from.
 const WAITING_MAX: usize = 2;
 

@@ -289,14 +289,14 @@ fn lifecycle(life: Option<Life>, ask: &Ask<'_>) -> Option<&'static str> {
     let from_quarantine = here == Some(Quarantined) && ask.kind != "bot-release";
     let has_row =
         WAYS.iter().any(|way| way.by == ask.kind && here.is_some_and(|here| way.from.contains(&here)));
-    if !agrees || (!has_row && !from_error && !from_quarantine) {
-        Some("lifecycle.illegal-transition")
+    if from_quarantine {
+        Some("lifecycle.quarantined")
     } else if from_error {
         Some("lifecycle.explicit-start-required")
+    } else if !agrees || !has_row {
+        Some("lifecycle.illegal-transition")
     } else if is_start && mode.is_none() {
         Some("lifecycle.mode-required")
-    } else if from_quarantine {
-        Some("lifecycle.quarantined")
     } else {
         None
     }

@@ -76,26 +76,12 @@ impl Player {
         };
         let heard = self.say(&before, word);
         self.follow(&before, &heard);
-        if !agrees(said, &heard) && !self.is_apart(&before, said, &heard) {
+        if !agrees(said, &heard) {
             let words = heard.words();
             return (heard, Some((format!("{said:?}"), words)));
         }
         let difference = self.carriage(&before, &heard).or_else(|| self.lives());
         (heard, difference)
-    }
-
-    /// Which code of gate 8 is said where several fit is compared apart, in the table.
-    fn is_apart(&self, before: &Model, said: Said, heard: &Heard) -> bool {
-        let tells = |code: &str| code.starts_with("lifecycle.");
-        let asked = self
-            .model
-            .commands
-            .get(before.commands.len())
-            .or_else(|| self.model.commands.get(self.model.chosen?));
-        let life = asked.and_then(Command::bot).and_then(|bot| before.lives[bot]);
-        matches!(life, Some(Life::Error | Life::Quarantined))
-            && matches!(said, Said::Refuse(code) if tells(code))
-            && heard.reason.is_some_and(tells)
     }
 
     /// Where the instances are, in both.

@@ -12,7 +12,14 @@
 
 use std::{collections::BTreeMap, env};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use swarmgate::{
+    contract::{
+        control::{BootstrapKeyBundle, ControlMessage, Kdf, Kind, MasterSecret, SecretMode},
+        timestamp::Timestamp,
+    },
+    decision::session::{ControlPlaneSession, Fault},
+};
 
 use crate::{
     adapter::{self, Requires},
@@ -105,6 +112,98 @@ fn step(
 /// Every word to every worker.
 fn words() -> impl Iterator<Item = (usize, Word)> {
     (0..WORKERS).flat_map(|worker| Word::ALL.map(|word| (worker, word)))
+}
+
+#[test]
+fn the_channels_session_in_every_order_of_seven_words() {
+    for required in Required::ALL {
+        let begin = (([New; WORKERS], [0; WORKERS]), ControlPlaneSession::new());
+        let mut places = BTreeMap::from([(String::new(), begin)]);
+        let mut edges = 0;
+        for _ in 0..LENGTH {
+            let mut next = BTreeMap::new();
+            for ((phases, epochs), session) in places.values() {
+                for (worker, word) in words() {
+                    edges += 1;
+                    let (mut phases, mut epochs, mut session) = (*phases, *epochs, session.clone());
+                    let before = phases;
+                    let expected = step(&mut phases, worker, word, required);
+                    if word == Word::Bootstrap && expected.is_ok() {
+                        epochs[worker] += 1;
+                    }
+                    let got = process(&mut session, worker, word, required);
+                    let name =
+                        format!("{word:?} to {worker} at {before:?} {epochs:?}, required {required:?}");
+                    assert_eq!(got, expected, "{name}");
+                    is_where(&session, &phases, &epochs, &name);
+                    next.insert(format!("{phases:?} {session:?}"), ((phases, epochs), session));
+                }
+            }
+            places = next;
+        }
+        eprintln!("{required:?}: {} sessions at last, {edges} edges", places.len());
+    }
+}
+
+/// One word on the channel: its acknowledgement, or the code and the missing workers.
+fn process(
+    session: &mut ControlPlaneSession,
+    worker: usize,
+    word: Word,
+    required: Required,
+) -> Result<(), (&'static str, Vec<usize>)> {
+    let named = |worker: usize| bot(worker).instance;
+    let (kind, payload) = match word {
+        Word::Bootstrap => {
+            let master = MasterSecret::new(vec![7; 32]).expect("a secret");
+            let bundle =
+                BootstrapKeyBundle::new(1_772_619_300, SecretMode::Generated, Kdf::HkdfSha256, master);
+            (Kind::BootstrapBundle, bundle.to_payload())
+        }
+        Word::Ready => (Kind::Ready, Map::new().into()),
+        Word::Heartbeat => (Kind::Heartbeat, Map::new().into()),
+        Word::Stop => (Kind::Stop, Map::new().into()),
+        Word::Start => {
+            let required: Vec<String> = required.of(worker).into_iter().map(named).collect();
+            (Kind::StartWork, Map::from_iter([("required_workers".to_owned(), json!(required))]).into())
+        }
+    };
+    let message = ControlMessage::new(kind, "c-1", Some(named(worker)), payload).expect("a message");
+    match session.process(&message, Timestamp::from_micros(1)) {
+        Ok(ack) => {
+            let ids = (ack.kind, ack.correlation_id.as_str(), ack.worker_id.clone());
+            assert_eq!(ids, (Kind::Ack, "c-1", Some(named(worker))));
+            assert_eq!(ack.payload.get("ack_kind"), Some(&json!(kind.word())));
+            Ok(())
+        }
+        Err(fault) => {
+            let missing = match &fault {
+                Fault::WorkersNotReady { missing } => missing.clone(),
+                _ => Vec::new(),
+            };
+            let number =
+                |name: &String| (0..WORKERS).find(|worker| named(*worker) == *name).expect("a worker");
+            Err((fault.reason().expect("a code").code(), missing.iter().map(number).collect()))
+        }
+    }
+}
+
+/// The session says of each worker what the table says; one that was stopped before it was opened leaves no trace.
+fn is_where(session: &ControlPlaneSession, phases: &Phases, epochs: &[u64; WORKERS], name: &str) {
+    for worker in 0..WORKERS {
+        let real = session.session(&bot(worker).instance);
+        let phase = real.map_or("new", |session| session.phase.word());
+        let expected = match phases[worker] {
+            New => "new",
+            Bootstrapped => "bootstrapped",
+            Ready => "ready",
+            Working => "working",
+            Stopped if epochs[worker] == 0 => "new",
+            Stopped => "stopped",
+        };
+        assert_eq!(phase, expected, "{name}: worker {worker}");
+        assert_eq!(real.map_or(0, |session| session.epoch), epochs[worker], "{name}: worker {worker}");
+    }
 }
 
 #[test]
