@@ -213,7 +213,7 @@ mod on_rabbitmq {
         async fn answered(&mut self, args: &[&str], answers: &[(&str, &str)]) -> Said {
             let url = self.vhost.options().url;
             let tool = tool(&self.args(&url, args)).spawn().expect("the tool starts");
-            let heard = self.next().await;
+            let heard = self.next(args[1]).await;
             for (instance, status) in answers {
                 self.answer(&heard, instance, status).await;
             }
@@ -221,9 +221,10 @@ mod on_rabbitmq {
             Said::of(output.expect("an output"))
         }
 
-        /// The next signal that a worker hears.
-        async fn next(&mut self) -> Message {
-            let is_signal = |message: &Message| message.routing_key.starts_with("signal.bot-");
+        /// The next signal of that type that a worker hears.
+        async fn next(&mut self, act: &str) -> Message {
+            let prefix = format!("signal.bot-{act}.");
+            let is_signal = |message: &Message| message.routing_key.starts_with(&prefix);
             let before = self.inbox.heard.iter().filter(|message| is_signal(message)).count();
             let more = |all: &[Message]| all.iter().filter(|message| is_signal(message)).count() > before;
             self.inbox.hear(self.bus.as_ref(), more).await;
@@ -274,7 +275,7 @@ mod on_rabbitmq {
             });
             send(self.bus.as_ref(), &[message(&format!("signal.bot-init.kestrel.worker.{instance}"), &init)])
                 .await;
-            let asked = self.next().await;
+            let asked = self.next("init").await;
             self.answer(&asked, instance, "Created").await;
             let is_end =
                 |all: &[Message]| all.iter().any(|m| m.routing_key.starts_with("event.outcome.bot-init."));
@@ -347,7 +348,7 @@ mod on_rabbitmq {
         let stop = ["bot", "stop", TARGET, "--correlation", "c-sender"];
         let stopping = tool(&post.args(&url, &stop)).spawn().expect("the tool starts");
         let mut post = post;
-        let heard = post.next().await;
+        let heard = post.next("stop").await;
         assert_eq!(body(&heard)["origin"], user.as_str());
         post.answer(&heard, "w-1", "Stopped").await;
         let said = tokio::time::timeout(PATIENCE, stopping.wait_with_output()).await.expect("it ends");
@@ -383,15 +384,19 @@ mod on_rabbitmq {
             ["bot", "start", TARGET, "--mode", "live", "--transition", "'IDLE->RUNNING_LIVE'", "--no-wait"];
         let typed = [&typed[..], &["--amqp", &url, "--api", &api]].concat();
         let mut terminal = Terminal::open();
+        // The screen of the run before is cleared first.
+        let asks = |screen: &str| {
+            screen.contains("Type kestrel/worker/w-1 to go on") && !screen.contains("ended with")
+        };
         for wrong in ["y", "kestrel/worker/w-2", ""] {
             terminal.run(&typed);
-            terminal.until("the question", |screen| screen.contains("Type kestrel/worker/w-1 to go on"));
+            terminal.until("the question", asks);
             terminal.keys(&[wrong, "Enter"]);
             let screen = terminal.until("the end", |screen| screen.contains("ended with"));
             assert!(screen.contains("ended with 2") && screen.contains("nothing was sent"), "{screen}");
         }
         terminal.run(&typed);
-        terminal.until("the question", |screen| screen.contains("Type kestrel/worker/w-1 to go on"));
+        terminal.until("the question", asks);
         terminal.keys(&[TARGET, "Enter"]);
         let screen = terminal.until("the end", |screen| screen.contains("ended with"));
         assert!(screen.contains("ended with 0") && screen.contains("LIVE"), "{screen}");
@@ -435,7 +440,7 @@ mod on_rabbitmq {
         post.run(&["challenge", "confirm", &id, "--reason", "agreed", "--yes"]).await.ended(2);
         let confirm = ["challenge", "confirm", &id, "--reason", "agreed", "--yes", "--live", TARGET];
         post.run(&confirm).await.ended(0).says(&["Applied", "the command is on its way", "swarmgate wait "]);
-        let heard = post.next().await;
+        let heard = post.next("start").await;
         assert_eq!(body(&heard)["data"]["mode"], "live");
         post.answer(&heard, "w-1", "Running").await;
         let output = tokio::time::timeout(PATIENCE, waiting.wait_with_output()).await.expect("it ends");

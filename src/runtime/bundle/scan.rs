@@ -86,7 +86,8 @@ impl Lexer<'_> {
         let is_named = self.name.is_some();
         let field = self.field();
         let is_branch = is_below || names::is_branch(&field);
-        let is_hidden = is_named && !is_branch && names::is_sensitive(&field);
+        let is_section = is_object && names::is_section(&field);
+        let is_hidden = is_named && !is_branch && !is_section && names::is_sensitive(&field);
         self.frames.push(Frame { is_object, is_branch, field });
         is_hidden.then_some("sensitive-name")
     }
@@ -126,7 +127,7 @@ impl Lexer<'_> {
         let (is_below, is_named) = (self.is_branch(), self.name.is_some());
         let field = self.field();
         let is_hidden = if is_below {
-            !names::is_allowed_leaf(&text)
+            !names::is_allowed_leaf(&field, &text)
         } else {
             is_named && names::is_sensitive(&field) && !names::allows_text(&field, &text)
         };

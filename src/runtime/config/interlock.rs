@@ -112,7 +112,6 @@ pub struct Consent {
     /// Who confirms what is dangerous.
     pub requires: Confirmation,
     /// Who confirms what is live; left out, by environment.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub live_requires: Option<Confirmation>,
     /// How long a challenge may be confirmed.
     pub window_ms: u64,
