@@ -30,5 +30,7 @@ mod table;
 mod types;
 #[path = "interlock/unconfirmed.rs"]
 mod unconfirmed;
+#[path = "interlock/words.rs"]
+mod words;
 #[path = "interlock/world.rs"]
 mod world;

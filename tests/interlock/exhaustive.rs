@@ -15,9 +15,10 @@ use std::{
 };
 
 use crate::{
-    model::{Model, Word},
+    model::Model,
     oracle::{Gate, Kill, Life, Safety},
     player::Player,
+    words::Word,
 };
 
 /// How many words the ordinary run goes deep; the proof goes on until there is no new place.

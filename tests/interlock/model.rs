@@ -6,7 +6,10 @@
 
 use std::mem;
 
-use crate::oracle::{Answer, Ask, Gate, Kill, Life, Safety, Situation, When, answer, moved};
+use crate::{
+    oracle::{Answer, Ask, Gate, Kill, Life, Safety, Situation, When, answer, moved},
+    words::{About, Command, End, Said, Standing, Void, Word},
+};
 
 /// How long a challenge may be confirmed.
 pub const CHALLENGE_MS: u64 = 60_000;
@@ -16,161 +19,6 @@ pub const STEP_MS: u64 = 10;
 pub const BOTS: usize = 2;
 /// The actor of what the router asks by itself.
 pub const ROUTER: usize = usize::MAX;
-
-/// Something that happens. Numbers choose among what is there, whatever that is, so any list of words is a story.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// An actor asks something of an instance; `agrees` tells whether `requestedTransition` is true.
-    Ask { kind: &'static str, mode: Option<&'static str>, bot: usize, actor: usize, agrees: bool },
-    /// An actor sets the mode, for everything or for the swarm.
-    Mode { mode: Safety, global: bool, actor: usize },
-    /// An actor sets the kill switch.
-    Switch { level: Kill, global: bool, actor: usize },
-    /// An actor reports the required gate.
-    Report { gate: Gate, actor: usize },
-    /// An actor confirms the n-th challenge, the newest first.
-    Confirm { nth: usize, actor: usize },
-    /// An actor rejects it.
-    Reject { nth: usize, actor: usize },
-    /// A target answers the n-th command that it may answer, the newest first.
-    Answer { nth: usize, success: bool },
-    /// A target says that it has done what nobody carried to it: the n-th that was challenged and never confirmed.
-    Lie { nth: usize },
-    /// An instance says that it cannot go on.
-    Fatal { bot: usize },
-    /// An instance says that it runs, though nobody asked it to.
-    Uncommanded { bot: usize },
-    /// The n-th command is sent once more, the newest first.
-    Repeat { nth: usize },
-    /// Time passes.
-    Wait { ms: u64 },
-}
-
-/// What a command is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum About {
-    Bot {
-        bot: usize,
-        kind: &'static str,
-        mode: Option<&'static str>,
-        requested: Option<(Option<Life>, Life)>,
-    },
-    Mode {
-        mode: Safety,
-        global: bool,
-    },
-    Switch {
-        level: Kill,
-        global: bool,
-    },
-    Report {
-        gate: Gate,
-    },
-}
-
-/// Why a challenged command was never carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Void {
-    Expired,
-    Rejected,
-    Overtaken,
-    RefusedAgain,
-}
-
-/// How a carried command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum End {
-    /// By its target, or at once by the router, whose own it was.
-    Answered,
-    TimedOut,
-    Superseded,
-    /// By a quarantine: a late `Released` opens nothing that was closed since.
-    SupersededByQuarantine,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Standing {
-    /// No key is bound.
-    Refused,
-    Challenged,
-    Void(Void),
-    Flying,
-    Ended(End),
-}
-
-#[derive(Clone, Debug)]
-pub struct Command {
-    pub about: About,
-    pub actor: usize,
-    pub standing: Standing,
-    /// When it was challenged, where it was.
-    pub challenged_at: Option<u64>,
-    /// When what it waits for is over.
-    until: u64,
-}
-
-impl Command {
-    fn kind(&self) -> &'static str {
-        match self.about {
-            About::Bot { kind, .. } => kind,
-            About::Mode { .. } => "safety-set",
-            About::Switch { .. } => "kill-switch-set",
-            About::Report { .. } => "gate-report",
-        }
-    }
-
-    pub fn bot(&self) -> Option<usize> {
-        match self.about {
-            About::Bot { bot, .. } => Some(bot),
-            _ => None,
-        }
-    }
-
-    fn mode(&self) -> Option<&'static str> {
-        match self.about {
-            About::Bot { mode, .. } => mode,
-            _ => None,
-        }
-    }
-
-    fn is_open(&self) -> bool {
-        matches!(self.standing, Standing::Challenged | Standing::Flying)
-    }
-
-    /// Whether a second one like it waits for its end.
-    fn is_exclusive(&self) -> bool {
-        matches!(self.kind(), "bot-start" | "bot-resume" | "bot-release")
-    }
-
-    /// Whether it let its instance run, once.
-    fn started(&self) -> bool {
-        let carried = matches!(self.standing, Standing::Flying | Standing::Ended(_));
-        carried && matches!(self.kind(), "bot-start" | "bot-resume")
-    }
-
-    /// Whether its target may still answer it.
-    pub fn is_answerable(&self) -> bool {
-        let late = [End::TimedOut, End::Superseded, End::SupersededByQuarantine];
-        let flies = |standing| standing == Standing::Flying || late.map(Standing::Ended).contains(&standing);
-        self.bot().is_some() && flies(self.standing)
-    }
-
-    /// Whether only a target that lies would answer it.
-    pub fn is_unconfirmed(&self) -> bool {
-        self.bot().is_some() && matches!(self.standing, Standing::Challenged | Standing::Void(_))
-    }
-}
-
-/// What is said to a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    Nothing,
-    Forward,
-    Challenge,
-    Suppress,
-    Refuse(&'static str),
-    OneOf(&'static [Said]),
-}
 
 /// The world as the rules know it.
 #[derive(Clone, Debug)]
@@ -244,6 +92,34 @@ impl Model {
                 changes.then(|| self.send(About::Switch { level, global }, actor))?
             }
             Word::Report { gate, actor } => self.send(About::Report { gate }, actor),
+            Word::Confirm { .. } | Word::Reject { .. } | Word::Answer { .. } | Word::Lie { .. } => {
+                self.chose(word)?
+            }
+            Word::Fatal { bot } => {
+                self.lives[bot] = self.lives[bot].map(|life| moved(life, "alert", None, When::AtOnce));
+                Said::Forward
+            }
+            Word::Uncommanded { bot } => {
+                let started = |command: &Command| command.bot() == Some(bot) && command.started();
+                if self.commands.iter().any(started) {
+                    return None;
+                }
+                self.uncommanded(bot);
+                Said::Forward
+            }
+            Word::Repeat { nth } => {
+                let at = self.choose(nth, |command| command.actor != ROUTER)?;
+                if self.commands[at].standing != Standing::Refused {
+                    return Some(Said::Suppress);
+                }
+                self.judge(at)
+            }
+        })
+    }
+
+    /// Tells a word about a command that was sent before.
+    fn chose(&mut self, word: Word) -> Option<Said> {
+        Some(match word {
             Word::Confirm { nth, actor } => {
                 let at = self.choose(nth, |command| command.challenged_at.is_some())?;
                 self.confirm(at, actor)
@@ -272,25 +148,7 @@ impl Model {
                 }
                 Said::Forward
             }
-            Word::Fatal { bot } => {
-                self.lives[bot] = self.lives[bot].map(|life| moved(life, "alert", None, When::AtOnce));
-                Said::Forward
-            }
-            Word::Uncommanded { bot } => {
-                let started = |command: &Command| command.bot() == Some(bot) && command.started();
-                if self.commands.iter().any(started) {
-                    return None;
-                }
-                self.uncommanded(bot);
-                Said::Forward
-            }
-            Word::Repeat { nth } => {
-                let at = self.choose(nth, |command| command.actor != ROUTER)?;
-                if self.commands[at].standing != Standing::Refused {
-                    return Some(Said::Suppress);
-                }
-                self.judge(at)
-            }
+            _ => return None,
         })
     }
 

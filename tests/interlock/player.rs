@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     adapter::{self, Requires},
-    model::{About, BOTS, Command, Model, ROUTER, STEP_MS, Said, Standing, Word},
+    model::{BOTS, Model, ROUTER, STEP_MS},
     oracle::Life,
+    words::{About, Command, Said, Standing, Word},
     world::{Heard, Ticket, World, bot, fleet, swarm},
 };
 
@@ -213,7 +214,9 @@ fn agrees(said: Said, heard: &Heard) -> bool {
     match said {
         Said::Nothing => true,
         Said::Forward => words == "forward",
-        Said::Challenge => words == "challenge consent.challenge-required",
+        Said::Challenge => {
+            words.starts_with("challenge ") && heard.reason == Some("consent.challenge-required")
+        }
         Said::Suppress => words.starts_with("suppress"),
         Said::Refuse(code) => words == format!("refuse {code}"),
         Said::OneOf(several) => several.iter().any(|said| agrees(*said, heard)),

@@ -12,9 +12,10 @@ use std::{collections::BTreeSet, env, thread};
 use serde_json::Value;
 
 use crate::{
-    model::{BOTS, Word},
+    model::BOTS,
     oracle::{Gate, Kill, Life, Safety},
     player::{Difference, Player, shrink},
+    words::Word,
     world::Heard,
 };
 

@@ -104,6 +104,19 @@ fn a_release_that_nobody_confirmed_opens_nothing() {
 }
 
 #[test]
+fn a_confirmation_is_for_the_challenged_command_and_no_other() {
+    let mut world = running(Life::Idle);
+    world.status(&bot(1));
+    let data = json!({ "requestedTransition": "IDLE->RUNNING_LIVE", "mode": "live" });
+    let (ticket, _) = world.signal(OPERATOR, "bot-start", &bot(0), &data);
+    let id = ticket.challenge.clone().expect("a challenge");
+    let elsewhere = Ticket { scope: bot(1), ..ticket.clone() };
+    let heard = world.consent(OPERATOR, "confirm", &elsewhere, &id);
+    assert_eq!((heard.reason, heard.carried("bot-start")), (Some("consent.challenge-mismatch"), false));
+    assert!(world.consent(OPERATOR, "confirm", &ticket, &id).carried("bot-start"), "it is open still");
+}
+
+#[test]
 fn what_runs_uncommanded_is_set_apart_and_stopped_wherever_it_was() {
     for life in [Life::Created, Life::Idle, Life::Quarantined] {
         let mut world = running(life);

@@ -334,9 +334,7 @@ fn compare(name: &str, expect: &Value, answers: &[Judged], state: &State) {
             }),
             "mode" => json!(state.safety().mode(&Scope::new("kestrel", ALL, ALL))),
             "killSwitch" => json!(state.safety().kill_switch(&Scope::new("kestrel", ALL, ALL))),
-            "challenges" => json!(
-                state.challenged().filter(|flight| flight.awaits_confirmation()).count()
-            ),
+            "challenges" => json!(state.challenged().filter(|flight| flight.awaits_confirmation()).count()),
             "errands" => answers
                 .iter()
                 .flat_map(|answer| &answer.errands)
