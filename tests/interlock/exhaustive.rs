@@ -4,8 +4,8 @@
 //! wrong in it.
 //! Never: samples.
 //! Holds: two places of the walk are one where the model has them so. That merges nothing which the rules tell apart: the
-//! key holds the instance's state, every setting, every command that may still be answered with its standing and order,
-//! and the challenge that a confirmation would find; ids and times differ, and no rule asks for them but by deadlines,
+//! key holds the instance's state, every setting, every command that may still be answered or confirmed with its standing
+//! and order, and the challenge that a confirmation would find; ids and times differ, and no rule asks for them but by deadlines,
 //! which one word lets pass all at once. What the code would tell apart against the rules shows on the next word, as each
 //! word is told to the real corridor at each place: verdict, reason, carriage and state are compared on every edge.
 
@@ -15,10 +15,10 @@ use std::{
 };
 
 use crate::{
-    model::Model,
+    model::{Model, is_older},
     oracle::{Gate, Kill, Life, Safety},
     player::Player,
-    words::Word,
+    words::{Command, Standing, Word},
 };
 
 /// How many words the ordinary run goes deep; the proof goes on until there is no new place.
@@ -101,6 +101,9 @@ fn walk(second_person: bool, words: &[Word]) {
             let crowded = player.model.commands.iter().filter(|command| command.is_answerable()).count();
             if story.len() < depth_max && crowded <= WAITING_MAX && seen.insert(key(&player.model)) {
                 waiting.push_back(Place { player, story });
+                if seen.len() % 1000 == 0 {
+                    eprintln!("{} places, {} words deep", seen.len(), place.story.len() + 1);
+                }
             }
         }
     }
@@ -134,17 +137,24 @@ fn doors(before: Option<Life>, after: Option<Life>, word: Word, player: &Player,
 
 /// What the rules still know of a place.
 fn key(model: &Model) -> String {
-    let answerable: Vec<_> = model
-        .commands
-        .iter()
-        .filter(|command| command.is_answerable() || command.is_unconfirmed())
-        .map(|command| (command.about, command.standing))
-        .collect();
+    let starts = model.newest_starts();
+    let newest_unconfirmed = model.commands.iter().rposition(Command::is_unconfirmed);
+    let mut open = Vec::new();
+    for (at, command) in model.commands.iter().enumerate() {
+        let is_challenged = command.bot().is_some() && command.standing == Standing::Challenged;
+        if command.is_answerable() || is_challenged || newest_unconfirmed == Some(at) {
+            open.push((command.about, command.standing, is_older(command, &starts)));
+        }
+    }
     let challenged = model.commands.iter().rev().find(|command| command.challenged_at.is_some());
     let challenged =
         challenged.map(|command| (command.about, command.actor, command.standing, model.is_past(command)));
     format!(
-        "{:?} {:?} {:?} {:?} {answerable:?} {challenged:?}",
-        model.lives[0], model.safety, model.kill, model.gate
+        "{:?} {:?} {:?} {:?} {open:?} {challenged:?} {}",
+        model.lives[0],
+        model.safety,
+        model.kill,
+        model.gate,
+        starts[0] > 0
     )
 }

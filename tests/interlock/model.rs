@@ -339,7 +339,7 @@ impl Model {
     }
 
     /// Until when the last start of each instance waits.
-    fn newest_starts(&self) -> [u64; BOTS] {
+    pub fn newest_starts(&self) -> [u64; BOTS] {
         let mut newest = [0; BOTS];
         for command in self.commands.iter().filter(|command| command.started()) {
             let bot = command.bot().unwrap_or_default();
@@ -354,6 +354,10 @@ impl Model {
         let (kind, mode) = (command.kind(), command.mode());
         let Some(bot) = command.bot() else { return };
         let Some(life) = self.lives[bot] else { return };
+        // Whoever asked it to run, the quarantine came after that.
+        if success && life == Life::Quarantined && matches!(kind, "bot-start" | "bot-resume") {
+            return self.uncommanded(bot);
+        }
         self.lives[bot] = Some(match success {
             // The stop was asked for before the fault; whether its end takes the fault away the texts leave open.
             true if kind == "bot-stop" && life == Life::Error => {
@@ -399,6 +403,11 @@ impl Model {
     pub fn switch(&self) -> Kill {
         self.kill.0.max(self.switch_at(false))
     }
+}
+
+/// Whether its instance was started once more since.
+pub fn is_older(command: &Command, newest: &[u64; BOTS]) -> bool {
+    command.started() && command.bot().is_some_and(|bot| command.until < newest[bot])
 }
 
 /// Whether the confirmation itself is refused, or only what it confirmed, the texts leave open.

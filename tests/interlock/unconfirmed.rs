@@ -117,6 +117,16 @@ fn a_confirmation_is_for_the_challenged_command_and_no_other() {
 }
 
 #[test]
+fn what_runs_in_quarantine_is_stopped_though_it_was_commanded_before() {
+    let mut world = running(Life::Idle);
+    let start = json!({ "requestedTransition": "IDLE->RUNNING_PAPER", "mode": "paper" });
+    let (start, _) = world.signal(OPERATOR, "bot-start", &bot(0), &start);
+    world.signal("ops-b", "bot-quarantine", &bot(0), &json!({ "requestedTransition": "ANY->QUARANTINED" }));
+    let heard = world.outcome("bot-start", &bot(0), &start.correlation, "Running");
+    assert_eq!((world.life(0), heard.carried("bot-stop")), (Some(Life::Quarantined), true));
+}
+
+#[test]
 fn what_runs_uncommanded_is_set_apart_and_stopped_wherever_it_was() {
     for life in [Life::Created, Life::Idle, Life::Quarantined] {
         let mut world = running(life);
