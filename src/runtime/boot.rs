@@ -236,8 +236,7 @@ async fn start_tasks(
     let under_way = carry_again(&commit, jobs).await;
     let (open, opened) = watch::channel(true);
     let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
-    let (host, done) = host(&setup, &asker, &stopping);
-    let watch = tokio::spawn(host.clone().watch());
+    let (host, done, watch) = start_host(&setup, &asker, &stopping);
     let router = Router {
         done,
         host,
@@ -274,8 +273,12 @@ async fn start_tasks(
     }
 }
 
-/// The host of a router, and what it finds.
-fn host(setup: &Setup, asker: &Asker, stopping: &CancellationToken) -> (Host, mpsc::Receiver<Done>) {
+/// The host of a router, what it finds, and its watch.
+fn start_host(
+    setup: &Setup,
+    asker: &Asker,
+    stopping: &CancellationToken,
+) -> (Host, mpsc::Receiver<Done>, JoinHandle<()>) {
     let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
     let host = Host {
         ledger_dir: setup.ledger_dir.clone(),
@@ -285,7 +288,8 @@ fn host(setup: &Setup, asker: &Asker, stopping: &CancellationToken) -> (Host, mp
         telemetry: Arc::clone(&setup.telemetry),
         stopping: stopping.clone(),
     };
-    (host, findings)
+    let watch = tokio::spawn(host.clone().watch());
+    (host, findings, watch)
 }
 
 /// How many messages of a lane are taken at a time. One thread does all the work, and metrics come by the thousand:
