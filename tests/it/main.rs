@@ -4,6 +4,7 @@ mod api;
 mod broker;
 mod bus;
 mod cli;
+mod config;
 mod contract;
 mod decisions;
 mod integrating;

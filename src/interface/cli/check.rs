@@ -9,10 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{CliError, Exit, Globals, Out, embedded};
-use crate::runtime::config::{self, ConfigError, Fault};
+use crate::runtime::config::{self, Config, ConfigError};
 
 /// Check a config, or a copy of the specification.
 #[derive(Debug, clap::Args)]
@@ -38,10 +38,15 @@ enum What {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   swarmgate check config swarmgate.yaml
+  How do workers come to run, with every default filled in?
+    swarmgate check config swarmgate.yaml --summary
   swarmgate check config --print-defaults")]
 struct ConfigArgs {
     /// The file; `--config` and the environment alone when absent.
     file: Option<PathBuf>,
+    /// Print the runtime contract summary too: bootstrap mode, and the channel's secret mode and kdf.
+    #[arg(long, conflicts_with_all = ["print_defaults", "print_schema"])]
+    summary: bool,
     /// Print every setting with its default and meaning, and check nothing.
     #[arg(long)]
     print_defaults: bool,
@@ -88,26 +93,52 @@ fn check_config(args: &ConfigArgs, globals: &Globals) -> Result<Exit, CliError> 
         return Ok(Exit::Done);
     }
     let file = args.file.clone().or_else(|| globals.config.clone());
-    let (faults, warnings): (Vec<Fault>, Vec<String>) = match config::load(&globals.layers(file, Vec::new()))
-    {
-        Ok(loaded) => (Vec::new(), loaded.warnings),
-        Err(ConfigError::Faulty { faults }) => (faults, Vec::new()),
+    let (loaded, faults) = match config::load(&globals.layers(file, Vec::new())) {
+        Ok(loaded) => (Some(loaded), Vec::new()),
+        Err(ConfigError::Faulty { faults }) => (None, faults),
         Err(error @ ConfigError::Unreadable { .. }) => return Err(error.into()),
     };
+    let warnings = loaded.as_ref().map(|loaded| loaded.warnings.as_slice()).unwrap_or_default();
+    let summary = loaded.as_ref().filter(|_| args.summary).map(|loaded| summary(&loaded.config));
     if globals.is_json() {
-        out.json(&json!({ "ok": faults.is_empty(), "faults": faults, "warnings": warnings }))?;
+        let mut told = json!({ "ok": faults.is_empty(), "faults": faults, "warnings": warnings });
+        if let (Some(told), Some(summary)) = (told.as_object_mut(), summary) {
+            told.insert("summary".to_owned(), summary);
+        }
+        out.json(&told)?;
     } else {
-        for warning in &warnings {
+        for warning in warnings {
             out.line(&format!("warning: {warning}"))?;
         }
-        for Fault { at, message, help, .. } in &faults {
-            out.line(&format!("{at}: {message}\n    {help}"))?;
+        for fault in &faults {
+            out.text(&fault.drawn(""))?;
         }
         if faults.is_empty() {
             out.line("ok")?;
         }
+        for line in summary.iter().flat_map(|summary| lines_of(summary, "")) {
+            out.line(&line)?;
+        }
     }
     Ok(if faults.is_empty() { Exit::Done } else { Exit::Fault })
+}
+
+fn summary(config: &Config) -> Value {
+    serde_json::to_value(config::runtime_contract_summary(config)).unwrap_or_default()
+}
+
+/// The leaves of a summary as `path: value`.
+fn lines_of(value: &Value, path: &str) -> Vec<String> {
+    match value {
+        Value::Object(map) => {
+            let below = |(key, value): (&String, &Value)| {
+                lines_of(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") })
+            };
+            map.iter().flat_map(below).collect()
+        }
+        Value::String(word) => vec![format!("{path}: {word}")],
+        other => vec![format!("{path}: {other}")],
+    }
 }
 
 fn check_spec(args: &SpecArgs, globals: &Globals) -> Result<Exit, CliError> {

@@ -188,7 +188,7 @@ impl CliError {
         } else {
             let _ = writeln!(text, "error: {message}");
             for fault in faults {
-                let _ = writeln!(text, "  {}: {}\n      {}", fault.at, fault.message, fault.help);
+                text.push_str(&fault.drawn("  "));
             }
             let _ = writeln!(text, "help: {help}");
         }

@@ -4,7 +4,7 @@
 //! Never: repeats a value that may be a secret.
 //! Holds: what passes here deserialises into `Config`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 
@@ -27,11 +27,18 @@ pub struct Wrong {
     pub message: String,
     /// What to do.
     pub help: String,
+    /// Its code, where it has one.
+    pub code: Option<&'static str>,
 }
 
 impl Wrong {
     pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { message: message.into(), help: help.into() }
+        Self { message: message.into(), help: help.into(), code: None }
+    }
+
+    /// The same, under a code.
+    pub fn with_code(self, code: Option<&'static str>) -> Self {
+        Self { code, ..self }
     }
 }
 
@@ -55,8 +62,8 @@ pub fn check(field: &Field, shown: &str, value: &Value) -> Result<(), Wrong> {
         Kind::Whole(min, max) => whole(shown, value, min, max),
         Kind::Words => words(shown, value),
         Kind::Choice(allowed) => choice(shown, value, allowed),
-        Kind::Url | Kind::Segment | Kind::Name | Kind::Path | Kind::Address => match value.as_str() {
-            Some(text) => text_form(field.kind, shown, text),
+        kind => match value.as_str() {
+            Some(text) => text_form(kind, shown, text),
             None => Err(Wrong::new(
                 format!("`{shown}` wants text, not {}", form(value)),
                 "put the value in quotes",
@@ -66,16 +73,28 @@ pub fn check(field: &Field, shown: &str, value: &Value) -> Result<(), Wrong> {
 }
 
 fn whole(shown: &str, value: &Value, min: u64, max: u64) -> Result<(), Wrong> {
+    let number_of = format!("give a whole number{} from {min} to {max}", unit(shown));
     match value.as_u64() {
         Some(number) if (min..=max).contains(&number) => Ok(()),
-        Some(number) => Err(Wrong::new(
-            format!("`{shown}` is `{number}`, out of bounds"),
-            format!("give a whole number from {min} to {max}"),
-        )),
+        Some(number) => Err(Wrong::new(format!("`{shown}` is `{number}`, out of bounds"), number_of)),
         None => Err(Wrong::new(
             format!("`{shown}` wants a whole number, not {}", form(value)),
-            format!("give a whole number from {min} to {max}, without unit or sign"),
+            format!("{number_of}, without unit or sign"),
         )),
+    }
+}
+
+/// What a number counts, by the last words of its name.
+pub fn unit(path: &str) -> &'static str {
+    let ends = |endings: &[&str]| endings.iter().any(|ending| path.ends_with(ending));
+    if ends(&["_ms"]) {
+        " of milliseconds"
+    } else if ends(&["_s", "_seconds"]) {
+        " of seconds"
+    } else if ends(&["_bytes", "bytes_max"]) {
+        " of bytes"
+    } else {
+        ""
     }
 }
 
@@ -133,8 +152,26 @@ fn text_form(kind: Kind, shown: &str, text: &str) -> Result<(), Wrong> {
         Kind::Address if text.parse::<SocketAddr>().is_err() => {
             wrong("is not an address with a port", "write it like `127.0.0.1:8080` or `[::1]:8080`")
         }
+        Kind::Loopback if !text.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) => wrong(
+            "is not a loopback address; the channel to the workers never leaves this machine",
+            "write `127.0.0.1` or `::1`",
+        ),
+        Kind::SecretRef if !is_secret_ref(text) => wrong(
+            "does not say where the secret is",
+            "write `env:NAME` or `file:PATH`; were it the secret itself, make a new one, this one has been in a file",
+        ),
         _ => Ok(()),
     }
+}
+
+/// Whether a text names a variable or a file.
+fn is_secret_ref(text: &str) -> bool {
+    let is_variable = |name: &str| {
+        name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let is_path = |path: &str| !path.is_empty() && path.len() <= PATH_BYTES_MAX && !path.contains('\0');
+    text.strip_prefix("env:").is_some_and(is_variable) || text.strip_prefix("file:").is_some_and(is_path)
 }
 
 /// What a value is, without the value.
@@ -169,7 +206,8 @@ fn nearest_path(path: &str) -> Option<String> {
     let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
     let tops = FIELDS.iter().map(|field| field.path.split('.').next().unwrap_or(field.path)).chain(["types"]);
     let siblings: Vec<&str> = if is_section(parent) {
-        FIELDS.iter().filter_map(|field| field.path.strip_prefix(parent)?.strip_prefix('.')).collect()
+        let below = |field: &Field| field.path.strip_prefix(parent)?.strip_prefix('.')?.split('.').next();
+        FIELDS.iter().filter_map(below).collect()
     } else {
         tops.collect()
     };

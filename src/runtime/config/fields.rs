@@ -36,6 +36,10 @@ pub enum Kind {
     Whole(u64, u64),
     /// A list of words.
     Words,
+    /// A loopback address of this machine, without a port.
+    Loopback,
+    /// Where a secret is, never the secret: `env:NAME` or `file:PATH`.
+    SecretRef,
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -66,7 +70,7 @@ const fn deadline(path: &'static str) -> Field {
     )
 }
 
-use Kind::{Address, Choice, Name, Path, Segment, Url, Whole, Words};
+use Kind::{Address, Choice, Loopback, Name, Path, SecretRef, Segment, Url, Whole, Words};
 
 /// Every setting but `types`, in the order of the printed defaults.
 pub const FIELDS: &[Field] = &[
@@ -233,7 +237,76 @@ pub const FIELDS: &[Field] = &[
         Choice(&["open"]),
         "How senders are known; this release knows `open` (AMQP user-id, else origin).",
     ),
+    field(
+        "runtime.platform.bootstrap.mode",
+        Choice(&["inline", "process_supervisor"]),
+        "Who runs the workers: `inline`, somebody else; `process_supervisor`, `swarmgate supervise`.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.transport",
+        Choice(&["memory", "tcp_local"]),
+        "The channel to the workers: `memory`, there is none; `tcp_local`, signed frames on this machine.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.bind_host",
+        Loopback,
+        "Where the channel listens: a loopback address, 127.0.0.1 or ::1.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.bind_port",
+        Whole(0, 65_535),
+        "The port that it listens at; 0 is any that is free.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.max_payload_bytes",
+        Whole(1024, 16 * 1024 * 1024),
+        "Bytes of one frame's payload; more is refused before it is read.",
+    ),
+    field("runtime.platform.execution_ipc.auth.mode", Choice(&["hmac"]), "How frames are proven."),
+    field(
+        "runtime.platform.execution_ipc.auth.secret_mode",
+        Choice(&["static", "generated"]),
+        "Where the master secret comes from: `static`, from `secret_ref`; `generated`, made at each start.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.auth.kdf",
+        Choice(&["none", "hkdf_sha256"]),
+        "How the signing key comes from it. Left out: `none` for `static`, `hkdf_sha256` for `generated`.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.auth.ttl_seconds",
+        Whole(1, 3_600),
+        "How far a frame's time may be from ours, either way.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.auth.nonce_cache_size",
+        Whole(1, 10_000_000),
+        "How many unexpired nonces are remembered; beyond, frames are refused and none is forgotten.",
+    ),
+    field(
+        "runtime.platform.execution_ipc.auth.secret_ref",
+        SecretRef,
+        "Where a static secret is, like `env:NAME` or `file:PATH`; no default, and asked for at the start only.",
+    ),
 ];
+
+/// Settings whose default is nothing, or follows from another setting: the printed defaults leave them out.
+pub const UNSET: &[&str] =
+    &["runtime.platform.execution_ipc.auth.kdf", "runtime.platform.execution_ipc.auth.secret_ref"];
+
+/// Sections that others write in too, so that a strange key in them is worth a warning and is no fault. What stands
+/// deeper is ours alone.
+pub const SHARED_SECTIONS: &[&str] = &["runtime", "runtime.platform"];
+
+/// The code by which the bootstrap contract calls a value that a setting of it cannot have.
+pub fn code_of(path: &str) -> Option<&'static str> {
+    match path {
+        "runtime.platform.bootstrap.mode" => Some("BOOT-CFG-01"),
+        "runtime.platform.execution_ipc.auth.secret_mode" => Some("BOOT-CFG-02"),
+        "runtime.platform.execution_ipc.auth.kdf" => Some("BOOT-CFG-03"),
+        _ => None,
+    }
+}
 
 /// The settings of one item of `types`.
 pub const TYPE_FIELDS: &[Field] = &[

@@ -1,13 +1,13 @@
 //! Loading: the layers, laid over each other, with every fault told at once.
 //!
-//! Owns: the order of the layers, where each value came from, and what has to agree across settings.
+//! Owns: the order of the layers, and where each value came from.
 //! Never: stops at the first fault where the next can be found too; a faulty value counts as its default meanwhile.
 //! Holds: a later layer wins whole leaves; lists are not merged.
 
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -16,16 +16,18 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::{
-    Config, Environment, IdentityMode,
+    Config,
+    agree::agree,
     check::{Wrong, check, coerce, nearest, unknown},
-    fields::{FIELDS, TYPE_FIELDS, TYPE_REQUIRED, find, is_section, variable},
+    excerpt::Excerpt,
+    fields::{FIELDS, SHARED_SECTIONS, TYPE_FIELDS, TYPE_REQUIRED, code_of, find, is_section, variable},
     node::{self, Content, Node, Pair},
     own_types,
 };
 use crate::contract::Contract;
 
 /// The largest config or schema file, in bytes.
-pub(super) const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where the settings come from, the weakest first.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +65,9 @@ pub struct Loaded {
 /// One thing wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
+    /// Its code, where the bootstrap contract gives it one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
     /// Where it stands: `FILE:LINE`, an environment variable or a flag.
     pub at: String,
     /// The setting's path; empty for the file as a whole.
@@ -71,6 +76,19 @@ pub struct Fault {
     pub message: String,
     /// What to do.
     pub help: String,
+    /// The line of the file, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Excerpt>,
+}
+
+impl Fault {
+    /// What people see of it, each line after `margin`: where and what, the line that it stands on, and what to do.
+    pub fn drawn(&self, margin: &str) -> String {
+        let code = self.code.map(|code| format!("{code}: ")).unwrap_or_default();
+        let inner = format!("{margin}    ");
+        let source = self.source.as_ref().map(|source| source.drawn(&inner)).unwrap_or_default();
+        format!("{margin}{}: {code}{}\n{source}{inner}{}\n", self.at, self.message, self.help)
+    }
 }
 
 /// Why there is no config.
@@ -82,7 +100,7 @@ pub enum ConfigError {
         /// The file.
         path: String,
         /// The system's words.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Something in the layers is wrong.
     #[error("the config has {}; mend each and try again", count(.faults.len()))]
@@ -105,100 +123,155 @@ pub fn load(layers: &Layers) -> Result<Loaded, ConfigError> {
     if let Some(path) = &layers.file {
         let text = read_text(path)
             .map_err(|source| ConfigError::Unreadable { path: path.display().to_string(), source })?;
-        match node::read(&text) {
-            Ok(node) => merge.file(path, &node),
-            Err(unreadable) => {
-                let line = unreadable.line.unwrap_or(1);
-                let help = "see that line; indentation, quotes and colons are the usual causes";
-                merge.fault(format!("{}:{line}", path.display()), "", Wrong::new(unreadable.message, help));
-            }
-        }
+        merge.file(&path.display().to_string(), &text);
     }
     merge.env(&layers.env);
     merge.flags(&layers.flags);
-    let Some(config) = merge.config() else { return Err(ConfigError::Faulty { faults: merge.faults }) };
-    merge.agree(&config);
     let base = layers.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-    let contract = own_types::contract(config.limits.into(), &config.types, base, &mut |index, wrong| {
-        let path = index.map_or_else(|| "types".to_owned(), |index| format!("types[{index}]"));
-        merge.fault_of(&path, wrong);
-    });
-    match contract {
-        Some(contract) if merge.faults.is_empty() => {
-            Ok(Loaded { config, contract, warnings: merge.warnings })
-        }
-        _ => Err(ConfigError::Faulty { faults: merge.faults }),
-    }
+    merge.finish(&|schema| read_text(&base.join(schema)))
+}
+
+/// Reads a config from its text alone, without environment, flags or files; `name` is what its faults call it, and
+/// `schemas` answers for the schema files that it names.
+///
+/// # Errors
+/// With every fault that could be found.
+pub fn parse(
+    name: &str,
+    text: &str,
+    schemas: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Loaded, ConfigError> {
+    let mut merge = Merge::default();
+    merge.file(name, text);
+    merge.finish(schemas)
 }
 
 /// Reads a text file of bounded size.
-pub(super) fn read_text(path: &Path) -> Result<String, std::io::Error> {
+fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if read as u64 > FILE_BYTES_MAX {
         let fault = format!("it is larger than {FILE_BYTES_MAX} bytes");
-        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, fault));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, fault));
     }
     Ok(text)
 }
 
+/// Where a value stands.
+#[derive(Clone, Default)]
+struct Place {
+    at: String,
+    source: Option<Excerpt>,
+}
+
+impl Place {
+    /// A variable or a flag.
+    fn named(name: &str) -> Self {
+        Self { at: name.to_owned(), source: None }
+    }
+
+    fn line(file: &str, source: Excerpt) -> Self {
+        Self { at: format!("{file}:{}", source.line), source: Some(source) }
+    }
+}
+
 /// The layers so far.
 #[derive(Default)]
-struct Merge {
+pub(super) struct Merge {
     value: Map<String, Value>,
     /// Where each path's value stands.
-    origins: BTreeMap<String, String>,
+    origins: BTreeMap<String, Place>,
     faults: Vec<Fault>,
     warnings: Vec<String>,
 }
 
 impl Merge {
-    fn fault(&mut self, at: String, path: &str, wrong: Wrong) {
-        self.faults.push(Fault { at, path: path.to_owned(), message: wrong.message, help: wrong.help });
+    fn fault(&mut self, Place { at, source }: Place, path: &str, wrong: Wrong) {
+        let Wrong { message, help, code } = wrong;
+        self.faults.push(Fault { code, at, path: path.to_owned(), message, help, source });
     }
 
     /// A fault of a path that has been set; the default where it has not.
-    fn fault_of(&mut self, path: &str, wrong: Wrong) {
-        let at = self.origins.get(path).cloned().unwrap_or_else(|| "default".to_owned());
-        self.fault(at, path, wrong);
+    pub(super) fn fault_of(&mut self, path: &str, wrong: Wrong) {
+        let place = self.origins.get(path).cloned().unwrap_or_else(|| Place::named("default"));
+        self.fault(place, path, wrong);
     }
 
-    fn file(&mut self, path: &Path, node: &Node) {
-        match &node.content {
-            Content::Map(pairs) => self.section(&path.display().to_string(), "", pairs),
-            Content::Scalar(Value::Null) => {}
-            _ => {
+    /// Whether a path has been set.
+    pub(super) fn is_set(&self, path: &str) -> bool {
+        self.origins.contains_key(path)
+    }
+
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    fn finish(mut self, schemas: own_types::Read<'_>) -> Result<Loaded, ConfigError> {
+        let Some(config) = self.config() else { return Err(ConfigError::Faulty { faults: self.faults }) };
+        agree(&config, &mut self);
+        let contract =
+            own_types::contract(config.limits.into(), &config.types, schemas, &mut |index, wrong| {
+                let path = index.map_or_else(|| "types".to_owned(), |index| format!("types[{index}]"));
+                self.fault_of(&path, wrong);
+            });
+        match contract {
+            Some(contract) if self.faults.is_empty() => {
+                Ok(Loaded { config, contract, warnings: self.warnings })
+            }
+            _ => Err(ConfigError::Faulty { faults: self.faults }),
+        }
+    }
+
+    fn file(&mut self, name: &str, text: &str) {
+        match node::read(text) {
+            Ok(Node { content: Content::Map(pairs), .. }) => self.section(name, "", &pairs),
+            Ok(Node { content: Content::Scalar(Value::Null), .. }) => {}
+            Ok(node) => {
                 let wrong = Wrong::new("the file is not a mapping", "write it as `key: value` lines");
-                self.fault(format!("{}:{}", path.display(), node.line), "", wrong);
+                self.fault(Place::line(name, Excerpt::of_item(&node)), "", wrong);
+            }
+            Err(unreadable) => {
+                let line = unreadable.line.unwrap_or(1);
+                let place = Place { at: format!("{name}:{line}"), source: Excerpt::of_line(text, line) };
+                let help = "see that line; indentation, quotes and colons are the usual causes";
+                self.fault(place, "", Wrong::new(unreadable.message, help));
             }
         }
     }
 
     fn section(&mut self, file: &str, prefix: &str, pairs: &[Pair]) {
-        for Pair { key, line, node } in pairs {
+        for pair in pairs {
+            let Pair { key, node, .. } = pair;
             let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-            let at = format!("{file}:{line}");
-            match (&node.content, find(&path)) {
-                (_, Some(field)) => match check(field, &path, &plain(node)) {
-                    Ok(()) => self.set(&path, plain(node), at),
-                    Err(wrong) => self.fault(at, &path, wrong),
-                },
-                (Content::Map(pairs), None) if is_section(&path) => self.section(file, &path, pairs),
-                (Content::Scalar(Value::Null), None) if is_section(&path) || path == "types" => {}
-                (Content::List(items), None) if path == "types" => self.types(file, items),
-                (_, None) if path == "types" => {
-                    self.fault(
-                        at,
-                        &path,
-                        Wrong::new("`types` wants a list", "write one `- type: …` for each"),
-                    );
+            if let Some(field) = find(&path) {
+                let place = Place::line(file, Excerpt::of_value(pair, field.kind));
+                match check(field, &path, &plain(node)) {
+                    Ok(()) => self.set(&path, plain(node), place),
+                    Err(wrong) => self.fault(place, &path, wrong.with_code(code_of(&path))),
                 }
-                (_, None) if is_section(&path) => {
-                    let help = format!("put its keys under `{path}:`, indented");
-                    self.fault(at, &path, Wrong::new(format!("`{path}` is a section"), help));
-                }
-                (_, None) => self.fault(at, &path, unknown(&path)),
+                continue;
             }
+            match &node.content {
+                Content::Map(pairs) if is_section(&path) => self.section(file, &path, pairs),
+                Content::Scalar(Value::Null) if is_section(&path) || path == "types" => {}
+                Content::List(items) if path == "types" => self.types(file, items),
+                _ => self.stray(Place::line(file, Excerpt::of_key(pair)), prefix, &path),
+            }
+        }
+    }
+
+    /// What stands where nothing of its kind belongs.
+    fn stray(&mut self, place: Place, prefix: &str, path: &str) {
+        if path == "types" {
+            self.fault(place, path, Wrong::new("`types` wants a list", "write one `- type: …` for each"));
+        } else if is_section(path) {
+            let help = format!("put its keys under `{path}:`, indented");
+            self.fault(place, path, Wrong::new(format!("`{path}` is a section"), help));
+        } else if SHARED_SECTIONS.contains(&prefix) {
+            let Wrong { message, help, .. } = unknown(path);
+            self.warnings.push(format!("{}: {message}, so nobody reads it; {help}", place.at));
+        } else {
+            self.fault(place, path, unknown(path));
         }
     }
 
@@ -206,24 +279,23 @@ impl Merge {
         let mut list = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let shown = format!("types[{index}]");
-            let at = format!("{file}:{}", item.line);
+            let place = Place::line(file, Excerpt::of_item(item));
             let before = self.faults.len();
             let Content::Map(pairs) = &item.content else {
-                self.fault(
-                    at,
-                    &shown,
-                    Wrong::new(format!("`{shown}` wants a mapping"), "write `type` and `schema` for it"),
-                );
+                let wrong =
+                    Wrong::new(format!("`{shown}` wants a mapping"), "write `type` and `schema` for it");
+                self.fault(place, &shown, wrong);
                 continue;
             };
-            for Pair { key, line, node } in pairs {
-                let path = format!("{shown}.{key}");
-                let wrong = match TYPE_FIELDS.iter().find(|field| field.path == key) {
-                    Some(field) => check(field, &path, &plain(node)).err(),
-                    None => Some(unknown(&format!("types[].{key}"))),
+            for pair in pairs {
+                let path = format!("{shown}.{}", pair.key);
+                let Some(field) = TYPE_FIELDS.iter().find(|field| field.path == pair.key) else {
+                    let wrong = unknown(&format!("types[].{}", pair.key));
+                    self.fault(Place::line(file, Excerpt::of_key(pair)), &path, wrong);
+                    continue;
                 };
-                if let Some(wrong) = wrong {
-                    self.fault(format!("{file}:{line}"), &path, wrong);
+                if let Err(wrong) = check(field, &path, &plain(&pair.node)) {
+                    self.fault(Place::line(file, Excerpt::of_value(pair, field.kind)), &path, wrong);
                 }
             }
             for required in TYPE_REQUIRED {
@@ -232,11 +304,11 @@ impl Merge {
                         format!("`{shown}` has no `{required}`"),
                         format!("add `{required}: …` to it"),
                     );
-                    self.fault(at.clone(), &shown, wrong);
+                    self.fault(place.clone(), &shown, wrong);
                 }
             }
             if self.faults.len() == before {
-                self.origins.insert(format!("types[{}]", list.len()), at);
+                self.origins.insert(format!("types[{}]", list.len()), place);
                 list.push(plain(item));
             }
         }
@@ -246,7 +318,7 @@ impl Merge {
     fn env(&mut self, env: &[(String, String)]) {
         for (name, text) in env.iter().filter(|(name, _)| name.starts_with("SWARMGATE_")) {
             if let Some(field) = FIELDS.iter().find(|field| variable(field.path) == *name) {
-                self.text(field.path, text, name.clone());
+                self.text(field.path, text, name);
                 continue;
             }
             // Container platforms set variables of this shape themselves, so a stranger is no fault.
@@ -265,39 +337,37 @@ impl Merge {
     fn flags(&mut self, flags: &[Setting]) {
         for Setting { flag, path, value } in flags {
             match find(path) {
-                Some(field) => self.text(field.path, value, flag.clone()),
+                Some(field) => self.text(field.path, value, flag),
                 None if path == "types" || path.starts_with("types[") => {
                     let wrong =
                         Wrong::new("`types` cannot be set by a flag", "declare types in the config file");
-                    self.fault(flag.clone(), path, wrong);
+                    self.fault(Place::named(flag), path, wrong);
                 }
-                None => self.fault(flag.clone(), path, unknown(path)),
+                None => self.fault(Place::named(flag), path, unknown(path)),
             }
         }
     }
 
-    fn text(&mut self, path: &str, text: &str, at: String) {
+    fn text(&mut self, path: &str, text: &str, name: &str) {
         let Some(field) = find(path) else { return };
         let value = coerce(field.kind, text);
         match check(field, path, &value) {
-            Ok(()) => self.set(path, value, at),
-            Err(wrong) => self.fault(at, path, wrong),
+            Ok(()) => self.set(path, value, Place::named(name)),
+            Err(wrong) => self.fault(Place::named(name), path, wrong.with_code(code_of(path))),
         }
     }
 
-    fn set(&mut self, path: &str, value: Value, at: String) {
-        self.origins.insert(path.to_owned(), at);
-        match path.split_once('.') {
-            None => {
-                self.value.insert(path.to_owned(), value);
-            }
-            Some((section, leaf)) => {
-                let section = self.value.entry(section).or_insert_with(|| Value::Object(Map::new()));
-                if let Some(section) = section.as_object_mut() {
-                    section.insert(leaf.to_owned(), value);
-                }
-            }
+    fn set(&mut self, path: &str, value: Value, place: Place) {
+        self.origins.insert(path.to_owned(), place);
+        let (sections, leaf) = path.rsplit_once('.').unwrap_or(("", path));
+        let mut into = &mut self.value;
+        for section in sections.split('.').filter(|section| !section.is_empty()) {
+            let inner = into.entry(section).or_insert_with(|| Value::Object(Map::new()));
+            // Leaves and sections are told apart by the table, so a section is never set to a value.
+            let Some(inner) = inner.as_object_mut() else { return };
+            into = inner;
         }
+        into.insert(leaf.to_owned(), value);
     }
 
     /// The typed config; the checks have let through only what fits, and were they wrong this says where.
@@ -313,31 +383,6 @@ impl Merge {
                 self.fault_of(&path, wrong);
                 None
             }
-        }
-    }
-
-    /// What has to agree across settings.
-    fn agree(&mut self, config: &Config) {
-        if config.environment == Environment::Prod && config.identity.mode == IdentityMode::Open {
-            let wrong = Wrong::new(
-                "`environment` is `prod` and `identity.mode` is `open`: whoever can publish could command, unproven",
-                "this release proves no sender, so run it as `stage` or `dev`, on a broker that only trusted users reach",
-            );
-            self.fault_of("environment", wrong);
-        }
-        if config.amqp.reconnect_min_ms > config.amqp.reconnect_max_ms {
-            let wrong = Wrong::new(
-                "`amqp.reconnect_min_ms` is above `amqp.reconnect_max_ms`",
-                "lower the first pause or raise the longest",
-            );
-            self.fault_of("amqp.reconnect_min_ms", wrong);
-        }
-        if config.amqp.in_flight_bytes_max < config.limits.body_bytes_max {
-            let wrong = Wrong::new(
-                "`amqp.in_flight_bytes_max` is below `limits.body_bytes_max`, so the largest body could never be taken",
-                "raise the first or lower the second",
-            );
-            self.fault_of("amqp.in_flight_bytes_max", wrong);
         }
     }
 }

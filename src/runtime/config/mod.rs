@@ -4,7 +4,10 @@
 //! Never: connects, opens or creates anything; it reads the config and the schema files that it names.
 //! Holds: a config that loads has no unknown key, no value out of bounds, and shows no secret.
 
+mod agree;
+pub mod bootstrap;
 mod check;
+mod excerpt;
 mod fields;
 mod load;
 mod node;
@@ -33,10 +36,12 @@ use crate::{
     telemetry::log::{Format, Severity},
 };
 
+pub use bootstrap::runtime_contract_summary;
 pub use check::nearest;
+pub use excerpt::Excerpt;
 pub use fields::{FIELDS, Field, Kind, variable};
-pub use load::{ConfigError, Fault, Layers, Loaded, Setting, load};
-pub use print::{defaults_yaml, json_schema};
+pub use load::{ConfigError, Fault, Layers, Loaded, Setting, load, parse};
+pub use print::{defaults_yaml, json_schema, starting_yaml};
 pub use secret::{BrokerUrl, DEFAULT_URL};
 
 /// All settings.
@@ -79,6 +84,8 @@ pub struct Config {
     pub telemetry: Log,
     /// How senders are known.
     pub identity: Identity,
+    /// How workers come to run, and the channel to them.
+    pub runtime: bootstrap::Runtime,
     /// The deployment's own signal types.
     pub types: Vec<OwnType>,
 }
@@ -104,6 +111,7 @@ impl Default for Config {
             refusals: Refusals::default(),
             telemetry: Log::default(),
             identity: Identity::default(),
+            runtime: bootstrap::Runtime::default(),
             types: Vec::new(),
         }
     }

@@ -16,6 +16,8 @@ use serde_saphyr::Spanned;
 pub struct Node {
     /// The line it begins on, from 1.
     pub line: u64,
+    /// The column it begins at, from 1.
+    pub column: u64,
     /// What it is.
     pub content: Content,
 }
@@ -38,6 +40,8 @@ pub struct Pair {
     pub key: String,
     /// The line the key stands on.
     pub line: u64,
+    /// The column the key begins at.
+    pub column: u64,
     /// The value.
     pub node: Node,
 }
@@ -56,7 +60,7 @@ pub fn read(text: &str) -> Result<Node, Unreadable> {
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     match serde_saphyr::from_str_with_options::<Option<Node>>(text, options) {
         Ok(Some(node)) => Ok(node),
-        Ok(None) => Ok(Node { line: 1, content: Content::Map(Vec::new()) }),
+        Ok(None) => Ok(Node { line: 1, column: 1, content: Content::Map(Vec::new()) }),
         Err(fault) => {
             let line = fault.location().map(|place| place.line());
             Err(Unreadable { line, message: reason(&fault) })
@@ -80,7 +84,8 @@ fn reason(fault: &serde_saphyr::Error) -> String {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Content>::deserialize(deserializer)?;
-        Ok(Self { line: spanned.referenced.line(), content: spanned.value })
+        let (line, column) = (spanned.referenced.line(), spanned.referenced.column());
+        Ok(Self { line, column, content: spanned.value })
     }
 }
 
@@ -143,7 +148,8 @@ impl<'de> Visitor<'de> for Reader {
         let mut map = Vec::new();
         while let Some(key) = access.next_key::<Spanned<String>>()? {
             let node = access.next_value()?;
-            map.push(Pair { key: key.value, line: key.referenced.line(), node });
+            let (line, column) = (key.referenced.line(), key.referenced.column());
+            map.push(Pair { key: key.value, line, column, node });
         }
         Ok(Content::Map(map))
     }

@@ -4,22 +4,25 @@
 //! Never: bounds a schema's cost itself; the contract does, when it is loaded.
 //! Holds: every type in the contract it hands out is admitted; the faulty ones are told, each once.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use serde_json::Value;
 
-use super::{OwnType, check::Wrong, load::read_text};
+use super::{OwnType, check::Wrong};
 use crate::contract::{Contract, DeploymentType, Limits, TypeError, command::Class};
 
 /// Statuses that cannot mean success: the target's word for failure, and the router's own words.
 const RESERVED: &[&str] =
     &["NotReady", "Failed", "Refused", "ChallengeRequired", "TimedOut", "Partial", "Superseded"];
 
+/// How a schema's text is come by, from its path in the config.
+pub(super) type Read<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
 /// Builds the contract; `fault` takes the index of an item, where one is to blame, and what is wrong.
 pub(super) fn contract(
     limits: Limits,
     types: &[OwnType],
-    base: &Path,
+    read_text: Read<'_>,
     fault: &mut dyn FnMut(Option<usize>, Wrong),
 ) -> Option<Contract> {
     let mut read = Vec::new();
@@ -31,7 +34,7 @@ pub(super) fn contract(
                 Wrong::new(message, "name the statuses that the target answers when it is done"),
             );
         }
-        match schema(&base.join(&own.schema)) {
+        match schema(read_text, &own.schema) {
             Ok(schema) => read.push((index, deployment_type(own, schema))),
             Err(why) => {
                 let message =
@@ -72,7 +75,7 @@ fn blamed(error: &TypeError) -> Option<&str> {
     }
 }
 
-fn schema(path: &Path) -> Result<Value, String> {
+fn schema(read_text: Read<'_>, path: &Path) -> Result<Value, String> {
     let text = read_text(path).map_err(|fault| format!("cannot be read: {fault}"))?;
     serde_json::from_str(&text).map_err(|fault| format!("is not JSON: {fault}"))
 }

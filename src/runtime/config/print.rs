@@ -1,6 +1,6 @@
 //! The settings for people and for editors.
 //!
-//! Owns: the commented default config and the JSON Schema of `swarmgate.yaml`.
+//! Owns: the two printed configs (every default, and one to start from) and the JSON Schema of `swarmgate.yaml`.
 //! Never: prints a setting in force; only the defaults, whose one password is the broker's own well-known one.
 //! Holds: the printed defaults load into `Config::default()`.
 
@@ -10,42 +10,94 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Config, DEFAULT_URL,
-    fields::{FIELDS, Field, Kind, TYPE_FIELDS, TYPE_REQUIRED, variable},
+    check::unit,
+    fields::{FIELDS, Field, Kind, SHARED_SECTIONS, TYPE_FIELDS, TYPE_REQUIRED, UNSET, variable},
 };
 
-/// A `swarmgate.yaml` with every default, explained.
+/// A `swarmgate.yaml` with every default in force, explained.
 pub fn defaults_yaml() -> String {
     let mut text = String::from(
         "# swarmgate.yaml: every setting with its default.\n\
          # Each has an environment variable too (SWARMGATE_ and its path in capitals, dots as underscores)\n\
          # and a flag (--set PATH=VALUE). Defaults < this file < environment < flags.\n",
     );
-    let mut open = "";
+    let mut open = Vec::new();
     for field in FIELDS {
-        let (section, leaf) = field.path.rsplit_once('.').unwrap_or(("", field.path));
-        if section != open {
-            let _ = write!(text, "\n{section}:\n");
-            open = section;
-        }
-        let indent = if section.is_empty() { "" } else { "  " };
-        let _ = writeln!(text, "{indent}# {}{}", field.doc, bounds(field.kind));
-        let _ = writeln!(text, "{indent}{leaf}: {}", yaml(&default_of(field)));
+        let (indent, leaf) = descend(&mut text, &mut open, field.path);
+        let mark = if UNSET.contains(&field.path) { "# " } else { "" };
+        let _ = writeln!(text, "{indent}# {}{}", field.doc, bounds(field));
+        let _ = writeln!(text, "{indent}{mark}{leaf}: {}", example_of(field));
     }
-    text.push_str(
-        "\n# Signal types of your own, each with the JSON Schema of its data.\ntypes: []\n\
-         #  - type: cache-flush\n#    schema: schemas/cache-flush.schema.json\n",
+    text.push_str("\n# Signal types of your own, each with the JSON Schema of its data.\ntypes: []\n");
+    text.push_str(&types_example());
+    text
+}
+
+/// A `swarmgate.yaml` to start from: what is given is set, every other setting stands as a comment with its default.
+/// A setting is commented out by one `#` before its key, and by nothing between.
+pub fn starting_yaml(schema: &str, given: &[(&str, &str)]) -> String {
+    let mut text = format!(
+        "# yaml-language-server: $schema={schema}\n\
+         # swarmgate.yaml: what this deployment sets; what stands behind a `#` is the default.\n\
+         # Take a `#` away to set a value. Each setting has an environment variable too (SWARMGATE_ and its path in\n\
+         # capitals, dots as underscores) and a flag (--set PATH=VALUE). Defaults < this file < environment < flags.\n\
+         # `swarmgate check config FILE` tells every fault at once.\n"
     );
+    let mut open = Vec::new();
+    for field in FIELDS {
+        let (indent, leaf) = descend(&mut text, &mut open, field.path);
+        let _ = writeln!(text, "{indent}# {}{}", field.doc, bounds(field));
+        let value =
+            given.iter().find(|(path, _)| *path == field.path).map(|(_, value)| yaml(&(*value).into()));
+        let _ = match value {
+            Some(value) => writeln!(text, "{indent}{leaf}: {value}"),
+            None if UNSET.contains(&field.path) => writeln!(text, "{indent}# {leaf}: {}", example_of(field)),
+            None => writeln!(text, "{indent}#{leaf}: {}", example_of(field)),
+        };
+    }
+    text.push_str("\n# Signal types of your own, each with the JSON Schema of its data.\n#types: []\n");
+    text.push_str(&types_example());
+    text
+}
+
+/// Opens the sections of a path that are not open yet; gives its leaf and the indentation of that.
+fn descend<'a>(text: &mut String, open: &mut Vec<&'a str>, path: &'a str) -> (String, &'a str) {
+    let (sections, leaf) = path.rsplit_once('.').unwrap_or(("", path));
+    let sections: Vec<&str> = sections.split('.').filter(|section| !section.is_empty()).collect();
+    let shared = open.iter().zip(&sections).take_while(|(one, other)| one == other).count();
+    for (depth, section) in sections.iter().enumerate().skip(shared) {
+        let gap = if depth == 0 { "\n" } else { "" };
+        let _ = writeln!(text, "{gap}{}{section}:", "  ".repeat(depth));
+    }
+    let indent = "  ".repeat(sections.len());
+    *open = sections;
+    (indent, leaf)
+}
+
+fn types_example() -> String {
+    let mut text = String::from("#  - type: cache-flush\n#    schema: schemas/cache-flush.schema.json\n");
     for field in TYPE_FIELDS.iter().filter(|field| !TYPE_REQUIRED.contains(&field.path)) {
-        let _ = writeln!(text, "#    {}: …  # {}{}", field.path, field.doc, bounds(field.kind));
+        let _ = writeln!(text, "#    {}: …  # {}{}", field.path, field.doc, bounds(field));
     }
     text
 }
 
-fn bounds(kind: Kind) -> String {
-    match kind {
+fn bounds(field: &Field) -> String {
+    match field.kind {
         Kind::Choice(words) if words.len() > 1 => format!(" One of: {}.", words.join(", ")),
-        Kind::Whole(min, max) => format!(" From {min} to {max}."),
+        Kind::Whole(min, max) => {
+            let unit = unit(field.path).strip_prefix(" of").unwrap_or_default();
+            format!(" From {min} to {max}{unit}.")
+        }
         _ => String::new(),
+    }
+}
+
+/// The default as YAML; where there is none, the form that it has.
+fn example_of(field: &Field) -> String {
+    match (default_of(field), field.kind) {
+        (Value::Null, Kind::SecretRef) => "env:NAME".to_owned(),
+        (value, _) => yaml(&value),
     }
 }
 
@@ -74,20 +126,13 @@ pub fn json_schema() -> Value {
     for field in FIELDS {
         let mut shape = shape(field);
         if let Some(shape) = shape.as_object_mut() {
-            shape.insert("default".to_owned(), default_of(field));
+            if !UNSET.contains(&field.path) {
+                shape.insert("default".to_owned(), default_of(field));
+            }
             let variable = variable(field.path);
             shape.insert("description".to_owned(), format!("{} Environment: {variable}.", field.doc).into());
         }
-        match field.path.split_once('.') {
-            None => top.insert(field.path.to_owned(), shape),
-            Some((section, leaf)) => {
-                let section = top.entry(section).or_insert_with(|| closed(Map::new()));
-                section
-                    .get_mut("properties")
-                    .and_then(Value::as_object_mut)
-                    .and_then(|it| it.insert(leaf.to_owned(), shape))
-            }
-        };
+        insert(&mut top, "", field.path, shape);
     }
     let items = TYPE_FIELDS.iter().map(|field| {
         let mut shape = shape(field);
@@ -107,8 +152,45 @@ pub fn json_schema() -> Value {
     if let Some(schema) = schema.as_object_mut() {
         schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
         schema.insert("title".to_owned(), "swarmgate.yaml".into());
+        schema.insert("allOf".to_owned(), json!([supervisor_needs_channel()]));
     }
     schema
+}
+
+/// Puts a leaf's shape where its path says, below the section that `properties` belong to.
+fn insert(properties: &mut Map<String, Value>, section: &str, path: &str, shape: Value) {
+    let Some((first, rest)) = path.split_once('.') else {
+        properties.insert(path.to_owned(), shape);
+        return;
+    };
+    let inner = if section.is_empty() { first.to_owned() } else { format!("{section}.{first}") };
+    let entry = properties.entry(first).or_insert_with(|| {
+        let mut mapping = closed(Map::new());
+        if SHARED_SECTIONS.contains(&inner.as_str())
+            && let Some(mapping) = mapping.as_object_mut()
+        {
+            mapping.remove("additionalProperties");
+        }
+        mapping
+    });
+    if let Some(below) = entry.get_mut("properties").and_then(Value::as_object_mut) {
+        insert(below, &inner, rest, shape);
+    }
+}
+
+/// The one rule across settings that an editor should know: a supervisor has a channel to its workers.
+fn supervisor_needs_channel() -> Value {
+    let within = |section: &str, key: &str, word: &str| {
+        let leaf = json!({ "type": "object", "required": [key], "properties": { key: { "const": word } } });
+        let platform = json!({ "type": "object", "required": [section], "properties": { section: leaf } });
+        let runtime =
+            json!({ "type": "object", "required": ["platform"], "properties": { "platform": platform } });
+        json!({ "required": ["runtime"], "properties": { "runtime": runtime } })
+    };
+    json!({
+        "if": within("bootstrap", "mode", "process_supervisor"),
+        "then": within("execution_ipc", "transport", "tcp_local")
+    })
 }
 
 /// A mapping with those keys and no others; a section may be empty.
@@ -125,6 +207,8 @@ fn shape(field: &Field) -> Value {
         Kind::Address => json!({ "type": "string", "pattern": ":[0-9]{1,5}$" }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Loopback => json!({ "type": "string", "pattern": "^(127(\\.[0-9]{1,3}){3}|::1)$" }),
+        Kind::SecretRef => json!({ "type": "string", "pattern": "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$" }),
         Kind::Words => {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1, "maxLength": 63 } })
         }

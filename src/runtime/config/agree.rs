@@ -1,0 +1,77 @@
+//! What has to agree across settings.
+//!
+//! Owns: the faults of settings that are each good and cannot stand together, and the warnings of such as nobody reads.
+//! Never: judges a value by itself; its row has done that.
+//! Holds: each fault points at the setting to change, where that was set.
+
+use super::{
+    Config, Environment, IdentityMode,
+    bootstrap::{BootstrapMode, SecretMode, Transport},
+    check::Wrong,
+    fields::FIELDS,
+    load::Merge,
+};
+
+const TRANSPORT: &str = "runtime.platform.execution_ipc.transport";
+const SECRET_REF: &str = "runtime.platform.execution_ipc.auth.secret_ref";
+
+/// Tells `merge` what in the config cannot stand together.
+pub(super) fn agree(config: &Config, merge: &mut Merge) {
+    if config.environment == Environment::Prod && config.identity.mode == IdentityMode::Open {
+        let wrong = Wrong::new(
+            "`environment` is `prod` and `identity.mode` is `open`: whoever can publish could command, unproven",
+            "this release proves no sender, so run it as `stage` or `dev`, on a broker that only trusted users reach",
+        );
+        merge.fault_of("environment", wrong);
+    }
+    if config.amqp.reconnect_min_ms > config.amqp.reconnect_max_ms {
+        let wrong = Wrong::new(
+            "`amqp.reconnect_min_ms` is above `amqp.reconnect_max_ms`",
+            "lower the first pause or raise the longest",
+        );
+        merge.fault_of("amqp.reconnect_min_ms", wrong);
+    }
+    if config.amqp.in_flight_bytes_max < config.limits.body_bytes_max {
+        let wrong = Wrong::new(
+            "`amqp.in_flight_bytes_max` is below `limits.body_bytes_max`, so the largest body could never be taken",
+            "raise the first or lower the second",
+        );
+        merge.fault_of("amqp.in_flight_bytes_max", wrong);
+    }
+    bootstrap(config, merge);
+}
+
+/// Workers of our own are reached over the local channel, and its settings count only where it is there.
+fn bootstrap(config: &Config, merge: &mut Merge) {
+    let platform = &config.runtime.platform;
+    let has_channel = platform.execution_ipc.transport == Transport::TcpLocal;
+    if platform.bootstrap.mode == BootstrapMode::ProcessSupervisor && !has_channel {
+        let state = if merge.is_set(TRANSPORT) { "is not `tcp_local`" } else { "is not set" };
+        let wrong = Wrong::new(
+            format!("`runtime.platform.bootstrap.mode` is `process_supervisor`, and `{TRANSPORT}` {state}"),
+            format!("set `{TRANSPORT}` to `tcp_local`, or the mode to `inline`"),
+        );
+        merge.fault_of("runtime.platform.bootstrap.mode", wrong.with_code(Some("BOOT-CFG-05")));
+    }
+    let auth = &platform.execution_ipc.auth;
+    if !has_channel && let Some(path) = idle(config, merge) {
+        merge.warn(format!("`{path}` counts only where `{TRANSPORT}` is `tcp_local`"));
+    } else if auth.secret_mode == SecretMode::Generated && auth.secret_ref.is_some() {
+        merge.warn(format!(
+            "`{SECRET_REF}` is read only where `secret_mode` is `static`; this one is `generated`"
+        ));
+    }
+}
+
+/// The first setting of the channel that was set to something else than its default.
+fn idle(config: &Config, merge: &Merge) -> Option<&'static str> {
+    let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
+    let settings = serde_json::to_value(config).unwrap_or_default();
+    let section = TRANSPORT.strip_suffix("transport")?;
+    let of_channel = FIELDS.iter().map(|field| field.path).filter(|path| path.starts_with(section));
+    let differs = |path: &&str| {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        merge.is_set(path) && settings.pointer(&pointer) != defaults.pointer(&pointer)
+    };
+    of_channel.filter(|path| *path != TRANSPORT).find(differs)
+}
