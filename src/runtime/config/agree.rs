@@ -10,6 +10,7 @@ use super::{
     check::Wrong,
     fields::FIELDS,
     load::Merge,
+    supervisor,
 };
 
 const TRANSPORT: &str = "runtime.platform.execution_ipc.transport";
@@ -39,6 +40,7 @@ pub(super) fn agree(config: &Config, merge: &mut Merge) {
         merge.fault_of("amqp.in_flight_bytes_max", wrong);
     }
     bootstrap(config, merge);
+    supervisor::agree(config, merge);
 }
 
 /// Workers of our own are reached over the local channel, and its settings count only where it is there.

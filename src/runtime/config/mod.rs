@@ -14,6 +14,7 @@ mod node;
 mod own_types;
 mod print;
 mod secret;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use crate::{
         lane::Lane,
     },
     decision::{inventory, rules::Rules},
+    runtime::supervisor::Settings as Supervisor,
     telemetry::log::{Format, Severity},
 };
 
@@ -86,6 +88,8 @@ pub struct Config {
     pub identity: Identity,
     /// How workers come to run, and the channel to them.
     pub runtime: bootstrap::Runtime,
+    /// The workers that `swarmgate supervise` runs.
+    pub supervisor: Supervisor,
     /// The deployment's own signal types.
     pub types: Vec<OwnType>,
 }
@@ -112,6 +116,7 @@ impl Default for Config {
             telemetry: Log::default(),
             identity: Identity::default(),
             runtime: bootstrap::Runtime::default(),
+            supervisor: Supervisor::default(),
             types: Vec::new(),
         }
     }
