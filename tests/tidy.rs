@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Rooms and their ranks; a room names only rooms of lower rank.
-const RANKS: [(&str, u8); 10] = [
+const RANKS: [(&str, u8); 11] = [
     ("contract", 0),
     ("decision", 1),
     ("planning", 2),
@@ -20,6 +20,7 @@ const RANKS: [(&str, u8); 10] = [
     ("store", 4),
     ("keys", 4),
     ("bus", 4),
+    ("channel", 4),
     ("runtime", 5),
     ("interface", 6),
 ];

@@ -6,6 +6,8 @@
 
 use thiserror::Error;
 
+use super::Lane;
+
 /// A category, with the rule that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
@@ -47,9 +49,11 @@ pub enum Fault {
     #[error("replayed nonce: this `nonce` was seen within its time to live")]
     ReplayedNonce,
     /// Every place of the window holds a nonce that may still be replayed.
-    #[error("replay window full: {nonces_max} nonces are still alive; raise `nonce_cache_size`")]
+    #[error("replay window full: the {lane} lane has {nonces_max} nonces alive; raise `nonce_cache_size`")]
     ReplayWindowFull {
-        /// The bound of the frame's lane.
+        /// The lane of the frame.
+        lane: Lane,
+        /// Its bound.
         nonces_max: u64,
     },
     /// A setting that would weaken the channel.

@@ -54,7 +54,7 @@ impl Window {
         self.forget(now);
         let nonces_max = self.nonces_max_of(lane);
         if self.seen.len() >= nonces_max {
-            return Err(Fault::ReplayWindowFull { nonces_max: nonces_max as u64 });
+            return Err(Fault::ReplayWindowFull { lane, nonces_max: nonces_max as u64 });
         }
         self.seen.insert(nonce);
         self.by_second.entry(ts).or_default().push(nonce);
@@ -162,11 +162,20 @@ mod tests {
             (from..to).map(|number| window.admit(nonce(number), NOW, NOW, lane)).collect::<Result<(), _>>()
         };
         assert_eq!(fill(0, 8, Lane::Telemetry), Ok(()));
-        assert_eq!(fill(8, 9, Lane::Telemetry), Err(Fault::ReplayWindowFull { nonces_max: 8 }));
+        assert_eq!(
+            fill(8, 9, Lane::Telemetry),
+            Err(Fault::ReplayWindowFull { lane: Lane::Telemetry, nonces_max: 8 })
+        );
         assert_eq!(fill(9, 15, Lane::Data), Ok(()));
-        assert_eq!(fill(15, 16, Lane::Data), Err(Fault::ReplayWindowFull { nonces_max: 14 }));
+        assert_eq!(
+            fill(15, 16, Lane::Data),
+            Err(Fault::ReplayWindowFull { lane: Lane::Data, nonces_max: 14 })
+        );
         assert_eq!(fill(16, 18, Lane::Control), Ok(()));
-        assert_eq!(fill(18, 19, Lane::Control), Err(Fault::ReplayWindowFull { nonces_max: 16 }));
+        assert_eq!(
+            fill(18, 19, Lane::Control),
+            Err(Fault::ReplayWindowFull { lane: Lane::Control, nonces_max: 16 })
+        );
         assert_eq!(window.admit(nonce(0), NOW, NOW + 30, Lane::Control), Err(Fault::ReplayedNonce));
         assert_eq!(window.admit(nonce(20), NOW + 31, NOW + 31, Lane::Telemetry), Ok(()));
     }

@@ -235,6 +235,11 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Its nonce, where it has one.
+    pub fn claimed_nonce(&self) -> Option<Nonce> {
+        self.text("nonce").ok().and_then(Nonce::from_hex)
+    }
+
     /// Tries the rest: the form of the fields, the kind, the time, the nonce, and then what it carries.
     ///
     /// # Errors
