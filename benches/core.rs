@@ -69,6 +69,7 @@ fn corridor() -> (Corridor, Sealed) {
     let mut corridor = Corridor::new(State::new(rules), Chain::new(), Names::with_prefix("swarmgate"));
     let genesis = Genesis {
         environment: "dev".to_owned(),
+        initial_mode: swarmgate::contract::interlock::SafetyMode::Normal,
         ledger_id: "0".repeat(32),
         mode: Mode::Enforce,
         version: "0".to_owned(),

@@ -12,6 +12,10 @@ use serde_json::value::RawValue;
 
 use super::{
     digest::Digest,
+    interlock::{
+        Challenged, Confirmed, GateSet, Life, MonitoringSet, Moved, Reviewed, SafetyMode, SafetySet,
+        SessionMoved, Suspended,
+    },
     reason::Reason,
     routing::{Family, Scope},
     timestamp::Timestamp,
@@ -68,6 +72,42 @@ pub enum Action {
     /// Observe mode: judged and recorded, nothing else.
     #[serde(rename = "seen")]
     Seen,
+    /// Bots moved in their lives.
+    #[serde(rename = "bot.state.transition")]
+    BotMoved,
+    /// Control sessions came to a phase.
+    #[serde(rename = "session.transition")]
+    SessionMoved,
+    /// The safety mode was set.
+    #[serde(rename = "safety.transition")]
+    SafetySet,
+    /// The kill switch was set.
+    #[serde(rename = "execution.killswitch.set")]
+    KillSwitchSet,
+    /// A readiness gate reported, or is asked or not asked from now on.
+    #[serde(rename = "gate.record")]
+    GateSet,
+    /// The router's alerts are asked for, or not.
+    #[serde(rename = "monitoring.set")]
+    MonitoringSet,
+    /// A dangerous command waits for its confirmation.
+    #[serde(rename = "dangerous_op.challenge")]
+    Challenged,
+    /// Somebody confirmed it.
+    #[serde(rename = "dangerous_op.confirm")]
+    Confirmed,
+    /// Somebody rejected it, or nobody confirmed it in time, or somebody confirmed who may not.
+    #[serde(rename = "dangerous_op.reject")]
+    Rejected,
+    /// A use of break-glass waits for its review, or was reviewed.
+    #[serde(rename = "dangerous_op.review")]
+    Review,
+    /// A support bundle was made.
+    #[serde(rename = "support_bundle.created")]
+    BundleCreated,
+    /// An interlock has fired, or a principal may start nothing for a time.
+    #[serde(rename = "interlock.fired")]
+    InterlockFired,
 }
 
 impl Action {
@@ -90,6 +130,18 @@ impl Action {
             Self::ContractViolation => "contract.violation",
             Self::AccessDenied => "access.denied",
             Self::Seen => "seen",
+            Self::BotMoved => "bot.state.transition",
+            Self::SessionMoved => "session.transition",
+            Self::SafetySet => "safety.transition",
+            Self::KillSwitchSet => "execution.killswitch.set",
+            Self::GateSet => "gate.record",
+            Self::MonitoringSet => "monitoring.set",
+            Self::Challenged => "dangerous_op.challenge",
+            Self::Confirmed => "dangerous_op.confirm",
+            Self::Rejected => "dangerous_op.reject",
+            Self::Review => "dangerous_op.review",
+            Self::BundleCreated => "support_bundle.created",
+            Self::InterlockFired => "interlock.fired",
         }
     }
 }
@@ -102,6 +154,8 @@ pub enum Verdict {
     Forward,
     /// The target is not there yet: held until it is, or the deadline passes.
     Park,
+    /// Dangerous: held until it is confirmed, or the challenge expires.
+    Challenge,
     /// Recognised as a repeat or overtaken; no second effect.
     Suppress,
     /// Refused with a reason.
@@ -113,6 +167,7 @@ impl fmt::Display for Verdict {
         out.write_str(match self {
             Self::Forward => "forward",
             Self::Park => "park",
+            Self::Challenge => "challenge",
             Self::Suppress => "suppress",
             Self::Refuse => "refuse",
         })
@@ -212,6 +267,24 @@ pub enum Change {
     Presence(Presence),
     /// Nothing was consumed for a time, which counts toward no deadline.
     Resumed(Resumed),
+    /// Bots moved in their lives.
+    Moved(Moved),
+    /// Control sessions came to a phase.
+    Session(SessionMoved),
+    /// The safety mode, the kill switch or the latch was set.
+    Safety(SafetySet),
+    /// A readiness gate reported, or is asked or not asked from now on.
+    Gate(GateSet),
+    /// The router's alerts are asked for, or not.
+    Monitoring(MonitoringSet),
+    /// A dangerous command waits for its confirmation.
+    Challenged(Challenged),
+    /// Somebody confirmed it.
+    Confirmed(Confirmed),
+    /// A use of break-glass was reviewed.
+    Reviewed(Reviewed),
+    /// A principal may start nothing for a time.
+    Suspended(Suspended),
 }
 
 /// Which command.
@@ -313,12 +386,19 @@ impl EvidenceKind {
 pub struct Genesis {
     /// The deployment's environment: `dev`, `stage` or `prod`.
     pub environment: String,
+    /// The safety mode that it began in; unknown is `SAFE`.
+    #[serde(default = "unknown_is_safe")]
+    pub initial_mode: SafetyMode,
     /// 128 random bits in hex; zeros for a ledger in memory.
     pub ledger_id: String,
     /// The mode the ledger was begun in.
     pub mode: Mode,
     /// The release that began it.
     pub version: String,
+}
+
+fn unknown_is_safe() -> SafetyMode {
+    SafetyMode::Safe
 }
 
 /// Whether the router acts or only looks.
@@ -372,6 +452,9 @@ pub struct Accepted {
     /// When it times out; `None`: it is answered at once or never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// The state that its success leads a bot to, where that depends on what it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leads_to: Option<Life>,
     /// For stop-class commands: the moment from which earlier starts of the scope are overtaken.
     pub overtakes: Option<Timestamp>,
     /// Whether it waits for its target from the start: this entry's parcel keeps it.

@@ -21,6 +21,7 @@ pub mod command;
 pub mod control;
 pub mod digest;
 pub mod envelope;
+pub mod interlock;
 pub mod lane;
 pub mod message;
 pub mod passage;

@@ -53,6 +53,20 @@ pub enum Effect {
     },
     /// Publish the router's own status-full.
     Report,
+    /// Make a support bundle; the command of entry `seq` waits for it, where one does.
+    Bundle {
+        /// The command's entry; 0 where nobody waits.
+        seq: u64,
+        /// What it is for.
+        why: String,
+    },
+    /// Take the latch file away; the command of entry `seq` waits for that.
+    Unlatch {
+        /// The command's entry.
+        seq: u64,
+        /// The swarm it is for; absent for all.
+        swarm: Option<String>,
+    },
     /// Say something of the router's own on `swarmgate.out`.
     Speak(Speech),
     /// Publish the outcome that the entry `of` holds again.
@@ -134,22 +148,62 @@ impl Speech {
         Self::of(Family::Outcome, &envelope)
     }
 
-    /// The router's own request for a status-full: its outcome is the status itself.
-    pub fn ask(rules: &Rules, scope: &Scope, now: Timestamp) -> Self {
-        let id = format!("ask-{}-{}", rules.instance, now.micros());
+    /// The router's answer to a signal: a status, and what goes with it for machines.
+    pub fn answer(
+        rules: &Rules,
+        said: &Said,
+        status: &str,
+        detail: &str,
+        context: Option<Value>,
+        now: Timestamp,
+    ) -> Self {
+        let mut data = json!({ "status": status, "retryable": false, "message": detail });
+        if let (Some(context), Some(data)) = (context, data.as_object_mut()) {
+            data.insert("context".to_owned(), context);
+        }
         let envelope = Envelope {
-            correlation_id: Some(id.clone()),
-            data: json!({}),
-            idempotency_key: Some(id),
+            correlation_id: said.envelope.correlation_id.clone(),
+            data,
+            idempotency_key: said.envelope.idempotency_key.clone(),
+            kind: Family::Outcome.kind().to_owned(),
+            origin: origin(rules),
+            runtime: None,
+            scope: said.key.scope.clone(),
+            timestamp: now,
+            kind_type: said.key.kind_type.clone(),
+            version: VERSION.to_owned(),
+        };
+        Self::of(Family::Outcome, &envelope)
+    }
+
+    /// A command of the router's own.
+    pub fn order(
+        rules: &Rules,
+        kind_type: &str,
+        scope: &Scope,
+        data: Value,
+        id: &str,
+        now: Timestamp,
+    ) -> Self {
+        let envelope = Envelope {
+            correlation_id: Some(id.to_owned()),
+            data,
+            idempotency_key: Some(id.to_owned()),
             kind: Family::Signal.kind().to_owned(),
             origin: origin(rules),
             runtime: None,
             scope: scope.clone(),
             timestamp: now,
-            kind_type: "status-request".to_owned(),
+            kind_type: kind_type.to_owned(),
             version: VERSION.to_owned(),
         };
         Self::of(Family::Signal, &envelope)
+    }
+
+    /// The router's own request for a status-full: its outcome is the status itself.
+    pub fn ask(rules: &Rules, scope: &Scope, now: Timestamp) -> Self {
+        let id = format!("ask-{}-{}", rules.instance, now.micros());
+        Self::order(rules, "status-request", scope, json!({}), &id, now)
     }
 
     /// The router's own status, full or delta, by the schema of everybody's.

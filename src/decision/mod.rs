@@ -17,26 +17,31 @@
 
 mod alert;
 pub mod command;
+pub mod consent;
 pub mod effect;
 mod identity;
 pub mod inventory;
+pub mod lifecycle;
+mod policy;
 mod presence;
 mod refusal;
 pub mod request;
 pub mod rules;
+pub mod safety;
+pub mod session;
 pub mod state;
 
 use crate::contract::{
     Said,
     audit::{Action, Actor, Change, Fact, Mode, Subject, Verdict},
-    command::Class,
+    command::{Answerer, Class},
     reason::{Reason, Refusal},
     routing::{Family, Scope},
     timestamp::Timestamp,
 };
 use effect::Effect;
 use inventory::Lifecycle;
-use request::{Answer, Arrival, Request};
+use request::{Answer, Arrival, Done, Request};
 use state::{Belief, State};
 
 /// The answer to one request.
@@ -68,6 +73,7 @@ pub fn decide(state: &State, request: &Request, now: Timestamp) -> Decision {
         }
         Request::Answered(answer) => answered(state, answer, now),
         Request::Due => due(state, now),
+        Request::Done(done) => self::done(state, done, now),
         Request::Closing => refusal::close_tallies(state, now.plus_ms(1000), now),
     };
     if state.rules().mode == Mode::Observe {
@@ -81,6 +87,7 @@ pub fn decide(state: &State, request: &Request, now: Timestamp) -> Decision {
 fn due(state: &State, now: Timestamp) -> Decision {
     command::parking::release(state, now)
         .or_else(|| command::lifetime::time_out(state, now))
+        .or_else(|| session::lost(state, now))
         .or_else(|| presence::due(state, now))
         .unwrap_or_else(|| refusal::close_tallies(state, now, now))
 }
@@ -88,17 +95,51 @@ fn due(state: &State, now: Timestamp) -> Decision {
 /// The gates, in the order of the contract. Each takes what the gate before has proved.
 fn judge<'a>(state: &State, arrival: &'a Arrival, now: Timestamp) -> Result<Passed<'a>, Stopped> {
     let said = contract_and_routing(arrival)?; //                                    gates 1 and 2
-    let actor = identity::check(said, arrival.user_id.as_deref())?; //               gate 3
-    let standing = command::check(state, arrival, said, &actor, now)?; //            gates 4 (key memory) and 6
-    audit(state, said, &actor)?; //                                                  gate 11
-    Ok(Passed { said, actor, standing })
+    let actor = identity::check(said, arrival.user_id.as_deref())?; //                gate 3
+    let refused = |refusal| Stopped::Refused { actor: actor.clone(), refusal };
+    let class = safety::set::class(state, said, &actor, now); //                      what it does now
+    policy::check(state, said, class, &actor).map_err(refused)?; //                   gate 5
+    let standing = command::check(state, arrival, (said, class), &actor, now)?; //    gates 4 (key memory) and 6
+    session::check(state, said).map_err(refused)?; //                                 gate 7
+    lifecycle::check(state, said).map_err(refused)?; //                               gate 8
+    safety::set::check(state, said, &actor, now).map_err(refused)?; //                gate 9: its own words,
+    safety::check(state, said, class, now).map_err(refused)?; //                      and what they meet
+    audit(state, class).map_err(refused)?; //                                         gate 11, which challenges need too
+    answers(state, said, &actor, now).map_err(refused)?; //                           gate 10: an answer to a challenge,
+    match consent::check(state, said, class) {
+        //                                                                            and the permit
+        Ok(permit) => Ok(Passed { said, class, actor, standing, permit }),
+        Err(danger) => Err(Stopped::Dangerous { actor, accepted: standing.accepted, danger }),
+    }
+}
+
+/// The gates that a confirmed command walks again: what may have changed since it was challenged (rulings §6).
+fn walk_again(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> Result<(), Refusal> {
+    let class = safety::set::class(state, said, actor, now);
+    policy::check(state, said, class, actor)?;
+    session::check(state, said)?;
+    lifecycle::check(state, said)?;
+    safety::set::check(state, said, actor, now)?;
+    safety::check(state, said, class, now)
+}
+
+/// Gate 10 for the answers to challenges.
+fn answers(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> Result<(), Refusal> {
+    if said.class == Some(Class::Consent) {
+        return command::challenge::check(state, said, actor, now);
+    }
+    Ok(())
 }
 
 /// What passed every gate, with what each found.
 struct Passed<'a> {
     said: &'a Said,
+    /// What it does now: the safety types may tighten or loosen.
+    class: Option<Class>,
     actor: Actor,
     standing: command::Standing,
+    /// Nobody reaches `forward` without one.
+    permit: consent::Permit,
 }
 
 /// What a gate stopped, and how.
@@ -107,6 +148,8 @@ enum Stopped {
     Refused { actor: Actor, refusal: Refusal },
     /// A repeat; `again` is the entry of the outcome to publish once more.
     Repeat { actor: Actor, refusal: Refusal, again: Option<u64> },
+    /// Dangerous: it waits for its confirmation.
+    Dangerous { actor: Actor, accepted: crate::contract::audit::Accepted, danger: Box<consent::Danger> },
     /// A start not later than a stop that was accepted for its target.
     Overtaken { actor: Actor, accepted: crate::contract::audit::Accepted, by: Timestamp },
 }
@@ -118,40 +161,44 @@ fn contract_and_routing(arrival: &Arrival) -> Result<&Said, Stopped> {
     })
 }
 
-fn audit(state: &State, said: &Said, actor: &Actor) -> Result<(), Stopped> {
-    if state.ledger_writable() || said.class.is_some_and(|class| class.always_passes()) {
+fn audit(state: &State, class: Option<Class>) -> Result<(), Refusal> {
+    if state.ledger_writable() || class.is_some_and(Class::always_passes) {
         return Ok(());
     }
-    let refusal = Refusal::new(Reason::AuditUnavailable, "the ledger cannot be written");
-    Err(Stopped::Refused { actor: actor.clone(), refusal })
+    Err(Refusal::new(Reason::AuditUnavailable, "the ledger cannot be written"))
 }
 
 /// Everything said yes: what is remembered and carried.
 fn forward(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp) -> Decision {
-    let Passed { said, actor, standing } = passed;
+    let said = passed.said;
     let mut decision = Decision {
         verdict: Some(Verdict::Forward),
-        principal: Some(actor.principal.clone()),
-        effects: vec![Effect::Forward],
+        principal: Some(passed.actor.principal.clone()),
+        effects: vec![passed.permit.carry()],
         ..Decision::default()
     };
     match said.key.family {
-        Family::Metric => metric(state, arrival, said, actor, now, &mut decision),
-        Family::Signal => signal(state, arrival, said, actor, standing, now, &mut decision),
+        Family::Metric => metric(state, arrival, said, passed.actor, now, &mut decision),
+        Family::Signal => signal(state, arrival, passed, now, &mut decision),
         Family::Outcome | Family::Alert => {
+            let actor = passed.actor;
             let ending = command::ending::of_outcome(state, said);
             let action = if ending.is_nothing() { Action::Recorded } else { Action::Applied };
             let change = ending.change(command::result_identity(arrival, &actor));
-            decision.facts.push(passed_on(arrival, said, actor, action, change, now));
+            decision.facts.push(passed_on(arrival, said, actor.clone(), action, change, now));
+            match said.key.family {
+                Family::Outcome => lifecycle::outcome(state, said, &ending, &actor, now, &mut decision),
+                _ => lifecycle::alerted(state, said, &actor, now, &mut decision),
+            }
             ending.follow(state, said, now, &mut decision);
-            decision.beliefs.extend(lifecycle(said, now));
+            decision.beliefs.extend(believed_life(said, now));
         }
     }
     decision
 }
 
 /// Where an outcome says that its instance is in its life.
-fn lifecycle(said: &Said, now: Timestamp) -> Option<Belief> {
+fn believed_life(said: &Said, now: Timestamp) -> Option<Belief> {
     let status = said.envelope.data.get("status").filter(|_| said.key.family == Family::Outcome)?;
     // Only what a stop, start or release achieved is a place in a life; another command's failure is none.
     let lifecycle = match status.as_str()? {
@@ -173,7 +220,11 @@ fn metric(
 ) {
     presence::heard(state, arrival, said, now, decision);
     decision.beliefs.extend(command::parking::shown(state, &said.key.scope, now));
-    if state.commands_in_flight() == 0 || !state.ledger_writable() {
+    if !state.ledger_writable() {
+        return;
+    }
+    decision.facts.extend(session::restarted(state, said, &actor, now));
+    if state.commands_in_flight() == 0 {
         return;
     }
     decision.facts.extend(command::lifetime::first_signs(state, said, now));
@@ -185,25 +236,22 @@ fn metric(
     }
 }
 
-/// A signal: a liveness word shows that its instance is there; a command is accepted, and carried or parked.
-fn signal(
-    state: &State,
-    arrival: &Arrival,
-    said: &Said,
-    actor: Actor,
-    standing: command::Standing,
-    now: Timestamp,
-    decision: &mut Decision,
-) {
+/// A signal: a liveness word shows that its instance is there; a command is accepted, and carried, parked or answered.
+fn signal(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, decision: &mut Decision) {
+    let said = passed.said;
     if said.class == Some(Class::Liveness) {
         decision.beliefs.extend(command::parking::shown(state, &said.key.scope, now));
+        decision.beliefs.push(Belief::Heard { scope: said.key.scope.clone(), at: now });
     }
     if command::is_observation(said) {
+        let ack = session::ack(said);
+        let speech = effect::Speech::answer(state.rules(), said, "Ack", "heard", Some(ack), now);
+        decision.effects = vec![Effect::Speak(speech)];
         return;
     }
-    let parks = standing.accepted.parked;
-    let change = Change::Accepted(standing.accepted);
-    decision.facts.push(passed_on(arrival, said, actor, Action::Requested, change, now));
+    let parks = passed.standing.accepted.parked;
+    let change = Change::Accepted(passed.standing.accepted.clone());
+    decision.facts.push(passed_on(arrival, said, passed.actor.clone(), Action::Requested, change, now));
     if parks {
         decision.verdict = Some(Verdict::Park);
         decision.effects = vec![Effect::Hold];
@@ -212,7 +260,15 @@ fn signal(
         }
         command::parking::make_room(state, &said.key.scope, now, decision);
     }
-    command::lifetime::supersede(state, said, now, decision);
+    if command::lifetime::supersedes(said, passed.class) {
+        command::lifetime::supersede(state, &said.key.scope, &said.key.kind_type, now, decision);
+    }
+    if passed.class.is_some_and(|class| !class.always_passes()) {
+        safety::interlock::storm(state, &passed.actor, now, decision);
+    }
+    session::follow(state, said, &passed.actor, now, decision);
+    lifecycle::accepted(state, &passed, now, decision);
+    answer(state, arrival, passed, now, decision);
     let router = Scope::router(&state.rules().instance);
     if said.key.kind_type == command::STATUS_REQUEST && said.key.scope.covers(&router) {
         if said.key.scope == router {
@@ -221,6 +277,42 @@ fn signal(
         }
         decision.effects.push(Effect::Report);
     }
+}
+
+/// What is the router's to answer is answered in the decision that accepts it.
+fn answer(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, decision: &mut Decision) {
+    let Passed { said, actor, standing, .. } = passed;
+    let row = state.rules().commands.get(&said.key.kind_type);
+    let Some(by) = row.map(|row| row.answered_by).filter(|by| *by != Answerer::Target) else { return };
+    let command = standing.accepted.command;
+    if by == Answerer::Router {
+        // Nobody else is told.
+        decision.effects.retain(|effect| *effect != Effect::Forward);
+    }
+    if matches!(said.class, Some(Class::Session | Class::Liveness)) {
+        let words = ("the router has recorded it", Some(session::ack(said)));
+        return command::own::answer(state, (arrival, said), command, "Ack", words, now, decision);
+    }
+    if said.class == Some(Class::Consent) {
+        if let Some((detail, context)) = command::challenge::follow(state, said, &actor, now, decision) {
+            command::own::answer(
+                state,
+                (arrival, said),
+                command,
+                "Applied",
+                (&detail, context),
+                now,
+                decision,
+            );
+        }
+        return;
+    }
+    if command::own::sends_for(state, said, state.last_seq() + 1, decision) {
+        return;
+    }
+    let detail = safety::set::act(state, said, &actor, now, decision);
+    let detail = detail.unwrap_or_else(|| "the router has done it".to_owned());
+    command::own::answer(state, (arrival, said), command, "Applied", (&detail, None), now, decision);
 }
 
 /// The fact of what passed every gate.
@@ -253,14 +345,19 @@ fn stop(state: &State, arrival: &Arrival, stopped: Stopped, now: Timestamp) -> D
                     now,
                 )
             };
-            Decision {
+            let mut decision = Decision {
                 verdict: Some(Verdict::Suppress),
                 refusal: Some(refusal),
-                principal: Some(actor.principal),
+                principal: Some(actor.principal.clone()),
                 facts: vec![repeat],
                 beliefs: Vec::new(),
                 effects: again.map(|of| Effect::Repeat { of }).into_iter().collect(),
-            }
+            };
+            safety::interlock::storm(state, &actor, now, &mut decision);
+            decision
+        }
+        Stopped::Dangerous { actor, accepted, danger } => {
+            command::challenge::issue(state, arrival, actor, accepted, &danger, now)
         }
         Stopped::Overtaken { actor, accepted, by } => {
             command::overtaken(state, arrival, actor, accepted, by, now)
@@ -268,13 +365,27 @@ fn stop(state: &State, arrival: &Arrival, stopped: Stopped, now: Timestamp) -> D
     }
 }
 
-/// Observe mode: the same judgement as one fact of its own kind, and nothing leaves.
+/// Observe mode: the same judgement as one fact of its own kind, and nothing leaves. Where bots and sessions are is
+/// learned all the same.
 fn observed(mut decision: Decision) -> Decision {
-    decision.facts.truncate(1);
+    let mut first = true;
+    decision.facts.retain(|fact| {
+        std::mem::take(&mut first) || matches!(fact.change, Change::Moved(_) | Change::Session(_))
+    });
     for fact in &mut decision.facts {
         fact.action = Action::Seen;
     }
     decision
+}
+
+/// Something outside that the router was asked for is done, or cannot be.
+fn done(state: &State, done: &Done, now: Timestamp) -> Decision {
+    match done {
+        Done::Latched(latch) => safety::set::latched(state, latch, now),
+        Done::Measured(measured) => safety::interlock::measured(state, measured, now),
+        Done::Bundled(bundled) => command::own::bundled(state, bundled, now),
+        Done::Unlatched(unlatched) => command::own::unlatched(state, unlatched, now),
+    }
 }
 
 /// The broker's answer for what had left: one fact, and commands that came back wait for their targets.

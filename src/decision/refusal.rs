@@ -6,7 +6,7 @@
 //! Holds: every refused delivery is copied to `swarmgate.refused` with its reason.
 
 use super::{
-    Decision, alert,
+    Decision, alert, command,
     effect::{Effect, Speech},
     fact,
     request::Arrival,
@@ -125,6 +125,7 @@ fn write(
         decision.facts.push(denial(Action::Requested));
         let denied = Fact { payload: None, ..denial(Action::Denied) };
         decision.facts.push(Fact { actor: Some(Actor::router(&state.rules().instance)), ..denied });
+        decision.facts.extend(said.and_then(|said| command::challenge::rejected(said, actor, refusal, now)));
     } else {
         decision.facts.push(denial(action(refusal.reason)));
     }

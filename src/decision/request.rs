@@ -4,7 +4,13 @@
 //! Never: holds a channel, a tag or a clock.
 //! Holds: a denial of an earlier step is a request too; it takes the same corridor.
 
-use crate::contract::{Said, Unsaid, audit::Carried, digest::Digest, routing::Family};
+use crate::contract::{
+    Said, Unsaid,
+    audit::Carried,
+    digest::Digest,
+    interlock::KillSwitch,
+    routing::{ALL, Family, Scope},
+};
 
 /// One question.
 #[derive(Clone, Debug)]
@@ -13,6 +19,8 @@ pub enum Request {
     Arrived(Box<Arrival>),
     /// The broker answered for messages that had left.
     Answered(Answer),
+    /// Something outside that the router watches or was sent for.
+    Done(Done),
     /// A timer is due (`State::next_deadline`).
     Due,
     /// The router stops: what is being counted is written down, and nothing else is hurried.
@@ -61,4 +69,77 @@ pub struct Returned {
     pub ordinal: u32,
     /// Its key, for the alert.
     pub routing_key: String,
+}
+
+/// What the host has seen or done.
+#[derive(Clone, Debug)]
+pub enum Done {
+    /// The latch file says something.
+    Latched(Latch),
+    /// The host was measured.
+    Measured(Measured),
+    /// A support bundle is there, or could not be made.
+    Bundled(Bundled),
+    /// The latch file is gone, or could not be taken away.
+    Unlatched(Unlatched),
+}
+
+/// What the latch file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latch {
+    /// The level; it only tightens.
+    pub level: KillSwitch,
+    /// The swarm it is for; `None` for all.
+    pub swarm: Option<String>,
+    /// Who wrote it and why, in words.
+    pub reason: String,
+}
+
+impl Latch {
+    /// The scope that it is for.
+    pub fn scope(&self) -> Scope {
+        Scope::new(self.swarm.as_deref().unwrap_or(ALL), ALL, ALL)
+    }
+}
+
+/// What was measured of the host; what could not be measured is unknown, not zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// How far the wall clock has moved against the monotonic one since the last look, in milliseconds.
+    pub clock_drift_ms: Option<u64>,
+    /// How much room the ledger's disk has.
+    pub disk_free_bytes: Option<u64>,
+    /// How often the ledger could not be written since the last look.
+    pub ledger_failures: Option<u64>,
+}
+
+/// A support bundle that was asked for.
+#[derive(Clone, Debug)]
+pub struct Bundled {
+    /// The entry of the command that waits for it; 0 where none does.
+    pub seq: u64,
+    /// What it is for.
+    pub why: String,
+    /// What was made, or why nothing was.
+    pub made: Result<Made, String>,
+}
+
+/// A support bundle.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Where it is.
+    pub path: String,
+    /// How large it is.
+    pub bytes: u64,
+    /// SHA-256 of its manifest, in hex.
+    pub manifest_sha256: String,
+}
+
+/// A latch file that was to be taken away.
+#[derive(Clone, Debug)]
+pub struct Unlatched {
+    /// The entry of the command that waits for that.
+    pub seq: u64,
+    /// Why it is still there, where it is.
+    pub fault: Option<String>,
 }

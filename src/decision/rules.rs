@@ -4,7 +4,7 @@
 //! Never: read from a file here; the runtime hands them in.
 //! Holds: every limit has its unit in its name.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::contract::{audit::Mode, command::Commands};
 
@@ -29,6 +29,12 @@ pub struct Rules {
     pub parking_total_max: usize,
     /// How long what waited on the broker may take to be judged, after an outage, before anything times out.
     pub catch_up_ms: u64,
+    /// What takes a confirmation, and whose.
+    pub consent: super::consent::Consent,
+    /// Readiness gates and interlocks.
+    pub safety: SafetyRules,
+    /// For how long nothing may be heard of a worker before its session is lost.
+    pub session_lost_after_ms: u64,
     /// The bounds and timers of the inventory.
     pub inventory: super::inventory::Limits,
     /// How many (sender, code) pairs are tallied apart within a second; more share one tally a code.
@@ -37,6 +43,33 @@ pub struct Rules {
     pub alerts_dedupe_ms: u64,
     /// How many alerts leave in one second at most.
     pub alerts_per_second_max: u32,
+}
+
+/// What a deployment sets for gate 9.
+#[derive(Clone, Debug)]
+pub struct SafetyRules {
+    /// The readiness gates that starts and config-updates consult.
+    pub gates_required: Vec<String>,
+    /// Who reports a gate, where that is one only.
+    pub gate_reporters: BTreeMap<String, String>,
+    /// How long a report counts at most.
+    pub gate_ttl_ms: u64,
+    /// How long a gate or the monitoring may be switched off at most.
+    pub disable_ms_max: u64,
+    /// What raises the mode by itself.
+    pub interlocks: super::safety::interlock::Interlocks,
+}
+
+impl Default for SafetyRules {
+    fn default() -> Self {
+        Self {
+            gates_required: Vec::new(),
+            gate_reporters: BTreeMap::new(),
+            gate_ttl_ms: 300_000,
+            disable_ms_max: 3_600_000,
+            interlocks: super::safety::interlock::Interlocks::default(),
+        }
+    }
 }
 
 impl Rules {
@@ -58,6 +91,9 @@ impl Default for Rules {
             parking_target_max: 64,
             parking_total_max: 10_000,
             catch_up_ms: 5_000,
+            consent: super::consent::Consent::default(),
+            safety: SafetyRules::default(),
+            session_lost_after_ms: 60_000,
             inventory: super::inventory::Limits::default(),
             refusals_senders_max: 10_000,
             alerts_dedupe_ms: 60_000,

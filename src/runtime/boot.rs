@@ -34,6 +34,7 @@ use crate::{
     contract::{
         Contract,
         audit::{Action, Change, Fact, Genesis, Mode, Opened},
+        interlock::SafetyMode,
         lane::Lane,
         timestamp::Timestamp,
     },
@@ -181,6 +182,8 @@ async fn open_epoch(
     if corridor.state().genesis().is_none() {
         let genesis = Genesis {
             environment: setup.environment.clone(),
+            // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
+            initial_mode: SafetyMode::Normal,
             ledger_id: random_id()?,
             mode: setup.rules.mode,
             version: version.clone(),

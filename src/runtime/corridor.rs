@@ -89,6 +89,8 @@ pub struct Judged {
     pub dropped: Vec<u64>,
     /// The router's own status was asked for.
     pub reports: bool,
+    /// What the host is sent for.
+    pub errands: Vec<Effect>,
 }
 
 /// What a decision is about, as far as composing needs it.
@@ -209,6 +211,7 @@ impl Corridor {
             let place = Place { seq, ordinal: ordinal as u32 };
             match effect {
                 Effect::Report => judged.reports = true,
+                Effect::Bundle { .. } | Effect::Unlatch { .. } => judged.errands.push(effect.clone()),
                 Effect::Keep { .. } | Effect::Release { .. } | Effect::Drop { .. } => {
                     self.move_parked(effect, seq.unwrap_or_default(), &mut source.returned, &mut judged);
                 }
@@ -311,13 +314,17 @@ impl Corridor {
                 (passage::onward(source.message?, family?, &stamp), place.seq.is_some())
             }
             Effect::Refuse(refusal) => (passage::refused(source.message?, refusal, &stamp), true),
-            Effect::Speak(speech) => (passage::own(&speech.routing_key, speech.body.clone(), &stamp), true),
+            Effect::Speak(speech) => {
+                // What has no entry (the ack of a heartbeat) is worth no return.
+                (passage::own(&speech.routing_key, speech.body.clone(), &stamp), place.seq.is_some())
+            }
             Effect::Repeat { .. } => {
                 let body = source.recalled.clone()?;
                 let key = ControlPlaneRouting::answer(source.message?.routing_key.as_str())?;
                 (passage::own(&key, body, &stamp), true)
             }
-            Effect::Report | Effect::Keep { .. } | Effect::Release { .. } | Effect::Drop { .. } => {
+            Effect::Report | Effect::Bundle { .. } | Effect::Unlatch { .. } => return None,
+            Effect::Keep { .. } | Effect::Release { .. } | Effect::Drop { .. } => {
                 return None;
             }
         };

@@ -9,6 +9,7 @@ mod answer;
 pub mod ask;
 pub mod asker;
 pub mod boot;
+pub mod bundle;
 pub mod clock;
 pub mod config;
 pub mod corridor;

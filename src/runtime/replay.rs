@@ -36,7 +36,7 @@ pub async fn fold(
 /// # Errors
 /// `Outbox` for what is no parcel.
 pub(super) fn sort(parcels: Vec<Parcel>, state: &State) -> Result<(Vec<Kept>, Vec<Job>), LedgerError> {
-    let waiting = state.parked_parcels();
+    let waiting = state.kept_parcels();
     let (mut parked, mut jobs) = (Vec::new(), Vec::new());
     for parcel in parcels {
         let (id, lane, messages) = (parcel.id, parcel.lane, parcel.unpack()?);

@@ -29,7 +29,8 @@ use crate::contract::{audit::Verdict, lane::Lane, reason::Reason};
 /// The content type of `encode`'s answer.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-const VERDICTS: [Verdict; 4] = [Verdict::Forward, Verdict::Park, Verdict::Suppress, Verdict::Refuse];
+const VERDICTS: [Verdict; 5] =
+    [Verdict::Forward, Verdict::Park, Verdict::Challenge, Verdict::Suppress, Verdict::Refuse];
 
 /// What became of a published message, as a label. A driver's own type turns into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,6 +346,7 @@ const fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Forward => "forward",
         Verdict::Park => "park",
+        Verdict::Challenge => "challenge",
         Verdict::Suppress => "suppress",
         Verdict::Refuse => "refuse",
     }

@@ -4,8 +4,8 @@
 //! Never: answers in the router's place; what is read here was said on its bus.
 //! Holds: every router has a ledger and an address of its own, and every terminal a server of its own.
 
-mod gate;
-mod terminal;
+pub mod gate;
+pub(crate) mod terminal;
 
 use std::{
     collections::BTreeSet,

@@ -55,6 +55,7 @@ fn check(file: &Path, table: &Value, case: &Value) {
     let start = Timestamp::parse(table["base"]["timestamp"].as_str().expect("`timestamp`")).expect("a time");
     let genesis = Genesis {
         environment: "dev".to_owned(),
+        initial_mode: swarmgate::contract::interlock::SafetyMode::Normal,
         ledger_id: "0".repeat(32),
         mode: rules.mode,
         version: "0".to_owned(),

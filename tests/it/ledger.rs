@@ -65,6 +65,7 @@ fn changes() -> Vec<Change> {
             version: "0".to_owned(),
         }),
         Change::Accepted(Accepted {
+            leads_to: None,
             always_passes: true,
             command: Some(digest(1)),
             compared: digest(2),
@@ -90,6 +91,7 @@ fn changes() -> Vec<Change> {
 fn genesis() -> Fact {
     let genesis = Genesis {
         environment: "dev".to_owned(),
+        initial_mode: swarmgate::contract::interlock::SafetyMode::Normal,
         ledger_id: "0".repeat(32),
         mode: Mode::Enforce,
         version: "0".to_owned(),

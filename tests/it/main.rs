@@ -2,12 +2,14 @@
 
 mod api;
 mod broker;
+mod bundle;
 mod bus;
 mod cli;
 mod config;
 mod contract;
 mod decisions;
 mod integrating;
+mod interlock_cli;
 mod inventory;
 mod inventory_graph;
 mod json_suite;

@@ -103,6 +103,7 @@ fn contract() -> &'static Contract {
 fn begun() -> (Corridor, Fact) {
     let genesis = Genesis {
         environment: "dev".to_owned(),
+        initial_mode: swarmgate::contract::interlock::SafetyMode::Normal,
         ledger_id: "0".repeat(32),
         mode: Mode::Enforce,
         version: "0".to_owned(),

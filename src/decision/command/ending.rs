@@ -83,11 +83,15 @@ pub(in crate::decision) fn of_status(state: &State, said: &Said) -> Ending {
 
 impl Ending {
     fn hear(&mut self, key: Short, flight: &Flight, said: &Said, status: &str, success: bool) {
+        // Nobody can answer what was never carried.
+        if flight.awaits_confirmation() {
+            return;
+        }
         let command = flight.command;
         if !flight.fans_out() {
             if self.ends.is_none() {
                 self.ends = Some(Ended { command, status: status.to_owned() });
-                self.parcel = flight.parked.filter(|parked| parked.waits).map(|parked| parked.parcel);
+                self.parcel = flight.kept();
             }
             return;
         }
@@ -98,6 +102,11 @@ impl Ending {
         if last && missing.next().is_none() {
             self.complete.push(key);
         }
+    }
+
+    /// Whether it answers a command, in time or late.
+    pub fn matches(&self) -> bool {
+        !self.is_nothing() || self.late
     }
 
     /// Whether there is nothing to remember of it.
@@ -176,9 +185,7 @@ pub(in crate::decision) fn end(
         ..Fact::new(Action::Applied, now, Change::Ended(ended))
     });
     decision.effects.push(Effect::Speak(speech));
-    if let Some(parked) = flight.parked.filter(|parked| parked.waits) {
-        decision.effects.push(Effect::Drop { parcel: parked.parcel });
-    }
+    decision.effects.extend(flight.kept().map(|parcel| Effect::Drop { parcel }));
 }
 
 /// Who was addressed and who answered what, as the outcome's context.

@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, Serializer};
 
+use super::challenge::Challenge;
 use crate::contract::{
     audit::{Evidence, EvidenceKind, Heard},
     digest::Digest,
+    interlock::Life,
     routing::Scope,
     timestamp::Timestamp,
 };
@@ -55,6 +57,10 @@ pub struct Flight {
     pub parked: Option<Parked>,
     /// What a config-update changes (JSON).
     pub patch: Option<String>,
+    /// The state that its success leads a bot to, where that depends on what it said.
+    pub leads_to: Option<Life>,
+    /// Its challenge, where it is dangerous.
+    pub challenge: Option<Box<Challenge>>,
     /// What joins it to its outcomes, as an index key.
     #[serde(skip)]
     pub(in crate::decision) trace: Short,
@@ -109,6 +115,18 @@ impl Flight {
         self.scope.covers(scope)
     }
 
+    /// Whether it waits to be confirmed.
+    pub fn awaits_confirmation(&self) -> bool {
+        self.challenge.as_ref().is_some_and(|challenge| !challenge.complete)
+    }
+
+    /// The parcel that keeps it while it waits, for its target or its confirmation.
+    pub fn kept(&self) -> Option<u64> {
+        let parked = self.parked.filter(|parked| parked.waits).map(|parked| parked.parcel);
+        let held = self.challenge.as_ref().filter(|challenge| challenge.held && !challenge.complete);
+        parked.or(held.map(|_| self.seq))
+    }
+
     /// Whether it waits for its target to show itself.
     pub fn is_parked(&self) -> bool {
         self.parked.is_some_and(|parked| parked.waits)
@@ -143,6 +161,9 @@ pub(in crate::decision) struct Flights {
     heard: BTreeMap<Scope, Evidence>,
     #[serde(skip)]
     deadlines: BTreeSet<(i64, Short)>,
+    /// Those that wait to be confirmed, or were, by their challenges.
+    #[serde(skip)]
+    challenges: BTreeMap<String, Short>,
     /// A target's parked commands in the order they leave: what always passes first, then by age.
     #[serde(skip)]
     parked: BTreeMap<Scope, BTreeSet<(bool, u64, Short)>>,
@@ -172,6 +193,41 @@ impl Flights {
     pub fn of_seq(&self, seq: u64) -> Option<(Short, &Flight)> {
         let key = *self.by_seq.get(&seq)?;
         Some((key, self.flights.get(&key)?))
+    }
+
+    /// The one whose challenge that is.
+    pub fn of_challenge(&self, id: &str) -> Option<&Flight> {
+        self.flights.get(self.challenges.get(id)?)
+    }
+
+    /// Those with challenges, in the order of their ids.
+    pub fn challenged(&self) -> impl Iterator<Item = &Flight> {
+        self.challenges.values().filter_map(|key| self.flights.get(key))
+    }
+
+    /// Somebody confirmed one; with a deadline it is on its way from now on.
+    pub fn confirm(
+        &mut self,
+        key: Short,
+        by: &str,
+        complete: bool,
+        deadline: Option<i64>,
+        targets: &[Scope],
+    ) {
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        let Some(challenge) = &mut flight.challenge else { return };
+        challenge.confirmed_by.push(by.to_owned());
+        challenge.complete = complete;
+        let Some(deadline) = deadline else { return };
+        self.deadlines.remove(&(flight.deadline, key));
+        flight.deadline = deadline;
+        self.deadlines.insert((deadline, key));
+        for scope in targets {
+            flight.targets.push(Target { scope: scope.clone(), answer: None });
+            self.by_target.entry(scope.clone()).or_default().insert(key);
+        }
+        flight.targets.sort_by(|one, other| one.scope.cmp(&other.scope));
+        flight.targets.dedup_by(|one, other| one.scope == other.scope);
     }
 
     /// The last that was heard of a command, or of an instance that it addresses.
@@ -236,6 +292,9 @@ impl Flights {
             self.by_target.entry(target.scope.clone()).or_default().insert(key);
         }
         self.deadlines.insert((flight.deadline, key));
+        if let Some(challenge) = &flight.challenge {
+            self.challenges.insert(challenge.id.clone(), key);
+        }
         self.flights.insert(key, flight);
     }
 
@@ -252,6 +311,9 @@ impl Flights {
             }
         }
         self.deadlines.remove(&(flight.deadline, key));
+        if let Some(challenge) = &flight.challenge {
+            self.challenges.remove(&challenge.id);
+        }
         Some(flight)
     }
 
@@ -342,6 +404,7 @@ impl Flights {
             && self.by_trace.values().flatten().all(live)
             && self.by_target.values().flatten().all(live)
             && self.heard.keys().all(|scope| self.by_target.contains_key(scope))
+            && self.challenges.values().all(live)
             && self.parked_by_age.iter().all(|(_, key)| live(key))
             && self.parked.values().map(BTreeSet::len).sum::<usize>() == self.parked_by_age.len()
     }

@@ -12,17 +12,19 @@ use crate::{
         Said,
         audit::{Evidence, EvidenceKind, Fact},
         command::{Answerer, Class},
+        interlock::{KillSwitch, Life, SafetyMode},
         routing::{RoutingKey, Scope},
         timestamp::Timestamp,
     },
-    decision::{rules::Rules, state::State},
+    decision::{alert, effect::Effect, lifecycle::Step, rules::Rules, state::State},
 };
 
 /// Until when a command waits for its outcome; `None` for what is answered at once or never.
 pub(super) fn deadline(rules: &Rules, key: &RoutingKey, now: Timestamp) -> Option<Timestamp> {
     let row = rules.commands.get(&key.kind_type)?;
-    // What the router answers itself is answered at once.
-    let waits = row.answered_by != Answerer::Router && key.scope != Scope::router(&rules.instance);
+    // What the router acknowledges is answered at once, and what it answers alone has a deadline only where it takes time.
+    let waits = row.answered_by != Answerer::RouterAndTarget;
+    let waits = waits && (row.answered_by == Answerer::Router || key.scope != Scope::router(&rules.instance));
     row.deadline_ms.filter(|_| waits).map(|deadline_ms| now.plus_ms(deadline_ms))
 }
 
@@ -31,6 +33,10 @@ pub(in crate::decision) fn time_out(state: &State, now: Timestamp) -> Option<Dec
     let (at, key) = state.in_flight().next_deadline().filter(|_| state.ledger_writable())?;
     let flight = state.in_flight().get(key).filter(|_| at <= now.micros())?;
     let mut decision = Decision::default();
+    if flight.awaits_confirmation() {
+        super::challenge::expire(state, flight, now, &mut decision);
+        return Some(decision);
+    }
     let flight = &with_last_status(state, flight);
     let answered = flight.targets.iter().any(|target| target.answer.is_some());
     let status = if flight.fans_out() && answered {
@@ -39,6 +45,7 @@ pub(in crate::decision) fn time_out(state: &State, now: Timestamp) -> Option<Dec
         "TimedOut".to_owned()
     };
     ending::end(state, flight, &status, (&last_known(state, flight), None), now, &mut decision);
+    stuck(state, flight, now, &mut decision);
     Some(decision)
 }
 
@@ -76,16 +83,60 @@ fn last_known(state: &State, flight: &Flight) -> String {
     format!("{missing} within {seconds} s; {evidence}")
 }
 
-/// Ends every start and release in flight that an accepted stop or tightening overtakes.
-pub(in crate::decision) fn supersede(state: &State, said: &Said, now: Timestamp, decision: &mut Decision) {
-    if !said.class.is_some_and(Class::always_passes) {
+/// A stop that ended without an answer leaves its bots in STOPPING: somebody is told, and the evidence is kept.
+fn stuck(state: &State, flight: &Flight, now: Timestamp, decision: &mut Decision) {
+    if Step::of(&flight.kind_type) != Some(Step::Stop) {
         return;
     }
+    let silent = flight.targets.iter().filter(|target| target.answer.is_none());
+    let stuck = silent.filter(|target| state.life(&target.scope) == Life::Stopping).count();
+    if stuck == 0 {
+        return;
+    }
+    let notice = alert::Notice {
+        code: "lifecycle.stop-stuck",
+        message: "bots did not answer their stop and are in STOPPING; see the runbook lifecycle.stop-stuck",
+        about: &flight.scope.to_string(),
+        count: stuck as u64,
+        correlation_id: flight.correlation_id.as_deref(),
+    };
+    alert::raise(state, &notice, now, decision);
+    let why = format!("{stuck} bots of {} did not answer their stop", flight.scope);
+    // Where a bundle takes a confirmation, the alert asks a person for it instead.
+    if !state.rules().consent.support_bundle {
+        decision.effects.push(Effect::Bundle { seq: 0, why });
+    }
+}
+
+/// Whether a command ends the starts and releases that are pending in its scope: a stop, a pause, a quarantine, and
+/// what tightens safety.
+pub(in crate::decision) fn supersedes(said: &Said, class: Option<Class>) -> bool {
+    let word = |name: &str| said.envelope.data.get(name).and_then(serde_json::Value::as_str);
+    match class {
+        Some(Class::Stop) => true,
+        Some(Class::Tighten) => match said.key.kind_type.as_str() {
+            "safety-set" => word("mode") != Some(SafetyMode::Normal.word()),
+            "kill-switch-set" => word("level") != Some(KillSwitch::Allow.word()),
+            "gate-enable" | "monitoring-enable" => false,
+            _ => true,
+        },
+        _ => false,
+    }
+}
+
+/// Ends every start and release in flight that an accepted stop or tightening overtakes.
+pub(in crate::decision) fn supersede(
+    state: &State,
+    scope: &Scope,
+    by: &str,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
     let rules = state.rules();
     let class = |flight: &Flight| rules.commands.get(&flight.kind_type).map(|row| row.class);
-    for (_, flight) in state.in_flight().covered_by(&said.key.scope) {
+    for (_, flight) in state.in_flight().covered_by(scope) {
         if matches!(class(flight), Some(Class::Start | Class::Release)) {
-            let detail = format!("a later {} for its target was accepted", said.key.kind_type);
+            let detail = format!("a later {by} for its target was accepted");
             ending::end(state, flight, "Superseded", (&detail, None), now, decision);
         }
     }

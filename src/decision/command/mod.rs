@@ -5,13 +5,23 @@
 //! Never: forgets a key before its window is over, however many come.
 //! Holds: a key is bound only by an accepted command; a refusal binds nothing.
 
+pub mod approval;
+pub mod challenge;
 pub(super) mod ending;
 pub mod flight;
 pub(super) mod lifetime;
+pub(super) mod own;
 pub(super) mod parking;
 
 use self::flight::Short;
-use super::{Decision, Stopped, effect::Speech, fact, request::Arrival, state::State};
+use super::{
+    Decision, Stopped,
+    effect::Speech,
+    fact,
+    lifecycle::{self, Step},
+    request::Arrival,
+    state::State,
+};
 use crate::contract::{
     Said,
     audit::{Accepted, Action, Actor, Change, Ended, Fact, Mode, Verdict},
@@ -38,11 +48,11 @@ pub(super) struct Standing {
 pub(super) fn check(
     state: &State,
     arrival: &Arrival,
-    said: &Said,
+    (said, class): (&Said, Option<Class>),
     actor: &Actor,
     now: Timestamp,
 ) -> Result<Standing, Stopped> {
-    let class = match (said.key.family, said.class) {
+    let class = match (said.key.family, class) {
         (Family::Signal, Some(Class::Liveness)) | (Family::Signal, None) => return Ok(unbound(said)),
         (Family::Signal, Some(class)) => class,
         (Family::Outcome | Family::Alert, _) => return result(state, arrival, said, actor),
@@ -52,9 +62,13 @@ pub(super) fn check(
     if let Some(known) = state.command(command, now) {
         return Err(repeat(known, said, actor));
     }
+    refuse_unless(actor, nothing_pending(state, said))?;
     if !class.always_passes() {
         refuse_unless(actor, fresh_enough(state, arrival, said, now))?;
         refuse_unless(actor, room_for_key(state))?;
+    }
+    if class == Class::Start {
+        refuse_unless(actor, not_suspended(state, actor, now))?;
     }
     let binds = state.keys() < state.rules().idempotency_keys_max;
     let said_at = said.envelope.timestamp.min(now);
@@ -66,6 +80,7 @@ pub(super) fn check(
         command: binds.then_some(command),
         compared: said.compared,
         deadline,
+        leads_to: lifecycle::leads_to(said),
         overtakes: (class == Class::Stop).then_some(said_at),
         // What is not tracked would never be released.
         parked: deadline.is_some() && parking::must_wait(state, said, class.always_passes()),
@@ -169,11 +184,13 @@ fn repeat(known: super::state::Known, said: &Said, actor: &Actor) -> Stopped {
             refusal: Refusal::new(Reason::Conflict, detail).at("/idempotencyKey"),
         };
     }
-    let detail = match known.ended {
-        Some(_) => "the command has ended; its outcome is published again",
-        None => "the command is in flight; its outcome will answer both",
+    let detail = match (known.ended, known.challenge) {
+        (Some(_), _) => "the command has ended; its outcome is published again",
+        (None, Some(_)) => "the command waits for its confirmation; its challenge is published again",
+        (None, None) => "the command is in flight; its outcome will answer both",
     };
-    Stopped::Repeat { actor, refusal: Refusal::new(Reason::Duplicate, detail), again: known.ended }
+    let again = known.ended.or(known.challenge);
+    Stopped::Repeat { actor, refusal: Refusal::new(Reason::Duplicate, detail), again }
 }
 
 /// An outcome or alert that the broker delivers again is recognised; a new one of the same words is a new one.
@@ -203,6 +220,33 @@ fn fresh_enough(state: &State, arrival: &Arrival, said: &Said, now: Timestamp) -
         return Err(Refusal::new(Reason::Expired, "older than its own AMQP expiration").at("/timestamp"));
     }
     Ok(())
+}
+
+/// A bot is started, resumed or released one at a time.
+fn nothing_pending(state: &State, said: &Said) -> Result<(), Refusal> {
+    let exclusive = |kind_type: &str| Step::of(kind_type).is_some_and(Step::is_exclusive);
+    if !exclusive(&said.key.kind_type) {
+        return Ok(());
+    }
+    let mut pending = state.flights_for(&said.key.scope).filter(|flight| exclusive(&flight.kind_type));
+    match pending.next() {
+        None => Ok(()),
+        Some(flight) => {
+            let detail = format!("`{}` of entry {} is pending for this bot", flight.kind_type, flight.seq);
+            Err(Refusal::new(Reason::Pending, detail).at("/scope/instance"))
+        }
+    }
+}
+
+/// A principal that stormed starts nothing for a while.
+fn not_suspended(state: &State, actor: &Actor, now: Timestamp) -> Result<(), Refusal> {
+    match state.suspended_until(&actor.principal).filter(|until| now < *until) {
+        None => Ok(()),
+        Some(until) => {
+            let detail = format!("an interlock has suspended this sender's starts until {until}");
+            Err(Refusal::new(Reason::QuotaExceeded, detail))
+        }
+    }
 }
 
 fn room_for_key(state: &State) -> Result<(), Refusal> {

@@ -41,6 +41,13 @@ pub struct Status {
     pub(super) full: Option<Full>,
 }
 
+impl Status {
+    /// Whose it is, and when it came.
+    pub fn heard(&self) -> (&Scope, Timestamp) {
+        (&self.scope, self.arrived)
+    }
+}
+
 /// The first 64 bits of a body's digest.
 pub(super) type Tie = u64;
 

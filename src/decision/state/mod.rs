@@ -20,17 +20,22 @@ use serde_json::Value;
 
 use super::{
     command::{
+        challenge::Closed,
         flight::{Flight, Flights, Short},
         short,
     },
     inventory::Inventory,
+    lifecycle::Started,
     presence,
     rules::Rules,
+    safety::{Safety, interlock::Meters},
+    session::Session,
 };
 use crate::contract::{
-    audit::{Evidence, Fact, Genesis},
+    audit::{Change, Evidence, Fact, Genesis, Mode},
     canonical,
     digest::Digest,
+    interlock::Life,
     routing::Scope,
     timestamp::Timestamp,
 };
@@ -49,6 +54,8 @@ pub(super) struct Known {
     compared: Short,
     /// Entry of the outcome that ended it, where it has ended.
     pub ended: Option<u64>,
+    /// Entry of its challenge, where it waits for its confirmation.
+    pub challenge: Option<u64>,
 }
 
 impl Known {
@@ -61,7 +68,8 @@ impl Known {
 impl State {
     /// The state before the first fact.
     pub fn new(rules: Rules) -> Self {
-        let observed = Observed::new(Inventory::new(rules.inventory.clone()));
+        let meters = Meters::new(rules.safety.interlocks.clone());
+        let observed = Observed::new(Inventory::new(rules.inventory.clone()), meters);
         Self { rules, recorded: Recorded::default(), observed }
     }
 
@@ -125,10 +133,56 @@ impl State {
         self.recorded.flights.of_target(target).map(|(_, flight)| flight)
     }
 
-    /// Parcels of commands that wait for their target: they are kept, not carried.
-    pub fn parked_parcels(&self) -> BTreeSet<u64> {
-        let parked = self.flights().filter(|flight| flight.is_parked());
-        parked.filter_map(|flight| flight.parked.map(|parked| parked.parcel)).collect()
+    /// Parcels of commands that wait for their target or their confirmation: they are kept, not carried.
+    pub fn kept_parcels(&self) -> BTreeSet<u64> {
+        self.flights().filter_map(Flight::kept).collect()
+    }
+
+    /// The commands with open challenges, and those confirmed that are in flight still, by their challenges' ids.
+    pub fn challenged(&self) -> impl Iterator<Item = &Flight> {
+        self.recorded.flights.challenged()
+    }
+
+    /// A challenge that is over.
+    pub fn challenge_closed(&self, id: &str) -> Option<&Closed> {
+        self.recorded.closed.get(id)
+    }
+
+    /// The challenges that are over, by id.
+    pub fn challenges_closed(&self) -> impl Iterator<Item = (&str, &Closed)> {
+        self.recorded.closed.iter().map(|(id, closed)| (id.as_str(), closed))
+    }
+
+    /// What is set of safety.
+    pub fn safety(&self) -> &Safety {
+        &self.recorded.safety
+    }
+
+    /// Where a bot is in its life; one that nobody has moved is CREATED.
+    pub fn life(&self, bot: &Scope) -> Life {
+        self.recorded.bots.get(bot).map_or(Life::Created, |bot| bot.life)
+    }
+
+    /// The bots of a scope that somebody has moved.
+    pub fn bots<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Scope> + use<'a> {
+        let one = (!scope.fans_out()).then(|| self.recorded.bots.get_key_value(scope)).flatten();
+        let all = scope.fans_out().then(|| self.recorded.bots.keys().filter(|bot| scope.covers(bot)));
+        one.map(|(bot, _)| bot).into_iter().chain(all.into_iter().flatten())
+    }
+
+    /// A worker's control session, the last one it had.
+    pub fn session(&self, worker: &Scope) -> Option<&Session> {
+        self.recorded.sessions.get(worker)
+    }
+
+    /// Every worker's session.
+    pub fn sessions(&self) -> impl Iterator<Item = (&Scope, &Session)> {
+        self.recorded.sessions.iter()
+    }
+
+    /// Until when a principal may start nothing.
+    pub fn suspended_until(&self, principal: &str) -> Option<Timestamp> {
+        self.recorded.suspended.get(principal).copied().map(Timestamp::from_micros)
     }
 
     /// The entry of the outcome that ended a command, by its identity.
@@ -177,7 +231,8 @@ impl State {
         let command = self.recorded.flights.next_deadline().map(|(at, _)| at).filter(|_| writable);
         let shown = self.observed.shown.values().min().copied().filter(|_| writable);
         let silence = self.observed.inventory.next_deadline().map(Timestamp::micros).filter(|_| writable);
-        [tally, command, shown, silence].into_iter().flatten().min().map(Timestamp::from_micros)
+        let session = self.observed.session_look.filter(|_| writable);
+        [tally, command, shown, silence, session].into_iter().flatten().min().map(Timestamp::from_micros)
     }
 
     /// SHA-256 over the recorded half.
@@ -190,7 +245,10 @@ impl State {
     /// Folds the fact of entry `seq` into the recorded half.
     pub fn apply(&mut self, seq: u64, fact: &Fact) {
         self.recorded.apply(seq, fact, self.rules.idempotency_window_ms);
-        self.observed.follow(fact);
+        self.observed.follow(fact, self.rules.session_lost_after_ms);
+        if matches!(fact.change, Change::Opened(_) | Change::Resumed(_)) {
+            self.observed.hear_all(self.recorded.sessions.iter(), fact.at, self.rules.session_lost_after_ms);
+        }
         debug_assert!(self.recorded.invariants_hold());
     }
 
@@ -208,7 +266,11 @@ impl State {
             Belief::TallyClosed { fingerprint } => self.observed.tally_closed(fingerprint),
             Belief::Alerted { fingerprint, at } => self.observed.alerted(*fingerprint, *at, dedupe),
             Belief::AlertHeldBack => self.observed.alerts_held_back += 1,
-            Belief::Status(status) => drop(self.observed.inventory.merge(status)),
+            Belief::Status(status) => {
+                let (worker, at) = status.heard();
+                self.observed.heard(worker, at);
+                self.observed.inventory.merge(status);
+            }
             Belief::Silence(change) => self.observed.inventory.settle(change),
             Belief::DesiredConfig { scope, config, at } => {
                 self.observed.inventory.set_desired_config(scope, *config, *at);
@@ -216,8 +278,17 @@ impl State {
             Belief::Lifecycle { scope, lifecycle, at } => {
                 self.observed.inventory.set_lifecycle(scope, *lifecycle, *at);
             }
-            Belief::Away(at) => self.observed.inventory.pause(*at),
-            Belief::Back(at) => self.observed.inventory.resume(*at),
+            Belief::Away(at) => {
+                self.observed.session_look = None;
+                self.observed.inventory.pause(*at);
+            }
+            Belief::Back(at) => {
+                self.observed.hear_all(self.recorded.sessions.iter(), *at, self.rules.session_lost_after_ms);
+                self.observed.inventory.resume(*at);
+            }
+            Belief::Heard { scope, at } => self.observed.heard(scope, *at),
+            Belief::SessionsLooked(next) => self.observed.session_look = next.map(Timestamp::micros),
+            Belief::Measured { place, breach } => self.observed.meters.set(place, *breach),
             Belief::Shown { scope, from } => {
                 self.observed.shown.entry(scope.clone()).or_insert(from.micros());
             }
@@ -227,10 +298,64 @@ impl State {
         }
     }
 
+    /// Whether it looks on only, and changes nothing.
+    pub(super) fn only_looks(&self) -> bool {
+        self.rules.mode == Mode::Observe
+    }
+
+    /// The start of a bot that has a trace.
+    pub(super) fn start(&self, bot: &Scope, trace: Short) -> Option<&Started> {
+        self.recorded.bots.get(bot)?.starts.iter().rev().find(|start| start.trace == trace)
+    }
+
+    pub(super) fn standing_uses(&self, name: &str) -> u64 {
+        self.recorded.standing_uses.get(name).copied().unwrap_or_default()
+    }
+
+    /// Whether a swarm has a worker of that instance name whose session is ready.
+    pub(super) fn worker_is_ready(&self, swarm: &str, instance: &str) -> bool {
+        // Scopes are ordered by their instance first.
+        let first = Scope::new("", "", instance);
+        let of_name =
+            self.recorded.sessions.range(first..).take_while(|(scope, _)| scope.instance == instance);
+        let mut of_swarm = of_name.filter(|(scope, _)| scope.swarm_id == swarm);
+        of_swarm.any(|(_, session)| session.is_ready())
+    }
+
+    /// The workers of a scope whose sessions stand.
+    pub(super) fn sessions_standing<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Scope> {
+        let covered = self.recorded.sessions.iter().filter(|(worker, _)| scope.covers(worker));
+        covered.filter(|(_, session)| session.stands()).map(|(worker, _)| worker)
+    }
+
+    /// The workers of whose standing sessions nothing was heard for too long, and when to look again; `None` when it is
+    /// not time to look.
+    pub(super) fn sessions_lost(&self, now: Timestamp) -> Option<(Vec<Scope>, Option<Timestamp>)> {
+        self.observed.session_look.filter(|look| *look <= now.micros() && self.ledger_writable())?;
+        let ends = |heard: i64| Timestamp::from_micros(heard).plus_ms(self.rules.session_lost_after_ms);
+        let mut lost = Vec::new();
+        let mut next = None;
+        for (worker, heard) in &self.observed.session_heard {
+            match ends(*heard) {
+                end if end <= now => lost.push(worker.clone()),
+                end => next = next.into_iter().chain([end]).min(),
+            }
+        }
+        Some((lost, next))
+    }
+
+    pub(super) fn meters(&self) -> &Meters {
+        &self.observed.meters
+    }
+
     pub(super) fn command(&self, command: Digest, now: Timestamp) -> Option<Known> {
         let known = self.recorded.commands.get(&short(command))?;
         let remembered = !has_left(known.first_seen, now.micros(), self.rules.idempotency_window_ms);
-        remembered.then_some(Known { compared: known.compared, ended: known.ended })
+        let flight = self.recorded.flights.get(short(command));
+        let waits = flight.filter(|flight| flight.awaits_confirmation());
+        // The entry after a challenged command's own is its challenge.
+        let challenge = waits.map(|flight| flight.seq + 1);
+        remembered.then_some(Known { compared: known.compared, ended: known.ended, challenge })
     }
 
     pub(super) fn in_flight(&self) -> &Flights {

@@ -12,11 +12,16 @@ use crate::{
     contract::{
         audit::{Actor, Change, Fact, Payload, ResultSeen, Standing},
         digest::Digest,
+        interlock::Phase,
         reason::Reason,
         routing::Scope,
         timestamp::Timestamp,
     },
-    decision::inventory::{Change as Silence, Inventory, Lifecycle, Status},
+    decision::{
+        inventory::{Change as Silence, Inventory, Lifecycle, Status},
+        safety::interlock::{Breach, Meters, Place},
+        session::Session,
+    },
 };
 
 /// The type that says who is expected in a swarm.
@@ -34,6 +39,11 @@ pub(super) struct Observed {
     pub inventory: Inventory,
     /// Targets with parked commands that have shown themselves, and from when on they are tried again.
     pub shown: BTreeMap<Scope, i64>,
+    /// When something was last heard of each worker whose session stands, in microseconds since the epoch.
+    pub session_heard: BTreeMap<Scope, i64>,
+    /// When the sessions are to be looked through next.
+    pub session_look: Option<i64>,
+    pub meters: Meters,
     alerts_second: i64,
     alerts_in_second: u32,
 }
@@ -123,6 +133,22 @@ pub enum Belief {
     Away(Timestamp),
     /// Everything that waited is judged: silence counts again.
     Back(Timestamp),
+    /// A worker was heard of.
+    Heard {
+        /// The worker.
+        scope: Scope,
+        /// When.
+        at: Timestamp,
+    },
+    /// The sessions were looked through, and are again at this time.
+    SessionsLooked(Option<Timestamp>),
+    /// An interlock's measurement.
+    Measured {
+        /// What was measured.
+        place: Place,
+        /// The breach, where there is one.
+        breach: Option<Breach>,
+    },
     /// Its parked commands were tried again.
     Tried {
         /// The target.
@@ -144,14 +170,34 @@ fn members(payload: &Payload) -> Option<BTreeSet<(String, String)>> {
 }
 
 impl Observed {
-    pub fn new(inventory: Inventory) -> Self {
-        Self { inventory, ..Self::default() }
+    pub fn new(inventory: Inventory, meters: Meters) -> Self {
+        Self { inventory, meters, ..Self::default() }
     }
 
     /// What is recorded of the fleet is believed too.
-    pub fn follow(&mut self, fact: &Fact) {
+    pub fn follow(&mut self, fact: &Fact, session_lost_ms: u64) {
+        self.meters.follow(fact);
         let Some(subject) = &fact.subject else { return };
         match &fact.change {
+            Change::Session(moved) => {
+                let stands = matches!(moved.phase, Phase::Bootstrapped | Phase::Ready | Phase::Working);
+                for worker in &moved.workers {
+                    match stands {
+                        true => drop(self.session_heard.insert(worker.clone(), fact.at.micros())),
+                        false => drop(self.session_heard.remove(worker)),
+                    }
+                }
+                if stands {
+                    self.session_look.get_or_insert(fact.at.plus_ms(session_lost_ms).micros());
+                }
+            }
+            Change::Moved(moved) => {
+                for step in &moved.bots {
+                    if let Some(lifecycle) = Lifecycle::read(step.to.word()) {
+                        self.inventory.set_lifecycle(&step.scope, lifecycle, fact.at);
+                    }
+                }
+            }
             Change::Presence(presence) if presence.now == Standing::Forgotten => {
                 self.inventory.forget(&subject.scope);
             }
@@ -167,6 +213,27 @@ impl Observed {
             }
             _ => {}
         }
+    }
+
+    /// Something was heard of a worker.
+    pub fn heard(&mut self, worker: &Scope, at: Timestamp) {
+        if let Some(heard) = self.session_heard.get_mut(worker) {
+            *heard = at.micros().max(*heard);
+        }
+    }
+
+    /// Nobody could be heard before now: every session that stands counts from here.
+    pub fn hear_all<'a>(
+        &mut self,
+        sessions: impl Iterator<Item = (&'a Scope, &'a Session)>,
+        at: Timestamp,
+        lost_ms: u64,
+    ) {
+        for (worker, _) in sessions.filter(|(_, session)| session.stands()) {
+            let heard = self.session_heard.entry(worker.clone()).or_default();
+            *heard = at.micros().max(*heard);
+        }
+        self.session_look = (!self.session_heard.is_empty()).then(|| at.plus_ms(lost_ms).micros());
     }
 
     pub fn tally_opened(&mut self, fingerprint: Digest, tally: Tally) {

@@ -17,16 +17,22 @@ use crate::{
             Standing,
         },
         canonical,
+        interlock::{Challenged, Confirmed, Life, Moved, Right},
+        reason::Reason,
         routing::{ALL, Family, Scope},
         timestamp::Timestamp,
     },
     decision::{
         command::{
             self,
+            challenge::{Challenge, Closed},
             flight::{Flight, Flights, Short, Target},
             short,
         },
+        lifecycle::{self, Bot, Started},
         presence,
+        safety::Safety,
+        session::Session,
     },
 };
 
@@ -58,6 +64,19 @@ pub(super) struct Recorded {
     /// The config-updates that each instance applied, as one patch (canonical JSON).
     #[serde(serialize_with = "pairs")]
     pub applied: BTreeMap<Scope, String>,
+    /// Where bots are; one that nobody moved is CREATED, and not here.
+    #[serde(serialize_with = "pairs")]
+    pub bots: BTreeMap<Scope, Bot>,
+    /// Every worker's session.
+    #[serde(serialize_with = "pairs")]
+    pub sessions: BTreeMap<Scope, Session>,
+    pub safety: Safety,
+    /// Challenges that are over, by id.
+    pub closed: BTreeMap<String, Closed>,
+    /// How often each standing approval was used.
+    pub standing_uses: BTreeMap<String, u64>,
+    /// Principals that may start nothing, and until when.
+    pub suspended: BTreeMap<String, i64>,
     /// What leaves next, oldest first: all windows are equally long, so order of sighting is order of leaving.
     leaving: VecDeque<(i64, Leaving)>,
 }
@@ -98,6 +117,7 @@ enum Leaving {
     Command(Short),
     Result(Short),
     Stop(Box<Scope>),
+    Challenge(Box<str>),
 }
 
 impl Recorded {
@@ -110,7 +130,10 @@ impl Recorded {
         match &fact.change {
             Change::None | Change::Tallied(_) => {}
             Change::Carried(carried) => self.carried(carried, fact.at),
-            Change::Genesis(genesis) => self.genesis = Some(genesis.clone()),
+            Change::Genesis(genesis) => {
+                self.safety.global.mode = Some(genesis.initial_mode);
+                self.genesis = Some(genesis.clone());
+            }
             Change::Opened(opened) => {
                 self.epoch = opened.epoch;
                 let not_before = fact.at.plus_ms(opened.catch_up_ms).micros();
@@ -120,17 +143,41 @@ impl Recorded {
                 let paused = Timestamp::from_micros(0).plus_ms(resumed.paused_ms).micros();
                 self.flights.put_off(paused, fact.at.plus_ms(resumed.catch_up_ms).micros());
             }
-            Change::Accepted(accepted) => self.accept(seq, fact, accepted),
+            Change::Accepted(accepted) => self.accept(seq, fact, accepted, None),
             Change::Ended(ended) => self.end(seq, fact, ended),
             Change::Result(result) => self.result(seq, fact, result),
             Change::Observed(of) => self.flights.observe(short(of.command), at),
             Change::Parked(of) => self.flights.park(short(of.command), seq, at),
             Change::Released(of) => self.flights.unpark(short(of.command)),
             Change::Presence(presence) => self.presence(fact, presence.now),
+            Change::Moved(moved) => self.moved(moved, at),
+            Change::Session(moved) => {
+                for worker in &moved.workers {
+                    let session = Session::after(self.sessions.get(worker), moved.phase, at);
+                    self.sessions.insert(worker.clone(), session);
+                }
+            }
+            Change::Safety(set) => self.safety.set(set),
+            Change::Gate(set) => {
+                let reporter = fact.actor.as_ref().map(|actor| actor.principal.as_str());
+                self.safety.set_gate(set, reporter.unwrap_or_default());
+            }
+            Change::Monitoring(set) => self.safety.set_monitoring(set),
+            Change::Challenged(challenged) => self.challenged(seq, fact, challenged),
+            Change::Confirmed(confirmed) => self.confirmed(confirmed),
+            Change::Reviewed(reviewed) => {
+                if let Some(closed) = self.closed.get_mut(&reviewed.challenge_id) {
+                    closed.unreviewed = false;
+                }
+            }
+            Change::Suspended(suspended) => {
+                self.suspended.retain(|_, until| at < *until);
+                self.suspended.insert(suspended.principal.clone(), suspended.until.micros());
+            }
         }
     }
 
-    fn accept(&mut self, seq: u64, fact: &Fact, accepted: &Accepted) {
+    fn accept(&mut self, seq: u64, fact: &Fact, accepted: &Accepted, challenge: Option<Box<Challenge>>) {
         let at = fact.at.micros();
         let Some(subject) = &fact.subject else { return };
         if let Some(overtakes) = accepted.overtakes {
@@ -145,6 +192,9 @@ impl Recorded {
         let known = Command { compared: short(accepted.compared), first_seen: at, ended: None, late };
         self.commands.insert(key, known);
         self.leaving.push_back((at, Leaving::Command(key)));
+        if challenge.is_none() {
+            self.started(&subject.scope, late, accepted.leads_to);
+        }
         let Some(deadline) = accepted.deadline else { return };
         let targets = if subject.scope.fans_out() {
             accepted.targets.as_slice()
@@ -170,6 +220,8 @@ impl Recorded {
                 targets: targets.iter().map(|scope| Target { scope: scope.clone(), answer: None }).collect(),
                 parked: None,
                 patch: patch(fact),
+                leads_to: accepted.leads_to,
+                challenge,
                 trace: command::trace(correlation_id),
             },
         );
@@ -178,8 +230,83 @@ impl Recorded {
         }
     }
 
+    /// A dangerous command waits: its key is bound, and its challenge is its deadline.
+    fn challenged(&mut self, seq: u64, fact: &Fact, challenged: &Challenged) {
+        let accepted = Accepted {
+            // The instant of expiry is within the window.
+            deadline: Some(Timestamp::from_micros(challenged.expires_at.micros() + 1)),
+            ..challenged.accepted.clone()
+        };
+        let challenge = Challenge {
+            id: challenged.challenge_id.clone(),
+            expires_at: challenged.expires_at.micros(),
+            requires: challenged.requires.clone(),
+            confirmed_by: Vec::new(),
+            complete: false,
+            text: fact.payload.as_ref().map(|payload| payload.text().to_owned()).unwrap_or_default(),
+            compared: accepted.compared,
+            held: challenged.held,
+        };
+        self.accept(seq, fact, &accepted, Some(Box::new(challenge)));
+    }
+
+    fn confirmed(&mut self, confirmed: &Confirmed) {
+        let key = short(confirmed.command);
+        let deadline = confirmed.deadline.map(Timestamp::micros);
+        let complete = confirmed.complete.is_some();
+        self.flights.confirm(key, &confirmed.by, complete, deadline, &confirmed.targets);
+        if let Some(Right::Standing(name)) = &confirmed.complete {
+            *self.standing_uses.entry(name.clone()).or_default() += 1;
+        }
+        let Some(flight) = self.flights.get(key) else { return };
+        let (scope, leads_to) = (flight.scope.clone(), flight.leads_to);
+        let broke_glass = confirmed.complete == Some(Right::BreakGlass);
+        if complete && let Some(known) = self.commands.get(&key) {
+            let late = known.late;
+            self.started(&scope, late, leads_to);
+        }
+        self.close(key, Reason::ChallengeUsed, broke_glass, complete);
+    }
+
+    /// Remembers how a challenge ended, for who comes too late.
+    fn close(&mut self, key: Short, why: Reason, unreviewed: bool, is_over: bool) {
+        let Some(flight) = self.flights.get(key).filter(|_| is_over) else { return };
+        let Some(challenge) = &flight.challenge else { return };
+        let (requester, kind_type) = (flight.sender.clone(), flight.kind_type.clone());
+        let closed = Closed { why, requester, kind_type, scope: flight.scope.clone(), unreviewed };
+        let id = challenge.id.clone();
+        // The first word on a challenge stands.
+        if !self.closed.contains_key(&id) {
+            self.leaving.push_back((self.last_at, Leaving::Challenge(id.as_str().into())));
+            self.closed.insert(id, closed);
+        }
+    }
+
+    /// A start was accepted: what its success will be recognised by.
+    fn started(&mut self, scope: &Scope, trace: Short, leads_to: Option<Life>) {
+        let Some(leads_to) = leads_to else { return };
+        let bot = self.bots.entry(scope.clone()).or_insert_with(|| Bot::created(self.last_at));
+        bot.starts.push(Started { trace, leads_to, open: true });
+        if bot.starts.len() > lifecycle::STARTS_MAX {
+            bot.starts.remove(0);
+        }
+    }
+
+    fn moved(&mut self, moved: &Moved, at: i64) {
+        for step in &moved.bots {
+            let bot = self.bots.entry(step.scope.clone()).or_insert_with(|| Bot::created(at));
+            (bot.life, bot.since) = (step.to, at);
+            if step.to.runs() {
+                // Whatever was asked for before is answered; a later word of it is a repeat.
+                bot.starts.iter_mut().for_each(|start| start.open = false);
+            }
+        }
+    }
+
     fn end(&mut self, seq: u64, fact: &Fact, ended: &Ended) {
         let key = short(ended.command);
+        let why = fact.reason.filter(|reason| *reason == Reason::ChallengeExpired);
+        self.close(key, why.unwrap_or(Reason::ChallengeUsed), false, true);
         let flight = self.flights.end(key);
         let Some(known) = self.commands.get_mut(&key) else { return };
         if known.ended.is_some() {
@@ -198,6 +325,10 @@ impl Recorded {
         {
             self.known.remove_swarm(&flight.scope.swarm_id);
             self.applied.retain(|scope, _| scope.swarm_id != flight.scope.swarm_id);
+            self.sessions.retain(|scope, _| scope.swarm_id != flight.scope.swarm_id);
+            // What is quarantined stays so, whatever becomes of its swarm.
+            let swarm = &flight.scope.swarm_id;
+            self.bots.retain(|scope, bot| scope.swarm_id != *swarm || bot.life == Life::Quarantined);
         }
     }
 
@@ -275,6 +406,11 @@ impl Recorded {
             Standing::Forgotten => {
                 self.known.remove(&subject.scope);
                 self.applied.remove(&subject.scope);
+                self.sessions.remove(&subject.scope);
+                let at_rest = |bot: &Bot| matches!(bot.life, Life::Created | Life::Idle);
+                if self.bots.get(&subject.scope).is_some_and(at_rest) {
+                    self.bots.remove(&subject.scope);
+                }
             }
             Standing::Stale | Standing::Lost | Standing::Back => {}
         }
@@ -306,6 +442,12 @@ impl Recorded {
                 Some((_, Leaving::Stop(scope))) => {
                     if self.stops.get(&scope).is_some_and(|stop| has_left(*stop, at, window_ms)) {
                         self.stops.remove(&scope);
+                    }
+                }
+                Some((_, Leaving::Challenge(id))) => {
+                    // A use of break-glass that nobody has looked at is not forgotten.
+                    if self.closed.get(&*id).is_some_and(|closed| !closed.unreviewed) {
+                        self.closed.remove(&*id);
                     }
                 }
                 None => return,

@@ -31,6 +31,11 @@ pub struct Access {
 }
 
 impl Access {
+    /// Whether an address was given, by flag or environment.
+    pub fn is_named(&self) -> bool {
+        self.api.is_some()
+    }
+
     /// The router to ask.
     ///
     /// # Errors
@@ -202,11 +207,23 @@ impl Router {
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
+    /// Asks for a page of the window beside the API (`metrics`, `readyz`), whatever its status.
+    ///
+    /// # Errors
+    /// When the router cannot be reached.
+    pub async fn window(&self, page: &str) -> Result<(u16, String), AccessError> {
+        let (status, body) = self.patiently(page).await?;
+        Ok((status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
+    }
+
     async fn fetch(&self, page: &str) -> Result<(StatusCode, Vec<u8>), AccessError> {
-        let silent = || AccessError::Silent { url: self.url.clone() };
-        let asked = tokio::time::timeout(ANSWER_TIMEOUT, self.asked(page));
-        let (status, body) = asked.await.map_err(|_| silent())??;
+        let (status, body) = self.patiently(&format!("api/v1/{page}")).await?;
         if status == StatusCode::OK { Ok((status, body)) } else { Err(self.no(status, &body)) }
+    }
+
+    async fn patiently(&self, page: &str) -> Result<(StatusCode, Vec<u8>), AccessError> {
+        let silent = || AccessError::Silent { url: self.url.clone() };
+        tokio::time::timeout(ANSWER_TIMEOUT, self.asked(page)).await.map_err(|_| silent())?
     }
 
     async fn asked(&self, page: &str) -> Result<(StatusCode, Vec<u8>), AccessError> {
@@ -216,7 +233,7 @@ impl Router {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broke_off)?;
         // It ends with the sender, which is dropped here.
         tokio::spawn(connection);
-        let path = format!("{}/api/v1/{page}", self.path);
+        let path = format!("{}/{page}", self.path);
         let request = Request::get(path)
             .header(header::HOST, &self.authority)
             .header(header::CONNECTION, "close")

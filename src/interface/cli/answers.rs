@@ -8,7 +8,10 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::access::AccessError;
-use crate::contract::{routing::Scope, timestamp::Timestamp};
+use crate::contract::{
+    routing::{ALL, Scope},
+    timestamp::Timestamp,
+};
 
 /// The router itself, and totals.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -204,6 +207,125 @@ pub struct Target {
     pub at: Option<Timestamp>,
 }
 
+/// Safety modes, kill switches and readiness gates.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Safety {
+    pub global: Setting,
+    pub swarms: Vec<Setting>,
+    pub gates: Vec<Gate>,
+    pub latch: Option<Latched>,
+    pub monitoring: Monitoring,
+}
+
+impl Safety {
+    /// What holds for that swarm, or for the fleet; a swarm without its own inherits the global one.
+    pub fn of(&self, swarm: Option<&str>) -> &Setting {
+        self.swarms
+            .iter()
+            .find(|own| own.swarm_id.is_some() && own.swarm_id.as_deref() == swarm)
+            .unwrap_or(&self.global)
+    }
+}
+
+/// What holds somewhere: the strongest that applies.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Setting {
+    pub swarm_id: Option<String>,
+    pub mode: Option<String>,
+    pub kill_switch: Option<String>,
+}
+
+/// One readiness gate.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Gate {
+    pub gate: String,
+    pub scope: Value,
+    pub result: Option<String>,
+    #[serde(deserialize_with = "time")]
+    pub expires_at: Option<Timestamp>,
+    pub reporter: Option<String>,
+    pub required: Option<bool>,
+    #[serde(deserialize_with = "time")]
+    pub disabled_until: Option<Timestamp>,
+}
+
+/// The latch file, as the router read it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Latched {
+    pub level: Option<String>,
+    pub scope: Value,
+    pub reason: Option<String>,
+    #[serde(deserialize_with = "time")]
+    pub since: Option<Timestamp>,
+}
+
+/// Whether the fleet is watched.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Monitoring {
+    #[serde(deserialize_with = "time")]
+    pub disabled_until: Option<Timestamp>,
+}
+
+/// Every challenge that waits.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Challenges {
+    pub challenges: Vec<Challenge>,
+}
+
+/// A dangerous operation that waits for its confirmation.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Challenge {
+    pub challenge_id: String,
+    pub operation: String,
+    pub target: Value,
+    pub environment: Option<String>,
+    pub requires: Option<String>,
+    pub requested_by: Option<String>,
+    #[serde(deserialize_with = "time")]
+    pub requested_at: Option<Timestamp>,
+    #[serde(deserialize_with = "time")]
+    pub expires_at: Option<Timestamp>,
+    pub effect: Option<String>,
+    pub not_affected: Vec<String>,
+    pub difference: Value,
+    pub confirmed_by: Vec<String>,
+    pub command: Value,
+    pub command_sha256: Option<String>,
+    pub reason: Option<String>,
+}
+
+/// A scope in one word or three: a text as it is, an object as swarm/role/instance, the whole fleet as `ALL`.
+pub fn place(scope: &Value) -> Option<String> {
+    if let Some(text) = scope.as_str() {
+        return Some(text.to_owned());
+    }
+    let scope: Scope = Scope::deserialize(scope).ok()?;
+    Some(match (scope.role == ALL, scope.instance == ALL) {
+        (true, true) => scope.swarm_id,
+        _ => scope.to_string(),
+    })
+}
+
+/// A text as it is, anything else as JSON; nothing for null and for what is empty.
+pub fn words(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Value::Object(fields) => match (fields.get("from"), fields.get("to")) {
+            (Some(from), Some(to)) => Some(format!("{} -> {}", words(from)?, words(to)?)),
+            _ => Some(value.to_string()).filter(|_| !fields.is_empty()),
+        },
+        other => Some(other.to_string()),
+    }
+}
+
 /// Reads an answer of that shape.
 ///
 /// # Errors
@@ -215,4 +337,38 @@ pub fn read<T: DeserializeOwned>(answer: &Value, url: &str) -> Result<T, AccessE
 /// A time, as text; one that cannot be read is not known.
 fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
     Ok(Option::<String>::deserialize(from)?.and_then(|text| Timestamp::parse(&text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_swarm_without_its_own_setting_has_the_global_one() {
+        let safety: Safety = read(
+            &json!({ "global": { "mode": "SAFE", "killSwitch": "CLOSE_ONLY" },
+                     "swarms": [{ "swarmId": "kestrel", "mode": "EMERGENCY_STOP", "killSwitch": "BLOCK" }] }),
+            "",
+        )
+        .unwrap();
+        assert_eq!(safety.of(Some("kestrel")).mode.as_deref(), Some("EMERGENCY_STOP"));
+        assert_eq!(safety.of(Some("owl")).kill_switch.as_deref(), Some("CLOSE_ONLY"));
+        assert_eq!(safety.of(None).mode.as_deref(), Some("SAFE"));
+    }
+
+    #[test]
+    fn a_scope_and_a_difference_are_read_in_either_form() {
+        let scope = |swarm, role, instance| json!({ "swarmId": swarm, "role": role, "instance": instance });
+        assert_eq!(place(&json!("kestrel")).as_deref(), Some("kestrel"));
+        assert_eq!(place(&scope("ALL", "ALL", "ALL")).as_deref(), Some("ALL"));
+        assert_eq!(place(&scope("kestrel", "ALL", "ALL")).as_deref(), Some("kestrel"));
+        assert_eq!(place(&scope("kestrel", "bot", "b-1")).as_deref(), Some("kestrel/bot/b-1"));
+        assert_eq!(place(&json!(null)), None);
+        assert_eq!(words(&json!({ "from": "IDLE", "to": "PAUSED" })).as_deref(), Some("IDLE -> PAUSED"));
+        assert_eq!(words(&json!("IDLE->PAUSED")).as_deref(), Some("IDLE->PAUSED"));
+        assert_eq!((words(&json!({})), words(&json!("")), words(&json!(null))), (None, None, None));
+        assert_eq!(words(&json!(7)).as_deref(), Some("7"));
+    }
 }

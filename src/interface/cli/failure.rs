@@ -14,12 +14,12 @@ use std::{
 use serde_json::json;
 use thiserror::Error;
 
-use super::access::AccessError;
+use super::{access::AccessError, latch::LatchError};
 use crate::{
     bus::BusError,
     interface::http::HttpError,
     ledger::LedgerError,
-    runtime::{boot::BootError, config::ConfigError},
+    runtime::{boot::BootError, bundle::BundleError, config::ConfigError},
     telemetry::log::LogError,
 };
 
@@ -66,12 +66,26 @@ pub enum CliError {
     /// The running router cannot be asked, or said no.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// An order could not be sent, or its answer not be heard.
+    #[error("{source}")]
+    Unsent {
+        /// Why.
+        source: BusError,
+        /// What to do.
+        help: String,
+    },
+    /// The latch cannot be written.
+    #[error(transparent)]
+    Latch(#[from] LatchError),
     /// The HTTP window cannot be opened.
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The log cannot be written.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// There is no support bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// What was asked for makes no sense.
     #[error("{message}")]
     Usage {
@@ -121,11 +135,14 @@ impl CliError {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::ReaderGone => Exit::Done,
+            Self::Bundle(BundleError::Secret { .. }) => Exit::Fault,
+            Self::Bundle(_) => Exit::Usage,
             Self::Config(_) | Self::Usage { .. } | Self::File { .. } | Self::Stream(_) => Exit::Usage,
             Self::Http(_) | Self::Log(_) | Self::Tasks(_) => Exit::Usage,
             Self::Boot(BootError::Ledger(_)) | Self::Ledger(_) => Exit::Ledger,
             Self::Boot(_) => Exit::Usage,
-            Self::Bus(_) => Exit::Broker,
+            Self::Latch(_) => Exit::Ledger,
+            Self::Bus(_) | Self::Unsent { .. } => Exit::Broker,
             Self::Access(fault) if fault.is_wrong_call() => Exit::Usage,
             Self::Access(_) => Exit::Broker,
         }
@@ -134,7 +151,8 @@ impl CliError {
     /// What to do next.
     fn help(&self) -> String {
         match self {
-            Self::Usage { help, .. } => help.clone(),
+            Self::Usage { help, .. } | Self::Unsent { help, .. } => help.clone(),
+            Self::Latch(fault) => fault.help().to_owned(),
             Self::Access(fault) => fault.help(),
             Self::Config(_) => {
                 "`swarmgate check config FILE` shows them all; `--print-defaults` every key".to_owned()
@@ -153,6 +171,10 @@ impl CliError {
             Self::Bus(_) => {
                 "`swarmgate doctor --amqp URL` looks at the broker and says what it misses".to_owned()
             }
+            Self::Bundle(BundleError::Secret { .. }) => {
+                "docs/operating/runbooks/secret-in-bundle.md says what to do; nothing was kept".to_owned()
+            }
+            Self::Bundle(_) => "name another file with --out, in a directory that can be written".to_owned(),
             Self::Http(_) => "choose another address with --http".to_owned(),
             Self::Tasks(_) => "see the limits of this process (`ulimit -a`)".to_owned(),
             Self::Log(_) | Self::File { .. } | Self::Stream(_) | Self::ReaderGone => {

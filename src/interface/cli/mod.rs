@@ -8,28 +8,42 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
+mod answered;
 mod answers;
 mod audit;
 mod bench;
+mod bot;
+mod challenge;
 mod check;
 mod client;
 mod commands;
 mod completions;
 mod demo;
 mod doctor;
+mod echo;
 mod embedded;
 mod explain;
 mod failure;
 mod inventory;
+mod kill;
+mod latch;
+mod levels;
 mod man;
+mod order;
 mod output;
 mod refused;
 mod route;
 mod run;
+mod runbook;
+mod safety;
 mod send;
+mod signal;
+mod situation;
+mod support_bundle;
 mod table;
 mod tail;
 mod top;
+mod typed;
 mod wait;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -63,6 +77,8 @@ const EXAMPLES: &str = "EXAMPLES:
     swarmgate explain routing.mismatch
   Watch the running router:
     swarmgate top
+  Stop the whole fleet, and let nothing start:
+    swarmgate kill --reason WHY
   Check a config before it is used:
     swarmgate check config swarmgate.yaml";
 
@@ -157,12 +173,17 @@ enum Command {
     Inventory(inventory::Args),
     Commands(commands::Args),
     Wait(wait::Args),
+    Safety(safety::Args),
+    Kill(kill::Args),
+    Challenge(challenge::Args),
+    Bot(bot::Args),
     Top(top::Args),
     Audit(audit::Args),
     Refused(refused::Args),
     Explain(explain::Args),
     Check(check::Args),
     Doctor(doctor::Args),
+    SupportBundle(support_bundle::Args),
     Bench(bench::Args),
     #[command(hide = true)]
     BenchRelay(bench::relay::Args),
@@ -201,9 +222,14 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Inventory(args) => wait(inventory::run(args, &globals)),
         Command::Commands(args) => wait(commands::run(args, &globals)),
         Command::Wait(args) => wait(wait::run(args, &globals)),
+        Command::Safety(args) => wait(safety::run(args, &globals)),
+        Command::Kill(args) => wait(kill::run(args, &globals)),
+        Command::Challenge(args) => wait(challenge::run(args, &globals)),
+        Command::Bot(args) => wait(bot::run(args, &globals)),
         Command::Top(args) => wait(top::run(args, &globals)),
         Command::Audit(args) => wait(audit::run(args, &globals)),
         Command::Doctor(args) => wait(doctor::run(args, &globals)),
+        Command::SupportBundle(args) => wait(support_bundle::run(args, &globals)),
         Command::Bench(args) => wait(bench::run(args, &globals)),
         Command::BenchRelay(args) => wait(bench::relay::run(args, &globals)),
         Command::Explain(args) => explain::run(&args, &globals),

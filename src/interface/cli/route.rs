@@ -20,6 +20,7 @@ use crate::{
         Contract, Unsaid,
         audit::{Action, Change, Fact, Genesis, Verdict},
         digest::Digest,
+        interlock::SafetyMode,
         message::{HeaderValue, Message, Properties},
         reason::{Reason, Refusal},
         timestamp::Timestamp,
@@ -201,6 +202,8 @@ impl Filter {
         }
         let genesis = Genesis {
             environment: "dev".to_owned(),
+            // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
+            initial_mode: SafetyMode::Normal,
             ledger_id: "0".repeat(32),
             mode: self.corridor.state().rules().mode,
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,31 +1,27 @@
 //! `swarmgate send`: a signal by hand.
 //!
-//! Owns: building the envelope and its key, checking it before it leaves, and waiting for its answer.
+//! Owns: what is asked for by hand, and waiting for its answer.
 //! Never: goes round the gate: it publishes to `swarmgate.in` like anybody.
 //! Holds: what the contract would refuse is not sent.
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     CliError, Exit, Globals, Out,
     access::{Access, Router},
     client::{self, Connect},
+    signal::{self, Draft},
     wait::Wait,
 };
 use crate::{
-    bus::{Bus, Consumer, Departure, Fate},
+    bus::{Bus, Consumer},
     contract::{
-        Contract,
-        message::{Message, Properties},
-        routing::{ControlPlaneRouting, Family, Scope},
+        message::Message,
+        routing::{ControlPlaneRouting, Family},
     },
-    runtime::clock,
 };
-
-/// How long the broker may take to confirm.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Send a signal, and wait for its answer if asked.
 #[derive(Debug, clap::Args)]
@@ -82,9 +78,9 @@ pub struct Args {
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let loaded = args.connect.config(globals)?;
     let prefix = loaded.config.amqp.prefix.clone();
-    let message = message(&args, &prefix, user(loaded.config.amqp.url.expose()))?;
+    let message = message(&args, &prefix, signal::user(loaded.config.amqp.url.expose()))?;
     let mut out = Out::new();
-    if let Some(exit) = refused_here(&loaded.contract, &message, globals, &mut out)? {
+    if let Some(exit) = signal::refused_here(&loaded.contract, &message, globals, &mut out)? {
         return Ok(exit);
     }
     if args.dry_run {
@@ -106,14 +102,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         true => Some(client::listen(bus.as_ref(), &prefix, answers).await?),
         false => None,
     };
-    let departure = Departure { message: message.clone(), mandatory: true };
-    let fates = bus.publisher().await?.publish(&[&departure], CONFIRM_TIMEOUT).await?;
-    if fates != [Fate::Carried] {
-        return Err(CliError::Usage {
-            message: format!("the broker did not take the signal: {fates:?}"),
-            help: format!("is the router running with the prefix `{prefix}`? `swarmgate doctor` looks"),
-        });
-    }
+    signal::publish(bus.as_ref(), &message, &prefix).await?;
     print(&message, globals, &mut out)?;
     let Some(consumer) = listening else {
         bus.close().await;
@@ -170,67 +159,25 @@ async fn ended(
     }
 }
 
-/// The user of a broker URL, without its password.
-fn user(url: &str) -> String {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    authority
-        .rsplit_once('@')
-        .map_or("guest", |(user, _)| user.split(':').next().unwrap_or("guest"))
-        .to_owned()
-}
-
 fn message(args: &Args, prefix: &str, user: String) -> Result<Message, CliError> {
-    let usage = |message: String, help: &str| CliError::Usage { message, help: help.to_owned() };
-    let scope = match args.scope.split('/').collect::<Vec<_>>().as_slice() {
-        [swarm, role, instance] => Scope::new(*swarm, *role, *instance),
-        _ => return Err(usage(format!("`{}` is no target", args.scope), "write it as swarm/role/instance")),
-    };
+    let scope = signal::scope(&args.scope)?;
     let text = match args.data.strip_prefix('@') {
         Some(file) => std::fs::read_to_string(file).map_err(|fault| CliError::file(file.as_ref(), &fault))?,
         None => args.data.clone(),
     };
-    let data: Value = serde_json::from_str(&text).map_err(|fault| {
-        usage(format!("--data is not JSON: {fault}"), "quote it for the shell, or use @FILE")
+    let data = serde_json::from_str(&text).map_err(|fault| CliError::Usage {
+        message: format!("--data is not JSON: {fault}"),
+        help: "quote it for the shell, or use @FILE".to_owned(),
     })?;
-    let routing_key = ControlPlaneRouting::build(Family::Signal, &args.kind_type, &scope)
-        .map_err(|refusal| usage(refusal.detail.into_owned(), refusal.reason.next_step()))?;
-    let new = || uuid::Uuid::now_v7().to_string();
-    let body = json!({
-        "timestamp": clock::wall(), "version": "1", "kind": "signal", "type": args.kind_type,
-        "origin": args.origin.clone().unwrap_or_else(|| user.clone()), "scope": scope,
-        "correlationId": args.correlation.clone().unwrap_or_else(new),
-        "idempotencyKey": args.key.clone().unwrap_or_else(new), "data": data,
-    });
-    let properties = Properties {
-        content_type: Some("application/json".to_owned()),
-        delivery_mode: Some(2),
-        message_id: Some(new()),
-        user_id: Some(user),
-        ..Properties::default()
+    let draft = Draft {
+        kind_type: &args.kind_type,
+        scope: &scope,
+        data,
+        origin: args.origin.as_deref(),
+        correlation: args.correlation.as_deref(),
+        key: args.key.as_deref(),
     };
-    Ok(Message { exchange: format!("{prefix}.in"), routing_key, properties, body: body.to_string().into() })
-}
-
-/// What the contract refuses is told here and not sent.
-fn refused_here(
-    contract: &Contract,
-    message: &Message,
-    globals: &Globals,
-    out: &mut Out,
-) -> Result<Option<Exit>, CliError> {
-    let Err(unsaid) = contract.read(message) else { return Ok(None) };
-    let refusal = unsaid.refusal;
-    if globals.is_json() {
-        out.json(&json!({
-            "sent": false, "reason": refusal.reason, "detail": refusal.detail, "pointer": refusal.pointer,
-            "nextStep": refusal.reason.next_step(),
-        }))?;
-    } else {
-        let at = refusal.pointer.map_or_else(String::new, |pointer| format!(" at {pointer}"));
-        out.line(&format!("not sent: {}{at}: {}", refusal.reason, refusal.detail))?;
-        out.line(&format!("  {}\n  {}", refusal.reason.rule(), refusal.reason.next_step()))?;
-    }
-    Ok(Some(Exit::Refused))
+    draft.message(prefix, user)
 }
 
 /// The outcome or refusal that answers the signal.
@@ -239,8 +186,14 @@ async fn answer(mut consumer: Box<dyn Consumer>, asked: &Message) -> Result<Mess
         serde_json::from_slice::<Value>(&message.body).ok().and_then(|body| body.get(name).cloned())
     };
     let correlation = field(asked, "correlationId");
+    let settler = consumer.settler();
     loop {
-        for delivery in consumer.next(64).await? {
+        let deliveries = consumer.next(64).await?;
+        // What answers others must not fill the prefetch.
+        if let Some(last) = deliveries.last() {
+            settler.ack(last.tag, true).await?;
+        }
+        for delivery in deliveries {
             let message = delivery.message;
             let reason = message.properties.header("x-swarmgate-reason").is_some();
             let family = Family::claimed_by(&message.routing_key);

@@ -14,8 +14,15 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::session::{Phase, Word, step};
-use crate::contract::control::{ControlMessage, Fault, Kind};
+use crate::{
+    contract::{
+        control::{ControlMessage, Fault, Kind},
+        interlock::Phase,
+        reason::Reason,
+        timestamp::Timestamp,
+    },
+    decision::session::{Session, Word, step},
+};
 
 /// Why a message does not fit its worker's session.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -24,10 +31,10 @@ pub enum SessionError {
     #[error("session.worker-required: the message names no worker")]
     WorkerRequired,
     /// The session has not come that far, or has come further.
-    #[error("{code}: `{kind}` does not fit the worker's session")]
+    #[error("{reason}: `{kind}` does not fit the worker's session")]
     Early {
-        /// The reason code.
-        code: &'static str,
+        /// The reason.
+        reason: Reason,
         /// The message's kind.
         kind: Kind,
     },
@@ -57,14 +64,14 @@ pub struct Barrier {
 
 #[derive(Debug)]
 struct Sessions {
-    phases: BTreeMap<String, Phase>,
+    of: BTreeMap<String, Session>,
     required: BTreeSet<String>,
 }
 
 impl Barrier {
     /// Sessions that have not begun; all of `required` are waited for.
     pub fn new(required: impl IntoIterator<Item = String>) -> Self {
-        let sessions = Sessions { phases: BTreeMap::new(), required: required.into_iter().collect() };
+        let sessions = Sessions { of: BTreeMap::new(), required: required.into_iter().collect() };
         Self { sessions: Mutex::new(sessions), released: watch::Sender::new(false) }
     }
 
@@ -72,9 +79,9 @@ impl Barrier {
     ///
     /// # Errors
     /// When it does not fit; then nothing has moved.
-    pub fn hear(&self, message: &ControlMessage) -> Result<ControlMessage, SessionError> {
+    pub fn hear(&self, message: &ControlMessage, now: Timestamp) -> Result<ControlMessage, SessionError> {
         let kind = message.kind;
-        let word = Word::of(kind).ok_or(SessionError::Foreign { kind })?;
+        let word = word(kind).ok_or(SessionError::Foreign { kind })?;
         let worker = message.worker_id.as_deref().ok_or(SessionError::WorkerRequired)?;
         let mut sessions = self.lock();
         if word == Word::StartWork {
@@ -83,9 +90,10 @@ impl Barrier {
                 return Err(SessionError::WorkersNotReady { missing });
             }
         }
-        let before = sessions.phases.get(worker).copied();
-        if let Some(phase) = step(before, word).map_err(|code| SessionError::Early { code, kind })? {
-            sessions.phases.insert(worker.to_owned(), phase);
+        let before = sessions.of.get(worker);
+        if let Some(phase) = step(before, word).map_err(|reason| SessionError::Early { reason, kind })? {
+            let after = Session::after(before, phase, now.micros());
+            sessions.of.insert(worker.to_owned(), after);
             let complete = sessions.missing(sessions.required.iter().map(String::as_str)).is_empty();
             if phase == Phase::Ready && complete {
                 self.released.send_replace(true);
@@ -94,18 +102,23 @@ impl Barrier {
         Ok(message.ack())
     }
 
-    /// Ends the session of a process that is gone.
-    pub fn forget(&self, worker: &str) {
-        self.lock().phases.remove(worker);
+    /// Ends the session of a process that is gone; the next is of the next epoch.
+    pub fn end(&self, worker: &str, now: Timestamp) {
+        self.lock().end(worker, now);
+    }
+
+    /// How many sessions a worker has had.
+    pub fn epoch(&self, worker: &str) -> u64 {
+        self.lock().of.get(worker).map_or(0, |session| session.epoch)
     }
 
     /// Waits no longer for a worker that was stopped on purpose.
-    pub fn excuse(&self, worker: &str) {
+    pub fn excuse(&self, worker: &str, now: Timestamp) {
         let mut sessions = self.lock();
-        sessions.phases.remove(worker);
+        sessions.end(worker, now);
         let waited_for = sessions.required.remove(worker);
         let complete = sessions.missing(sessions.required.iter().map(String::as_str)).is_empty();
-        if waited_for && complete && !sessions.phases.is_empty() {
+        if waited_for && complete && sessions.of.values().any(Session::is_ready) {
             self.released.send_replace(true);
         }
     }
@@ -141,10 +154,28 @@ impl Barrier {
 }
 
 impl Sessions {
+    fn end(&mut self, worker: &str, now: Timestamp) {
+        if let Some(session) = self.of.get_mut(worker).filter(|session| session.stands()) {
+            *session = Session::after(Some(session), Phase::Stopped, now.micros());
+        }
+    }
+
     fn missing<'a>(&self, required: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-        let ready = |name: &str| self.phases.get(name).is_some_and(|phase| phase.is_ready());
+        let ready = |name: &str| self.of.get(name).is_some_and(Session::is_ready);
         let missing: BTreeSet<&str> = required.into_iter().filter(|name| !ready(name)).collect();
         missing.into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// The word of a kind; `None` for one that moves no session.
+const fn word(kind: Kind) -> Option<Word> {
+    match kind {
+        Kind::BootstrapBundle => Some(Word::Bootstrap),
+        Kind::Ready => Some(Word::Ready),
+        Kind::Heartbeat => Some(Word::Heartbeat),
+        Kind::StartWork => Some(Word::StartWork),
+        Kind::Stop => Some(Word::Stop),
+        _ => None,
     }
 }
 
@@ -158,6 +189,8 @@ pub fn required_workers(message: &ControlMessage) -> Vec<&str> {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp::from_micros(7);
+
     fn said(kind: Kind, worker: &str) -> ControlMessage {
         ControlMessage::new(kind, "c", Some(worker.to_owned()), serde_json::Map::new()).unwrap()
     }
@@ -166,39 +199,40 @@ mod tests {
     fn work_begins_when_the_last_required_worker_is_ready() {
         let barrier = Barrier::new(["a".to_owned(), "b".to_owned()]);
         let start = |worker: &str| barrier.start_work(worker, "s".to_owned()).unwrap();
-        assert!(barrier.hear(&said(Kind::Ready, "a")).is_err());
+        assert!(barrier.hear(&said(Kind::Ready, "a"), NOW).is_err());
         for worker in ["a", "c"] {
-            barrier.hear(&said(Kind::BootstrapBundle, worker)).unwrap();
-            barrier.hear(&said(Kind::Ready, worker)).unwrap();
+            barrier.hear(&said(Kind::BootstrapBundle, worker), NOW).unwrap();
+            barrier.hear(&said(Kind::Ready, worker), NOW).unwrap();
         }
         assert!(!barrier.is_released());
         let all = json!({ "required_workers": ["b", "zz", "a"] }).as_object().cloned().unwrap();
         let all = ControlMessage::new(Kind::StartWork, "c", Some("a".to_owned()), all).unwrap();
         let missing = vec!["b".to_owned(), "zz".to_owned()];
-        assert_eq!(barrier.hear(&all), Err(SessionError::WorkersNotReady { missing }));
-        barrier.hear(&said(Kind::BootstrapBundle, "b")).unwrap();
-        assert!(barrier.hear(&said(Kind::BootstrapBundle, "b")).is_err());
-        barrier.hear(&said(Kind::Ready, "b")).unwrap();
+        assert_eq!(barrier.hear(&all, NOW), Err(SessionError::WorkersNotReady { missing }));
+        barrier.hear(&said(Kind::BootstrapBundle, "b"), NOW).unwrap();
+        assert!(barrier.hear(&said(Kind::BootstrapBundle, "b"), NOW).is_err());
+        barrier.hear(&said(Kind::Ready, "b"), NOW).unwrap();
         assert!(barrier.is_released());
         for worker in ["a", "b", "c"] {
-            let ack = barrier.hear(&start(worker)).unwrap();
+            let ack = barrier.hear(&start(worker), NOW).unwrap();
             assert_eq!(ack.payload["ack_kind"], "control.start_work");
         }
         // One that comes back later is not held up by another that is away.
-        barrier.forget("a");
-        barrier.forget("b");
-        assert!(barrier.hear(&start("a")).is_err());
-        barrier.hear(&said(Kind::BootstrapBundle, "a")).unwrap();
-        barrier.hear(&said(Kind::Ready, "a")).unwrap();
-        barrier.hear(&start("a")).unwrap();
+        barrier.end("a", NOW);
+        barrier.end("b", NOW);
+        assert!(barrier.hear(&start("a"), NOW).is_err());
+        barrier.hear(&said(Kind::BootstrapBundle, "a"), NOW).unwrap();
+        barrier.hear(&said(Kind::Ready, "a"), NOW).unwrap();
+        barrier.hear(&start("a"), NOW).unwrap();
+        assert_eq!((barrier.epoch("a"), barrier.epoch("b")), (2, 1));
     }
 
     #[test]
     fn a_worker_stopped_on_purpose_is_not_waited_for() {
         let barrier = Barrier::new(["a".to_owned(), "b".to_owned()]);
-        barrier.hear(&said(Kind::BootstrapBundle, "a")).unwrap();
-        barrier.hear(&said(Kind::Ready, "a")).unwrap();
-        barrier.excuse("b");
+        barrier.hear(&said(Kind::BootstrapBundle, "a"), NOW).unwrap();
+        barrier.hear(&said(Kind::Ready, "a"), NOW).unwrap();
+        barrier.excuse("b", NOW);
         assert!(barrier.is_released());
     }
 
@@ -206,8 +240,8 @@ mod tests {
     fn what_moves_no_session_is_refused() {
         let barrier = Barrier::new([]);
         let kind = Kind::Status;
-        assert_eq!(barrier.hear(&said(kind, "a")), Err(SessionError::Foreign { kind }));
+        assert_eq!(barrier.hear(&said(kind, "a"), NOW), Err(SessionError::Foreign { kind }));
         let unnamed = ControlMessage::new(Kind::Ready, "c", None, serde_json::Map::new()).unwrap();
-        assert_eq!(barrier.hear(&unnamed), Err(SessionError::WorkerRequired));
+        assert_eq!(barrier.hear(&unnamed, NOW), Err(SessionError::WorkerRequired));
     }
 }

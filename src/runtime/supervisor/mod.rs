@@ -1,4 +1,5 @@
 //! The process supervisor.
+pub mod barrier;
 pub mod child;
 mod output;
 mod process;

@@ -122,6 +122,16 @@ impl Gate {
         format!("http://{}", self.address)
     }
 
+    /// The ledger's directory.
+    pub fn ledger(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The router that is up.
+    pub fn running(&self) -> &Running {
+        &self.up.as_ref().expect("it is up").running
+    }
+
     /// The status and body of a page.
     pub async fn get(&self, page: &str) -> (u16, Value) {
         let (status, text) = self.asked("GET", &format!("/api/v1/{page}"), &self.address.to_string()).await;
@@ -146,7 +156,7 @@ impl Gate {
         (status, body.to_owned())
     }
 
-    async fn say(&self, message: Message) {
+    pub async fn say(&self, message: Message) {
         let mut publisher = self.broker.publisher().await.expect("a publisher");
         let departure = Departure { message, mandatory: true };
         let fates = publisher.publish(&[&departure], PATIENCE).await.expect("fates");
@@ -191,7 +201,7 @@ impl Gate {
     }
 }
 
-fn envelope(
+pub fn envelope(
     kind: &str,
     kind_type: &str,
     origin: &str,

@@ -1,0 +1,134 @@
+//! Who may confirm, and when that is enough (rules §5, rulings §6).
+//!
+//! Owns: self-confirmation, second person, quorum, standing approvals and break-glass.
+//! Never: lets the requester stand for the second person, unless a standing approval or break-glass stands in.
+//! Holds: neither excuses any gate; live starts and loosening take no standing approval.
+
+use serde_json::Value;
+
+use super::{challenge::Challenge, flight::Flight};
+use crate::{
+    contract::{
+        Said,
+        audit::Actor,
+        digest::Digest,
+        interlock::{Requires, Right, Share},
+        reason::{Reason, Refusal},
+        timestamp::Timestamp,
+    },
+    decision::{consent, state::State},
+};
+
+/// An approval that was given beforehand: for one command, by its hash, until a time, for so many uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What it is called.
+    pub name: String,
+    /// The command's hash: SHA-256 of its canonical envelope without its timestamp.
+    pub command: Digest,
+    /// Until when it stands.
+    pub expires_at: Timestamp,
+    /// How often it may be used.
+    pub uses_max: u64,
+}
+
+/// That enough have confirmed. Only [`completes`] makes one.
+pub(in crate::decision) struct Complete(Right);
+
+impl Complete {
+    /// By which right.
+    pub fn right(&self) -> &Right {
+        &self.0
+    }
+}
+
+/// Whether an actor's confirmation counts.
+pub(super) fn may_confirm(
+    state: &State,
+    flight: &Flight,
+    challenge: &Challenge,
+    said: &Said,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    if challenge.confirmed_by.contains(&actor.principal) {
+        let detail = "you have confirmed it; another must";
+        return Err(Refusal::new(Reason::SelfConfirm, detail).at("/origin"));
+    }
+    let own = actor.principal == flight.sender;
+    let alone = matches!(challenge.requires, Requires::Explicit)
+        || standing(state, flight, challenge, now).is_some()
+        || breaks_glass(state, said, actor);
+    if own && !alone {
+        let detail = "another than its sender must confirm this command";
+        return Err(Refusal::new(Reason::SelfConfirm, detail).at("/origin"));
+    }
+    let Requires::Quorum(shares) = &challenge.requires else { return Ok(()) };
+    if own || member(state, shares, &actor.principal) {
+        return Ok(());
+    }
+    let detail = "you are in none of the groups that must confirm this command";
+    Err(Refusal::new(Reason::PolicyDenied, detail).at("/origin"))
+}
+
+/// By which right the confirmations are enough with this one; `None` while more must confirm.
+pub(super) fn completes(
+    state: &State,
+    flight: &Flight,
+    challenge: &Challenge,
+    said: &Said,
+    actor: &Actor,
+    now: Timestamp,
+) -> Option<Complete> {
+    let own = actor.principal == flight.sender;
+    match &challenge.requires {
+        Requires::Explicit => return Some(Complete(Right::Confirmed)),
+        Requires::SecondPerson if !own => return Some(Complete(Right::Confirmed)),
+        Requires::Quorum(shares) if !own => {
+            let by: Vec<&str> =
+                challenge.confirmed_by.iter().map(String::as_str).chain([actor.principal.as_str()]).collect();
+            let met = shares.iter().all(|share| {
+                let members = group(state, share);
+                by.iter().filter(|who| members.iter().any(|member| member == *who)).count() >= share.count
+            });
+            return met.then_some(Complete(Right::Confirmed));
+        }
+        Requires::SecondPerson | Requires::Quorum(_) => {}
+    }
+    standing(state, flight, challenge, now)
+        .map(|standing| Right::Standing(standing.name.clone()))
+        .or_else(|| breaks_glass(state, said, actor).then_some(Right::BreakGlass))
+        .map(Complete)
+}
+
+/// The standing approval that stands for a challenged command now.
+fn standing<'a>(
+    state: &'a State,
+    flight: &Flight,
+    challenge: &Challenge,
+    now: Timestamp,
+) -> Option<&'a Standing> {
+    // Some things are never approved beforehand.
+    if consent::takes_no_standing_approval(state, flight) {
+        return None;
+    }
+    state.rules().consent.standing.iter().find(|standing| {
+        standing.command == challenge.compared
+            && now < standing.expires_at
+            && state.standing_uses(&standing.name) < standing.uses_max
+    })
+}
+
+/// Whether the requester breaks the glass, and may.
+fn breaks_glass(state: &State, said: &Said, actor: &Actor) -> bool {
+    said.envelope.data.get("breakGlass").and_then(Value::as_bool) == Some(true)
+        && state.rules().consent.break_glass.contains(&actor.principal)
+}
+
+fn member(state: &State, shares: &[Share], principal: &str) -> bool {
+    shares.iter().any(|share| group(state, share).iter().any(|member| member == principal))
+}
+
+fn group<'a>(state: &'a State, share: &Share) -> &'a [String] {
+    state.rules().consent.groups.get(&share.group).map(Vec::as_slice).unwrap_or_default()
+}

@@ -1,0 +1,230 @@
+//! Gate 9: what safety mode, readiness gates and kill switch let through (seed 004 §5, rules §4).
+//!
+//! Owns: how modes and levels compose, which classes they hold up, and what is unknown.
+//! Never: holds up a stop, a tightening or the asking for evidence; takes what is not known for well.
+//! Holds: the strongest that applies wins; a mode implies its kill switch; start-up unknown is SAFE.
+
+pub mod interlock;
+pub(super) mod set;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::state::State;
+use crate::contract::{
+    Said,
+    command::Class,
+    interlock::{GateResult, GateSet, KillSwitch, MonitoringSet, SafetyMode, SafetySet},
+    reason::{Reason, Refusal},
+    routing::{ALL, Family, Scope},
+    timestamp::Timestamp,
+};
+
+/// The type of a config's change, which consults the readiness gates too.
+const CONFIG_UPDATE: &str = "config-update";
+
+/// What is set of safety, for all and by swarm.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Safety {
+    /// For all.
+    pub global: Setting,
+    /// By swarm; a swarm without its own setting has the one for all.
+    pub swarms: BTreeMap<String, Setting>,
+    /// The readiness gates, by swarm (`""`: for all) and name.
+    #[serde(serialize_with = "by_name")]
+    pub gates: BTreeMap<(String, String), Gate>,
+    /// Until when the router raises no alerts, by swarm (`""`: for all), in microseconds since the epoch.
+    pub unmonitored: BTreeMap<String, i64>,
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// The mode; `None` is unknown for all, and inherited for a swarm.
+    pub mode: Option<SafetyMode>,
+    /// The kill switch that was set.
+    pub kill_switch: Option<KillSwitch>,
+    /// The level that the latch file holds.
+    pub latch: Option<KillSwitch>,
+}
+
+/// What is known of a readiness gate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Gate {
+    /// Its last result.
+    pub result: Option<GateResult>,
+    /// Who reported that.
+    pub reporter: String,
+    /// Until when that counts, in microseconds since the epoch.
+    pub expires_at: i64,
+    /// Until when the gate is not asked.
+    pub disabled_until: i64,
+}
+
+impl Gate {
+    /// What it says now: an expired result is unknown.
+    pub fn says(&self, now: Timestamp) -> GateResult {
+        self.result.filter(|_| now.micros() < self.expires_at).unwrap_or(GateResult::Unknown)
+    }
+}
+
+/// JSON has no keys but text.
+fn by_name<S: serde::Serializer>(
+    gates: &BTreeMap<(String, String), Gate>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(gates)
+}
+
+impl Setting {
+    fn mode_or_safe(self) -> SafetyMode {
+        self.mode.unwrap_or(SafetyMode::Safe)
+    }
+
+    fn level(self) -> KillSwitch {
+        let implied = self.mode.map_or(KillSwitch::Allow, SafetyMode::implies);
+        self.kill_switch.into_iter().chain(self.latch).fold(implied, Ord::max)
+    }
+}
+
+impl Safety {
+    /// The settings that apply to a scope: the one for all, and those of the swarms it reaches.
+    fn applying<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = Setting> + 'a {
+        let reached = self
+            .swarms
+            .iter()
+            .filter(|(swarm, _)| scope.swarm_id == ALL || **swarm == scope.swarm_id)
+            .map(|(_, setting)| *setting);
+        std::iter::once(Setting { mode: Some(self.global.mode_or_safe()), ..self.global }).chain(reached)
+    }
+
+    /// The mode that applies to a scope: the strongest.
+    pub fn mode(&self, scope: &Scope) -> SafetyMode {
+        self.applying(scope).filter_map(|setting| setting.mode).max().unwrap_or(SafetyMode::Safe)
+    }
+
+    /// The kill switch that applies to a scope: the strongest.
+    pub fn kill_switch(&self, scope: &Scope) -> KillSwitch {
+        self.applying(scope).map(Setting::level).max().unwrap_or(KillSwitch::CloseOnly)
+    }
+
+    /// What a gate says of a scope: the worst of what is known for all and for the swarms it reaches.
+    pub fn gate(&self, name: &str, scope: &Scope, now: Timestamp) -> GateResult {
+        let mut known = self.known(name, scope).peekable();
+        if known.peek().is_none() {
+            return GateResult::Unknown;
+        }
+        let asked = known.filter(|gate| gate.disabled_until <= now.micros());
+        // A gate that was disabled and never reported says nothing at all.
+        asked.map(|gate| gate.says(now)).max().unwrap_or(GateResult::Pass)
+    }
+
+    fn known<'a>(&'a self, name: &'a str, scope: &'a Scope) -> impl Iterator<Item = &'a Gate> {
+        self.gates
+            .iter()
+            .filter(move |((swarm, gate), _)| {
+                gate == name && (swarm.is_empty() || scope.swarm_id == ALL || *swarm == scope.swarm_id)
+            })
+            .map(|(_, gate)| gate)
+    }
+
+    /// Whether the router raises alerts about a swarm.
+    pub fn is_monitored(&self, swarm: &str, now: Timestamp) -> bool {
+        let until = |name: &str| self.unmonitored.get(name).copied().unwrap_or(i64::MIN);
+        until("").max(until(swarm)) <= now.micros()
+    }
+
+    pub(super) fn setting_mut(&mut self, swarm: Option<&str>) -> &mut Setting {
+        match swarm {
+            None => &mut self.global,
+            Some(swarm) => self.swarms.entry(swarm.to_owned()).or_default(),
+        }
+    }
+
+    pub(super) fn setting(&self, swarm: Option<&str>) -> Setting {
+        match swarm {
+            None => self.global,
+            Some(swarm) => self.swarms.get(swarm).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Folds in what was set.
+    pub(super) fn set(&mut self, set: &SafetySet) {
+        let setting = self.setting_mut(set.swarm.as_deref());
+        setting.mode = set.mode.or(setting.mode);
+        setting.kill_switch = set.kill_switch.or(setting.kill_switch);
+        setting.latch = set.latch.or(setting.latch).filter(|level| *level != KillSwitch::Allow);
+    }
+
+    pub(super) fn set_gate(&mut self, set: &GateSet, reporter: &str) {
+        let place = (set.swarm.clone().unwrap_or_default(), set.gate.clone());
+        let gate = self.gates.entry(place).or_default();
+        if let Some(until) = set.disabled_until {
+            gate.disabled_until = until.micros();
+        }
+        if let Some(result) = set.result {
+            gate.result = Some(result);
+            reporter.clone_into(&mut gate.reporter);
+            gate.expires_at = set.expires_at.map_or(i64::MAX, Timestamp::micros);
+        }
+    }
+
+    pub(super) fn set_monitoring(&mut self, set: &MonitoringSet) {
+        self.unmonitored.insert(set.swarm.clone().unwrap_or_default(), set.disabled_until.micros());
+    }
+}
+
+/// The swarm that a safety command is for; `None` for all.
+pub(super) fn swarm(scope: &Scope) -> Option<&str> {
+    (scope.swarm_id != ALL).then_some(scope.swarm_id.as_str())
+}
+
+/// Whether a signal passes what safety says of its scope.
+pub(super) fn check(state: &State, said: &Said, class: Option<Class>, now: Timestamp) -> Result<(), Refusal> {
+    let held_up = match class {
+        None
+        | Some(
+            Class::Stop
+            | Class::Tighten
+            | Class::Consent
+            | Class::Session
+            | Class::Liveness
+            | Class::Evidence,
+        ) => return Ok(()),
+        // Lowering the mode or the switch is how one gets out; it needs its confirmation.
+        Some(Class::Loosen) => !matches!(said.key.kind_type.as_str(), "safety-set" | "kill-switch-set"),
+        Some(Class::Start | Class::Change | Class::Release | Class::Destructive) => true,
+    };
+    if said.key.family != Family::Signal || !held_up {
+        return Ok(());
+    }
+    let (safety, scope) = (state.safety(), &said.key.scope);
+    let mode = safety.mode(scope);
+    if mode != SafetyMode::Normal {
+        return Err(Refusal::new(Reason::SafetyMode, format!("the safety mode is {mode}")));
+    }
+    if class == Some(Class::Start) || said.key.kind_type == CONFIG_UPDATE {
+        readiness(state, scope, now)?;
+    }
+    match safety.kill_switch(scope) {
+        KillSwitch::Allow => Ok(()),
+        level => Err(Refusal::new(Reason::KillSwitch, format!("the kill switch is at {level}"))),
+    }
+}
+
+/// The required readiness gates: the worst first, and what is unknown is not well.
+fn readiness(state: &State, scope: &Scope, now: Timestamp) -> Result<(), Refusal> {
+    let required = &state.rules().safety.gates_required;
+    let of = |result: GateResult| {
+        required.iter().find(move |name| state.safety().gate(name, scope, now) == result)
+    };
+    if let Some(name) = of(GateResult::Fail) {
+        return Err(Refusal::new(Reason::GateFailed, format!("readiness gate `{name}` says FAIL")));
+    }
+    if let Some(name) = of(GateResult::Unknown) {
+        let detail = format!("readiness gate `{name}` has no result, or one that has expired");
+        return Err(Refusal::new(Reason::GateUnknown, detail));
+    }
+    Ok(())
+}

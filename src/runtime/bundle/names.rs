@@ -1,0 +1,171 @@
+//! Names that stand for secrets, and the fields of ours that merely sound like one.
+//!
+//! Owns: the list of words that make a name sensitive, and the closed list of what is believed all the same.
+//! Never: looks at a value to find a secret in it; the shapes do that.
+//! Holds: an exemption names a field and a type of value; none is given for what a value looks like alone.
+
+use crate::contract::{digest::Digest, reason::Reason, secrets::MASKED, timestamp::Timestamp};
+
+/// A name that holds one of these, in any case and however its words are joined, is sensitive.
+const SENSITIVE: [&str; 15] = [
+    "token",
+    "apikey",
+    "secret",
+    "signature",
+    "authorization",
+    "bearer",
+    "cookie",
+    "session",
+    "privatekey",
+    "passphrase",
+    "password",
+    "passwd",
+    "credential",
+    "accesskey",
+    "accountkey",
+];
+/// Names that are sensitive only when they are nothing more: they are parts of harmless words.
+const SENSITIVE_WHOLE: [&str; 4] = ["pwd", "pass", "jwt", "auth"];
+/// Fields whose values are SHA-256 digests, one or a list.
+const DIGESTS: [&str; 15] = [
+    "bodies",
+    "body",
+    "command",
+    "compared",
+    "config",
+    "configDigest",
+    "desiredConfigDigest",
+    "hash",
+    "hashes",
+    "head",
+    "identity",
+    "manifest_sha256",
+    "out",
+    "prev",
+    "sha256",
+];
+/// Fields whose values are ids that Swarmgate or its contract makes.
+const IDS: [&str; 7] = ["bundle_id", "challengeId", "command", "id", "keyId", "ledgerId", "ledger_id"];
+/// Fields that hold a session's number or state, or what is said of it; never what proves it.
+const SESSIONS: [&str; 3] = ["session", "sessionEpoch", "sessions"];
+/// What may be said of a session.
+const SESSION_WORDS: [&str; 10] =
+    ["none", "unknown", "bootstrapped", "ready", "started", "running", "lost", "ended", "stopped", "expired"];
+/// How the names of plain numbers end: a limit says its unit.
+const UNITS: [&str; 14] = [
+    "_ms", "_s", "_max", "_min", "_count", "_bytes", "_epoch", "_percent", "Ms", "Max", "Count", "Bytes",
+    "Epoch", "Seconds",
+];
+/// Words that say that nothing is there.
+const NOTHINGS: [&str; 8] = ["", MASKED, "null", "none", "true", "false", "yes", "no"];
+
+/// Whether a name says that a secret follows.
+pub(super) fn is_sensitive(name: &str) -> bool {
+    let squeezed: String =
+        name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    SENSITIVE_WHOLE.contains(&squeezed.as_str()) || SENSITIVE.iter().any(|word| squeezed.contains(word))
+}
+
+/// Whether such a field may hold an object or a list, to be judged leaf by leaf with [`is_allowed_leaf`].
+pub(super) fn is_branch(name: &str) -> bool {
+    SESSIONS.contains(&name)
+}
+
+/// Whether this text may stand below a field that [`is_branch`].
+pub(super) fn is_allowed_leaf(text: &str) -> bool {
+    SESSION_WORDS.contains(&text) || is_nothing(text) || Timestamp::parse(text).is_some()
+}
+
+/// Whether a field with a sensitive name may hold this text.
+pub(super) fn allows_text(name: &str, text: &str) -> bool {
+    is_nothing(text)
+        || SESSIONS.contains(&name) && is_allowed_leaf(text)
+        || name == "secretMode" && is_word(text)
+}
+
+/// Whether a field with a sensitive name may hold this number, given as it is written.
+pub(super) fn allows_number(name: &str, number: &str) -> bool {
+    let is_whole = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    is_whole && (SESSIONS.contains(&name) || UNITS.iter().any(|unit| name.ends_with(unit)))
+}
+
+/// Whether this is a typed hash or id of ours in a field that holds such: no shape is looked for in it.
+pub(super) fn is_typed(field: &str, text: &str) -> bool {
+    DIGESTS.contains(&field) && Digest::from_hex(text).is_some() || IDS.contains(&field) && is_id(text)
+}
+
+/// Whether a word of a text, with dots, is a name of ours rather than a name of a secret.
+pub(super) fn is_code(word: &str) -> bool {
+    Reason::from_code(word).is_some()
+}
+
+/// Whether a text says that there is nothing, or was masked.
+pub(super) fn is_nothing(text: &str) -> bool {
+    NOTHINGS.contains(&text)
+}
+
+/// Hex digits in groups, perhaps behind one letter and a dash (`c-…`): UUIDs, ledger ids, challenge ids; and numbers.
+fn is_id(text: &str) -> bool {
+    let digits = text.strip_prefix("c-").unwrap_or(text);
+    let is_number = digits.len() <= 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let groups: Vec<usize> = digits.split('-').map(str::len).collect();
+    let is_hex = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    !digits.is_empty() && (is_number || is_hex && matches!(*groups, [32] | [64] | [8, 4, 4, 4, 12]))
+}
+
+fn is_word(text: &str) -> bool {
+    text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-' || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_known_however_it_is_written() {
+        for name in [
+            "token",
+            "apiKey",
+            "API_KEY",
+            "x-api-key",
+            "client_secret",
+            "masterSecretB64",
+            "Authorization",
+            "Set-Cookie",
+            "private key",
+            "PrivateKeyPem",
+            "passPhrase",
+            "dbPassword",
+            "sessionId",
+            "x.bearer",
+            "AWS_SECRET_ACCESS_KEY",
+            "AccountKey",
+            "signature",
+            "pwd",
+            "to\u{200b}ken",
+            "TOKENS",
+        ] {
+            assert!(is_sensitive(name), "{name}");
+        }
+        for name in
+            ["keyId", "idempotencyKey", "correlationId", "kdf", "origin", "passed", "author", "pointer", ""]
+        {
+            assert!(!is_sensitive(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_exemption_is_of_a_field_and_a_type() {
+        assert!(allows_text("session", "ready") && allows_number("session", "7"));
+        assert!(!allows_text("session", "3f0c") && !allows_text("token", "ready"));
+        assert!(allows_number("token_ttl_ms", "5000") && !allows_number("token", "5000"));
+        assert!(!allows_number("token_ttl_ms", "5e3") && !allows_number("password", "123456"));
+        assert!(allows_text("secretMode", "sealed-box") && !allows_text("secretMode", "hunter2"));
+        let hash = "0".repeat(64);
+        assert!(is_typed("prev", &hash) && !is_typed("note", &hash) && !is_typed("prev", "0"));
+        assert!(is_typed("bundle_id", "019a6b1c-0000-7000-8000-000000000001"));
+        assert!(is_typed("challengeId", "c-00112233445566778899aabbccddeeff"));
+        assert!(is_typed("id", "42") && !is_typed("id", "hunter2"));
+        assert!(is_code("identity.origin-mismatch") && !is_code("my.token"));
+    }
+}
