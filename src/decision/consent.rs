@@ -84,7 +84,7 @@ impl Default for Consent {
 
 /// Why a command is dangerous, for those who are to confirm it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Danger {
+pub struct Danger {
     /// What it is, in words.
     pub operation: String,
     /// What it does.

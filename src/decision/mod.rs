@@ -381,6 +381,8 @@ fn observed(mut decision: Decision) -> Decision {
 /// Something outside that the router was asked for is done, or cannot be.
 fn done(state: &State, done: &Done, now: Timestamp) -> Decision {
     match done {
+        // Who only looks sets nothing.
+        _ if state.only_looks() => Decision::default(),
         Done::Latched(latch) => safety::set::latched(state, latch, now),
         Done::Measured(measured) => safety::interlock::measured(state, measured, now),
         Done::Bundled(bundled) => command::own::bundled(state, bundled, now),

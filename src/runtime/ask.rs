@@ -43,6 +43,12 @@ pub enum Question {
     ImpactOfInstance(Scope),
     /// Who is starved and what backs up if a queue stops.
     ImpactOfQueue(String),
+    /// Safety modes, kill switches, readiness gates and the latch.
+    Safety,
+    /// The challenges that are open, and uses of break-glass that wait for their review.
+    Challenges,
+    /// One challenge.
+    Challenge(String),
     /// The whole queue graph: nodes and edges.
     Graph,
 }

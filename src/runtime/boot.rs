@@ -21,8 +21,10 @@ use super::{
     ask::Asked,
     asker::Asker,
     clock::{self, Clock},
+    config::Config,
     corridor::{Corridor, Names},
     dispatch::{Dispatch, Dispatcher, Job, Report},
+    host::{self, Host},
     intake::{Arrivals, Intake},
     link::{Connector, Link},
     recorder::{Commit, Recorder},
@@ -86,6 +88,8 @@ pub struct Setup {
     pub drain_timeout_ms: u64,
     /// Health and counters.
     pub telemetry: Arc<Telemetry>,
+    /// The config, for support bundles.
+    pub config: Arc<Config>,
 }
 
 /// Why a router did not start.
@@ -123,6 +127,7 @@ pub struct Running {
     drain_timeout: Duration,
     link: Link,
     keeper: JoinHandle<()>,
+    watch: JoinHandle<()>,
     intakes: Vec<JoinHandle<()>>,
     router: JoinHandle<Corridor>,
     recorder: JoinHandle<Ledger>,
@@ -243,7 +248,19 @@ async fn start_tasks(
     let under_way = carry_again(&commit, jobs).await;
     let (open, opened) = watch::channel(true);
     let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
+    let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
+    let host = Host {
+        ledger_dir: setup.ledger_dir.clone(),
+        config: Arc::clone(&setup.config),
+        asker: asker.clone(),
+        done,
+        telemetry: Arc::clone(&setup.telemetry),
+        stopping: stopping.clone(),
+    };
+    let watch = tokio::spawn(host.clone().watch());
     let router = Router {
+        done: findings,
+        host,
         about: about(&setup, clock.now()),
         questions,
         ticker: router::ticker(),
@@ -269,6 +286,7 @@ async fn start_tasks(
         drain_timeout: Duration::from_millis(setup.drain_timeout_ms),
         link,
         keeper,
+        watch,
         intakes,
         router: tokio::spawn(router.run()),
         recorder,
@@ -372,7 +390,8 @@ impl Running {
 
     /// Ends every task where it stands, as a crash would: for simulations and drills.
     pub async fn kill(self) {
-        let Self { keeper, intakes, router, recorder, dispatchers, .. } = self;
+        let Self { keeper, watch, intakes, router, recorder, dispatchers, .. } = self;
+        watch.abort();
         router.abort();
         recorder.abort();
         keeper.abort();

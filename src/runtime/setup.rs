@@ -82,6 +82,7 @@ fn setup(
         confirm_timeout_ms: config.amqp.confirm_timeout_ms,
         drain_timeout_ms: config.drain_timeout_ms,
         telemetry,
+        config: Arc::new(config.clone()),
     }
 }
 

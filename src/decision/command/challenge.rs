@@ -12,7 +12,7 @@ use super::{Decision, approval, ending, fact, flight::Flight, lifetime, own};
 use crate::{
     contract::{
         Said,
-        audit::{Accepted, Action, Actor, Change, Fact, Mode, Subject, Verdict},
+        audit::{Accepted, Action, Actor, Change, Fact, Mode, Proof, Subject, Verdict},
         command::Answerer,
         digest::Digest,
         envelope::Envelope,
@@ -23,7 +23,7 @@ use crate::{
     },
     decision::{
         alert,
-        consent::{Danger, Permit},
+        consent::{self, Danger, Permit},
         effect::{Effect, Speech},
         request::Arrival,
         safety,
@@ -54,6 +54,22 @@ pub struct Challenge {
     pub compared: Digest,
     /// Whether its entry's parcel keeps the command.
     pub(in crate::decision) held: bool,
+}
+
+impl Challenge {
+    /// What those who are to confirm it should know.
+    pub fn told(&self, state: &State, flight: &Flight) -> Option<Danger> {
+        let said = stored(state, flight)?;
+        let actor = Actor { principal: flight.sender.clone(), by: Proof::Origin };
+        let class = safety::set::class(state, &said, &actor, state.last_at());
+        consent::danger(state, &said, class)
+    }
+
+    /// Why the sender wants it, where the command says so.
+    pub fn reason(&self) -> Option<String> {
+        let envelope: Envelope = serde_json::from_str(&self.text).ok()?;
+        envelope.data.get("reason").and_then(Value::as_str).map(str::to_owned)
+    }
 }
 
 /// A challenge that is over.
@@ -240,7 +256,7 @@ pub(in crate::decision) fn follow(
 fn second_walk(state: &State, flight: &Flight, now: Timestamp) -> Result<Said, Refusal> {
     let gone = || Refusal::new(Reason::ChallengeMismatch, "the stored command cannot be read");
     let said = stored(state, flight).ok_or_else(gone)?;
-    let actor = Actor { principal: flight.sender.clone(), by: crate::contract::audit::Proof::Origin };
+    let actor = Actor { principal: flight.sender.clone(), by: Proof::Origin };
     crate::decision::walk_again(state, &said, &actor, now)?;
     Ok(said)
 }
@@ -272,7 +288,7 @@ fn go_on(
     if own::sends_for(state, said, flight.seq, decision) {
         return;
     }
-    let actor = Actor { principal: flight.sender.clone(), by: crate::contract::audit::Proof::Origin };
+    let actor = Actor { principal: flight.sender.clone(), by: Proof::Origin };
     let detail = safety::set::act(state, said, &actor, now, decision).unwrap_or_else(|| "done".to_owned());
     ending::end(state, flight, "Applied", (&detail, None), now, decision);
 }

@@ -6,6 +6,7 @@
 
 mod commands;
 mod graph;
+mod interlock;
 mod inventory;
 mod parameters;
 mod problem;
@@ -68,6 +69,9 @@ pub fn routes(desk: Arc<Desk>) -> Router {
         .route("/v1/inventory/{swarm}/{role}/{instance}", get(inventory::instance))
         .route("/v1/commands", get(commands::list))
         .route("/v1/commands/{id}", get(commands::one))
+        .route("/v1/safety", get(interlock::safety))
+        .route("/v1/challenges", get(interlock::challenges))
+        .route("/v1/challenges/{id}", get(interlock::challenge))
         .route("/v1/graph", get(graph::graph))
         .route("/v1/impact", get(graph::impact))
         .fallback(async |uri: Uri| Problem::no_path(uri.path()))
@@ -117,6 +121,9 @@ fn told(question: &Question) -> String {
         Question::Commands { .. } => "the commands".to_owned(),
         Question::Command(id) => format!("command `{id}`"),
         Question::ImpactOfQueue(queue) => format!("queue `{queue}`"),
+        Question::Safety => "the safety settings".to_owned(),
+        Question::Challenges => "the challenges".to_owned(),
+        Question::Challenge(id) => format!("challenge `{id}`"),
         Question::Graph => "the graph".to_owned(),
     }
 }

@@ -118,7 +118,10 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     match args.what {
         What::List => list(way, globals).await,
         What::Show { id } => show(way, &id, globals).await,
-        What::Confirm { answer, live, yes, wait } => confirm(way, (answer, live, yes, wait), globals).await,
+        What::Confirm { answer, live, yes, break_glass, wait } => {
+            confirm(way, answer, How { live, yes, break_glass, wait }, globals).await
+        }
+        What::Review { answer } => review(way, answer, globals).await,
         What::Reject { answer } => reject(way, answer, globals).await,
     }
 }

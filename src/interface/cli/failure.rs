@@ -14,7 +14,8 @@ use std::{
 use serde_json::json;
 use thiserror::Error;
 
-use super::{access::AccessError, latch::LatchError};
+use super::access::AccessError;
+use crate::runtime::latch::LatchError;
 use crate::{
     bus::BusError,
     interface::http::HttpError,

@@ -11,13 +11,13 @@ use serde_json::json;
 use super::{
     CliError, Exit, Globals, Out,
     echo::{Echo, whole},
-    latch::{self, Before, Latch, Thrown},
     levels::{self, Level},
     order::{Flags, Manner, Order, Way},
     output::aside,
     runbook, safety,
     situation::Situation,
 };
+use crate::runtime::latch::{self, Before, Latch, Thrown};
 use crate::{contract::routing::ALL, runtime::clock};
 
 /// Throw the kill switch; works when broker, ledger or API do not.

@@ -26,7 +26,6 @@ mod explain;
 mod failure;
 mod inventory;
 mod kill;
-mod latch;
 mod levels;
 mod man;
 mod order;

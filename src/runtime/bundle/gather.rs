@@ -71,9 +71,8 @@ impl Pages for Asker {
                 Question::Instances { swarm: swarm.clone(), after, limit: PAGE_MAX }
             }
             Page::Commands { parked } => Question::Commands { parked: *parked, limit: PAGE_MAX },
-            Page::Safety | Page::Challenges => {
-                return Err("the router answers no question about it".to_owned());
-            }
+            Page::Safety => Question::Safety,
+            Page::Challenges => Question::Challenges,
         };
         let answer = self.ask(question).await.map_err(|fault| fault.to_string())?;
         answer.ok_or_else(|| "the router does not know it".to_owned())

@@ -21,6 +21,7 @@ use super::{
     clock::Clock,
     corridor::{Corridor, Judged, Kept},
     dispatch::{Dispatch, Flight, Job, Report},
+    host::Host,
     intake::{Arrivals, Incoming},
     link::Connected,
     recorder::{Commit, Recovery, Settlement},
@@ -34,7 +35,7 @@ use crate::{
     },
     decision::{
         effect::Effect,
-        request::{Answer, Request, Returned},
+        request::{Answer, Done, Request, Returned},
     },
     ledger::{Batch, Outgoing, Parcel, chain::Sealed, query::Reader},
     telemetry::Telemetry,
@@ -99,6 +100,9 @@ pub(super) struct Router {
     pub telemetry: Arc<Telemetry>,
     pub stopping: CancellationToken,
     pub memory: Memory,
+    /// What the host has seen or done.
+    pub done: mpsc::Receiver<Done>,
+    pub host: Host,
 }
 
 /// What the router keeps at hand besides the corridor.
@@ -140,6 +144,7 @@ struct Round {
     arrivals: Vec<Arrivals>,
     reports: Vec<Report>,
     recovery: Option<Recovery>,
+    done: Vec<Done>,
     /// It is time for the router's own status.
     ticks: bool,
     count: usize,
@@ -237,6 +242,7 @@ impl Router {
         tokio::select! {
             biased;
             Some(recovery) = self.recoveries.recv() => round.recovery = Some(recovery),
+            Some(done) = self.done.recv() => round.done.push(done),
             Some(arrivals) = urgent.recv() => round.add(arrivals),
             Some(report) = self.reports.recv(), if self.memory.under_way > 0 => round.reports.push(report),
             Some(arrivals) = results.recv() => round.add(arrivals),
@@ -260,6 +266,9 @@ impl Router {
             let Ok(asked) = self.questions.try_recv() else { break };
             view(&self.corridor, &self.telemetry, &self.about, &self.clock).tell(asked);
         }
+        while let Ok(done) = self.done.try_recv() {
+            round.done.push(done);
+        }
         let [urgent, signals, results, metrics] = &mut self.lanes.0;
         let half = self.bounds.entries_max / 2;
         for (inbox, share) in
@@ -282,6 +291,7 @@ impl Router {
         let mut outcome = Outcome::default();
         let now = self.clock.now();
         self.resume(now, &mut outcome);
+        self.take_in(round.done, &mut outcome);
         self.due(now, &mut outcome);
         self.answer(round.reports, &mut outcome);
         if round.ticks {
@@ -338,7 +348,7 @@ impl Router {
     /// leave at once.
     fn keep(&mut self, judged: Judged, outcome: &mut Outcome) -> Job {
         for entry in judged.sealed {
-            if entry.entry.fact.action == Action::Applied
+            if matches!(entry.entry.fact.action, Action::Applied | Action::Challenged)
                 && let Some(payload) = &entry.entry.fact.payload
             {
                 if self.memory.recent.len() >= RECENT_OUTCOMES_MAX {
@@ -355,6 +365,7 @@ impl Router {
         if judged.reports {
             self.report(STATUS_FULL, outcome);
         }
+        judged.errands.into_iter().for_each(|errand| self.host.send(errand));
         // Each leaves under its own parcel, which is there until it is carried.
         outcome.jobs.extend(judged.released.into_iter().map(|Kept { parcel, lane, outgoing }| Job {
             lane,

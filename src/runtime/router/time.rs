@@ -12,7 +12,10 @@ use crate::{
         schema::{STATUS_DELTA, STATUS_FULL},
         timestamp::Timestamp,
     },
-    decision::state::Belief,
+    decision::{
+        request::{Done, Request},
+        state::Belief,
+    },
     runtime::dispatch::Job,
 };
 
@@ -30,6 +33,18 @@ impl Router {
         let (data, now) = (view.own_status(full), view.now);
         let leaving = self.corridor.report(if full { STATUS_FULL } else { STATUS_DELTA }, data, now);
         outcome.jobs.push(Job { lane: Lane::Metrics, flights: vec![leaving.into()], ..Job::default() });
+    }
+
+    /// What the host has seen or done: it goes by the urgent lane, because a latch does.
+    pub(super) fn take_in(&mut self, done: Vec<Done>, outcome: &mut Outcome) {
+        for done in done {
+            let decision = self.corridor.decide(&Request::Done(done), self.clock.now());
+            let judged = self.corridor.settle(decision, None, None);
+            let job = self.keep(judged, outcome);
+            if !job.flights.is_empty() {
+                outcome.jobs.push(Job { lane: Lane::Urgent, ..job });
+            }
+        }
     }
 
     /// What has fallen due, while there is a broker to carry what follows from it.

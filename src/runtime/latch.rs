@@ -1,7 +1,7 @@
 //! The latch file: a kill switch for the day when broker, ledger or API do not answer.
 //!
 //! Owns: `kill-switch.latch` in the ledger's directory, and how one is laid over another.
-//! Never: loosens or removes one; that is the router's, on a confirmed loosening.
+//! Never: loosens one; removing it is for a confirmed loosening.
 //! Holds: it is whole or not there, for its owner's eyes, and on the disk when `throw` returns.
 
 use std::{
@@ -15,8 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::levels::{self, Level};
-use crate::contract::{routing::ALL, timestamp::Timestamp};
+use crate::contract::{interlock::KillSwitch, routing::ALL, timestamp::Timestamp};
 
 /// The file, in the ledger's directory.
 pub const FILE: &str = "kill-switch.latch";
@@ -31,7 +30,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latch {
-    /// A word of `Level`.
+    /// A word of [`KillSwitch`].
     pub level: String,
     /// A swarm, or `ALL`.
     pub scope: String,
@@ -125,16 +124,27 @@ pub fn throw(dir: &Path, wanted: Latch) -> Result<Thrown, LatchError> {
     Ok(Thrown { path, latch, before, warnings })
 }
 
-/// What the file says; what cannot be read is not nothing.
-fn read(path: &Path) -> Before {
+/// What the latch of a ledger's directory says; what cannot be read is not nothing.
+pub fn read(path: &Path) -> Before {
     let mut text = String::new();
     match File::open(path).and_then(|file| file.take(LATCH_BYTES_MAX).read_to_string(&mut text)) {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => Before::Nothing,
         Err(_) => Before::Unreadable,
         Ok(_) => match serde_json::from_str::<Latch>(&text) {
-            Ok(latch) if levels::from_word::<Level>(&latch.level).is_some() => Before::Latch(latch),
+            Ok(latch) if KillSwitch::read(&latch.level).is_some() => Before::Latch(latch),
             _ => Before::Unreadable,
         },
+    }
+}
+
+/// Takes the latch away, so that no start of a router finds it again.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn lift(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(FILE)) {
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(fault),
+        _ => File::open(dir)?.sync_all(),
     }
 }
 
@@ -143,11 +153,11 @@ fn over(before: &Before, wanted: Latch) -> Latch {
     let there = match before {
         Before::Nothing => return wanted,
         Before::Unreadable => {
-            return Latch { level: levels::word(Level::Block), scope: ALL.to_owned(), ..wanted };
+            return Latch { level: KillSwitch::Block.word().to_owned(), scope: ALL.to_owned(), ..wanted };
         }
         Before::Latch(there) => there,
     };
-    let level = |latch: &Latch| levels::from_word::<Level>(&latch.level).unwrap_or(Level::Block);
+    let level = |latch: &Latch| KillSwitch::read(&latch.level).unwrap_or(KillSwitch::Block);
     let covers = there.scope == ALL || there.scope == wanted.scope;
     if covers && level(there) >= level(&wanted) {
         // Who was first, and why, stays.
@@ -155,7 +165,7 @@ fn over(before: &Before, wanted: Latch) -> Latch {
     }
     let scope = if there.scope == wanted.scope { wanted.scope.clone() } else { ALL.to_owned() };
     let strongest = level(there).max(level(&wanted));
-    Latch { level: levels::word(strongest), scope, ..wanted }
+    Latch { level: strongest.word().to_owned(), scope, ..wanted }
 }
 
 fn write(

@@ -4,6 +4,8 @@
 //! Never: changes anything; it reads the state between two rounds.
 //! Holds: an answer has at most `PAGE_MAX` rows, whatever was asked for.
 
+mod interlock;
+
 use serde_json::{Value, json};
 
 use super::ask::{Asked, PAGE_MAX, Question};
@@ -70,6 +72,9 @@ impl View<'_> {
             Question::ImpactOfQueue(name) => {
                 Some(impact(name, &self.state.inventory().impact_of_queue(name)))
             }
+            Question::Safety => Some(self.safety()),
+            Question::Challenges => Some(self.challenges()),
+            Question::Challenge(id) => self.challenge(id),
             Question::Graph => {
                 let inventory = self.state.inventory();
                 let mut graph = inventory.to_json(None);
@@ -175,7 +180,7 @@ impl View<'_> {
         json!({
             "scope": view.scope,
             "expected": view.expected,
-            "lifecycle": view.lifecycle,
+            "lifecycle": self.lifecycle(view),
             "health": view.health,
             "freshness": view.freshness,
             "asOf": view.as_of,
@@ -192,7 +197,7 @@ impl View<'_> {
             "drift": drift,
             "clockSkewMs": view.clock_skew_ms,
             "baseline": view.baseline,
-            "session": view.session,
+            "session": self.session(&view.scope),
             "queuesIn": view.queues_in,
             "queuesOut": view.queues_out,
             "commands": commands,
@@ -239,6 +244,7 @@ fn command(state: &State, flight: &Flight) -> Value {
     let rules = state.rules();
     let time = |micros: i64| Timestamp::from_micros(micros);
     let stage = match flight {
+        flight if flight.awaits_confirmation() => "challenged",
         flight if flight.is_parked() => "parked",
         Flight { observed_at: Some(_), .. } => "observed",
         Flight { carried_at: Some(_), .. } => "carried",

@@ -1,0 +1,158 @@
+//! The host: the latch file, what is measured of the machine, and what the router sends for.
+//!
+//! Owns: watching the latch, measuring clock, disk and ledger for the interlocks, taking the latch away after a confirmed
+//! loosening, and making support bundles.
+//! Never: decides what follows; each finding goes to the router as a request of its own.
+//! Holds: the latch is read without broker, ledger or API; what cannot be measured is told as unknown.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{
+    asker::Asker,
+    bundle::{self, Limits, Place, Stamp},
+    config::Config,
+    latch::{self, Before},
+};
+use crate::{
+    contract::{interlock::KillSwitch, routing::ALL},
+    decision::{
+        effect::Effect,
+        request::{Bundled, Done, Latch, Made, Measured, Unlatched},
+    },
+    telemetry::Telemetry,
+};
+
+/// How often the latch is looked at: what a person throws is noticed before they look up.
+const LATCH_LOOK: Duration = Duration::from_millis(20);
+/// How often the machine is measured.
+const MEASURE_PERIOD: Duration = Duration::from_secs(5);
+/// How many findings may wait at the router.
+pub(super) const FINDINGS_WAITING_MAX: usize = 64;
+/// Where bundles are, below the ledger's directory.
+const BUNDLES: &str = "support-bundles";
+
+/// The host of a router; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Host {
+    pub ledger_dir: PathBuf,
+    pub config: Arc<Config>,
+    pub asker: Asker,
+    pub done: mpsc::Sender<Done>,
+    pub telemetry: Arc<Telemetry>,
+    pub stopping: CancellationToken,
+}
+
+impl Host {
+    /// Watches and measures until the router stops.
+    pub async fn watch(self) {
+        let mut latch = tokio::time::interval(LATCH_LOOK);
+        latch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut measure = tokio::time::interval(MEASURE_PERIOD);
+        let mut clocks = (Instant::now(), SystemTime::now());
+        let mut seen = Before::Nothing;
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                _ = latch.tick() => {
+                    let now = latch::read(&self.ledger_dir.join(latch::FILE));
+                    if now != seen {
+                        if let Some(latch) = read(&now) {
+                            self.tell(Done::Latched(latch)).await;
+                        }
+                        seen = now;
+                    }
+                }
+                _ = measure.tick() => {
+                    let measured = self.measure(&mut clocks);
+                    self.tell(Done::Measured(measured)).await;
+                }
+            }
+        }
+    }
+
+    /// Runs an errand of the router's; its end comes back as a finding.
+    pub fn send(&self, errand: Effect) {
+        let host = self.clone();
+        match errand {
+            Effect::Bundle { seq, why } => {
+                tokio::spawn(async move {
+                    let made = host.bundle().await;
+                    host.tell(Done::Bundled(Bundled { seq, why, made })).await;
+                });
+            }
+            Effect::Unlatch { seq, swarm: _ } => {
+                tokio::spawn(async move {
+                    let fault = latch::lift(&host.ledger_dir).err().map(|fault| fault.to_string());
+                    host.tell(Done::Unlatched(Unlatched { seq, fault })).await;
+                });
+            }
+            _ => {}
+        }
+    }
+
+    async fn bundle(&self) -> Result<Made, String> {
+        let limits = Limits::default();
+        let asked =
+            bundle::gather::of_router(&self.asker, &self.telemetry, &self.config, &self.ledger_dir, &limits);
+        let sources = asked.await;
+        let place = Place::Directory(self.ledger_dir.join(BUNDLES));
+        let created = bundle::create_aside(place, sources, limits, Stamp::new()).await;
+        match created {
+            Ok(created) => Ok(Made {
+                path: created.path.display().to_string(),
+                bytes: created.bytes,
+                manifest_sha256: created.manifest_sha256.to_string(),
+            }),
+            Err(fault) => {
+                warn!(error = %fault, "no support bundle could be made");
+                Err(fault.to_string())
+            }
+        }
+    }
+
+    /// Measures; the clocks are those of the last time.
+    fn measure(&self, clocks: &mut (Instant, SystemTime)) -> Measured {
+        let (monotonic, wall) = (Instant::now(), SystemTime::now());
+        let passed = monotonic.duration_since(clocks.0);
+        let moved = match wall.duration_since(clocks.1) {
+            Ok(forward) => forward.abs_diff(passed),
+            Err(back) => back.duration() + passed,
+        };
+        *clocks = (monotonic, wall);
+        Measured {
+            clock_drift_ms: u64::try_from(moved.as_millis()).ok(),
+            disk_free_bytes: fs4::available_space(&self.ledger_dir).ok(),
+            ledger_failures: Some(u64::from(!self.telemetry.health.ledger())),
+        }
+    }
+
+    /// A router that is gone needs no finding.
+    async fn tell(&self, done: Done) {
+        let _ = self.done.send(done).await;
+    }
+}
+
+/// What a latch asks for; one that cannot be read asks for the most.
+fn read(found: &Before) -> Option<Latch> {
+    match found {
+        Before::Nothing => None,
+        Before::Unreadable => Some(Latch {
+            level: KillSwitch::Block,
+            swarm: None,
+            reason: "the latch file is there and cannot be read".to_owned(),
+        }),
+        Before::Latch(latch) => Some(Latch {
+            level: KillSwitch::read(&latch.level).unwrap_or(KillSwitch::Block),
+            swarm: (latch.scope != ALL).then(|| latch.scope.clone()),
+            reason: format!("{} ({})", latch.reason, latch.by),
+        }),
+    }
+}
