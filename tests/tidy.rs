@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Rooms and their ranks; a room names only rooms of lower rank.
-const RANKS: [(&str, u8); 11] = [
+const RANKS: [(&str, u8); 12] = [
     ("contract", 0),
     ("decision", 1),
     ("planning", 2),
@@ -22,6 +22,7 @@ const RANKS: [(&str, u8); 11] = [
     ("bus", 4),
     ("channel", 4),
     ("runtime", 5),
+    ("worker", 5),
     ("interface", 6),
 ];
 /// The rank of the drivers, which name only `contract` and `telemetry`.

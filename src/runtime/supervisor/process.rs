@@ -11,18 +11,18 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::mpsc,
     thread,
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::{
-    io::{AsyncWriteExt, Interest, unix::AsyncFd},
+    io::AsyncWriteExt,
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     runtime::Handle,
+    signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
 
@@ -134,8 +134,8 @@ async fn hand_over(mut pipe: ChildStdin, key: &SigningKey) -> io::Result<()> {
 pub struct Process {
     child: Child,
     group: Pid,
-    /// Readable once the process has ended; `None` on a system that has no such thing.
-    end: Option<AsyncFd<OwnedFd>>,
+    /// Rings whenever a process of ours has ended, whichever.
+    bell: tokio::signal::unix::Signal,
     waited_for: bool,
 }
 
@@ -143,9 +143,7 @@ impl Process {
     fn new(child: Child) -> io::Result<Self> {
         let number = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let group = number.ok_or_else(|| io::Error::other("the process has no number"))?;
-        let end = pidfd_open(group, PidfdFlags::NONBLOCK).ok();
-        let end = end.map(|end| AsyncFd::try_with_interest(end, Interest::READABLE)).transpose()?;
-        Ok(Self { child, group, end, waited_for: false })
+        Ok(Self { child, group, bell: signal(SignalKind::child())?, waited_for: false })
     }
 
     /// Its number.
@@ -164,14 +162,21 @@ impl Process {
     /// # Errors
     /// The system's.
     pub async fn ended(&mut self) -> io::Result<ExitStatus> {
-        if let Some(end) = &self.end {
-            // Until it is waited for its number is nobody else's, and neither is its group's.
-            let _ready = end.readable().await?;
-            self.signal(Signal::KILL);
+        while !self.waited_for && !self.is_over()? {
+            // A bell that has rung in between is heard at once.
+            self.bell.recv().await;
         }
+        // Until it is waited for its number is nobody else's, and neither is its group's.
+        self.signal(Signal::KILL);
         let status = self.child.wait().await?;
         self.waited_for = true;
         Ok(status)
+    }
+
+    /// Whether it has ended, with the system still remembering it.
+    fn is_over(&self) -> io::Result<bool> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(self.group), options)?.is_some())
     }
 
     /// Asks it and its group to end.
