@@ -6,7 +6,9 @@
 //! environment, a file or a line of the log.
 
 pub mod barrier;
+pub mod bridge;
 pub mod child;
+pub mod configured;
 pub mod event;
 mod life;
 mod output;
@@ -56,9 +58,6 @@ pub enum SuperviseError {
     /// The channel cannot be opened.
     #[error("the channel to the workers cannot be opened")]
     Channel(#[from] channel::Error),
-    /// There are no keys.
-    #[error("there is no key for the workers")]
-    Keys(#[from] KeyError),
     /// The system gives no thread or says not where this binary is.
     #[error("the system gives too little to start workers; see `ulimit -a`")]
     System(#[from] io::Error),
@@ -76,6 +75,8 @@ pub struct Setup {
     pub shim: PathBuf,
     /// Who is told what happens.
     pub tell: Tell,
+    /// What tells this run from another; [`run_id`] makes one.
+    pub run: String,
 }
 
 /// Workers under way.
@@ -109,9 +110,12 @@ impl Workers {
         self.0.get(worker).map(|reached| *reached.stage.borrow())
     }
 
-    /// Orders a worker; answers whether it can be ordered.
-    pub fn order(&self, worker: &str, order: Order) -> bool {
-        self.0.get(worker).is_some_and(|reached| reached.orders.try_send(order).is_ok())
+    /// Orders a worker; gives back an order that finds no room now. One for a worker whose life is over is dropped.
+    pub fn order(&self, worker: &str, order: Order) -> Option<Order> {
+        match self.0.get(worker)?.orders.try_send(order) {
+            Err(mpsc::error::TrySendError::Full(order)) => Some(order),
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
+        }
     }
 }
 
@@ -121,7 +125,7 @@ impl Supervisor {
     /// # Errors
     /// Before anything was started.
     pub fn start(setup: Setup) -> Result<Self, SuperviseError> {
-        let Setup { settings, channel, keys, shim, tell } = setup;
+        let Setup { settings, channel, keys, shim, tell, run } = setup;
         let wanted = settings.wanted();
         if wanted.is_empty() {
             return Err(SuperviseError::Nobody);
@@ -144,7 +148,7 @@ impl Supervisor {
             payload_bytes_max: bounds.max_payload_bytes,
             tell,
             stopping: CancellationToken::new(),
-            run: run_id()?,
+            run,
         });
         let (mut reached, mut doors, mut lives) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
         for (seed, wanted) in (0..).zip(wanted) {
@@ -236,7 +240,10 @@ async fn admit(mut listener: Listener, doors: BTreeMap<String, mpsc::Sender<Conn
 }
 
 /// What tells this run of the supervisor from another.
-fn run_id() -> Result<String, KeyError> {
+///
+/// # Errors
+/// When the system gives no randomness.
+pub fn run_id() -> Result<String, KeyError> {
     let random = keys::generate()?;
     Ok(random.expose().iter().take(4).map(|byte| format!("{byte:02x}")).collect())
 }
