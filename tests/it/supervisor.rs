@@ -143,7 +143,7 @@ fn a_supervisor_killed_while_it_ends_its_workers_leaves_nobody() {
 fn one_that_is_never_ready_is_started_again_and_then_given_up() {
     let settings = format!(
         "{}  restart_count_max: 2\n",
-        QUICK.replace("20000", "1500").replace("stop_graceful_ms: 5000", "stop_graceful_ms: 200")
+        QUICK.replace("20000", "2500").replace("stop_graceful_ms: 5000", "stop_graceful_ms: 200")
     );
     let mut supervised = Supervised::start(&settings, &[python("p", "hangs-bootstrapped"), rust("r")]);
     let (code, report) = supervised.ended();
@@ -183,7 +183,7 @@ fn a_program_that_is_not_there_is_said_and_given_up() {
 
 #[test]
 fn ends_are_bounded_and_told_as_what_they_were() {
-    let settings = QUICK.replace("stop_graceful_ms: 5000", "stop_graceful_ms: 600").replace("2000", "600");
+    let settings = QUICK.replace("stop_graceful_ms: 5000", "stop_graceful_ms: 600").replace("stop_terminate_ms: 2000", "stop_terminate_ms: 600");
     let rows = [
         python("late", "leaves-late"),
         python("stop", "ignores-stop"),
