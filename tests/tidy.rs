@@ -4,6 +4,9 @@
 //! Never: needs anything but the standard library, or judges what the compiler judges better.
 //! Holds: each check is a function from text to complaints, and is shown to complain about a bad text below.
 
+#[path = "tidy/requirements.rs"]
+mod requirements;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
     task::{AbortHandle, JoinHandle, JoinSet},
 };
 
@@ -36,10 +36,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The length of the system's own queue of connections.
 const BACKLOG_LEN: u32 = 128;
 
+/// From a worker's name to its key, where it has one.
+type Find = dyn Fn(&str) -> Option<SigningKey> + Send + Sync;
+
 /// Finds a worker's key by its name.
 #[derive(Clone)]
 pub struct KeyRing {
-    find: Arc<dyn Fn(&str) -> Option<SigningKey> + Send + Sync>,
+    find: Arc<Find>,
     boot: Option<i64>,
 }
 
@@ -50,7 +53,8 @@ impl KeyRing {
     }
 
     /// The same keys, some of which are older than this life: frames signed at `boot` or earlier are refused, for nobody
-    /// remembers which of them were taken.
+    /// remembers which of them were taken. A peer's clock that runs ahead dates its frames ahead; who must hold against
+    /// that as well says `boot` plus the time to live, and hears nobody for as long.
     #[must_use]
     pub fn since(self, boot: i64) -> Self {
         Self { boot: Some(boot), ..self }
@@ -137,7 +141,8 @@ impl Listener {
         self.accepted.recv().await.ok_or(Error::Finished)
     }
 
-    /// How many connections were refused before their key was proven or with their first frame, by category.
+    /// How many connections were refused before their key was proven or with their first frame: by the word of a
+    /// [`Fault`], or `slow`, `closed`, `evicted` (silent, and another knocked), `connections-full`.
     pub fn refused(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.door.refused).clone()
     }
@@ -179,29 +184,38 @@ async fn accept_on(listening: TcpListener, door: Arc<Door>, hand_over: mpsc::Sen
 
 /// One handshake.
 async fn knock(mut stream: TcpStream, door: Arc<Door>, hand_over: mpsc::Sender<Connection>) {
-    match door.prove(&mut stream).await {
-        Ok((proven, place)) => {
-            if let Ok(connection) = Connection::start(stream, proven, Some(place)) {
+    let proven = door.prove(&mut stream).await.map_err(|why| word(&why));
+    let placed = proven.and_then(|shared| match Arc::clone(&door.places).try_acquire_owned() {
+        Ok(place) => Ok((shared, place)),
+        Err(_) => Err("connections-full"),
+    });
+    match placed {
+        Ok((shared, place)) => {
+            if let Ok(connection) = Connection::start(stream, shared, Some(place)) {
                 // Nobody takes connections any more: then neither is this one wanted.
                 let _ = hand_over.send(connection).await;
             }
         }
-        Err(why) => {
-            door.count(match &why {
-                Error::Refused(fault) => fault.word(),
-                Error::Slow { .. } => "slow",
-                Error::Full { .. } => "connections-full",
-                _ => "closed",
-            });
+        Err(word) => {
+            door.count(word);
             reject(&mut stream).await;
             linger(&mut stream).await;
         }
     }
 }
 
+/// What a handshake that failed is counted under.
+fn word(why: &Error) -> &'static str {
+    match why {
+        Error::Refused(fault) => fault.word(),
+        Error::Slow { .. } => "slow",
+        _ => "closed",
+    }
+}
+
 impl Door {
     /// Reads the first frame and verifies it with the key of the worker that it names.
-    async fn prove(&self, stream: &mut TcpStream) -> Result<(Shared, OwnedSemaphorePermit), Error> {
+    async fn prove(&self, stream: &mut TcpStream) -> Result<Shared, Error> {
         let body_bytes_max = self.settings.max_payload_bytes.min(FIRST_BODY_BYTES_MAX);
         let bound = Bound::new("the first frame", "handshake_timeout_ms", self.settings.handshake_timeout_ms);
         let body = bound.hold(read_body(stream, bound, bound, body_bytes_max)).await?;
@@ -221,11 +235,9 @@ impl Door {
             Arc::clone(&self.now),
         );
         let frame: Frame = channel.admit_opened(opened)?;
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| Error::Full { lane: frame.message.kind.lane() })?;
         let shared = Shared::new(&worker_id, Side::Supervisor, channel, self.settings.clone());
         shared.take(frame, body.len())?;
-        Ok((shared, place))
+        Ok(shared)
     }
 
     /// The memory of a worker's nonces. Those of workers that are not heard of any more empty themselves, and go.

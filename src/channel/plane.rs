@@ -63,7 +63,7 @@ impl ControlPlaneChannel {
     }
 
     /// The same channel, for a key that is older than it: frames signed at `boot` or earlier are refused, for nobody
-    /// remembers which of them were taken.
+    /// remembers which of them were taken; see [`KeyRing::since`](super::KeyRing::since).
     #[must_use]
     pub fn since(self, boot: i64) -> Self {
         let mut window = lock(&self.window);

@@ -30,6 +30,14 @@ pub(super) struct Notice<'a> {
 
 /// Adds the alert to a decision, or the belief that it was held back.
 pub(super) fn raise(state: &State, notice: &Notice<'_>, now: Timestamp, decision: &mut Decision) {
+    let swarm = notice.about.split_once('/').map_or(notice.about, |(swarm, _)| swarm);
+    // Nobody switches off what tells that safety was switched.
+    let safety = ["safety.", "execution.", "monitoring.", "consent."];
+    let always = safety.iter().any(|code| notice.code.starts_with(code));
+    if !always && !state.safety().is_monitored(swarm, now) {
+        decision.beliefs.push(Belief::AlertHeldBack);
+        return;
+    }
     let fingerprint = Digest::of_fields(&[notice.code.as_bytes(), notice.about.as_bytes()]);
     if !state.may_alert(fingerprint, now) {
         decision.beliefs.push(Belief::AlertHeldBack);

@@ -4,10 +4,14 @@
 //! Never: holds up a stop, or starts work before every required worker is ready.
 //! Holds: a worker is bootstrapped once in a session; a session that ended is followed by one of the next epoch.
 
+mod channel;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+
+pub use channel::{ControlPlaneSession, Fault};
 
 use super::{
     Decision, alert,

@@ -24,6 +24,7 @@ use super::{
     config::Config,
     corridor::{Corridor, Names},
     dispatch::{Dispatch, Dispatcher, Job, Report},
+    genesis::genesis,
     host::{self, Host},
     intake::{Arrivals, Intake},
     link::{Connector, Link},
@@ -35,7 +36,7 @@ use crate::{
     bus::Topology,
     contract::{
         Contract,
-        audit::{Action, Change, Fact, Genesis, Mode, Opened},
+        audit::{Action, Change, Fact, Mode, Opened},
         interlock::SafetyMode,
         lane::Lane,
         timestamp::Timestamp,
@@ -185,14 +186,8 @@ async fn open_epoch(
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let mut entries = Vec::new();
     if corridor.state().genesis().is_none() {
-        let genesis = Genesis {
-            environment: setup.environment.clone(),
-            // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
-            initial_mode: SafetyMode::Normal,
-            ledger_id: random_id()?,
-            mode: setup.rules.mode,
-            version: version.clone(),
-        };
+        // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
+        let genesis = genesis(&setup.environment, setup.rules.mode, SafetyMode::Normal)?;
         entries.push(corridor.record(Fact::new(Action::Genesis, now, Change::Genesis(genesis))));
     }
     let opened = Opened {
@@ -204,13 +199,6 @@ async fn open_epoch(
     };
     entries.push(corridor.record(Fact::new(Action::Opened, now, Change::Opened(opened))));
     ledger.append(&Batch { entries, ..Batch::default() }).await
-}
-
-/// 128 random bits in hex.
-fn random_id() -> Result<String, LedgerError> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).map_err(|fault| LedgerError::Random(fault.to_string()))?;
-    Ok(uuid::Uuid::from_bytes(bits).simple().to_string())
 }
 
 async fn start_tasks(

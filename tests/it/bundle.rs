@@ -110,7 +110,10 @@ async fn a_fleet_is_told_whole_and_nothing_of_it_is_taken_for_a_secret() {
     assert_eq!(told["redacted"], 0, "{told}");
     let unpacked = Unpacked::of(Path::new(out));
     assert_eq!(unpacked.names()[0], "manifest.json");
-    assert_eq!(missing(&unpacked), ["safety.json", "gates.json", "challenges.json"]);
+    assert_eq!(missing(&unpacked), [""; 0]);
+    assert_eq!(unpacked.json("safety.json")["global"]["killSwitch"], "ALLOW");
+    assert!(unpacked.json("gates.json")["gates"].is_array());
+    assert!(unpacked.json("challenges.json")["challenges"].is_array());
     assert_eq!(unpacked.json("health.json")["ready"]["status"], "ready");
     assert_eq!(unpacked.json("health.json")["overview"]["instance"], "gate-1");
     let inventory = unpacked.json("inventory.json");
@@ -284,7 +287,7 @@ mod on_rabbitmq {
         let (code, told, fault) = made.await.expect("a task");
         assert_eq!((code, fault.as_str()), (Some(0), ""), "{told}");
         let unpacked = Unpacked::of(Path::new(&out));
-        assert_eq!(missing(&unpacked), ["safety.json", "gates.json", "challenges.json"]);
+        assert_eq!(missing(&unpacked), [""; 0]);
         assert_eq!(unpacked.json("health.json")["overview"]["broker"]["connected"], true);
         assert_eq!(unpacked.json("config.json")["amqp"]["url"], "amqp://gate:***@127.0.0.1:1/%2f");
         assert!(unpacked.text("audit.ndjson").contains("ledger.genesis"));

@@ -300,7 +300,7 @@ fn the_line_is_shown_with_a_caret_and_without_what_may_be_a_secret() {
 fn any_text_is_a_config_or_has_faults() {
     // Cut and doubled anywhere, a whole config never makes the reader fail otherwise.
     let whole = config::defaults_yaml();
-    let step = (whole.len() / 200).max(1);
+    let step = (whole.len() / 30).max(1);
     for at in (0..whole.len()).step_by(step).filter(|at| whole.is_char_boundary(*at)) {
         for text in
             [whole[..at].to_owned(), whole[at..].to_owned(), format!("{}{}", &whole[at..], &whole[..at])]
@@ -311,4 +311,11 @@ fn any_text_is_a_config_or_has_faults() {
             }
         }
     }
+}
+
+#[test]
+fn a_file_may_be_mostly_comments() {
+    let comments = "# a word about it\n".repeat(5_000);
+    let text = format!("{comments}amqp:\n{}mode: observe\n{comments}", comments.replace('#', "  #"));
+    assert_eq!(good(&text).mode, swarmgate::contract::audit::Mode::Observe);
 }

@@ -213,7 +213,7 @@ mod on_rabbitmq {
         async fn answered(&mut self, args: &[&str], answers: &[(&str, &str)]) -> Said {
             let url = self.vhost.options().url;
             let tool = tool(&self.args(&url, args)).spawn().expect("the tool starts");
-            let heard = self.next().await;
+            let heard = self.next(args[1]).await;
             for (instance, status) in answers {
                 self.answer(&heard, instance, status).await;
             }
@@ -221,9 +221,10 @@ mod on_rabbitmq {
             Said::of(output.expect("an output"))
         }
 
-        /// The next signal that a worker hears.
-        async fn next(&mut self) -> Message {
-            let is_signal = |message: &Message| message.routing_key.starts_with("signal.bot-");
+        /// The next signal of that type that a worker hears.
+        async fn next(&mut self, act: &str) -> Message {
+            let prefix = format!("signal.bot-{act}.");
+            let is_signal = |message: &Message| message.routing_key.starts_with(&prefix);
             let before = self.inbox.heard.iter().filter(|message| is_signal(message)).count();
             let more = |all: &[Message]| all.iter().filter(|message| is_signal(message)).count() > before;
             self.inbox.hear(self.bus.as_ref(), more).await;
@@ -274,7 +275,7 @@ mod on_rabbitmq {
             });
             send(self.bus.as_ref(), &[message(&format!("signal.bot-init.kestrel.worker.{instance}"), &init)])
                 .await;
-            let asked = self.next().await;
+            let asked = self.next("init").await;
             self.answer(&asked, instance, "Created").await;
             let is_end =
                 |all: &[Message]| all.iter().any(|m| m.routing_key.starts_with("event.outcome.bot-init."));
@@ -347,7 +348,7 @@ mod on_rabbitmq {
         let stop = ["bot", "stop", TARGET, "--correlation", "c-sender"];
         let stopping = tool(&post.args(&url, &stop)).spawn().expect("the tool starts");
         let mut post = post;
-        let heard = post.next().await;
+        let heard = post.next("stop").await;
         assert_eq!(body(&heard)["origin"], user.as_str());
         post.answer(&heard, "w-1", "Stopped").await;
         let said = tokio::time::timeout(PATIENCE, stopping.wait_with_output()).await.expect("it ends");
@@ -383,15 +384,19 @@ mod on_rabbitmq {
             ["bot", "start", TARGET, "--mode", "live", "--transition", "'IDLE->RUNNING_LIVE'", "--no-wait"];
         let typed = [&typed[..], &["--amqp", &url, "--api", &api]].concat();
         let mut terminal = Terminal::open();
+        // The screen of the run before is cleared first.
+        let asks = |screen: &str| {
+            screen.contains("Type kestrel/worker/w-1 to go on") && !screen.contains("ended with")
+        };
         for wrong in ["y", "kestrel/worker/w-2", ""] {
             terminal.run(&typed);
-            terminal.until("the question", |screen| screen.contains("Type kestrel/worker/w-1 to go on"));
+            terminal.until("the question", asks);
             terminal.keys(&[wrong, "Enter"]);
             let screen = terminal.until("the end", |screen| screen.contains("ended with"));
             assert!(screen.contains("ended with 2") && screen.contains("nothing was sent"), "{screen}");
         }
         terminal.run(&typed);
-        terminal.until("the question", |screen| screen.contains("Type kestrel/worker/w-1 to go on"));
+        terminal.until("the question", asks);
         terminal.keys(&[TARGET, "Enter"]);
         let screen = terminal.until("the end", |screen| screen.contains("ended with"));
         assert!(screen.contains("ended with 0") && screen.contains("LIVE"), "{screen}");
@@ -402,5 +407,107 @@ mod on_rabbitmq {
         let starts: BTreeSet<String> = starts.map(|start| body(start)["correlationId"].to_string()).collect();
         assert_eq!(starts.len(), 1, "only what was typed out left");
         post.router.stop().await;
+    }
+
+    /// What is asked of the router on the way: how it is challenged, confirmed by a second act, and ends.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn live_waits_for_its_confirmation() {
+        let mut post = Post::open("interlock-consent").await;
+        post.initialise("w-1").await;
+        let start = ["bot", "start", TARGET, "--mode", "live", "--yes", "--live", TARGET];
+        let asked = post.run(&start).await.ended(1);
+        let asked = asked.says(&["[LIVE]  nothing has happened yet", "IDLE -> RUNNING_LIVE", "explicit"]);
+        let confirm = asked.stdout.lines().find_map(|line| line.trim().strip_prefix("confirm "));
+        let confirm = confirm.map(str::trim).expect("the line that confirms");
+        let id = confirm.split(' ').nth(3).expect("an id").to_owned();
+        assert!(confirm.starts_with("swarmgate challenge confirm c-"), "{confirm}");
+        let other = post.run(&[&start[..], &["--output", "json"]].concat()).await.ended(3);
+        assert_eq!(other.json()["code"], "command.pending", "one start at a time");
+        let reject = ["challenge", "reject", &id, "--reason", "not today"];
+        post.run(&reject).await.ended(0).says(&["challenge-reject", "Applied"]);
+        let over = ["challenge", "confirm", &id, "--reason", "late", "--yes", "--live", TARGET];
+        post.run(&over).await.ended(2).says(&["error: "]);
+        // Who waits on hears the challenge, and then the end.
+        let url = post.vhost.options().url;
+        let waits = [&start[..], &["--wait-consent", "--output", "json"]].concat();
+        let waiting = tool(&post.args(&url, &waits)).spawn().expect("the tool starts");
+        let id = post.challenge().await;
+        post.run(&["challenge", "show", &id]).await.ended(0).says(&[
+            "[LIVE]",
+            "expires in",
+            "other instances",
+        ]);
+        post.run(&["challenge", "confirm", &id, "--reason", "agreed", "--yes"]).await.ended(2);
+        let confirm = ["challenge", "confirm", &id, "--reason", "agreed", "--yes", "--live", TARGET];
+        post.run(&confirm).await.ended(0).says(&["Applied", "the command is on its way", "swarmgate wait "]);
+        let heard = post.next("start").await;
+        assert_eq!(body(&heard)["data"]["mode"], "live");
+        post.answer(&heard, "w-1", "Running").await;
+        let output = tokio::time::timeout(PATIENCE, waiting.wait_with_output()).await.expect("it ends");
+        let said = Said::of(output.expect("an output")).ended(0);
+        let steps: Vec<Value> =
+            said.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let words = ["ChallengeRequired", "Running"];
+        assert_eq!(steps.iter().map(|step| &step["status"]).collect::<Vec<_>>(), words);
+        // A stop of what is live is marked, and asks nobody.
+        let stop = post.answered(&["bot", "stop", TARGET], &[("w-1", "Stopped")]).await.ended(0);
+        stop.says(&["[LIVE]  bot-stop", "RUNNING_LIVE -> IDLE"]);
+        post.router.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn tightening_is_free_and_loosening_is_not() {
+        let mut post = Post::open("interlock-safety").await;
+        post.initialise("w-1").await;
+        let start = ["bot", "start", TARGET, "--mode", "paper"];
+        post.run(&["safety", "set", "safe", "--reason", "feed is late"]).await.ended(0).says(&["Applied"]);
+        let refused = post.run(&start).await.ended(3);
+        refused.says(&["safety.mode", "docs/operating/runbooks/safety.md", "swarmgate explain safety.mode"]);
+        let lower = ["safety", "set", "NORMAL", "--reason", "it is well again"];
+        post.run(&lower).await.ended(2).says(&["[DANGEROUS]", "SAFE -> NORMAL", "nothing was sent", "--yes"]);
+        let asked = post.run(&[&lower[..], &["--yes"]].concat()).await.ended(1);
+        asked.says(&["nothing has happened yet", "swarmgate challenge confirm c-"]);
+        let id = post.challenge().await;
+        let confirm = ["challenge", "confirm", &id, "--reason", "agreed", "--yes"];
+        post.run(&confirm).await.ended(0).says(&["Applied"]);
+        let ledger = post.router.ledger().to_str().expect("a path").to_owned();
+        let kill = ["kill", "--reason", "it burns", "--ledger", &ledger];
+        let killed = post.run(&kill).await.ended(0);
+        killed.says(&["latch: FLATTEN for ALL", "kill-switch-set ALL: Applied"]);
+        let refused = post.run(&start).await.ended(3);
+        refused.says(&["safety.kill-switch", "docs/operating/runbooks/kill-switch.md"]);
+        post.run(&["safety"]).await.ended(0).says(&["ALL ", "FLATTEN", "latch file: FLATTEN for ALL"]);
+        let lift = ["kill", "--lift", "--reason", "it is out"];
+        post.run(&lift).await.ended(2).says(&["[DANGEROUS]", "FLATTEN -> ALLOW", "nothing that was stopped"]);
+        post.run(&[&lift[..], &["--yes"]].concat()).await.ended(1);
+        let id = post.challenge().await;
+        let confirm = ["challenge", "confirm", &id, "--reason", "agreed", "--yes"];
+        post.run(&confirm).await.ended(0).says(&["Applied"]);
+        let gone = || !Path::new(&ledger).join("kill-switch.latch").exists();
+        let started = Instant::now();
+        while !gone() {
+            assert!(started.elapsed() < PATIENCE, "the router has not removed its latch");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let started = post.answered(&start, &[("w-1", "Running")]).await.ended(0);
+        started.says(&["bot-start kestrel/worker/w-1: Running"]);
+        post.router.stop().await;
+    }
+
+    impl Post {
+        /// The one challenge that waits, once there is one.
+        async fn challenge(&self) -> String {
+            let started = Instant::now();
+            loop {
+                let args = ["challenge", "list", "--output", "json", "--api", &self.api];
+                let all = run(&args).await.ended(0).json();
+                let ids = all["challenges"].as_array().expect("challenges");
+                if let [one] = ids.as_slice() {
+                    return one["challengeId"].as_str().expect("an id").to_owned();
+                }
+                assert!(started.elapsed() < PATIENCE, "{all}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
     }
 }

@@ -10,7 +10,9 @@ use serde_json::Value;
 use swarmgate::{
     contract::{
         Contract,
-        audit::Verdict,
+        audit::{Action, Change, Fact, Genesis, Mode, Verdict},
+        control::{ControlMessage, Kind},
+        interlock::{Requires, SafetyMode},
         message::{Message, Properties},
         reason::Reason,
         strict::Limits,
@@ -19,6 +21,7 @@ use swarmgate::{
     decision::{
         request::Request,
         rules::Rules,
+        session::ControlPlaneSession,
         state::{Belief, State},
     },
     ledger::chain::Chain,
@@ -45,11 +48,26 @@ impl Example {
     fn of(reason: Reason) -> Self {
         let (mut limits, mut rules) = (Limits::default(), Rules::default());
         match reason {
+            Reason::PolicyDenied => rules.consent.actors = vec!["ann".to_owned()],
+            Reason::GateFailed | Reason::GateUnknown => {
+                rules.safety.gates_required = vec!["risk".to_owned()];
+                rules.safety.gate_reporters.insert("risk".to_owned(), "risk-bot".to_owned());
+            }
+            Reason::SelfConfirm => rules.consent.requires = Requires::SecondPerson,
             Reason::TooLarge => limits.body_bytes_max = 1024,
             Reason::QuotaExceeded => rules.idempotency_keys_max = 1,
             _ => {}
         }
         let mut corridor = Corridor::new(State::new(rules), Chain::new(), Names::with_prefix("swarmgate"));
+        let genesis = Genesis {
+            environment: "dev".to_owned(),
+            initial_mode: SafetyMode::Normal,
+            ledger_id: "0".repeat(32),
+            mode: Mode::Enforce,
+            version: "0".to_owned(),
+        };
+        let began = Timestamp::parse("2026-03-04T10:00:00Z").expect("a time");
+        corridor.record(Fact::new(Action::Genesis, began, Change::Genesis(genesis)));
         if reason == Reason::AuditUnavailable {
             corridor.state_mut().believe(&Belief::LedgerWritable(false));
         }
@@ -59,10 +77,15 @@ impl Example {
     fn check(mut self, page: &str) {
         let reason = self.reason;
         for before in blocks(page, "json before") {
-            assert_eq!(self.judge(&before).decision.verdict, Some(Verdict::Forward), "{reason}: before");
+            let decision = self.judge(&before).decision;
+            let passed = matches!(decision.verdict, Some(Verdict::Forward | Verdict::Challenge));
+            assert!(passed, "{reason}: before: {:?}", decision.refusal);
         }
         let refused = blocks(page, "json refused");
         assert_eq!(refused.len(), 1, "{reason}: one refused record");
+        if reason == Reason::WorkerRequired {
+            return on_the_channel(&refused[0], reason);
+        }
         let mut pointed = false;
         for record in &refused {
             let decision = self.judge(record).decision;
@@ -87,6 +110,18 @@ impl Example {
         let decision = self.corridor.decide(&Request::Arrived(Box::new(arrival)), now);
         self.corridor.settle(decision, Some(&message), None)
     }
+}
+
+/// A message that only the secure channel can be told.
+fn on_the_channel(record: &Value, reason: Reason) {
+    let text = |name: &str| record[name].as_str().expect("text").to_owned();
+    let kind = Kind::from_word(&text("kind")).expect("a kind");
+    let payload = record["payload"].as_object().cloned().expect("a payload");
+    let message = ControlMessage::new(kind, text("correlation_id"), None, payload).expect("a message");
+    let fault = ControlPlaneSession::new()
+        .process(&message, Timestamp::from_micros(0))
+        .expect_err("a protocol error");
+    assert_eq!(fault.reason(), Some(reason));
 }
 
 fn message(record: &Value) -> Message {

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::fault::Fault;
+use crate::contract::strict::INTEGER_MAX;
 
 /// Arrays and objects within each other.
 pub(super) const DEPTH_MAX: usize = 32;
@@ -52,7 +53,14 @@ impl Writer {
             Value::Bool(true) => self.out.push_str("true"),
             Value::Bool(false) => self.out.push_str("false"),
             Value::Number(number) => {
-                if self.fractions == Fractions::Refused && !number.is_i64() && !number.is_u64() {
+                let whole = number.as_i128();
+                if whole.is_some_and(|whole| whole.unsigned_abs() > u128::from(INTEGER_MAX)) {
+                    return Err(Fault::MalformedFrame {
+                        field: "frame",
+                        fault: "has an integer beyond 2^53",
+                    });
+                }
+                if self.fractions == Fractions::Refused && whole.is_none() {
                     return Err(Fault::MalformedFrame {
                         field: "frame",
                         fault: "has a number that is no integer",
@@ -161,6 +169,10 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_not_written() {
+        for number in [json!(INTEGER_MAX + 1), json!(u64::MAX), json!(i64::MIN)] {
+            assert!(written(&json!({ "a": number }), Fractions::Written).is_err());
+        }
+        assert!(written(&json!({ "a": -(INTEGER_MAX as i64) }), Fractions::Refused).is_ok());
         let nested = |levels: usize| json!({ "a": (2..=levels).fold(json!(1), |inner, _| json!([inner])) });
         assert!(written(&nested(32), Fractions::Refused).is_ok());
         assert!(written(&nested(33), Fractions::Refused).is_err());

@@ -100,7 +100,8 @@ pub(in crate::decision) fn sends_for(state: &State, said: &Said, seq: u64, decis
             decision.effects.push(Effect::Bundle { seq, why: "it was asked for".to_owned() });
             true
         }
-        "kill-switch-set" if state.safety().setting(swarm.as_deref()).latch.is_some() => {
+        // Only what goes below the latch takes it away, and that was confirmed; a tightening leaves it where it is.
+        "kill-switch-set" if safety::set::level(said) < state.safety().setting(swarm.as_deref()).latch => {
             decision.effects.push(Effect::Unlatch { seq, swarm });
             true
         }

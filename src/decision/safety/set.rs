@@ -52,25 +52,14 @@ fn brightens(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> bool 
     !is_own && better && fails
 }
 
-/// Whether the command's own words can be read, and its sender may say them.
+/// Whether the sender may set that: a gate's report, and how long something may be switched off.
 pub(in crate::decision) fn check(
     state: &State,
     said: &Said,
     actor: &Actor,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    let schema =
-        |detail: &'static str, pointer: &'static str| Err(Refusal::new(Reason::Schema, detail).at(pointer));
     match said.key.kind_type.as_str() {
-        "safety-set" if mode(said).is_none() => {
-            schema("it is one of NORMAL, SAFE and EMERGENCY_STOP", "/data/mode")
-        }
-        "kill-switch-set" if level(said).is_none() => {
-            schema("it is one of ALLOW, CLOSE_ONLY, FLATTEN and BLOCK", "/data/level")
-        }
-        "gate-report" if result(said).is_none() => {
-            schema("it is one of PASS, WARN, UNKNOWN and FAIL", "/data/result")
-        }
         "gate-report" => {
             let own = text(said, "gate").and_then(|name| state.rules().safety.gate_reporters.get(name));
             match own.filter(|own| **own != actor.principal) {
@@ -85,7 +74,8 @@ pub(in crate::decision) fn check(
             let until = moment(said, "expiresAt");
             let latest = now.plus_ms(state.rules().safety.disable_ms_max);
             if until.is_none_or(|until| until <= now || until > latest) {
-                return schema("it lies ahead, by no more than `safety.disable_ms_max`", "/data/expiresAt");
+                let detail = "it lies ahead, by no more than `safety.disable_ms_max`";
+                return Err(Refusal::new(Reason::PolicyDenied, detail).at("/data/expiresAt"));
             }
             Ok(())
         }
@@ -101,8 +91,31 @@ pub(in crate::decision) fn act(
     now: Timestamp,
     decision: &mut Decision,
 ) -> Option<String> {
+    let (action, change, detail) = setting(state, said, now)?;
+    let reason = text(said, "reason").map(|reason| format!("{detail}: {reason}"));
+    let told = match action {
+        Action::SafetySet => Some(("safety.transition", "the safety mode was set; see the runbook safety")),
+        Action::KillSwitchSet => {
+            Some(("execution.killswitch.set", "the kill switch was set; see the runbook kill-switch"))
+        }
+        Action::MonitoringSet => Some(("monitoring.set", "the router's alerts were switched")),
+        _ => None,
+    };
+    if let Some((code, message)) = told {
+        tell(state, code, message, &said.key.scope, now, decision);
+    }
+    let why = reason.unwrap_or_else(|| detail.clone());
+    decision.facts.push(set(actor, &said.key.scope, why, (action, change), now));
+    if said.key.kind_type == "kill-switch-set" && level(said) == Some(KillSwitch::Flatten) {
+        command::own::stop(state, &said.key.scope, "the kill switch is at FLATTEN", now, decision);
+    }
+    Some(detail)
+}
+
+/// What a command sets, and in words.
+fn setting(state: &State, said: &Said, now: Timestamp) -> Option<(Action, Change, String)> {
     let for_swarm = swarm(&said.key.scope).map(str::to_owned);
-    let (action, change, detail) = match said.key.kind_type.as_str() {
+    Some(match said.key.kind_type.as_str() {
         "safety-set" => {
             let mode = mode(said)?;
             let set = SafetySet { mode: Some(mode), swarm: for_swarm, ..SafetySet::default() };
@@ -147,30 +160,7 @@ pub(in crate::decision) fn act(
             (Action::MonitoringSet, Change::Monitoring(set), detail)
         }
         _ => return None,
-    };
-    let reason = text(said, "reason").map(|reason| format!("{detail}: {reason}"));
-    let told = match action {
-        Action::SafetySet => Some(("safety.transition", "the safety mode was set; see the runbook safety")),
-        Action::KillSwitchSet => {
-            Some(("execution.killswitch.set", "the kill switch was set; see the runbook kill-switch"))
-        }
-        Action::MonitoringSet => Some(("monitoring.set", "the router's alerts were switched")),
-        _ => None,
-    };
-    if let Some((code, message)) = told {
-        tell(state, code, message, &said.key.scope, now, decision);
-    }
-    decision.facts.push(set(
-        actor,
-        &said.key.scope,
-        reason.unwrap_or_else(|| detail.clone()),
-        (action, change),
-        now,
-    ));
-    if said.key.kind_type == "kill-switch-set" && level(said) == Some(KillSwitch::Flatten) {
-        command::own::stop(state, &said.key.scope, "the kill switch is at FLATTEN", now, decision);
-    }
-    Some(detail)
+    })
 }
 
 /// What the latch file says now (rulings §8): it only tightens, and once read it is a fact.

@@ -303,10 +303,13 @@ pub struct Challenge {
 
 /// A scope in one word or three: a text as it is, an object as swarm/role/instance, the whole fleet as `ALL`.
 pub fn place(scope: &Value) -> Option<String> {
-    if let Some(text) = scope.as_str() {
-        return Some(text.to_owned());
-    }
-    let scope: Scope = Scope::deserialize(scope).ok()?;
+    let scope = match scope.as_str() {
+        Some(text) => match text.split('/').collect::<Vec<_>>().as_slice() {
+            [swarm, role, instance] => Scope::new(*swarm, *role, *instance),
+            _ => return Some(text.to_owned()),
+        },
+        None => Scope::deserialize(scope).ok()?,
+    };
     Some(match (scope.role == ALL, scope.instance == ALL) {
         (true, true) => scope.swarm_id,
         _ => scope.to_string(),
@@ -363,6 +366,8 @@ mod tests {
         let scope = |swarm, role, instance| json!({ "swarmId": swarm, "role": role, "instance": instance });
         assert_eq!(place(&json!("kestrel")).as_deref(), Some("kestrel"));
         assert_eq!(place(&scope("ALL", "ALL", "ALL")).as_deref(), Some("ALL"));
+        assert_eq!(place(&json!("ALL/ALL/ALL")).as_deref(), Some("ALL"));
+        assert_eq!(place(&json!("kestrel/bot/ALL")).as_deref(), Some("kestrel/bot/ALL"));
         assert_eq!(place(&scope("kestrel", "ALL", "ALL")).as_deref(), Some("kestrel"));
         assert_eq!(place(&scope("kestrel", "bot", "b-1")).as_deref(), Some("kestrel/bot/b-1"));
         assert_eq!(place(&json!(null)), None);

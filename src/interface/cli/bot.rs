@@ -308,7 +308,8 @@ fn stateless(target: &str, to: &str) -> CliError {
     CliError::Usage {
         message: format!("the router does not know what state `{target}` is in"),
         help: format!(
-            "is the name right? `swarmgate inventory` shows who is known; or say it yourself: --transition 'IDLE->{to}'"
+            "is the name right, and was it initialised (`bot-init`)? `swarmgate inventory` shows who is known; \
+             or say it yourself: --transition 'IDLE->{to}'"
         ),
     }
 }

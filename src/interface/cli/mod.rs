@@ -24,6 +24,7 @@ mod echo;
 mod embedded;
 mod explain;
 mod failure;
+mod init;
 mod inventory;
 mod kill;
 mod levels;
@@ -69,6 +70,8 @@ const EXAMPLES: &str = "EXAMPLES:
     swarmgate demo
   Judge your own traffic and carry nothing:
     swarmgate observe --amqp URL --exchange NAME
+  A config to start from:
+    swarmgate init
   The router beside a broker:
     swarmgate run --amqp URL --ledger DIR
   Learn how a routing key is read, and who hears it:
@@ -165,6 +168,7 @@ impl Globals {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Init(init::Args),
     Run(run::RunArgs),
     Observe(run::ObserveArgs),
     Route(route::Args),
@@ -216,6 +220,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     let Cli { globals, command } = cli;
     match command {
         Command::Demo(args) => wait(demo::run(args, &globals)),
+        Command::Init(args) => wait(init::run(args, &globals)),
         Command::Run(args) => wait(run::run(args, &globals)),
         Command::Observe(args) => wait(run::observe(args, &globals)),
         Command::Route(args) => wait(route::run(args, &globals)),

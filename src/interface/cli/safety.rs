@@ -251,11 +251,15 @@ fn text(safety: &Safety, now: Timestamp) -> String {
 /// The runbook, where something is not as it is on a good day.
 fn page(safety: &Safety) -> Option<&'static str> {
     let settings = || std::iter::once(&safety.global).chain(&safety.swarms);
-    if safety.latch.is_some() || settings().any(|setting| setting.kill_switch.as_deref() != Some("ALLOW")) {
+    if safety.latch.is_some() {
         return Some(runbook::KILL_SWITCH);
     }
+    // A mode implies a kill switch, so it is looked at first.
     if settings().any(|setting| setting.mode.as_deref() != Some("NORMAL")) {
         return Some(runbook::SAFETY);
+    }
+    if settings().any(|setting| setting.kill_switch.as_deref() != Some("ALLOW")) {
+        return Some(runbook::KILL_SWITCH);
     }
     let holds_up = |gate: &answers::Gate| {
         gate.required == Some(true)
@@ -455,7 +459,7 @@ mod tests {
              risk         kestrel  UNKNOWN  yes           -  -                    -\n\
              \n\
              latch file: none\n\
-             starts and config updates are refused somewhere; runbook: docs/operating/runbooks/kill-switch.md\n"
+             starts and config updates are refused somewhere; runbook: docs/operating/runbooks/safety.md\n"
         );
         let good = json!({ "global": { "mode": "NORMAL", "killSwitch": "ALLOW" } });
         assert_eq!(page(&read(good.clone())), None);
@@ -464,7 +468,9 @@ mod tests {
             page(&Safety { gates: vec![answers::read(&unknown, "").unwrap()], ..read(good) }),
             Some(runbook::GATES)
         );
-        assert_eq!(page(&read(json!({}))), Some(runbook::KILL_SWITCH), "what is not said is not well");
+        assert_eq!(page(&read(json!({}))), Some(runbook::SAFETY), "what is not said is not well");
+        let thrown = json!({ "global": { "mode": "NORMAL", "killSwitch": "FLATTEN" } });
+        assert_eq!(page(&read(thrown)), Some(runbook::KILL_SWITCH));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     levels::{self, Level, Mode},
     table::or_nothing,
 };
-use crate::contract::routing::Scope;
+use crate::contract::{interlock::Life, routing::Scope};
 
 /// How long the router is asked before a stop or a tightening goes ahead without its answer.
 const BRIEFLY: Duration = Duration::from_secs(1);
@@ -81,9 +81,10 @@ impl Situation {
         self.overview.as_ref().map(|overview| overview.instance.as_str()).filter(|name| !name.is_empty())
     }
 
-    /// The lifecycle state of the one target.
-    pub fn lifecycle(&self) -> Option<&str> {
-        self.instance.as_ref()?.lifecycle.as_deref()
+    /// The lifecycle state of the one target, where it is one of the nine.
+    pub fn lifecycle(&self) -> Option<&'static str> {
+        let word = self.instance.as_ref()?.lifecycle.as_ref()?.to_uppercase();
+        Life::read(&word).map(Life::word)
     }
 
     /// The safety mode of a swarm, or of the fleet.
@@ -151,6 +152,16 @@ mod tests {
         assert_eq!(half.standing(None).as_deref(), Some("safety SAFE, kill switch UNKNOWN, no gates"));
         let newer = situation(&json!({ "global": { "mode": "CALM", "killSwitch": "ALLOW" } }));
         assert_eq!((newer.mode(None), newer.level(None)), (None, Some(Level::Allow)));
+    }
+
+    #[test]
+    fn a_state_that_is_none_of_the_nine_is_not_known() {
+        let of = |word: &str| {
+            let instance = Instance { lifecycle: Some(word.to_owned()), ..Instance::default() };
+            Situation { instance: Some(instance), ..Situation::default() }.lifecycle()
+        };
+        assert_eq!((of("RUNNING_LIVE"), of("idle")), (Some("RUNNING_LIVE"), Some("IDLE")));
+        assert_eq!((of("unknown"), of("RUNNING"), of("")), (None, None, None));
     }
 
     #[test]

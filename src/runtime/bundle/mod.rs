@@ -209,7 +209,7 @@ struct Member {
     redacted: u64,
 }
 
-/// Makes a bundle. It reads and writes files and takes a second for a large fleet: call it off the hot path, or call
+/// Makes a bundle. It reads and writes files and takes seconds for a large fleet: call it off the hot path, or call
 /// [`create_aside`].
 ///
 /// # Errors

@@ -4,7 +4,9 @@
 //! Never: looks at a value to find a secret in it; the shapes do that.
 //! Holds: an exemption names a field and a type of value; none is given for what a value looks like alone.
 
-use crate::contract::{digest::Digest, reason::Reason, secrets::MASKED, timestamp::Timestamp};
+use crate::contract::{
+    digest::Digest, interlock::Phase, reason::Reason, secrets::MASKED, timestamp::Timestamp,
+};
 
 /// A name that holds one of these, in any case and however its words are joined, is sensitive.
 const SENSITIVE: [&str; 15] = [
@@ -48,9 +50,14 @@ const DIGESTS: [&str; 15] = [
 const IDS: [&str; 7] = ["bundle_id", "challengeId", "command", "id", "keyId", "ledgerId", "ledger_id"];
 /// Fields that hold a session's number or state, or what is said of it; never what proves it.
 const SESSIONS: [&str; 3] = ["session", "sessionEpoch", "sessions"];
-/// What may be said of a session.
-const SESSION_WORDS: [&str; 10] =
-    ["none", "unknown", "bootstrapped", "ready", "started", "running", "lost", "ended", "stopped", "expired"];
+/// Settings with sensitive names, and the words that they may hold.
+const SECRET_MODES: (&[&str], &[&str]) = (&["secretMode", "secret_mode"], &["static", "generated"]);
+/// Settings that say where a secret is, as `env:NAME` or `file:PATH`.
+const REFERENCES: [&str; 1] = ["secret_ref"];
+/// Sections of settings: what they hold is judged by its own names.
+const SECTIONS: [&str; 1] = ["auth"];
+/// Fields of a scope.
+const SCOPE: [&str; 3] = ["swarmId", "role", "instance"];
 /// How the names of plain numbers end: a limit says its unit.
 const UNITS: [&str; 14] = [
     "_ms", "_s", "_max", "_min", "_count", "_bytes", "_epoch", "_percent", "Ms", "Max", "Count", "Bytes",
@@ -71,16 +78,26 @@ pub(super) fn is_branch(name: &str) -> bool {
     SESSIONS.contains(&name)
 }
 
-/// Whether this text may stand below a field that [`is_branch`].
-pub(super) fn is_allowed_leaf(text: &str) -> bool {
-    SESSION_WORDS.contains(&text) || is_nothing(text) || Timestamp::parse(text).is_some()
+/// Whether such a field may hold an object whose members are judged as everywhere else.
+pub(super) fn is_section(name: &str) -> bool {
+    SECTIONS.contains(&name)
+}
+
+/// Whether this text may stand in `field` below a field that [`is_branch`].
+pub(super) fn is_allowed_leaf(field: &str, text: &str) -> bool {
+    Phase::read(text).is_some()
+        || is_nothing(text)
+        || Timestamp::parse(text).is_some()
+        || SCOPE.contains(&field) && is_segment(text)
 }
 
 /// Whether a field with a sensitive name may hold this text.
 pub(super) fn allows_text(name: &str, text: &str) -> bool {
+    let (modes, words) = SECRET_MODES;
     is_nothing(text)
-        || SESSIONS.contains(&name) && is_allowed_leaf(text)
-        || name == "secretMode" && is_word(text)
+        || SESSIONS.contains(&name) && is_allowed_leaf(name, text)
+        || modes.contains(&name) && words.contains(&text)
+        || REFERENCES.contains(&name) && is_reference(text)
 }
 
 /// Whether a field with a sensitive name may hold this number, given as it is written.
@@ -113,8 +130,17 @@ fn is_id(text: &str) -> bool {
     !digits.is_empty() && (is_number || is_hex && matches!(*groups, [32] | [64] | [8, 4, 4, 4, 12]))
 }
 
-fn is_word(text: &str) -> bool {
-    text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-' || byte == b'_')
+/// A segment of a scope, as routing keys have them.
+fn is_segment(text: &str) -> bool {
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=63).contains(&text.len()) && text.bytes().all(is_sign)
+}
+
+fn is_reference(text: &str) -> bool {
+    let is_variable = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_file = |path: &str| path.starts_with(['/', '.']) && !path.contains(char::is_whitespace);
+    text.strip_prefix("env:").is_some_and(|name| !name.is_empty() && name.bytes().all(is_variable))
+        || text.strip_prefix("file:").is_some_and(is_file)
 }
 
 #[cfg(test)]
@@ -160,7 +186,12 @@ mod tests {
         assert!(!allows_text("session", "3f0c") && !allows_text("token", "ready"));
         assert!(allows_number("token_ttl_ms", "5000") && !allows_number("token", "5000"));
         assert!(!allows_number("token_ttl_ms", "5e3") && !allows_number("password", "123456"));
-        assert!(allows_text("secretMode", "sealed-box") && !allows_text("secretMode", "hunter2"));
+        assert!(allows_text("secretMode", "static") && !allows_text("secretMode", "hunter2"));
+        assert!(
+            allows_text("secret_ref", "env:MASTER_KEY") && allows_text("secret_ref", "file:./master.key")
+        );
+        assert!(!allows_text("secret_ref", "env:hunter2") && !allows_text("secret_ref", "hunter2"));
+        assert!(is_allowed_leaf("instance", "w-1") && !is_allowed_leaf("id", "w-1"));
         let hash = "0".repeat(64);
         assert!(is_typed("prev", &hash) && !is_typed("note", &hash) && !is_typed("prev", "0"));
         assert!(is_typed("bundle_id", "019a6b1c-0000-7000-8000-000000000001"));

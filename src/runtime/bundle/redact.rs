@@ -85,16 +85,13 @@ impl Redaction<'_> {
     }
 
     fn sensitive(&mut self, name: &str, member: &mut Value) {
-        let is_allowed = match &*member {
+        let is_allowed = match member {
             Value::Null | Value::Bool(_) => true,
             Value::Number(number) => names::allows_number(name, &number.to_string()),
             Value::String(text) => names::allows_text(name, text),
-            Value::Object(_) | Value::Array(_) => {
-                if names::is_branch(name) {
-                    return self.branch(member);
-                }
-                false
-            }
+            Value::Object(_) | Value::Array(_) if names::is_branch(name) => return self.branch(name, member),
+            Value::Object(section) if names::is_section(name) => return self.section(section),
+            Value::Object(_) | Value::Array(_) => false,
         };
         if !is_allowed {
             self.mask(member);
@@ -102,16 +99,26 @@ impl Redaction<'_> {
     }
 
     /// What stands below a field that is ours and sounds like a secret: numbers, and words that are known.
-    fn branch(&mut self, value: &mut Value) {
+    fn branch(&mut self, field: &str, value: &mut Value) {
         match value {
             Value::Object(members) => {
                 self.rename(members);
-                members.values_mut().for_each(|member| self.branch(member));
+                members.iter_mut().for_each(|(name, member)| self.branch(name, member));
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.branch(item)),
-            Value::String(text) if !names::is_allowed_leaf(text) => self.mask(value),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.branch(field, item)),
+            Value::String(text) if !names::is_allowed_leaf(field, text) => self.mask(value),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+    }
+
+    /// Settings around secrets. What merely holds a value there may be one.
+    fn section(&mut self, members: &mut Map<String, Value>) {
+        for (name, member) in members.iter_mut() {
+            if HOLDING.contains(&name.as_str()) {
+                self.mask(member);
+            }
+        }
+        self.object(members);
     }
 
     fn text(&mut self, field: &str, text: &mut String) {
@@ -177,8 +184,9 @@ mod tests {
             "env": [{ "name": "DB_PASSWORD", "value": "p" }, { "name": "HOME", "value": "h" }],
             "header": ["Authorization", "Basic abc"], "args": ["run", "--token", "t", "--fast"],
             "inner": "{\"cookie\":\"c\",\"n\":1}", "password": null, "token": 12345, "token_ttl_ms": 5000,
-            "session": 7, "sessionEpoch": 3, "sessions": [{ "state": "ready", "id": "s3", "since": "2026-01-01T00:00:00Z" }],
+            "session": 7, "sessionEpoch": 3, "sessions": [{ "phase": "ready", "instance": "w-1", "id": "s3", "since": "2026-01-01T00:00:00Z" }],
             "ghp_0123456789abcdefghij01": 1,
+            "auth": { "mode": "hmac", "secret_mode": "static", "secret_ref": "env:KEY", "ttl_seconds": 30, "value": "v" },
         }));
         assert_eq!(
             told,
@@ -187,8 +195,9 @@ mod tests {
                 "env": [{ "name": "DB_PASSWORD", "value": "***" }, { "name": "HOME", "value": "h" }],
                 "header": ["Authorization", "***"], "args": ["run", "--token", "***", "--fast"],
                 "inner": "{\"cookie\":\"***\",\"n\":1}", "password": null, "token": "***", "token_ttl_ms": 5000,
-                "session": 7, "sessionEpoch": 3, "sessions": [{ "state": "ready", "id": "***", "since": "2026-01-01T00:00:00Z" }],
+                "session": 7, "sessionEpoch": 3, "sessions": [{ "phase": "ready", "instance": "w-1", "id": "***", "since": "2026-01-01T00:00:00Z" }],
                 "***": 1,
+            "auth": { "mode": "hmac", "secret_mode": "static", "secret_ref": "env:KEY", "ttl_seconds": 30, "value": "***" },
             })
         );
         assert_eq!(redacted(told.clone()), told);

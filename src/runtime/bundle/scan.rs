@@ -86,7 +86,8 @@ impl Lexer<'_> {
         let is_named = self.name.is_some();
         let field = self.field();
         let is_branch = is_below || names::is_branch(&field);
-        let is_hidden = is_named && !is_branch && names::is_sensitive(&field);
+        let is_section = is_object && names::is_section(&field);
+        let is_hidden = is_named && !is_branch && !is_section && names::is_sensitive(&field);
         self.frames.push(Frame { is_object, is_branch, field });
         is_hidden.then_some("sensitive-name")
     }
@@ -112,7 +113,10 @@ impl Lexer<'_> {
         self.at = (end + 1).min(bytes.len());
         let raw = self.text.get(start..self.at).unwrap_or_default();
         // A string that does not read is looked at as it stands.
-        let text = serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned());
+        let text = match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
+            Some(plain) if !plain.contains('\\') => plain.to_owned(),
+            _ => serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned()),
+        };
         let behind = self.text.get(self.at..).unwrap_or_default();
         let is_in_object = self.frames.last().is_none_or(|frame| frame.is_object);
         if is_in_object && self.name.is_none() && behind.trim_start().starts_with(':') {
@@ -123,7 +127,7 @@ impl Lexer<'_> {
         let (is_below, is_named) = (self.is_branch(), self.name.is_some());
         let field = self.field();
         let is_hidden = if is_below {
-            !names::is_allowed_leaf(&text)
+            !names::is_allowed_leaf(&field, &text)
         } else {
             is_named && names::is_sensitive(&field) && !names::allows_text(&field, &text)
         };

@@ -6,7 +6,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    contract::audit::{Action, Change, Fact, Genesis, Mode},
+    contract::{
+        audit::{Action, Change, Fact, Genesis, Mode},
+        interlock::SafetyMode,
+    },
     ledger::chain::{Chain, Sealed},
 };
 
@@ -19,6 +22,7 @@ fn entries(details: &[&str]) -> Vec<Sealed> {
     let at = Timestamp::parse("2026-03-04T10:15:00Z").unwrap();
     let genesis = Genesis {
         environment: "dev".to_owned(),
+        initial_mode: SafetyMode::Normal,
         ledger_id: "00112233445566778899aabbccddeeff".to_owned(),
         mode: Mode::Enforce,
         version: "0.1.0".to_owned(),

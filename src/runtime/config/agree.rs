@@ -9,6 +9,7 @@ use super::{
     bootstrap::{BootstrapMode, SecretMode, Transport},
     check::Wrong,
     fields::FIELDS,
+    interlock::reporter_faults,
     load::Merge,
     supervisor,
 };
@@ -38,6 +39,12 @@ pub(super) fn agree(config: &Config, merge: &mut Merge) {
             "raise the first or lower the second",
         );
         merge.fault_of("amqp.in_flight_bytes_max", wrong);
+    }
+    for (path, wrong) in config.consent.faults() {
+        merge.fault_of(path, wrong);
+    }
+    if let Some(wrong) = reporter_faults(&config.safety) {
+        merge.fault_of("safety.gate_reporters", wrong);
     }
     bootstrap(config, merge);
     supervisor::agree(config, merge);

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use super::Config;
+pub use crate::contract::control::{Kdf, SecretMode};
 
 /// The section `runtime`. It is shared with what else runs there, so a strange key in it is no fault.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,10 +139,7 @@ impl Default for WrittenAuth {
 impl From<WrittenAuth> for Auth {
     fn from(written: WrittenAuth) -> Self {
         let WrittenAuth { mode, secret_mode, kdf, ttl_seconds, nonce_cache_size, secret_ref } = written;
-        let kdf = kdf.unwrap_or(match secret_mode {
-            SecretMode::Static => Kdf::None,
-            SecretMode::Generated => Kdf::HkdfSha256,
-        });
+        let kdf = kdf.unwrap_or(Kdf::default_for(secret_mode));
         Self { mode, secret_mode, kdf, ttl_seconds, nonce_cache_size, secret_ref }
     }
 }
@@ -153,29 +151,6 @@ pub enum AuthMode {
     /// By HMAC-SHA-256 over the frame.
     #[default]
     Hmac,
-}
-
-/// Where the master secret comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretMode {
-    /// It is configured: `secret_ref` names it.
-    #[default]
-    Static,
-    /// It is made at each start.
-    Generated,
-}
-
-/// How the signing key comes from the master secret.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kdf {
-    /// The master secret signs.
-    #[default]
-    #[serde(rename = "none")]
-    None,
-    /// By HKDF with SHA-256.
-    #[serde(rename = "hkdf_sha256")]
-    HkdfSha256,
 }
 
 /// What a deployment's phase is told by: diagnostics, gates of a release, tests.

@@ -50,6 +50,9 @@ pub fn coerce(kind: Kind, text: &str) -> Value {
     }
 }
 
+/// The longest line of a list of lines.
+const LINE_BYTES_MAX: usize = 512;
+
 /// Checks a value; `shown` is its path as people write it.
 pub fn check(field: &Field, shown: &str, value: &Value) -> Result<(), Wrong> {
     if value.is_null() {
@@ -60,7 +63,8 @@ pub fn check(field: &Field, shown: &str, value: &Value) -> Result<(), Wrong> {
     }
     match field.kind {
         Kind::Whole(min, max) => whole(shown, value, min, max),
-        Kind::Words => words(shown, value),
+        Kind::Words => words(shown, value, SEGMENT_BYTES_MAX),
+        Kind::Lines => words(shown, value, LINE_BYTES_MAX),
         Kind::Workers => Err(Wrong::new(
             format!("`{shown}` wants a list of rows, in the config file"),
             "write one `- id: …` with `role` and `command` for each",
@@ -116,9 +120,8 @@ fn choice(shown: &str, value: &Value, allowed: &[&str]) -> Result<(), Wrong> {
     }
 }
 
-fn words(shown: &str, value: &Value) -> Result<(), Wrong> {
-    let fits =
-        |word: &Value| word.as_str().is_some_and(|word| !word.is_empty() && word.len() <= SEGMENT_BYTES_MAX);
+fn words(shown: &str, value: &Value, bytes_max: usize) -> Result<(), Wrong> {
+    let fits = |word: &Value| word.as_str().is_some_and(|word| !word.is_empty() && word.len() <= bytes_max);
     match value.as_array() {
         Some(list) if list.iter().all(fits) => Ok(()),
         _ => Err(Wrong::new(format!("`{shown}` wants a list of words"), "write it like `[Applied, Ack]`")),

@@ -36,6 +36,8 @@ pub enum Kind {
     Whole(u64, u64),
     /// A list of words.
     Words,
+    /// A list of short lines, each in a form of its own.
+    Lines,
     /// A loopback address of this machine, without a port.
     Loopback,
     /// Where a secret is, never the secret: `env:NAME` or `file:PATH`.
@@ -46,6 +48,7 @@ pub enum Kind {
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const GIB: u64 = 1024 * 1024 * 1024;
+const CONFIRMATIONS: &[&str] = &["explicit", "second-person", "quorum"];
 const CLASSES: &[&str] = &[
     "stop",
     "tighten",
@@ -72,7 +75,7 @@ const fn deadline(path: &'static str) -> Field {
     )
 }
 
-use Kind::{Address, Choice, Loopback, Name, Path, SecretRef, Segment, Url, Whole, Words, Workers};
+use Kind::{Address, Choice, Lines, Loopback, Name, Path, SecretRef, Segment, Url, Whole, Words, Workers};
 
 /// Every setting but `types`, in the order of the printed defaults.
 pub const FIELDS: &[Field] = &[
@@ -240,6 +243,95 @@ pub const FIELDS: &[Field] = &[
         "How senders are known; this release knows `open` (AMQP user-id, else origin).",
     ),
     field(
+        "session.lost_after_ms",
+        Whole(1_000, DAY_MS),
+        "How long nothing may be heard of a worker before its control session is lost.",
+    ),
+    field("safety.gates_required", Words, "The readiness gates that starts and config-updates consult."),
+    field(
+        "safety.gate_reporters",
+        Lines,
+        "Who reports a gate, where that is one principal only, like `risk=risk-bot`.",
+    ),
+    field(
+        "safety.gate_ttl_ms",
+        Whole(1_000, DAY_MS),
+        "How long a gate's report counts at most; then it is UNKNOWN.",
+    ),
+    field(
+        "safety.disable_ms_max",
+        Whole(1_000, 7 * DAY_MS),
+        "How long a gate or the router's alerts may be switched off at most.",
+    ),
+    field("interlocks.window_ms", Whole(1_000, DAY_MS), "How long a window of the interlocks is."),
+    field("interlocks.samples_min", Whole(1, 1_000_000), "How many samples a window must have to count."),
+    field(
+        "interlocks.commands_max",
+        Whole(0, 1_000_000_000),
+        "Commands of one principal in a window; beyond, its starts are suspended. 0 is off.",
+    ),
+    field(
+        "interlocks.duplicates_max",
+        Whole(0, 1_000_000_000),
+        "Repeats of one principal in a window; beyond, its starts are suspended. 0 is off.",
+    ),
+    field("interlocks.suspend_ms", Whole(1_000, 7 * DAY_MS), "For how long starts are suspended."),
+    field(
+        "interlocks.refused_identities_max",
+        Whole(0, 1_000_000_000),
+        "Refusals by the identity gate in a window; beyond, there is an alert. 0 is off.",
+    ),
+    field(
+        "interlocks.missing_outcomes_percent_max",
+        Whole(0, 99),
+        "Commands of a swarm that ended without their outcome, in percent; beyond, the swarm is SAFE. 0 is off.",
+    ),
+    field(
+        "interlocks.unknown_percent_max",
+        Whole(0, 99),
+        "Instances of a swarm that are lost, in percent; beyond for a window, the swarm is SAFE. 0 is off.",
+    ),
+    field(
+        "interlocks.ledger_failures_min",
+        Whole(0, 1_000),
+        "Looks at a ledger that cannot be written, from which on for a window everything is SAFE. 0 is off.",
+    ),
+    field(
+        "interlocks.clock_drift_ms_max",
+        Whole(0, DAY_MS),
+        "Drift of the wall clock between two looks; beyond for a window, everything is SAFE. 0 is off.",
+    ),
+    field(
+        "interlocks.disk_free_bytes_min",
+        Whole(0, 1024 * GIB),
+        "Room on the ledger's disk; below for a window, everything is SAFE. 0 is off.",
+    ),
+    field(
+        "consent.requires",
+        Choice(CONFIRMATIONS),
+        "Who confirms what is dangerous: the requester as a separate act, another, or a quorum.",
+    ),
+    field(
+        "consent.live_requires",
+        Choice(CONFIRMATIONS),
+        "Who confirms what is live. Left out: `second-person` in prod, else as `consent.requires`.",
+    ),
+    field("consent.window_ms", Whole(1_000, 300_000), "How long a challenge may be confirmed."),
+    field("consent.actors", Words, "Who may ask for and confirm what is dangerous; empty is everybody."),
+    field("consent.groups", Lines, "The groups of a quorum, like `risk=ann+bob`."),
+    field("consent.quorum", Lines, "How many of each group a quorum takes, like `risk=2`."),
+    field("consent.break_glass", Words, "Who may break the glass where a second person is required."),
+    field(
+        "consent.standing",
+        Lines,
+        "What was approved beforehand: name, SHA-256 of the command, end, uses; never a live start or loosening.",
+    ),
+    field(
+        "consent.support_bundle",
+        Choice(&["free", "dangerous"]),
+        "Whether a support bundle takes a confirmation.",
+    ),
+    field(
         "runtime.platform.bootstrap.mode",
         Choice(&["inline", "process_supervisor"]),
         "Who runs the workers: `inline`, somebody else; `process_supervisor`, `swarmgate supervise`.",
@@ -343,8 +435,11 @@ pub const FIELDS: &[Field] = &[
 ];
 
 /// Settings whose default is nothing, or follows from another setting: the printed defaults leave them out.
-pub const UNSET: &[&str] =
-    &["runtime.platform.execution_ipc.auth.kdf", "runtime.platform.execution_ipc.auth.secret_ref"];
+pub const UNSET: &[&str] = &[
+    "consent.live_requires",
+    "runtime.platform.execution_ipc.auth.kdf",
+    "runtime.platform.execution_ipc.auth.secret_ref",
+];
 
 /// Sections that others write in too, so that a strange key in them is worth a warning and is no fault. What stands
 /// deeper is ours alone.

@@ -209,6 +209,10 @@ impl Merge {
     fn finish(mut self, schemas: own_types::Read<'_>) -> Result<Loaded, ConfigError> {
         let Some(config) = self.config() else { return Err(ConfigError::Faulty { faults: self.faults }) };
         agree(&config, &mut self);
+        if config.types.is_empty() && !self.faults.is_empty() {
+            // Compiling the built-in schemas would take its time and find nothing more.
+            return Err(ConfigError::Faulty { faults: self.faults });
+        }
         let contract =
             own_types::contract(config.limits.into(), &config.types, schemas, &mut |index, wrong| {
                 let path = index.map_or_else(|| "types".to_owned(), |index| format!("types[{index}]"));

@@ -9,6 +9,7 @@ pub mod bootstrap;
 mod check;
 mod excerpt;
 mod fields;
+mod interlock;
 mod load;
 mod node;
 mod own_types;
@@ -86,6 +87,14 @@ pub struct Config {
     pub telemetry: Log,
     /// How senders are known.
     pub identity: Identity,
+    /// Control sessions.
+    pub session: interlock::Session,
+    /// Readiness gates.
+    pub safety: interlock::Safety,
+    /// What raises the safety mode by itself.
+    pub interlocks: interlock::Interlocks,
+    /// What takes a confirmation, and whose.
+    pub consent: interlock::Consent,
     /// How workers come to run, and the channel to them.
     pub runtime: bootstrap::Runtime,
     /// The workers that `swarmgate supervise` runs.
@@ -115,6 +124,10 @@ impl Default for Config {
             refusals: Refusals::default(),
             telemetry: Log::default(),
             identity: Identity::default(),
+            session: interlock::Session::default(),
+            safety: interlock::Safety::default(),
+            interlocks: interlock::Interlocks::default(),
+            consent: interlock::Consent::default(),
             runtime: bootstrap::Runtime::default(),
             supervisor: Supervisor::default(),
             types: Vec::new(),
@@ -498,9 +511,9 @@ impl Loaded {
             parking_target_max: config.parking.target_max,
             parking_total_max: config.parking.total_max,
             catch_up_ms: config.commands.catch_up_ms,
-            consent: crate::decision::consent::Consent::default(),
-            safety: crate::decision::rules::SafetyRules::default(),
-            session_lost_after_ms: 60_000,
+            consent: config.consent.rules(config.environment),
+            safety: config.safety.rules(&config.interlocks),
+            session_lost_after_ms: config.session.lost_after_ms,
             refusals_senders_max: config.refusals.senders_max,
             alerts_dedupe_ms: config.alerts.dedupe_ms,
             alerts_per_second_max: config.alerts.per_second_max,

@@ -221,5 +221,8 @@ fn shape(field: &Field) -> Value {
         Kind::Words => {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1, "maxLength": 63 } })
         }
+        Kind::Lines => {
+            json!({ "type": "array", "items": { "type": "string", "minLength": 1, "maxLength": 512 } })
+        }
     }
 }

