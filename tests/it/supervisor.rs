@@ -183,7 +183,9 @@ fn a_program_that_is_not_there_is_said_and_given_up() {
 
 #[test]
 fn ends_are_bounded_and_told_as_what_they_were() {
-    let settings = QUICK.replace("stop_graceful_ms: 5000", "stop_graceful_ms: 600").replace("stop_terminate_ms: 2000", "stop_terminate_ms: 600");
+    let settings = QUICK
+        .replace("stop_graceful_ms: 5000", "stop_graceful_ms: 600")
+        .replace("stop_terminate_ms: 2000", "stop_terminate_ms: 600");
     let rows = [
         python("late", "leaves-late"),
         python("stop", "ignores-stop"),

@@ -1,6 +1,6 @@
 """A worker for the tests of the supervisor: it behaves as its first argument says.
 
-    supervised.py MODE
+    supervised.py MODE [FILE]
 
 Finds the SDK in examples/python by PYTHONPATH.
 """
@@ -32,13 +32,14 @@ def obey(worker):
     for command in worker.signals():
         if MODE == "deaf":
             continue
+        if MODE == "falls-once" and not os.path.exists(sys.argv[2]):
+            open(sys.argv[2], "w").close()
+            os._exit(7)
         if command.type == "config-update":
             config |= command.data
         status = SUCCESS.get(command.type, "Failed")
         worker.outcome(command, status)
         worker.status(config=config)
-        if MODE == "falls-once" and command.data.get("fall"):
-            os._exit(7)
 
 
 def main():

@@ -5,7 +5,7 @@
 //! Holds: session words leave before outcomes, outcomes before statuses; statuses are made when they leave, so that
 //! however many events there were, one leaves; a worker speaks for itself alone.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Map, Value, json};
 use tracing::{debug, warn};
@@ -312,12 +312,20 @@ impl Mirror {
         let mut leaving = Vec::new();
         let Self { workers, speaker, waiting, .. } = self;
         for mirrored in workers.values_mut() {
-            if mirrored.held.as_ref().is_some_and(|(_, until)| *until <= now) {
-                mirrored.held = None;
-            }
+            mirrored.held.take_if(|(_, until)| *until <= now);
             while leaving.len() < count_max
-                && mirrored.held.is_none()
-                && let Some(word) = mirrored.words.pop_front()
+                && let Some(word) = mirrored.next_word(|word| !word.starts_work())
+            {
+                leaving.push(said(mirrored, speaker, word, now));
+            }
+        }
+        // What starts work names workers whose own words must be there before it, or the gate refuses it.
+        let on_the_way: BTreeSet<String> =
+            workers.values().filter(|mirrored| mirrored.is_on_the_way()).map(Mirrored::name).collect();
+        for mirrored in workers.values_mut() {
+            let ready = |word: &Word| !word.required().iter().any(|worker| on_the_way.contains(worker));
+            while leaving.len() < count_max
+                && let Some(word) = mirrored.next_word(ready)
             {
                 leaving.push(said(mirrored, speaker, word, now));
             }

@@ -32,6 +32,21 @@ pub(super) enum Word {
     Stop,
 }
 
+impl Word {
+    /// Whether it lets a worker begin.
+    pub(super) const fn starts_work(&self) -> bool {
+        matches!(self, Word::StartWork(_))
+    }
+
+    /// Who must be ready for it.
+    pub(super) fn required(&self) -> &[String] {
+        match self {
+            Word::StartWork(required) => required,
+            _ => &[],
+        }
+    }
+}
+
 /// A command that is not answered yet.
 #[derive(Clone, Debug)]
 pub(super) struct InHand {
@@ -108,6 +123,22 @@ impl Mirrored {
             answered: VecDeque::new(),
             status: Map::new(),
         }
+    }
+
+    /// Its id.
+    pub(super) fn name(&self) -> String {
+        self.scope.instance.clone()
+    }
+
+    /// Whether words wait that must have been said before it counts as ready.
+    pub(super) fn is_on_the_way(&self) -> bool {
+        self.words.iter().any(|word| !word.starts_work())
+    }
+
+    /// The next word, where nothing holds it and it fits.
+    pub(super) fn next_word(&mut self, fits: impl Fn(&Word) -> bool) -> Option<Word> {
+        let free = self.held.is_none();
+        self.words.pop_front_if(|word| free && fits(word))
     }
 
     /// Takes what the worker says of itself: whole, or what has changed.
