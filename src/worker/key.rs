@@ -39,8 +39,7 @@ pub(super) fn read(key_fd: u32) -> Result<SigningKey, WorkerError> {
 fn read_to_end(from: impl AsFd) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; SECRET_BYTES_MAX]);
     let mut filled = 0;
-    loop {
-        let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) else { break };
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match rustix::io::read(&from, rest) {
             Ok(0) => break,
             Ok(read) => filled += read,

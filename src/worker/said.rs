@@ -200,7 +200,11 @@ pub(super) fn object(value: Value) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{Contract, Limits, control::Kind};
+    use crate::contract::{
+        Contract, Limits,
+        control::Kind,
+        message::{Message, Properties},
+    };
 
     fn scope() -> Scope {
         Scope::new("kestrel", "gen", "g-1")
@@ -217,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_a_worker_says_passes_the_contract() {
-        let contract = Contract::new(Limits::default());
+        let contract = Contract::built_in(Limits::default()).unwrap();
         let answer = Answer { context: object(json!({ "a": 1 })), ..Answer::failed("no") };
         for payload in [
             heard().outcome(&scope(), &Answer::new("Applied")),
@@ -226,7 +230,13 @@ mod tests {
         ] {
             let body = payload["body"].to_string();
             let key = payload["routingKey"].as_str().unwrap();
-            let said = contract.read(key, body.as_bytes());
+            let message = Message {
+                exchange: String::new(),
+                routing_key: key.to_owned(),
+                properties: Properties::default(),
+                body: body.clone().into(),
+            };
+            let said = contract.read(&message);
             assert!(said.is_ok(), "{key} {body}: {said:?}");
         }
         for whole in [true, false] {

@@ -8,7 +8,7 @@
 use std::{ffi::OsString, sync::Arc};
 
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -75,6 +75,8 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
+    // Before any worker runs, so that no signal ends this process where it should end its workers.
+    let mut told = Told::listen()?;
     let run = supervisor::run_id().map_err(configured::ConfiguredError::from)?;
     let bridge = args.amqp.is_some().then(|| bridge(&loaded, run.clone()));
     let tell = bridge.as_ref().map_or_else(|| Arc::new(|_: &Scope, _| {}) as Tell, Bridge::tell);
@@ -91,16 +93,12 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     tokio::pin!(ended);
     let reports = tokio::select! {
         reports = &mut ended => reports,
-        told = told_to_stop() => {
-            told?;
+        () = told.stop() => {
             info!("ending the workers; a second signal ends at once");
             stopping.cancel();
             tokio::select! {
                 reports = &mut ended => reports,
-                told = told_to_stop() => {
-                    told?;
-                    return Ok(Exit::Fault);
-                }
+                () = told.stop() => return Ok(Exit::Fault),
             }
         }
     };
@@ -154,13 +152,23 @@ fn report(reports: &[Report], json: bool) -> Result<Exit, CliError> {
     Ok(if failed { Exit::Fault } else { Exit::Done })
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn told_to_stop() -> Result<(), CliError> {
-    let listen = |kind| signal(kind).map_err(|fault| CliError::input(&fault));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end a supervisor.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    fn listen() -> Result<Self, CliError> {
+        let listen = |kind| signal(kind).map_err(|fault| CliError::input(&fault));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for the next.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

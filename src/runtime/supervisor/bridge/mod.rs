@@ -6,6 +6,8 @@
 //! connection loses one; what a worker said leaves once the broker is there again.
 
 mod mirror;
+#[cfg(test)]
+mod tests;
 mod words;
 mod worker;
 
