@@ -4,7 +4,7 @@
 //! Never: holds key material: it says where the first key is read, never the key. Reads no environment itself.
 //! Holds: what `variables` says, `read` reads.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use thiserror::Error;
 

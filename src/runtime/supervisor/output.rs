@@ -76,7 +76,8 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_told_whole_or_cut() {
-        let cases: [(&[u8], &[(&str, bool)]); 6] = [
+        type Case<'a> = (&'a [u8], &'a [(&'a str, bool)]);
+        let cases: [Case<'_>; 6] = [
             (b"a\nbc\r\n\nd", &[("a", false), ("bc", false), ("", false), ("d", false)]),
             (b"12345678\n123456789\nx\n", &[("12345678", false), ("12345678", true), ("x", false)]),
             (b"", &[]),
