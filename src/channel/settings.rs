@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn no_bound_is_zero() {
-        let zeros: [(&str, fn(&mut Settings)); 14] = [
+        type Spoil = fn(&mut Settings);
+        let zeros: [(&str, Spoil); 14] = [
             ("ttl_seconds", |settings| settings.ttl_seconds = 0),
             ("nonce_cache_size", |settings| settings.nonce_cache_size = 0),
             ("max_payload_bytes", |settings| settings.max_payload_bytes = 0),

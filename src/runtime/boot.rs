@@ -41,7 +41,7 @@ use crate::{
         lane::Lane,
         timestamp::Timestamp,
     },
-    decision::{rules::Rules, state::State},
+    decision::{request::Done, rules::Rules, state::State},
     ledger::{Batch, Ledger, LedgerError, query::Reader},
     telemetry::Telemetry,
 };
@@ -233,21 +233,12 @@ async fn start_tasks(
         telemetry: Arc::clone(&setup.telemetry),
     };
     let recorder = tokio::spawn(recorder.run());
-    let under_way = carry_again(&commit, jobs).await;
     let (open, opened) = watch::channel(true);
     let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
-    let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
-    let host = Host {
-        ledger_dir: setup.ledger_dir.clone(),
-        config: Arc::clone(&setup.config),
-        asker: asker.clone(),
-        done,
-        telemetry: Arc::clone(&setup.telemetry),
-        stopping: stopping.clone(),
-    };
-    let watch = tokio::spawn(host.clone().watch());
+    let (host, done, watch) = start_host(&setup, &asker, &stopping);
     let router = Router {
-        done: findings,
+        memory: Memory::with_under_way(carry_again(&commit, jobs).await),
+        done,
         host,
         about: about(&setup, clock.now()),
         questions,
@@ -266,7 +257,6 @@ async fn start_tasks(
         bounds: Bounds { entries_max: setup.batch_entries_max, bytes_max: setup.batch_bytes_max },
         telemetry: setup.telemetry,
         stopping: stopping.clone(),
-        memory: Memory::with_under_way(under_way),
     };
     Running {
         stopping,
@@ -280,6 +270,25 @@ async fn start_tasks(
         recorder,
         dispatchers,
     }
+}
+
+/// The host of a router, what it finds, and its watch.
+fn start_host(
+    setup: &Setup,
+    asker: &Asker,
+    stopping: &CancellationToken,
+) -> (Host, mpsc::Receiver<Done>, JoinHandle<()>) {
+    let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
+    let host = Host {
+        ledger_dir: setup.ledger_dir.clone(),
+        config: Arc::clone(&setup.config),
+        asker: asker.clone(),
+        done,
+        telemetry: Arc::clone(&setup.telemetry),
+        stopping: stopping.clone(),
+    };
+    let watch = tokio::spawn(host.clone().watch());
+    (host, findings, watch)
 }
 
 /// How many messages of a lane are taken at a time. One thread does all the work, and metrics come by the thousand:

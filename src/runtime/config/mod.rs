@@ -42,7 +42,7 @@ use crate::{
 pub use bootstrap::runtime_contract_summary;
 pub use check::nearest;
 pub use excerpt::Excerpt;
-pub use fields::{FIELDS, Field, Kind, variable};
+pub use fields::{FIELDS, Field, Kind, UNSET, variable};
 pub use load::{ConfigError, Fault, Layers, Loaded, Setting, load, parse};
 pub use print::{defaults_yaml, json_schema, starting_yaml};
 pub use secret::{BrokerUrl, DEFAULT_URL};

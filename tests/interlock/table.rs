@@ -1,0 +1,381 @@
+//! The whole table: every state by every state that is asked for, by every setting, by every way of consenting.
+//!
+//! Owns: 9 states × 3 safety modes × 4 gate results × 4 kill-switch levels × 3 kinds of consent, each reached by facts
+//! (the instance is walked there by its own outcomes, then the settings change), and in each every command with every
+//! state that `requestedTransition` may ask for, and every way to confirm or not to confirm what is challenged.
+//! Never: sets a state by hand.
+//! Holds: verdict, reason, what is carried, and the state afterwards are the oracle's: 0 differences.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    adapter::{self, Requires},
+    oracle::{Answer, Ask, Gate, Kill, Life, Safety, Situation, When, answer, moved},
+    world::{Heard, STEP_MS, Ticket, World, bot, fleet},
+};
+
+/// The commands to an instance, with their modes.
+const COMMANDS: [(&str, Option<&str>); 16] = [
+    ("bot-init", None),
+    ("bot-start", Some("paper")),
+    ("bot-start", Some("shadow")),
+    ("bot-start", Some("live")),
+    ("bot-start", Some("LIVE")),
+    ("bot-start", None),
+    ("bot-resume", Some("paper")),
+    ("bot-resume", Some("shadow")),
+    ("bot-resume", Some("live")),
+    ("bot-resume", None),
+    ("bot-pause", None),
+    ("bot-stop", None),
+    ("bot-quarantine", None),
+    ("bot-release", None),
+    ("config-update", None),
+    ("data-delete", None),
+];
+const OPERATOR: &str = "ops-a";
+const WINDOW_MS: u64 = 60_000;
+
+/// The differences of one part of the table, alike ones together.
+#[derive(Default)]
+struct Differences {
+    cells: usize,
+    found: BTreeMap<String, (usize, String)>,
+}
+
+impl Differences {
+    fn compare<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        what: &str,
+        cell: &str,
+        expected: &T,
+        got: &T,
+    ) -> bool {
+        self.cells += 1;
+        if expected == got {
+            return true;
+        }
+        let kind = cell.split(" in ").next().unwrap_or_default();
+        let key = format!("{kind}: {what}: expected {expected:?}, got {got:?}");
+        self.found.entry(key).or_insert_with(|| (0, cell.to_owned())).0 += 1;
+        false
+    }
+
+    fn none(&self, cells_min: usize) {
+        let lines = self
+            .found
+            .iter()
+            .map(|(key, (count, cell))| format!("{count:6} × {key}\n         first: {cell}"));
+        let lines: Vec<String> = lines.collect();
+        assert!(lines.is_empty(), "{} kinds of difference:\n{}", lines.len(), lines.join("\n"));
+        assert!(self.cells >= cells_min, "only {} cells were compared", self.cells);
+    }
+}
+
+macro_rules! from_each_state {
+    ($($name:ident $life:ident)*) => {
+        $(#[test]
+        fn $name() {
+            every_cell_from(Life::$life);
+        })*
+    };
+}
+
+from_each_state! {
+    from_created Created
+    from_idle Idle
+    from_running_paper Paper
+    from_running_shadow Shadow
+    from_running_live Live
+    from_paused Paused
+    from_stopping Stopping
+    from_error Error
+    from_quarantined Quarantined
+}
+
+fn every_cell_from(life: Life) {
+    let mut differences = Differences::default();
+    for requires in Requires::ALL {
+        for kill in Kill::ALL {
+            // What leads to a state is done once; gates and mode are set on copies of it.
+            let walked = walk(life, kill, requires);
+            for gate in Gate::ALL {
+                for safety in Safety::ALL {
+                    let mut world = walked.fork();
+                    settle(&mut world, gate, safety);
+                    let situation = Situation { life: Some(life), safety, gate, kill };
+                    let place = format!("{life} {} {gate:?} {} {requires:?}", safety.name(), kill.name());
+                    if differences.compare(
+                        "reached",
+                        &format!("walk in {place}"),
+                        &Some(life),
+                        &world.life(0),
+                    ) {
+                        cell(&world, &situation, requires, &place, &mut differences);
+                    }
+                }
+            }
+        }
+    }
+    differences.none(8_000);
+}
+
+/// Every command with every state that it may ask for.
+fn cell(
+    world: &World,
+    situation: &Situation,
+    requires: Requires,
+    place: &str,
+    differences: &mut Differences,
+) {
+    let here = situation.life.map_or("CREATED", Life::name);
+    for (kind, mode) in COMMANDS {
+        let asks = !matches!(kind, "config-update" | "data-delete");
+        for to in Life::ALL.into_iter().take(if asks { Life::ALL.len() } else { 1 }) {
+            let requested = asks.then(|| format!("{here}->{to}"));
+            // Which consent is asked changes nothing for what is not challenged.
+            let ask = Ask { kind, mode, requested: requested.as_deref(), loosens: false };
+            let expected = answer(situation, &ask);
+            if requires != Requires::Explicit && expected != Answer::Challenge {
+                continue;
+            }
+            let name = format!("{kind} {} ->{to} in {place}", mode.unwrap_or("-"));
+            let mut fork = world.fork();
+            let (ticket, heard) = send(&mut fork, &ask);
+            if !differences.compare("answer", &name, &words(expected), &heard.words()) {
+                continue;
+            }
+            follow(&fork, situation, &ask, (&ticket, &heard), requires, &name, differences);
+        }
+    }
+}
+
+/// What comes of a command after its first walk.
+fn follow(
+    world: &World,
+    situation: &Situation,
+    ask: &Ask<'_>,
+    (ticket, heard): (&Ticket, &Heard),
+    requires: Requires,
+    name: &str,
+    differences: &mut Differences,
+) {
+    let Some(life) = situation.life else { return };
+    let expected = answer(situation, ask);
+    let carried = expected == Answer::Forward;
+    differences.compare("carried", name, &carried, &heard.carried(ask.kind));
+    let accepted = if carried { moved(life, ask.kind, ask.mode, When::Accepted) } else { life };
+    differences.compare("state once answered", name, &Some(accepted), &world.life(0));
+    match expected {
+        Answer::Refuse(_) => {}
+        Answer::Forward => succeed(&mut world.fork(), accepted, ask, ticket, name, differences),
+        Answer::Challenge => {
+            for consent in Consent::of(requires) {
+                let name = format!("{name} {consent:?}");
+                confirm(&mut world.fork(), (life, ask), ticket, *consent, &name, differences);
+            }
+        }
+    }
+}
+
+/// The target says that it is done.
+fn succeed(
+    world: &mut World,
+    accepted: Life,
+    ask: &Ask<'_>,
+    ticket: &Ticket,
+    name: &str,
+    differences: &mut Differences,
+) {
+    world.outcome(ask.kind, &bot(0), &ticket.correlation, success_of(ask.kind));
+    let expected = moved(accepted, ask.kind, ask.mode, When::Outcome);
+    differences.compare("state once done", name, &Some(expected), &world.life(0));
+}
+
+/// A way to consent, or not to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Consent {
+    None,
+    Given,
+    Twice,
+    Late,
+    WrongActor,
+    Rejected,
+    UnknownChallenge,
+}
+
+impl Consent {
+    fn of(requires: Requires) -> &'static [Self] {
+        match requires {
+            Requires::Explicit => {
+                &[Self::None, Self::Given, Self::Twice, Self::Late, Self::Rejected, Self::UnknownChallenge]
+            }
+            Requires::SecondPerson | Requires::Quorum => &[Self::Given, Self::Late, Self::WrongActor],
+        }
+    }
+}
+
+fn confirm(
+    world: &mut World,
+    (life, ask): (Life, &Ask<'_>),
+    ticket: &Ticket,
+    consent: Consent,
+    name: &str,
+    differences: &mut Differences,
+) {
+    let Some(id) = ticket.challenge.clone() else {
+        differences.compare("challenge", name, &"an id", &"none");
+        return;
+    };
+    let last = adapter::confirmers(world.rules());
+    let mut heard = world.wait(STEP_MS);
+    if consent == Consent::Late {
+        world.wait(WINDOW_MS);
+    }
+    if consent == Consent::Rejected {
+        let said = world.consent(OPERATOR, "reject", ticket, &id).words();
+        differences.compare("rejection", name, &"forward".to_owned(), &said);
+    }
+    let by: &[&str] = match consent {
+        Consent::None => &[],
+        // The requester, where it takes others.
+        Consent::WrongActor => &[OPERATOR],
+        _ => last,
+    };
+    for actor in by {
+        let id =
+            if consent == Consent::UnknownChallenge { format!("c-{}", "0".repeat(32)) } else { id.clone() };
+        heard = world.consent(actor, "confirm", ticket, &id);
+    }
+    let refused: Option<&[&str]> = match consent {
+        Consent::None | Consent::Given | Consent::Twice => None,
+        Consent::Late => Some(&["consent.challenge-expired"]),
+        Consent::UnknownChallenge => Some(&["consent.unknown-challenge"]),
+        // The texts name no code of its own for what was rejected.
+        Consent::Rejected => Some(&["consent.unknown-challenge", "consent.challenge-used"]),
+        Consent::WrongActor => Some(&["consent.self-confirm"]),
+    };
+    let carried = matches!(consent, Consent::Given | Consent::Twice);
+    differences.compare("carried once confirmed", name, &carried, &heard.carried(ask.kind));
+    if let Some(codes) = refused {
+        let said = heard.reason.is_some_and(|code| codes.contains(&code));
+        let got = if said { codes.join(" or ") } else { heard.words() };
+        differences.compare("confirmation", name, &codes.join(" or "), &got);
+    } else if carried {
+        differences.compare("confirmation", name, &"forward".to_owned(), &heard.words());
+    }
+    differences.compare("state once confirmed", name, &Some(life), &world.life(0));
+    if consent == Consent::Twice {
+        let again = world.consent(last[0], "confirm", ticket, &id);
+        differences.compare("second use", name, &"refuse consent.challenge-used".to_owned(), &again.words());
+        differences.compare("carried twice", name, &false, &again.carried(ask.kind));
+    }
+    if carried {
+        succeed(world, life, ask, ticket, name, differences);
+    }
+}
+
+/// Walks the instance to a state under a kill switch, by what it and its operators say.
+fn walk(life: Life, kill: Kill, requires: Requires) -> World {
+    let mut world = World::new(adapter::rules(requires));
+    world.status(&bot(0));
+    world.report(OPERATOR, Gate::Pass);
+    let tighten = |world: &mut World| {
+        if kill != Kill::Allow {
+            world.set_kill(OPERATOR, &fleet(), kill);
+        }
+    };
+    if life == Life::Created {
+        tighten(&mut world);
+        return world;
+    }
+    done(&mut world, "bot-init", None, "CREATED->IDLE");
+    if life == Life::Idle {
+        tighten(&mut world);
+        return world;
+    }
+    if life == Life::Quarantined {
+        done(&mut world, "bot-quarantine", None, "ANY->QUARANTINED");
+        tighten(&mut world);
+        return world;
+    }
+    let (mode, to) = match life {
+        Life::Shadow => ("shadow", Life::Shadow),
+        Life::Live => ("live", Life::Live),
+        _ => ("paper", Life::Paper),
+    };
+    let start =
+        Ask { kind: "bot-start", mode: Some(mode), requested: Some(&format!("IDLE->{to}")), loosens: false };
+    let (ticket, _) = send(&mut world, &start);
+    if let Some(id) = ticket.challenge.clone() {
+        for actor in adapter::confirmers(world.rules()) {
+            world.consent(actor, "confirm", &ticket, &id);
+        }
+    }
+    // FLATTEN stops what runs, so what runs under it said so late.
+    if kill == Kill::Flatten {
+        tighten(&mut world);
+    }
+    world.outcome("bot-start", &bot(0), &ticket.correlation, "Running");
+    match life {
+        Life::Paused => done(&mut world, "bot-pause", None, "RUNNING_PAPER->PAUSED"),
+        Life::Error => drop(world.fatal(&bot(0))),
+        Life::Stopping => {
+            let stop = Ask { kind: "bot-stop", mode: None, requested: Some("ANY->IDLE"), loosens: false };
+            send(&mut world, &stop);
+        }
+        _ => {}
+    }
+    if kill != Kill::Flatten {
+        tighten(&mut world);
+    }
+    world
+}
+
+fn settle(world: &mut World, gate: Gate, safety: Safety) {
+    if gate != Gate::Pass {
+        world.report(OPERATOR, gate);
+    }
+    if safety != Safety::Normal {
+        world.set_safety(OPERATOR, &fleet(), safety);
+    }
+}
+
+/// Sends a command and lets its target succeed.
+fn done(world: &mut World, kind: &str, mode: Option<&str>, requested: &str) {
+    let (ticket, _) = send(world, &Ask { kind, mode, requested: Some(requested), loosens: false });
+    world.outcome(kind, &bot(0), &ticket.correlation, success_of(kind));
+}
+
+fn send(world: &mut World, ask: &Ask<'_>) -> (Ticket, Heard) {
+    let mut data = Map::new();
+    for (name, value) in [("requestedTransition", ask.requested), ("mode", ask.mode)] {
+        data.extend(value.map(|value| (name.to_owned(), json!(value))));
+    }
+    if ask.kind == "data-delete" {
+        data.insert("reason".to_owned(), json!("a test"));
+    }
+    world.signal(OPERATOR, ask.kind, &bot(0), &Value::Object(data))
+}
+
+fn words(answer: Answer) -> String {
+    match answer {
+        Answer::Forward => "forward".to_owned(),
+        Answer::Challenge => "challenge consent.challenge-required".to_owned(),
+        Answer::Refuse(code) => format!("refuse {code}"),
+    }
+}
+
+fn success_of(kind: &str) -> &'static str {
+    match kind {
+        "bot-init" => "Created",
+        "bot-start" | "bot-resume" => "Running",
+        "bot-pause" => "Paused",
+        "bot-stop" => "Stopped",
+        "bot-quarantine" => "Quarantined",
+        "bot-release" => "Released",
+        _ => "Applied",
+    }
+}
