@@ -85,9 +85,12 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let workers = supervisor.workers();
     let carrying = bridge.map(|bridge| tokio::spawn(bridge.carry(workers, drained.clone())));
     let (released, stopping) = (supervisor.released(), supervisor.stopping());
+    let ending = stopping.clone();
     tokio::spawn(async move {
         released.await;
-        info!("every required worker is ready, and work has begun");
+        if !ending.is_cancelled() {
+            info!("every required worker is ready, and work has begun");
+        }
     });
     let ended = supervisor.ended();
     tokio::pin!(ended);

@@ -6,54 +6,20 @@
 //! that the bus's session gate has too.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use serde_json::{Value, json};
-use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::{
     contract::{
-        control::{ControlMessage, Fault, Kind},
-        interlock::Phase,
-        reason::Reason,
+        control::{self, ControlMessage, Kind},
         timestamp::Timestamp,
     },
-    decision::session::{Session, Word, step},
+    decision::session::{ControlPlaneSession, Fault, Session},
 };
-
-/// Why a message does not fit its worker's session.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum SessionError {
-    /// It speaks of no worker.
-    #[error("session.worker-required: the message names no worker")]
-    WorkerRequired,
-    /// The session has not come that far, or has come further.
-    #[error("{reason}: `{kind}` does not fit the worker's session")]
-    Early {
-        /// The reason.
-        reason: Reason,
-        /// The message's kind.
-        kind: Kind,
-    },
-    /// Others are not ready.
-    #[error("session.workers-not-ready: not ready: {}", missing.join(", "))]
-    WorkersNotReady {
-        /// Who, in order.
-        missing: Vec<String>,
-    },
-    /// It moves no session.
-    #[error("`{kind}` is no message of a session")]
-    Foreign {
-        /// The message's kind.
-        kind: Kind,
-    },
-    /// It cannot be said.
-    #[error(transparent)]
-    Unsayable(#[from] Fault),
-}
 
 /// The sessions.
 #[derive(Debug)]
@@ -64,61 +30,46 @@ pub struct Barrier {
 
 #[derive(Debug)]
 struct Sessions {
-    of: BTreeMap<String, Session>,
+    plane: ControlPlaneSession,
     required: BTreeSet<String>,
 }
 
 impl Barrier {
     /// Sessions that have not begun; all of `required` are waited for.
     pub fn new(required: impl IntoIterator<Item = String>) -> Self {
-        let sessions = Sessions { of: BTreeMap::new(), required: required.into_iter().collect() };
+        let sessions =
+            Sessions { plane: ControlPlaneSession::new(), required: required.into_iter().collect() };
         Self { sessions: Mutex::new(sessions), released: watch::Sender::new(false) }
     }
 
-    /// Takes a message that moves its worker's session.
+    /// Takes a message that moves its worker's session; one that names no worker would be about all of them, and is
+    /// nobody's to say here.
     ///
     /// # Errors
     /// When it does not fit; then nothing has moved.
-    pub fn hear(&self, message: &ControlMessage, now: Timestamp) -> Result<ControlMessage, SessionError> {
-        let kind = message.kind;
-        let word = word(kind).ok_or(SessionError::Foreign { kind })?;
-        let worker = message.worker_id.as_deref().ok_or(SessionError::WorkerRequired)?;
+    pub fn hear(&self, message: &ControlMessage, now: Timestamp) -> Result<ControlMessage, Fault> {
+        if message.worker_id.is_none() {
+            return Err(Fault::WorkerRequired { kind: message.kind.word() });
+        }
         let mut sessions = self.lock();
-        if word == Word::StartWork {
-            let missing = sessions.missing(required_workers(message));
-            if !missing.is_empty() {
-                return Err(SessionError::WorkersNotReady { missing });
-            }
+        let ack = sessions.plane.process(message, now)?;
+        if message.kind == Kind::Ready && sessions.are_all_ready() {
+            self.released.send_replace(true);
         }
-        let before = sessions.of.get(worker);
-        if let Some(phase) = step(before, word).map_err(|reason| SessionError::Early { reason, kind })? {
-            let after = Session::after(before, phase, now.micros());
-            sessions.of.insert(worker.to_owned(), after);
-            let complete = sessions.missing(sessions.required.iter().map(String::as_str)).is_empty();
-            if phase == Phase::Ready && complete {
-                self.released.send_replace(true);
-            }
-        }
-        Ok(message.ack())
+        Ok(ack)
     }
 
     /// Ends the session of a process that is gone; the next is of the next epoch.
     pub fn end(&self, worker: &str, now: Timestamp) {
-        self.lock().end(worker, now);
-    }
-
-    /// How many sessions a worker has had.
-    pub fn epoch(&self, worker: &str) -> u64 {
-        self.lock().of.get(worker).map_or(0, |session| session.epoch)
+        self.lock().plane.lose(worker, now);
     }
 
     /// Waits no longer for a worker that was stopped on purpose.
     pub fn excuse(&self, worker: &str, now: Timestamp) {
         let mut sessions = self.lock();
-        sessions.end(worker, now);
+        sessions.plane.lose(worker, now);
         let waited_for = sessions.required.remove(worker);
-        let complete = sessions.missing(sessions.required.iter().map(String::as_str)).is_empty();
-        if waited_for && complete && sessions.of.values().any(Session::is_ready) {
+        if waited_for && sessions.are_all_ready() {
             self.released.send_replace(true);
         }
     }
@@ -136,15 +87,14 @@ impl Barrier {
     /// The message that lets a worker begin: the first time everybody required is named, later the worker alone.
     ///
     /// # Errors
-    /// [`SessionError::Unsayable`].
-    pub fn start_work(&self, worker: &str, correlation_id: String) -> Result<ControlMessage, SessionError> {
+    /// When an id cannot be said.
+    pub fn start_work(&self, worker: &str, correlation_id: String) -> Result<ControlMessage, control::Fault> {
         let sessions = self.lock();
         let all: Vec<&str> = sessions.required.iter().map(String::as_str).collect();
-        let all_ready = sessions.missing(all.iter().copied()).is_empty();
-        let named = if all_ready { all } else { vec![worker] };
+        let named = if sessions.are_all_ready() { all } else { vec![worker] };
         let payload = json!({ "required_workers": named });
         let payload = payload.as_object().cloned().unwrap_or_default();
-        Ok(ControlMessage::new(Kind::StartWork, correlation_id, Some(worker.to_owned()), payload)?)
+        ControlMessage::new(Kind::StartWork, correlation_id, Some(worker.to_owned()), payload)
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
@@ -154,28 +104,9 @@ impl Barrier {
 }
 
 impl Sessions {
-    fn end(&mut self, worker: &str, now: Timestamp) {
-        if let Some(session) = self.of.get_mut(worker).filter(|session| session.stands()) {
-            *session = Session::after(Some(session), Phase::Stopped, now.micros());
-        }
-    }
-
-    fn missing<'a>(&self, required: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-        let ready = |name: &str| self.of.get(name).is_some_and(Session::is_ready);
-        let missing: BTreeSet<&str> = required.into_iter().filter(|name| !ready(name)).collect();
-        missing.into_iter().map(str::to_owned).collect()
-    }
-}
-
-/// The word of a kind; `None` for one that moves no session.
-const fn word(kind: Kind) -> Option<Word> {
-    match kind {
-        Kind::BootstrapBundle => Some(Word::Bootstrap),
-        Kind::Ready => Some(Word::Ready),
-        Kind::Heartbeat => Some(Word::Heartbeat),
-        Kind::StartWork => Some(Word::StartWork),
-        Kind::Stop => Some(Word::Stop),
-        _ => None,
+    fn are_all_ready(&self) -> bool {
+        let ready = |name: &String| self.plane.session(name).is_some_and(Session::is_ready);
+        self.required.iter().all(ready)
     }
 }
 
@@ -188,6 +119,7 @@ pub fn required_workers(message: &ControlMessage) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::control::{BootstrapKeyBundle, Kdf, MasterSecret, SecretMode};
 
     const NOW: Timestamp = Timestamp::from_micros(7);
 
@@ -195,23 +127,33 @@ mod tests {
         ControlMessage::new(kind, "c", Some(worker.to_owned()), serde_json::Map::new()).unwrap()
     }
 
+    fn bundle(worker: &str) -> ControlMessage {
+        let master = MasterSecret::new(vec![1; 32]).unwrap();
+        BootstrapKeyBundle::new(7, SecretMode::Generated, Kdf::HkdfSha256, master)
+            .message("c", worker)
+            .unwrap()
+    }
+
+    fn gets_ready(barrier: &Barrier, worker: &str) {
+        barrier.hear(&bundle(worker), NOW).unwrap();
+        barrier.hear(&said(Kind::Ready, worker), NOW).unwrap();
+    }
+
+    /// P5PRE-CTRL-02 and 04 in the supervisor.
     #[test]
     fn work_begins_when_the_last_required_worker_is_ready() {
         let barrier = Barrier::new(["a".to_owned(), "b".to_owned()]);
         let start = |worker: &str| barrier.start_work(worker, "s".to_owned()).unwrap();
         assert!(barrier.hear(&said(Kind::Ready, "a"), NOW).is_err());
-        for worker in ["a", "c"] {
-            barrier.hear(&said(Kind::BootstrapBundle, worker), NOW).unwrap();
-            barrier.hear(&said(Kind::Ready, worker), NOW).unwrap();
-        }
+        gets_ready(&barrier, "a");
+        gets_ready(&barrier, "c");
         assert!(!barrier.is_released());
-        let all = json!({ "required_workers": ["b", "zz", "a"] }).as_object().cloned().unwrap();
+        let all = json!({ "required_workers": ["b", "a"] }).as_object().cloned().unwrap();
         let all = ControlMessage::new(Kind::StartWork, "c", Some("a".to_owned()), all).unwrap();
-        let missing = vec!["b".to_owned(), "zz".to_owned()];
-        assert_eq!(barrier.hear(&all, NOW), Err(SessionError::WorkersNotReady { missing }));
-        barrier.hear(&said(Kind::BootstrapBundle, "b"), NOW).unwrap();
-        assert!(barrier.hear(&said(Kind::BootstrapBundle, "b"), NOW).is_err());
-        barrier.hear(&said(Kind::Ready, "b"), NOW).unwrap();
+        let missing = vec!["b".to_owned()];
+        assert_eq!(barrier.hear(&all, NOW), Err(Fault::WorkersNotReady { missing }));
+        gets_ready(&barrier, "b");
+        assert!(barrier.hear(&bundle("b"), NOW).is_err(), "a second bundle");
         assert!(barrier.is_released());
         for worker in ["a", "b", "c"] {
             let ack = barrier.hear(&start(worker), NOW).unwrap();
@@ -221,27 +163,25 @@ mod tests {
         barrier.end("a", NOW);
         barrier.end("b", NOW);
         assert!(barrier.hear(&start("a"), NOW).is_err());
-        barrier.hear(&said(Kind::BootstrapBundle, "a"), NOW).unwrap();
-        barrier.hear(&said(Kind::Ready, "a"), NOW).unwrap();
+        gets_ready(&barrier, "a");
         barrier.hear(&start("a"), NOW).unwrap();
-        assert_eq!((barrier.epoch("a"), barrier.epoch("b")), (2, 1));
     }
 
     #[test]
     fn a_worker_stopped_on_purpose_is_not_waited_for() {
         let barrier = Barrier::new(["a".to_owned(), "b".to_owned()]);
-        barrier.hear(&said(Kind::BootstrapBundle, "a"), NOW).unwrap();
-        barrier.hear(&said(Kind::Ready, "a"), NOW).unwrap();
+        gets_ready(&barrier, "a");
         barrier.excuse("b", NOW);
         assert!(barrier.is_released());
     }
 
     #[test]
-    fn what_moves_no_session_is_refused() {
-        let barrier = Barrier::new([]);
-        let kind = Kind::Status;
-        assert_eq!(barrier.hear(&said(kind, "a"), NOW), Err(SessionError::Foreign { kind }));
-        let unnamed = ControlMessage::new(Kind::Ready, "c", None, serde_json::Map::new()).unwrap();
-        assert_eq!(barrier.hear(&unnamed, NOW), Err(SessionError::WorkerRequired));
+    fn one_that_names_nobody_moves_nobody() {
+        let barrier = Barrier::new(["a".to_owned()]);
+        gets_ready(&barrier, "a");
+        let unnamed = ControlMessage::new(Kind::Stop, "c", None, serde_json::Map::new()).unwrap();
+        assert!(matches!(barrier.hear(&unnamed, NOW), Err(Fault::WorkerRequired { .. })));
+        assert!(matches!(barrier.hear(&said(Kind::Status, "a"), NOW), Err(Fault::Unexpected { .. })));
+        assert!(barrier.hear(&said(Kind::Heartbeat, "a"), NOW).is_ok());
     }
 }
