@@ -264,10 +264,10 @@ fn what_workers_print_is_in_the_log_with_their_names() {
     assert_eq!((long["cut"].clone(), long["message"].as_str().map(str::len)), (true.into(), Some(1000)));
     let complaint = supervised.prints("p", "complaint");
     assert_eq!((complaint["stream"].as_str(), complaint["cut"].as_bool()), (Some("stderr"), Some(false)));
-    supervised.reaches("p", "working", 1);
-    assert_eq!(supervised.stop().0, Some(0));
     // The line that had no end when it was printed ends with the worker's next word.
-    assert!(supervised.log().contains("a line without endbegun True"), "{}", supervised.log());
+    supervised.prints("p", "a line without endbegun True");
+    assert_eq!(supervised.stop().0, Some(0));
+    assert!(supervised.log().contains("\"ending\""), "its last word is in the log: {}", supervised.log());
 }
 
 /// Every secret's form that could be found: as it is, and as base64 and hex of it.

@@ -15,6 +15,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,9 @@ use crate::{
 
 /// Where the first key is read: standard input, which a worker of a supervisor has no other use for.
 const KEY_FD: u32 = 0;
+
+/// How long what a process printed last may take to be read.
+const LAST_LINES_MS: u64 = 500;
 
 /// What all lives share.
 pub(super) struct Floor {
@@ -123,6 +127,7 @@ pub(super) struct Life {
     pub knocks: mpsc::Receiver<Connection>,
     pub stage: watch::Sender<Stage>,
     restarts: Restarts,
+    output: JoinSet<()>,
     began: Instant,
     processes: u64,
     last_fall: Option<Cause>,
@@ -138,7 +143,18 @@ impl Life {
     ) -> Self {
         let restarts = Restarts::new(&floor.settings, seed);
         let (stage, began) = (watch::Sender::new(Stage::Down), Instant::now());
-        Self { wanted, floor, orders, knocks, stage, restarts, began, processes: 0, last_fall: None }
+        Self {
+            wanted,
+            floor,
+            orders,
+            knocks,
+            stage,
+            restarts,
+            output: JoinSet::new(),
+            began,
+            processes: 0,
+            last_fall: None,
+        }
     }
 
     /// Lives it to its end.
@@ -171,6 +187,7 @@ impl Life {
             };
             self.floor.ring.take(&worker);
             self.floor.barrier.end(&worker, clock::wall());
+            self.read_to_the_end().await;
             self.stage.send_replace(Stage::Down);
             (self.floor.tell)(&self.wanted.scope, Event::Ended);
             let cause = match over {
@@ -195,6 +212,14 @@ impl Life {
             if self.told_to_end_within(pause_ms).await {
                 return End::NotRunning;
             }
+        }
+    }
+
+    /// Waits until what the process printed last is in the log; one that left its group may hold the streams open.
+    async fn read_to_the_end(&mut self) {
+        let reading = async { while self.output.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_millis(LAST_LINES_MS), reading).await.is_err() {
+            self.output.abort_all();
         }
     }
 
@@ -242,10 +267,10 @@ impl Life {
         let bytes_max = floor.settings.log_line_bytes_max;
         // They end with the streams, which end with the process and its group.
         if let Some(said) = said {
-            tokio::spawn(output::tell(scope.instance.clone(), "stdout", said, bytes_max));
+            self.output.spawn(output::tell(scope.instance.clone(), "stdout", said, bytes_max));
         }
         if let Some(complained) = complained {
-            tokio::spawn(output::tell(scope.instance.clone(), "stderr", complained, bytes_max));
+            self.output.spawn(output::tell(scope.instance.clone(), "stderr", complained, bytes_max));
         }
         let (pid, number) = (process.id(), self.processes);
         info!(worker = scope.instance, pid, number, "the worker's process has started");

@@ -24,6 +24,7 @@ pub struct Supervised {
     _dir: TempDir,
     lines: Arc<Mutex<Vec<Value>>>,
     log: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Drop for Supervised {
@@ -86,7 +87,7 @@ impl Supervised {
         let (lines, log) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(String::new())));
         let (into, all) = (Arc::clone(&lines), Arc::clone(&log));
         let stderr = child.stderr.take().expect("a log");
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 all.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{line}\n"));
                 if let Ok(line) = serde_json::from_str(&line) {
@@ -94,7 +95,7 @@ impl Supervised {
                 }
             }
         });
-        Self { child, _dir: dir, lines, log }
+        Self { child, _dir: dir, lines, log, reader: Some(reader) }
     }
 
     pub fn id(&self) -> u32 {
@@ -164,6 +165,9 @@ impl Supervised {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("an end") {
+                if let Some(reader) = self.reader.take() {
+                    reader.join().expect("the whole log");
+                }
                 let mut told = String::new();
                 let stdout = self.child.stdout.take().expect("a report");
                 std::io::Read::read_to_string(&mut { stdout }, &mut told).expect("a report");
