@@ -21,8 +21,8 @@ use crate::{
     words::{Command, Standing, Word},
 };
 
-/// How many words the ordinary run goes deep; the proof goes on until there is no new place.
-const DEPTH: usize = 5;
+/// How many words the ordinary run goes deep from each beginning; the proof goes on until there is no new place.
+const DEPTH: usize = 3;
 /// How many commands may wait for an answer at a place that the walk goes on from.
 const WAITING_MAX: usize = 2;
 
@@ -71,19 +71,40 @@ fn a_target_may_lie() {
     walk(false, &[alphabet(), vec![Word::Lie { nth: 0 }, Word::Uncommanded { bot: 0 }]].concat());
 }
 
+/// The ways to the places that the walk begins at: IDLE, live, PAUSED and quarantine, each but the first far from the
+/// others.
+fn beginnings(second_person: bool) -> [Vec<Word>; 4] {
+    let done = Word::Answer { nth: 0, success: true };
+    let ask = |kind, mode| Word::Ask { kind, mode, bot: 0, actor: 0, agrees: true };
+    let confirm = Word::Confirm { nth: 0, actor: usize::from(second_person) };
+    let idle = vec![ask("bot-init", None), done];
+    let with = |words: &[Word]| [idle.as_slice(), words].concat();
+    [
+        idle.clone(),
+        with(&[ask("bot-start", Some("live")), confirm, done]),
+        with(&[ask("bot-start", Some("paper")), done, ask("bot-pause", None), done]),
+        with(&[ask("bot-quarantine", None), done]),
+    ]
+}
+
 struct Place {
     player: Player,
     story: Vec<Word>,
+    /// How many words it is away from its beginning.
+    depth: usize,
 }
 
 fn walk(second_person: bool, words: &[Word]) {
     let depth_max = if env::var("SWARMGATE_PROVE").is_ok() { usize::MAX } else { DEPTH };
-    let mut start = Player::new(second_person);
-    for word in [words[0], Word::Answer { nth: 0, success: true }] {
-        assert_eq!(start.tell(word).1, None, "the way to IDLE");
+    let (mut seen, mut waiting) = (BTreeSet::new(), VecDeque::new());
+    for story in beginnings(second_person) {
+        let mut player = Player::new(second_person);
+        for word in &story {
+            assert_eq!(player.tell(*word).1, None, "the way there: {story:?}");
+        }
+        seen.insert(key(&player.model));
+        waiting.push_back(Place { player, story, depth: 0 });
     }
-    let mut seen = BTreeSet::from([key(&start.model)]);
-    let mut waiting = VecDeque::from([Place { player: start, story: Vec::new() }]);
     let (mut edges, mut stopped) = (0_usize, BTreeMap::<Option<Life>, usize>::new());
     while let Some(place) = waiting.pop_front() {
         for &word in words {
@@ -99,10 +120,11 @@ fn walk(second_person: bool, words: &[Word]) {
                 *stopped.entry(before).or_default() += 1;
             }
             let crowded = player.model.commands.iter().filter(|command| command.is_answerable()).count();
-            if story.len() < depth_max && crowded <= WAITING_MAX && seen.insert(key(&player.model)) {
-                waiting.push_back(Place { player, story });
+            let depth = place.depth + 1;
+            if depth < depth_max && crowded <= WAITING_MAX && seen.insert(key(&player.model)) {
+                waiting.push_back(Place { player, story, depth });
                 if seen.len() % 1000 == 0 {
-                    eprintln!("{} places, {} words deep", seen.len(), place.story.len() + 1);
+                    eprintln!("{} places, {depth} words deep", seen.len());
                 }
             }
         }

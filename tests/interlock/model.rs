@@ -215,9 +215,10 @@ impl Model {
             return Said::Refuse("consent.self-confirm");
         }
         match self.walk(at) {
-            Answer::Refuse(code) => {
+            // The confirmation was an act of its own; what it confirmed ends.
+            Answer::Refuse(_) => {
                 self.commands[at].standing = Standing::Void(Void::RefusedAgain);
-                refused_again(code)
+                Said::Forward
             }
             Answer::Challenge | Answer::Forward => {
                 self.accept(at);
@@ -364,6 +365,11 @@ impl Model {
                 self.open = Some((bot, Life::Idle));
                 life
             }
+            // It holds since it was accepted; whether its target's word sets it apart anew after a release the texts leave open.
+            true if kind == "bot-quarantine" => {
+                self.open = Some((bot, Life::Quarantined));
+                life
+            }
             // A quarantine came after it, and is what holds.
             true if kind == "bot-release" && by == Standing::Ended(End::SupersededByQuarantine) => {
                 // Asked apart, in `unconfirmed`.
@@ -408,17 +414,6 @@ impl Model {
 /// Whether its instance was started once more since.
 pub fn is_older(command: &Command, newest: &[u64; BOTS]) -> bool {
     command.started() && command.bot().is_some_and(|bot| command.until < newest[bot])
-}
-
-/// Whether the confirmation itself is refused, or only what it confirmed, the texts leave open.
-fn refused_again(code: &'static str) -> Said {
-    match code {
-        "safety.mode" => Said::OneOf(&[Said::Forward, Said::Refuse("safety.mode")]),
-        "safety.gate-failed" => Said::OneOf(&[Said::Forward, Said::Refuse("safety.gate-failed")]),
-        "safety.gate-unknown" => Said::OneOf(&[Said::Forward, Said::Refuse("safety.gate-unknown")]),
-        "safety.kill-switch" => Said::OneOf(&[Said::Forward, Said::Refuse("safety.kill-switch")]),
-        _ => Said::OneOf(&[Said::Forward, Said::Refuse("lifecycle.illegal-transition")]),
-    }
 }
 
 fn deadline_ms(kind: &str) -> u64 {

@@ -193,7 +193,7 @@ const fn start(by: &'static str, mode: &'static str, to: Life) -> Way {
 }
 
 /// The machine. What no row names does not happen.
-pub const WAYS: [Way; 18] = [
+pub const WAYS: [Way; 17] = [
     way("bot-init", &[Created], Idle, When::Outcome),
     start("bot-start", "paper", Paper),
     start("bot-resume", "paper", Paper),
@@ -208,7 +208,6 @@ pub const WAYS: [Way; 18] = [
     way("stop-failed", FALLIBLE, Error, When::AtOnce),
     way("session-lost", RUNNING, Error, When::AtOnce),
     way("bot-quarantine", &Life::ALL, Quarantined, When::Accepted),
-    way("bot-quarantine", &Life::ALL, Quarantined, When::Outcome),
     way("interlock", &Life::ALL, Quarantined, When::AtOnce),
     way("uncommanded", &Life::ALL, Quarantined, When::AtOnce),
     way("bot-release", &[Quarantined], Idle, When::Outcome),
