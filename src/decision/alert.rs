@@ -5,7 +5,7 @@
 //! Holds: whatever happens, at most `alerts.per_second_max` alerts leave in a second; the next one that leaves
 //! says how many were held back.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Decision,
@@ -43,12 +43,32 @@ pub(super) fn raise(state: &State, notice: &Notice<'_>, now: Timestamp, decision
         decision.beliefs.push(Belief::AlertHeldBack);
         return;
     }
-    let data = json!({
+    let mut data = json!({
         "level": "warn",
         "code": notice.code,
         "message": notice.message,
         "context": { "about": notice.about, "count": notice.count, "heldBack": state.alerts_held_back() },
     });
+    let context = data.get_mut("context").and_then(Value::as_object_mut);
+    if let (Some(runbook), Some(context)) = (runbook(notice.code), context) {
+        let page = format!("docs/operating/runbooks/{runbook}.md");
+        context.insert("runbook".to_owned(), Value::from(page));
+    }
     decision.beliefs.push(Belief::Alerted { fingerprint, at: now });
     decision.effects.push(Effect::Speak(Speech::alert(state.rules(), data, notice.correlation_id, now)));
+}
+
+/// The page that says what to do.
+fn runbook(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "lifecycle.stop-stuck" => "lifecycle.stop-stuck",
+        "lifecycle.uncommanded" | "lifecycle.quarantined" => "quarantine",
+        "session.lost" => "session-lost",
+        "safety.gate-unknown" | "safety.gate-failed" => "gate-unknown",
+        "execution.killswitch.set" | "safety.kill-switch" => "kill-switch",
+        "consent.break-glass" => "challenge",
+        code if code.starts_with("safety.") || code.starts_with("interlock.") => "safety",
+        code if code.starts_with("consent.") => "challenge",
+        _ => return None,
+    })
 }
