@@ -9,6 +9,8 @@
 
 #[path = "simulation/endings.rs"]
 mod endings;
+#[path = "simulation/interlock.rs"]
+mod interlock;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

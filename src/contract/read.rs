@@ -18,6 +18,7 @@ use super::{
     reason::{Reason, Refusal},
     routing::{ALL, ControlPlaneRouting, Family, RoutingKey, Scope},
     schema::{Schema, Schemas},
+    secrets::names,
     strict::{self, Limits},
     timestamp::Timestamp,
 };
@@ -169,17 +170,19 @@ fn timestamp(body: &Value) -> Result<Timestamp, Refusal> {
     })
 }
 
-/// What the ledger keeps of a body, and what a repeat of a signal is compared by.
+/// What the ledger keeps of a body, with what its schema or a name marks as secret masked; and what a repeat of a
+/// signal is compared by, of the body as it came.
 fn written(body: &Value, schema: &Schema, family: Family) -> (Option<Payload>, Digest) {
     let text = canonical::raw(body);
     let compared = match (family, &text) {
         (Family::Signal, Some(text)) => without_timestamp(text.get()),
         _ => Digest::default(),
     };
-    if schema.secrets.is_empty() {
+    let named = names::masked(body);
+    if schema.secrets.is_empty() && named.is_none() {
         return (text.map(Payload), compared);
     }
-    let mut masked = body.clone();
+    let mut masked = named.unwrap_or_else(|| body.clone());
     schema.secrets.apply(&mut masked);
     (canonical::raw(&masked).map(Payload), compared)
 }

@@ -19,6 +19,7 @@ use crate::contract::{
     audit::{Action, Actor, Change, Fact, Mode, Presence, Standing, Subject, Verdict},
     routing::{Family, Scope},
     schema::STATUS_FULL,
+    secrets::names,
     timestamp::Timestamp,
 };
 
@@ -33,7 +34,7 @@ pub(super) fn heard(state: &State, arrival: &Arrival, said: &Said, now: Timestam
     decision.beliefs.push(Belief::Status(Box::new(status)));
     if said.key.kind_type == STATUS_FULL
         && let Some(config) = said.envelope.data.get("config")
-        && let Some(desired) = state.desired_config(scope, config)
+        && let Some(desired) = state.desired_config(scope, &names::written(config))
     {
         decision.beliefs.push(Belief::DesiredConfig { scope: scope.clone(), config: desired, at: now });
     }

@@ -14,6 +14,7 @@ use crate::contract::{
     digest::Digest,
     envelope::Runtime,
     routing::{Family, Scope},
+    secrets::names,
     timestamp::Timestamp,
 };
 
@@ -245,7 +246,8 @@ impl Status {
 
 fn full(data: &Value) -> Option<Full> {
     let started_at = Timestamp::parse(data.get("startedAt")?.as_str()?)?;
-    let config = Digest::of(&canonical::of(data.get("config")?));
+    // Of what the ledger would keep, so that an applied config compares: that one is known from there.
+    let config = Digest::of(&canonical::of(&names::written(data.get("config")?)));
     Some(Full { started_at, config, queues: queues(data.get("io")?) })
 }
 

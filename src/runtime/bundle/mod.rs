@@ -7,7 +7,6 @@
 
 pub mod gather;
 mod manifest;
-mod names;
 mod pack;
 mod proof;
 mod redact;

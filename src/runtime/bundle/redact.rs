@@ -6,8 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{names, shapes::Detector};
-use crate::contract::secrets::MASKED;
+use super::shapes::Detector;
+use crate::contract::secrets::{MASKED, names};
 
 /// Members of an object that name what another member holds.
 const NAMING: [&str; 5] = ["name", "key", "header", "field", "variable"];

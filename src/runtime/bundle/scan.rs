@@ -5,7 +5,8 @@
 //! Holds: it shares the names and shapes with the redaction and none of its walk, so that a place that the walk
 //! passes over is found here.
 
-use super::{names, shapes::Detector};
+use super::shapes::Detector;
+use crate::contract::secrets::names;
 
 /// The rule by which a member's name or bytes hold a secret.
 pub(super) fn found(detector: &Detector, path: &str, bytes: &[u8]) -> Option<&'static str> {

@@ -13,8 +13,7 @@ use base64::{
 };
 use regex::Regex;
 
-use super::names;
-use crate::contract::secrets::MASKED;
+use crate::contract::secrets::{MASKED, names};
 
 /// A secret that is shorter is not looked for by itself: it would be found in every second word.
 const KNOWN_CHARS_MIN: usize = 6;

@@ -1,8 +1,10 @@
-//! Where a schema says that secrets stand, and their masking.
+//! Where secrets stand, as schemas and names say, and their masking.
 //!
-//! Owns: the reading of `x-swarmgate-secret: true` out of a schema, and the mask made of it.
-//! Never: guesses from a value or a name; a schema that stays silent marks nothing.
+//! Owns: the reading of `x-swarmgate-secret: true` out of a schema, the mask made of it, and what is written of a body.
+//! Never: guesses from a value; names are the matter of [`names`].
 //! Holds: where it is unclear which branch of a schema applies, every branch masks: too much rather than too little.
+
+pub mod names;
 
 use std::collections::BTreeMap;
 
