@@ -16,7 +16,7 @@ use tokio::{
 use crate::{contract::timestamp::Timestamp, runtime::clock};
 
 /// How long one answer may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
