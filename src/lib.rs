@@ -25,3 +25,5 @@ pub mod ledger;
 pub mod runtime;
 #[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod worker;

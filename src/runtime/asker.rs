@@ -100,7 +100,9 @@ impl Asker {
         }
         let mut entries = self.ledger.select(&filter, ENTRIES_MAX).await.map_err(fault)?;
         // Refused sends of the same correlationId stand before the one that was accepted.
-        let accepted = |sealed: &Sealed| matches!(&sealed.entry.fact.change, Change::Accepted(_));
+        let accepted = |sealed: &Sealed| {
+            matches!(&sealed.entry.fact.change, Change::Accepted(_) | Change::Challenged(_))
+        };
         let first = entries.iter().position(accepted).unwrap_or(entries.len());
         entries.drain(..first);
         Ok(answer::ended(&self.rules, &entries))

@@ -233,11 +233,11 @@ async fn start_tasks(
         telemetry: Arc::clone(&setup.telemetry),
     };
     let recorder = tokio::spawn(recorder.run());
-    let under_way = carry_again(&commit, jobs).await;
     let (open, opened) = watch::channel(true);
     let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
     let (host, done, watch) = start_host(&setup, &asker, &stopping);
     let router = Router {
+        memory: Memory::with_under_way(carry_again(&commit, jobs).await),
         done,
         host,
         about: about(&setup, clock.now()),
@@ -257,7 +257,6 @@ async fn start_tasks(
         bounds: Bounds { entries_max: setup.batch_entries_max, bytes_max: setup.batch_bytes_max },
         telemetry: setup.telemetry,
         stopping: stopping.clone(),
-        memory: Memory::with_under_way(under_way),
     };
     Running {
         stopping,

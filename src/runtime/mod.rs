@@ -23,4 +23,5 @@ mod recorder;
 pub mod replay;
 mod router;
 pub mod setup;
+pub mod supervisor;
 pub mod topology;

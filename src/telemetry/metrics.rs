@@ -24,7 +24,12 @@ use prometheus_client::{
 use serde::Serialize;
 
 use super::health::Health;
-use crate::contract::{audit::Verdict, lane::Lane, reason::Reason};
+use crate::contract::{
+    audit::Verdict,
+    interlock::{KillSwitch, SafetyMode},
+    lane::Lane,
+    reason::Reason,
+};
 
 /// The content type of `encode`'s answer.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -119,6 +124,9 @@ pub struct Metrics {
     commit_seconds: Histogram,
     round_envelopes: Histogram,
     commands: Gauge,
+    safety_mode: Gauge,
+    kill_switch: Gauge,
+    challenges: Gauge,
     alerts: Counter,
     alerts_held_back: Counter,
 }
@@ -161,6 +169,17 @@ impl Metrics {
                 "Envelopes judged in one round",
                 Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             ),
+            safety_mode: registry.one(
+                "safety_mode",
+                "The strongest safety mode that applies anywhere: 0 NORMAL, 1 SAFE, 2 EMERGENCY_STOP",
+                Gauge::default(),
+            ),
+            kill_switch: registry.one(
+                "kill_switch",
+                "The strongest kill switch that applies anywhere: 0 ALLOW, 1 CLOSE_ONLY, 2 FLATTEN, 3 BLOCK",
+                Gauge::default(),
+            ),
+            challenges: registry.one("challenges_open", "Commands to be confirmed", Gauge::default()),
             commands: registry.one(
                 "commands_in_flight",
                 "Commands accepted that have not ended",
@@ -268,6 +287,14 @@ impl Metrics {
     /// Says how many commands wait for their outcome.
     pub fn set_commands(&self, in_flight: usize) {
         self.commands.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+    }
+
+    /// Says how tight safety is: the strongest mode and kill switch that apply anywhere, as their places in their order
+    /// from 0 on, and how many challenges are open.
+    pub fn set_interlock(&self, mode: SafetyMode, level: KillSwitch, challenges: usize) {
+        self.safety_mode.set(mode as i64);
+        self.kill_switch.set(level as i64);
+        self.challenges.set(i64::try_from(challenges).unwrap_or(i64::MAX));
     }
 
     /// What a lane has done and holds, for people.
@@ -384,10 +411,12 @@ mod tests {
                 "swarmgate_alerts_held_back counter",
                 "swarmgate_broker_connected gauge",
                 "swarmgate_build info",
+                "swarmgate_challenges_open gauge",
                 "swarmgate_commands_in_flight gauge",
                 "swarmgate_commit_seconds histogram",
                 "swarmgate_entries counter",
                 "swarmgate_envelopes counter",
+                "swarmgate_kill_switch gauge",
                 "swarmgate_lane_depth gauge",
                 "swarmgate_lane_in_flight gauge",
                 "swarmgate_ledger_writable gauge",
@@ -395,6 +424,7 @@ mod tests {
                 "swarmgate_ready gauge",
                 "swarmgate_refusals counter",
                 "swarmgate_round_envelopes histogram",
+                "swarmgate_safety_mode gauge",
             ]
         );
         assert!(text.ends_with("# EOF\n"));

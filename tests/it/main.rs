@@ -29,4 +29,6 @@ mod properties;
 mod readers;
 mod reason_pages;
 mod router;
+mod supervisor;
+mod supervisor_bus;
 mod tools;

@@ -7,6 +7,7 @@
 pub mod bundle;
 pub mod fault;
 pub mod frame;
+pub mod launch;
 pub mod secret;
 mod signing;
 pub mod window;
@@ -22,6 +23,7 @@ use zeroize::Zeroize;
 pub use bundle::{BootstrapKeyBundle, Kdf, SecretMode};
 pub use fault::Fault;
 pub use frame::{Frame, Nonce};
+pub use launch::{Launch, LaunchFault};
 pub use secret::{MasterSecret, SigningKey};
 pub use window::Window;
 

@@ -20,6 +20,9 @@ use crate::{
     decision::{Decision, alert, command, state::State},
 };
 
+/// How many readiness gates are remembered, over all swarms.
+const GATES_MAX: usize = 1_000;
+
 /// The class of a command now: the types that loosen when they go down are what they do (rulings §1).
 pub(in crate::decision) fn class(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> Option<Class> {
     let class = said.class?;
@@ -59,7 +62,17 @@ pub(in crate::decision) fn check(
     actor: &Actor,
     now: Timestamp,
 ) -> Result<(), Refusal> {
+    let name = (
+        swarm(&said.key.scope).unwrap_or_default().to_owned(),
+        text(said, "gate").unwrap_or_default().to_owned(),
+    );
     match said.key.kind_type.as_str() {
+        "gate-report" | "gate-disable"
+            if state.safety().gates.len() >= GATES_MAX && !state.safety().gates.contains_key(&name) =>
+        {
+            let detail = format!("{GATES_MAX} readiness gates are known, the most that are remembered");
+            Err(Refusal::new(Reason::QuotaExceeded, detail).at("/data/gate"))
+        }
         "gate-report" => {
             let own = text(said, "gate").and_then(|name| state.rules().safety.gate_reporters.get(name));
             match own.filter(|own| **own != actor.principal) {

@@ -35,8 +35,8 @@ use crate::contract::{
     audit::{Change, Evidence, Fact, Genesis, Mode},
     canonical,
     digest::Digest,
-    interlock::Life,
-    routing::Scope,
+    interlock::{KillSwitch, Life, SafetyMode},
+    routing::{ALL, Scope},
     timestamp::Timestamp,
 };
 
@@ -151,6 +151,17 @@ impl State {
     /// The challenges that are over, by id.
     pub fn challenges_closed(&self) -> impl Iterator<Item = (&str, &Closed)> {
         self.recorded.closed.iter().map(|(id, closed)| (id.as_str(), closed))
+    }
+
+    /// How many commands wait for their confirmation.
+    pub fn challenges_open(&self) -> usize {
+        self.challenged().filter(|flight| flight.awaits_confirmation()).count()
+    }
+
+    /// The strongest safety mode and kill switch that apply anywhere.
+    pub fn strongest(&self) -> (SafetyMode, KillSwitch) {
+        let everything = Scope::new(ALL, ALL, ALL);
+        (self.safety().mode(&everything), self.safety().kill_switch(&everything))
     }
 
     /// What is set of safety.

@@ -118,6 +118,7 @@ enum Leaving {
     Result(Short),
     Stop(Box<Scope>),
     Challenge(Box<str>),
+    Session(Box<Scope>),
 }
 
 impl Recorded {
@@ -154,6 +155,9 @@ impl Recorded {
             Change::Session(moved) => {
                 for worker in &moved.workers {
                     let session = Session::after(self.sessions.get(worker), moved.phase, at);
+                    if !session.stands() {
+                        self.leaving.push_back((at, Leaving::Session(Box::new(worker.clone()))));
+                    }
                     self.sessions.insert(worker.clone(), session);
                 }
             }
@@ -442,6 +446,13 @@ impl Recorded {
                 Some((_, Leaving::Stop(scope))) => {
                     if self.stops.get(&scope).is_some_and(|stop| has_left(*stop, at, window_ms)) {
                         self.stops.remove(&scope);
+                    }
+                }
+                Some((left, Leaving::Session(worker))) => {
+                    // It may have been followed by another since.
+                    let is_over = |session: &Session| !session.stands() && session.since <= left;
+                    if self.sessions.get(&*worker).is_some_and(is_over) {
+                        self.sessions.remove(&*worker);
                     }
                 }
                 Some((_, Leaving::Challenge(id))) => {

@@ -28,6 +28,17 @@ pub struct Overview {
     pub refusals: Vec<Refusals>,
     pub commands: CommandTotals,
     pub inventory: InventoryTotals,
+    pub safety: SafetyTotals,
+}
+
+/// The interlock in an overview: the strongest that applies anywhere.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SafetyTotals {
+    pub mode: String,
+    pub kill_switch: String,
+    pub challenges: u64,
+    pub gates_not_passed: u64,
 }
 
 /// The ledger in an overview.

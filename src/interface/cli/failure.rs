@@ -20,7 +20,12 @@ use crate::{
     bus::BusError,
     interface::http::HttpError,
     ledger::LedgerError,
-    runtime::{boot::BootError, bundle::BundleError, config::ConfigError},
+    runtime::{
+        boot::BootError,
+        bundle::BundleError,
+        config::ConfigError,
+        supervisor::{SuperviseError, child::ChildError, configured::ConfiguredError},
+    },
     telemetry::log::LogError,
 };
 
@@ -84,6 +89,15 @@ pub enum CliError {
     /// The log cannot be written.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The config supervises nothing.
+    #[error(transparent)]
+    Configured(#[from] ConfiguredError),
+    /// The supervisor could not start.
+    #[error(transparent)]
+    Supervise(#[from] SuperviseError),
+    /// A process did not become a worker.
+    #[error(transparent)]
+    Child(#[from] ChildError),
     /// There is no support bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -140,6 +154,7 @@ impl CliError {
             Self::Bundle(_) => Exit::Usage,
             Self::Config(_) | Self::Usage { .. } | Self::File { .. } | Self::Stream(_) => Exit::Usage,
             Self::Http(_) | Self::Log(_) | Self::Tasks(_) => Exit::Usage,
+            Self::Configured(_) | Self::Supervise(_) | Self::Child(_) => Exit::Usage,
             Self::Boot(BootError::Ledger(_)) | Self::Ledger(_) => Exit::Ledger,
             Self::Boot(_) => Exit::Usage,
             Self::Latch(_) => Exit::Ledger,
@@ -177,6 +192,9 @@ impl CliError {
             }
             Self::Bundle(_) => "name another file with --out, in a directory that can be written".to_owned(),
             Self::Http(_) => "choose another address with --http".to_owned(),
+            Self::Configured(_) | Self::Supervise(_) | Self::Child(_) => {
+                "docs/operating/supervisor.md shows a whole config and what each part does".to_owned()
+            }
             Self::Tasks(_) => "see the limits of this process (`ulimit -a`)".to_owned(),
             Self::Log(_) | Self::File { .. } | Self::Stream(_) | Self::ReaderGone => {
                 "`swarmgate help` shows how the command is used".to_owned()

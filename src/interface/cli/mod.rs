@@ -39,6 +39,7 @@ mod safety;
 mod send;
 mod signal;
 mod situation;
+mod supervise;
 mod support_bundle;
 mod table;
 mod tail;
@@ -171,6 +172,7 @@ enum Command {
     Run(run::RunArgs),
     Observe(run::ObserveArgs),
     Route(route::Args),
+    Supervise(supervise::Args),
     Send(send::Args),
     Tail(tail::Args),
     Inventory(inventory::Args),
@@ -190,6 +192,8 @@ enum Command {
     Bench(bench::Args),
     #[command(hide = true)]
     BenchRelay(bench::relay::Args),
+    #[command(hide = true)]
+    SuperviseChild(supervise::ChildArgs),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -220,6 +224,8 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Run(args) => wait(run::run(args, &globals)),
         Command::Observe(args) => wait(run::observe(args, &globals)),
         Command::Route(args) => wait(route::run(args, &globals)),
+        Command::Supervise(args) => wait(supervise::run(args, &globals)),
+        Command::SuperviseChild(args) => supervise::child(&args),
         Command::Send(args) => wait(send::run(args, &globals)),
         Command::Tail(args) => wait(tail::run(args, &globals)),
         Command::Refused(args) => wait(refused::run(args, &globals)),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::View;
 use crate::{
     contract::{
-        interlock::{KillSwitch, Life},
+        interlock::{GateResult, KillSwitch, Life},
         routing::{ALL, Scope},
         timestamp::Timestamp,
     },
@@ -42,6 +42,23 @@ impl View<'_> {
             "gates": self.gates(),
             "latch": self.latch(),
             "monitoring": { "disabledUntil": self.ahead(safety.unmonitored.get("").copied()) },
+        })
+    }
+
+    /// The strongest that applies anywhere, and what waits.
+    pub(super) fn safety_totals(&self) -> Value {
+        let safety = self.state.safety();
+        let everything = Scope::new(ALL, ALL, ALL);
+        let required = &self.state.rules().safety.gates_required;
+        let not_passed = required
+            .iter()
+            .filter(|name| safety.gate(name, &everything, self.now) > GateResult::Warn)
+            .count();
+        json!({
+            "mode": safety.mode(&everything),
+            "killSwitch": safety.kill_switch(&everything),
+            "challenges": self.state.challenged().filter(|flight| flight.awaits_confirmation()).count(),
+            "gatesNotPassed": not_passed,
         })
     }
 

@@ -108,6 +108,7 @@ impl View<'_> {
             "broker": { "connected": health.broker(), "blocked": health.blocked() },
             "lanes": lanes,
             "refusals": refusals,
+            "safety": self.safety_totals(),
             "commands": { "inFlight": state.commands_in_flight(), "parked": state.commands_parked() },
             "inventory": {
                 "instances": state.inventory().instances_count(),
@@ -292,8 +293,11 @@ fn command(state: &State, flight: &Flight) -> Value {
 /// `None` where they tell of no command that has ended.
 pub(super) fn ended(rules: &Rules, entries: &[Sealed]) -> Option<Value> {
     let first = entries.first()?;
-    let Change::Accepted(accepted) = &first.entry.fact.change else { return None };
-    let identity = accepted.command?;
+    let identity = match &first.entry.fact.change {
+        Change::Accepted(accepted) => accepted.command?,
+        Change::Challenged(challenged) => challenged.accepted.command?,
+        _ => return None,
+    };
     let mut state = State::new(rules.clone());
     for sealed in entries {
         let fact = &sealed.entry.fact;

@@ -11,6 +11,7 @@ use super::{
     fields::FIELDS,
     interlock::reporter_faults,
     load::Merge,
+    supervisor,
 };
 
 const TRANSPORT: &str = "runtime.platform.execution_ipc.transport";
@@ -46,6 +47,7 @@ pub(super) fn agree(config: &Config, merge: &mut Merge) {
         merge.fault_of("safety.gate_reporters", wrong);
     }
     bootstrap(config, merge);
+    supervisor::agree(config, merge);
 }
 
 /// Workers of our own are reached over the local channel, and its settings count only where it is there.

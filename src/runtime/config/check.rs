@@ -65,6 +65,10 @@ pub fn check(field: &Field, shown: &str, value: &Value) -> Result<(), Wrong> {
         Kind::Whole(min, max) => whole(shown, value, min, max),
         Kind::Words => words(shown, value, SEGMENT_BYTES_MAX),
         Kind::Lines => words(shown, value, LINE_BYTES_MAX),
+        Kind::Workers => Err(Wrong::new(
+            format!("`{shown}` wants a list of rows, in the config file"),
+            "write one `- id: …` with `role` and `command` for each",
+        )),
         Kind::Choice(allowed) => choice(shown, value, allowed),
         kind => match value.as_str() {
             Some(text) => text_form(kind, shown, text),

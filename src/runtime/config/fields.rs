@@ -42,6 +42,8 @@ pub enum Kind {
     Loopback,
     /// Where a secret is, never the secret: `env:NAME` or `file:PATH`.
     SecretRef,
+    /// The supervisor's rows; a file has them, and neither a variable nor a flag.
+    Workers,
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -73,7 +75,7 @@ const fn deadline(path: &'static str) -> Field {
     )
 }
 
-use Kind::{Address, Choice, Lines, Loopback, Name, Path, SecretRef, Segment, Url, Whole, Words};
+use Kind::{Address, Choice, Lines, Loopback, Name, Path, SecretRef, Segment, Url, Whole, Words, Workers};
 
 /// Every setting but `types`, in the order of the printed defaults.
 pub const FIELDS: &[Field] = &[
@@ -380,6 +382,56 @@ pub const FIELDS: &[Field] = &[
         SecretRef,
         "Where a static secret is, like `env:NAME` or `file:PATH`; no default, and asked for at the start only.",
     ),
+    field("supervisor.swarm_id", Segment, "The swarm that the workers of `swarmgate supervise` are of."),
+    field(
+        "supervisor.ready_timeout_ms",
+        Whole(100, 3_600_000),
+        "From a worker's start to its `ready`; then it is stopped and started again.",
+    ),
+    field("supervisor.heartbeat_ms", Whole(10, 600_000), "How often a worker says that it lives."),
+    field(
+        "supervisor.heartbeat_timeout_ms",
+        Whole(20, 3_600_000),
+        "How long a worker may be silent; then it is stopped and started again.",
+    ),
+    field(
+        "supervisor.stop_graceful_ms",
+        Whole(0, 3_600_000),
+        "How long a worker may take to end once it was told to.",
+    ),
+    field(
+        "supervisor.stop_terminate_ms",
+        Whole(0, 600_000),
+        "How long it may take after SIGTERM; then SIGKILL comes.",
+    ),
+    field(
+        "supervisor.stop_kill_ms",
+        Whole(100, 600_000),
+        "How long the system may take to end it after SIGKILL.",
+    ),
+    field(
+        "supervisor.restart_min_ms",
+        Whole(1, 600_000),
+        "The first pause before a worker is started again; it doubles up to the next.",
+    ),
+    field(
+        "supervisor.restart_max_ms",
+        Whole(1, 3_600_000),
+        "The longest pause before a worker is started again.",
+    ),
+    field(
+        "supervisor.restart_count_max",
+        Whole(0, 10_000),
+        "How often a worker is started again within the window; then it is given up.",
+    ),
+    field("supervisor.restart_window_ms", Whole(1_000, DAY_MS), "The window of that count."),
+    field(
+        "supervisor.log_line_bytes_max",
+        Whole(64, 1024 * 1024),
+        "How much of a line of a worker's output is kept.",
+    ),
+    field("supervisor.status_delta_ms", Whole(100, 3_600_000), "How often a worker's state goes to the bus."),
+    field("supervisor.workers", Workers, "The workers: a list of rows with `id`, `role` and `command`."),
 ];
 
 /// Settings whose default is nothing, or follows from another setting: the printed defaults leave them out.

@@ -22,7 +22,7 @@ use super::{
     excerpt::Excerpt,
     fields::{FIELDS, SHARED_SECTIONS, TYPE_FIELDS, TYPE_REQUIRED, code_of, find, is_section, variable},
     node::{self, Content, Node, Pair},
-    own_types,
+    own_types, supervisor,
 };
 use crate::contract::Contract;
 
@@ -159,7 +159,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 /// Where a value stands.
 #[derive(Clone, Default)]
-struct Place {
+pub(super) struct Place {
     at: String,
     source: Option<Excerpt>,
 }
@@ -170,7 +170,7 @@ impl Place {
         Self { at: name.to_owned(), source: None }
     }
 
-    fn line(file: &str, source: Excerpt) -> Self {
+    pub(super) fn line(file: &str, source: Excerpt) -> Self {
         Self { at: format!("{file}:{}", source.line), source: Some(source) }
     }
 }
@@ -186,7 +186,7 @@ pub(super) struct Merge {
 }
 
 impl Merge {
-    fn fault(&mut self, Place { at, source }: Place, path: &str, wrong: Wrong) {
+    pub(super) fn fault(&mut self, Place { at, source }: Place, path: &str, wrong: Wrong) {
         let Wrong { message, help, code } = wrong;
         self.faults.push(Fault { code, at, path: path.to_owned(), message, help, source });
     }
@@ -247,6 +247,10 @@ impl Merge {
         for pair in pairs {
             let Pair { key, node, .. } = pair;
             let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            if let (Content::List(items), supervisor::PATH) = (&node.content, path.as_str()) {
+                self.workers(file, pair, items);
+                continue;
+            }
             if let Some(field) = find(&path) {
                 let place = Place::line(file, Excerpt::of_value(pair, field.kind));
                 match check(field, &path, &plain(node)) {
@@ -361,7 +365,7 @@ impl Merge {
         }
     }
 
-    fn set(&mut self, path: &str, value: Value, place: Place) {
+    pub(super) fn set(&mut self, path: &str, value: Value, place: Place) {
         self.origins.insert(path.to_owned(), place);
         let (sections, leaf) = path.rsplit_once('.').unwrap_or(("", path));
         let mut into = &mut self.value;
@@ -392,7 +396,7 @@ impl Merge {
 }
 
 /// A node without its lines.
-fn plain(node: &Node) -> Value {
+pub(super) fn plain(node: &Node) -> Value {
     match &node.content {
         Content::Scalar(value) => value.clone(),
         Content::List(list) => Value::Array(list.iter().map(plain).collect()),

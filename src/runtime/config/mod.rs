@@ -15,6 +15,7 @@ mod node;
 mod own_types;
 mod print;
 mod secret;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ use crate::{
         lane::Lane,
     },
     decision::{inventory, rules::Rules},
+    runtime::supervisor::Settings as Supervisor,
     telemetry::log::{Format, Severity},
 };
 
@@ -95,6 +97,8 @@ pub struct Config {
     pub consent: interlock::Consent,
     /// How workers come to run, and the channel to them.
     pub runtime: bootstrap::Runtime,
+    /// The workers that `swarmgate supervise` runs.
+    pub supervisor: Supervisor,
     /// The deployment's own signal types.
     pub types: Vec<OwnType>,
 }
@@ -125,6 +129,7 @@ impl Default for Config {
             interlocks: interlock::Interlocks::default(),
             consent: interlock::Consent::default(),
             runtime: bootstrap::Runtime::default(),
+            supervisor: Supervisor::default(),
             types: Vec::new(),
         }
     }

@@ -12,6 +12,7 @@ use super::{
     Config, DEFAULT_URL,
     check::unit,
     fields::{FIELDS, Field, Kind, SHARED_SECTIONS, TYPE_FIELDS, TYPE_REQUIRED, UNSET, variable},
+    supervisor,
 };
 
 /// A `swarmgate.yaml` with every default in force, explained.
@@ -27,6 +28,7 @@ pub fn defaults_yaml() -> String {
         let mark = if UNSET.contains(&field.path) { "# " } else { "" };
         let _ = writeln!(text, "{indent}# {}{}", field.doc, bounds(field));
         let _ = writeln!(text, "{indent}{mark}{leaf}: {}", example_of(field));
+        text.push_str(&rows_example(field));
     }
     text.push_str("\n# Signal types of your own, each with the JSON Schema of its data.\ntypes: []\n");
     text.push_str(&types_example());
@@ -54,6 +56,7 @@ pub fn starting_yaml(schema: &str, given: &[(&str, &str)]) -> String {
             None if UNSET.contains(&field.path) => writeln!(text, "{indent}# {leaf}: {}", example_of(field)),
             None => writeln!(text, "{indent}#{leaf}: {}", example_of(field)),
         };
+        text.push_str(&rows_example(field));
     }
     text.push_str("\n# Signal types of your own, each with the JSON Schema of its data.\n#types: []\n");
     text.push_str(&types_example());
@@ -72,6 +75,11 @@ fn descend<'a>(text: &mut String, open: &mut Vec<&'a str>, path: &'a str) -> (St
     let indent = "  ".repeat(sections.len());
     *open = sections;
     (indent, leaf)
+}
+
+/// What stands below a list of rows.
+fn rows_example(field: &Field) -> String {
+    if field.path == supervisor::PATH { supervisor::example() } else { String::new() }
 }
 
 fn types_example() -> String {
@@ -209,6 +217,7 @@ fn shape(field: &Field) -> Value {
         Kind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Loopback => json!({ "type": "string", "pattern": "^(127(\\.[0-9]{1,3}){3}|::1)$" }),
         Kind::SecretRef => json!({ "type": "string", "pattern": "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$" }),
+        Kind::Workers => supervisor::shape(),
         Kind::Words => {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1, "maxLength": 63 } })
         }

@@ -298,7 +298,10 @@ impl Router {
             self.report(STATUS_DELTA, &mut outcome);
         }
         self.telemetry.metrics.round(round.count);
-        self.telemetry.metrics.set_commands(self.corridor.state().commands_in_flight());
+        let state = self.corridor.state();
+        self.telemetry.metrics.set_commands(state.commands_in_flight());
+        let (mode, level) = state.strongest();
+        self.telemetry.metrics.set_interlock(mode, level, state.challenges_open());
         for arrivals in round.arrivals {
             let lane = arrivals.lane;
             self.telemetry.metrics.unbuffered(lane, arrivals.incoming.len());

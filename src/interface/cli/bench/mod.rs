@@ -5,6 +5,7 @@
 //! Holds: both contenders are processes of their own, consume the same queues with the same prefetch, and carry the
 //! same messages; the relay checks, records and repeats nothing.
 
+mod flatten;
 mod load;
 mod process;
 pub mod relay;
@@ -37,6 +38,9 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(180);
   What a fleet's statuses do to a command's way through the router:
     swarmgate bench --storm --instances 2000 --seconds 40
 
+  From the latch to the stop of every instance:
+    swarmgate bench --kill --instances 1000 --rounds 10
+
 Use a release build: cargo run --profile dist -- bench")]
 pub struct Args {
     /// The broker's URL.
@@ -60,6 +64,9 @@ pub struct Args {
     /// Time commands while a simulated fleet reports: nothing, at its resting rate, and ten times that.
     #[arg(long)]
     storm: bool,
+    /// Time the latch: from `swarmgate kill` to the stop of every instance of a fleet that runs.
+    #[arg(long, conflicts_with = "storm")]
+    kill: bool,
     /// Instances of that fleet.
     #[arg(long, default_value_t = 2_000)]
     instances: u64,
@@ -115,6 +122,12 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         let report = bench.storm().await?;
         bench.bus.close().await;
         tell_storm(&report, globals.is_json())?;
+        return Ok(Exit::Done);
+    }
+    if bench.args.kill {
+        let report = bench.kill().await?;
+        bench.bus.close().await;
+        tell_kill(&report, globals.is_json())?;
         return Ok(Exit::Done);
     }
     let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
@@ -227,6 +240,24 @@ impl Bench {
         report
     }
 
+    async fn kill(&self) -> Result<Value, CliError> {
+        let prefix = format!("bench.{}.kill", std::process::id());
+        self.bus.declare(&topology::enforce(&prefix, &self.commands)).await?;
+        let ledger = self.ledger_dir()?;
+        let child = self.start(Contender::Router, &prefix, ledger.path())?;
+        let fleet = flatten::Fleet {
+            bus: self.bus.as_ref(),
+            prefix: &prefix,
+            instances: self.args.instances.max(1),
+            rounds: self.args.rounds.max(1),
+            ledger: ledger.path(),
+        };
+        let report = fleet.run().await;
+        child.stop().await;
+        self.clean(&prefix).await?;
+        report
+    }
+
     /// Declares what both contenders work on, and a subscriber that hears everything.
     async fn prepare(&self, prefix: &str) -> Result<Sink, CliError> {
         self.bus.declare(&topology::enforce(prefix, &self.commands)).await?;
@@ -325,6 +356,18 @@ fn tell_storm(report: &Value, json: bool) -> Result<(), CliError> {
     }
     let ratio = report["p99StormToRest"].as_f64().unwrap_or(f64::NAN);
     out.line(&format!("a command's p99 in the storm is {ratio:.2} times its p99 at rest"))
+}
+
+fn tell_kill(report: &Value, json: bool) -> Result<(), CliError> {
+    let mut out = Out::new();
+    if json {
+        return out.json(report);
+    }
+    let figure = |name: &str| report[name].as_f64().unwrap_or(f64::NAN);
+    let (p50, p99, max) = (figure("p50Millis"), figure("p99Millis"), figure("maxMillis"));
+    out.line(&format!(
+        "from the latch to an instance's stop: p50 {p50:.1} ms, p99 {p99:.1} ms, at most {max:.1} ms"
+    ))
 }
 
 fn tell(report: &Value, json: bool) -> Result<(), CliError> {

@@ -81,7 +81,7 @@ impl View {
 pub fn draw(area: Rect, buffer: &mut Buffer, seen: &Seen, view: &mut View) {
     let now = seen.at.unwrap_or(Timestamp::from_micros(0));
     let [head, fleet_area, commands_area, foot, keys] = Layout::vertical([
-        Constraint::Length(3),
+        Constraint::Length(4),
         Constraint::Fill(1),
         Constraint::Fill(1),
         Constraint::Length(FOOT_LINES),
@@ -125,7 +125,18 @@ fn header(area: Rect, buffer: &mut Buffer, seen: &Seen) {
             (false, _) => Span::styled("broker NOT CONNECTED", bad()),
         };
         let totals = format!("  seq {}  keys {}    ", overview.ledger.seq, overview.ledger.keys);
+        let safety = &overview.safety;
+        let at_ease = safety.mode == "NORMAL" && safety.kill_switch == "ALLOW" && safety.challenges == 0;
+        let safety_style = if at_ease { Style::new() } else { bad() };
+        let safety = format!(
+            "safety {}  kill switch {}  challenges {}  gates not passed {}",
+            clean(&safety.mode),
+            clean(&safety.kill_switch),
+            safety.challenges,
+            safety.gates_not_passed
+        );
         lines.push(Line::from(vec![ledger, Span::raw(totals), broker]));
+        lines.push(Line::styled(safety, safety_style));
     } else {
         lines.extend([Line::styled("swarmgate", bold), Line::raw("nothing seen yet")]);
     }

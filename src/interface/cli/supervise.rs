@@ -1,0 +1,177 @@
+//! `swarmgate supervise`: the configured workers as processes of our own.
+//!
+//! Owns: the order in which supervisor and bridge start and stop, the signals, and the report of how each worker ended.
+//! Never: starts or ends a process; the runtime does.
+//! Holds: SIGTERM and Ctrl-C end every worker, each in bounded time; a second one ends at once, and the system takes
+//! the workers along.
+
+use std::{ffi::OsString, sync::Arc};
+
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{CliError, Exit, Globals, Out, OutputFormat};
+use crate::{
+    contract::routing::Scope,
+    runtime::{
+        config::Loaded,
+        setup::Broker,
+        supervisor::{
+            self, Setup, Supervisor,
+            bridge::{self, Bridge},
+            child, configured,
+            event::{End, Report, Tell},
+        },
+    },
+    telemetry::log::{self, Format},
+};
+
+/// Run the configured workers as processes, and carry between them and the bus.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:
+  The workers of a config, without a bus:
+    swarmgate supervise --config swarmgate.yaml
+  The same, their states and signals carried to and from a broker:
+    swarmgate supervise --config swarmgate.yaml --amqp amqp://user:password@broker:5672/%2f
+  Everything as JSON: the workers' output as lines of the log, the report at the end:
+    swarmgate supervise --config swarmgate.yaml --output json")]
+pub struct Args {
+    /// The broker's URL; without it, and without `SWARMGATE_AMQP_URL`, there is no bus.
+    #[arg(long, value_name = "URL", env = "SWARMGATE_AMQP_URL", hide_env_values = true)]
+    amqp: Option<String>,
+}
+
+/// Ties itself to its supervisor's life, then becomes a worker.
+#[derive(Debug, clap::Args)]
+pub struct ChildArgs {
+    /// The supervisor's process.
+    #[arg(long)]
+    parent: u32,
+    /// The worker's program and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// Becomes the worker; comes back only when that failed.
+///
+/// # Errors
+/// Why not.
+pub fn child(args: &ChildArgs) -> Result<Exit, CliError> {
+    Err(child::become_worker(args.parent, &args.command).into())
+}
+
+/// Runs the workers until all have ended.
+///
+/// # Errors
+/// When the config supervises nothing, or the channel or the keys cannot be had.
+pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
+    let flags = args.amqp.iter().map(|url| ("--amqp", "amqp.url", url.clone())).collect();
+    let loaded = globals.config_with(flags)?;
+    let json = globals.output_or(OutputFormat::Text) == OutputFormat::Json;
+    let format = if json { Format::Json } else { loaded.config.telemetry.log_format };
+    log::install(format, loaded.config.telemetry.log_level)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    // Before any worker runs, so that no signal ends this process where it should end its workers.
+    let mut told = Told::listen()?;
+    let run = supervisor::run_id().map_err(configured::ConfiguredError::from)?;
+    let bridge = args.amqp.is_some().then(|| bridge(&loaded, run.clone()));
+    let tell = bridge.as_ref().map_or_else(|| Arc::new(|_: &Scope, _| {}) as Tell, Bridge::tell);
+    let supervisor = start(&loaded, run, tell)?;
+    let drained = CancellationToken::new();
+    let workers = supervisor.workers();
+    let carrying = bridge.map(|bridge| tokio::spawn(bridge.carry(workers, drained.clone())));
+    let (released, stopping) = (supervisor.released(), supervisor.stopping());
+    let ending = stopping.clone();
+    tokio::spawn(async move {
+        released.await;
+        if !ending.is_cancelled() {
+            info!("every required worker is ready, and work has begun");
+        }
+    });
+    let ended = supervisor.ended();
+    tokio::pin!(ended);
+    let reports = tokio::select! {
+        reports = &mut ended => reports,
+        () = told.stop() => {
+            info!("ending the workers; a second signal ends at once");
+            stopping.cancel();
+            tokio::select! {
+                reports = &mut ended => reports,
+                () = told.stop() => return Ok(Exit::Fault),
+            }
+        }
+    };
+    drained.cancel();
+    if let Some(carrying) = carrying {
+        // Bounded by the bridge itself; a task that panicked has told so.
+        let _ = carrying.await;
+    }
+    report(&reports, json)
+}
+
+fn start(loaded: &Loaded, run: String, tell: Tell) -> Result<Supervisor, CliError> {
+    let config = &loaded.config;
+    let shim = std::env::current_exe().map_err(supervisor::SuperviseError::from)?;
+    let setup = Setup {
+        settings: config.supervisor.clone(),
+        channel: configured::channel(config)?,
+        keys: configured::keys(config)?,
+        shim,
+        tell,
+        run,
+    };
+    Ok(Supervisor::start(setup)?)
+}
+
+fn bridge(loaded: &Loaded, run: String) -> Bridge {
+    let config = &loaded.config;
+    let setup = bridge::Setup {
+        connector: Arc::new(Broker::new(config)),
+        prefix: config.amqp.prefix.clone(),
+        instance: config.instance.clone(),
+        run,
+        commands: loaded.contract.commands.clone(),
+        status_delta_ms: config.supervisor.status_delta_ms,
+    };
+    Bridge::new(setup, config.supervisor.wanted().into_iter().map(|wanted| wanted.scope))
+}
+
+/// Tells how each worker ended; a fault where one was given up or would not end.
+fn report(reports: &[Report], json: bool) -> Result<Exit, CliError> {
+    let mut out = Out::new();
+    if json {
+        out.json(&json!({ "workers": reports }))?;
+    } else {
+        for Report { worker, processes, end, last_fall } in reports {
+            let fall = last_fall.as_ref().map(|fall| format!(" (last fall: {fall})")).unwrap_or_default();
+            out.line(&format!("{worker}  {}  processes: {processes}{fall}", end.word()))?;
+        }
+    }
+    let failed = reports.iter().any(|report| matches!(report.end, End::GivenUp | End::Stuck));
+    Ok(if failed { Exit::Fault } else { Exit::Done })
+}
+
+/// The signals that end a supervisor.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    fn listen() -> Result<Self, CliError> {
+        let listen = |kind| signal(kind).map_err(|fault| CliError::input(&fault));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The life of one worker: process after process, until it was told to end or has fallen too often.
+//!
+//! Owns: when its next process starts, what it gets, and its one report.
+//! Never: talks to a process that runs; its running does.
+//! Holds: a worker has at most one process; the first key of a process is good for one connection, and for no other
+//! process.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{
+    Settings, Wanted,
+    barrier::Barrier,
+    event::{Cause, End, Event, Report, Stage, Tell},
+    output,
+    process::{Process, Spawner, Start},
+    restart::Restarts,
+    running::{Over, Running},
+};
+use crate::{
+    channel::Connection,
+    contract::{
+        control::{BootstrapKeyBundle, ControlMessage, Kdf, Launch, MasterSecret, SecretMode, SigningKey},
+        routing::Scope,
+    },
+    keys::{self, KeyError},
+    runtime::clock,
+};
+
+/// Where the first key is read: standard input, which a worker of a supervisor has no other use for.
+const KEY_FD: u32 = 0;
+
+/// How long what a process printed last may take to be read.
+const LAST_LINES_MS: u64 = 500;
+
+/// What all lives share.
+pub(super) struct Floor {
+    pub settings: Settings,
+    pub shim: PathBuf,
+    pub spawner: Spawner,
+    pub keys: KeySource,
+    pub ring: Ring,
+    pub barrier: Barrier,
+    pub address: SocketAddr,
+    pub ttl_seconds: u64,
+    pub payload_bytes_max: usize,
+    pub tell: Tell,
+    pub stopping: CancellationToken,
+    /// What the correlation ids of this supervisor begin with.
+    pub run: String,
+}
+
+/// What a worker is asked to do.
+#[derive(Debug)]
+pub enum Order {
+    /// End, and do not come back.
+    Stop,
+    /// Hear this, if it has come far enough to.
+    Hear(ControlMessage),
+}
+
+/// Where the keys of sessions come from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// Anew for each process.
+    Generated(Kdf),
+    /// From one configured master, for all.
+    Static(MasterSecret, Kdf),
+}
+
+impl KeySource {
+    /// The keys of one process.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn bundle(&self, created_at_epoch: i64) -> Result<BootstrapKeyBundle, KeyError> {
+        let (mode, kdf, master) = match self {
+            KeySource::Generated(kdf) => (SecretMode::Generated, *kdf, keys::generate()?),
+            KeySource::Static(master, kdf) => (SecretMode::Static, *kdf, master.clone()),
+        };
+        Ok(BootstrapKeyBundle::new(created_at_epoch, mode, kdf, master))
+    }
+}
+
+/// The first keys of processes that have not shown themselves yet.
+#[derive(Clone, Debug, Default)]
+pub struct Ring(Arc<Mutex<BTreeMap<String, SigningKey>>>);
+
+impl Ring {
+    /// The key of a worker, where one is expected to knock.
+    pub fn find(&self, worker: &str) -> Option<SigningKey> {
+        self.lock().get(worker).cloned()
+    }
+
+    fn put(&self, worker: &str, key: SigningKey) {
+        self.lock().insert(worker.to_owned(), key);
+    }
+
+    /// Takes a key that has served.
+    pub fn take(&self, worker: &str) {
+        self.lock().remove(worker);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, SigningKey>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One worker's life.
+pub(super) struct Life {
+    pub wanted: Wanted,
+    pub floor: Arc<Floor>,
+    pub orders: mpsc::Receiver<Order>,
+    pub knocks: mpsc::Receiver<Connection>,
+    pub stage: watch::Sender<Stage>,
+    restarts: Restarts,
+    output: JoinSet<()>,
+    began: Instant,
+    processes: u64,
+    last_fall: Option<Cause>,
+}
+
+impl Life {
+    pub(super) fn new(
+        wanted: Wanted,
+        floor: Arc<Floor>,
+        orders: mpsc::Receiver<Order>,
+        knocks: mpsc::Receiver<Connection>,
+        seed: u64,
+    ) -> Self {
+        let restarts = Restarts::new(&floor.settings, seed);
+        let (stage, began) = (watch::Sender::new(Stage::Down), Instant::now());
+        Self {
+            wanted,
+            floor,
+            orders,
+            knocks,
+            stage,
+            restarts,
+            output: JoinSet::new(),
+            began,
+            processes: 0,
+            last_fall: None,
+        }
+    }
+
+    /// Lives it to its end.
+    pub(super) async fn live(mut self) -> Report {
+        let end = self.processes().await;
+        let Scope { instance, .. } = &self.wanted.scope;
+        self.floor.ring.take(instance);
+        if end == End::GivenUp {
+            self.floor.barrier.end(instance, clock::wall());
+        } else {
+            self.floor.barrier.excuse(instance, clock::wall());
+        }
+        let report = Report {
+            worker: self.wanted.scope.clone(),
+            processes: self.processes,
+            end,
+            last_fall: self.last_fall.as_ref().map(ToString::to_string),
+        };
+        (self.floor.tell)(&self.wanted.scope, Event::Over(report.clone()));
+        report
+    }
+
+    /// Process after process.
+    async fn processes(&mut self) -> End {
+        let worker = self.wanted.scope.instance.clone();
+        loop {
+            let over = match self.start().await {
+                Ok(process) => Running::new(self, process).run().await,
+                Err(fault) => Over::Fell(Cause::NotStarted(fault)),
+            };
+            self.floor.ring.take(&worker);
+            self.floor.barrier.end(&worker, clock::wall());
+            self.read_to_the_end().await;
+            self.stage.send_replace(Stage::Down);
+            (self.floor.tell)(&self.wanted.scope, Event::Ended);
+            let cause = match over {
+                Over::Stopped(end) => {
+                    info!(worker, end = end.word(), "the worker has ended");
+                    return end;
+                }
+                Over::Fell(cause) => cause,
+            };
+            let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let pause_ms = self.restarts.after_end(now_ms);
+            self.last_fall = Some(cause.clone());
+            let Some(pause_ms) = pause_ms else {
+                error!(
+                    worker,
+                    processes = self.processes,
+                    "the worker is given up, it has fallen more than `supervisor.restart_count_max` times: {cause}"
+                );
+                return End::GivenUp;
+            };
+            warn!(worker, pause_ms, "the worker has fallen and will be started again: {cause}");
+            if self.told_to_end_within(pause_ms).await {
+                return End::NotRunning;
+            }
+        }
+    }
+
+    /// Waits until what the process printed last is in the log; one that left its group may hold the streams open.
+    async fn read_to_the_end(&mut self) {
+        let reading = async { while self.output.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_millis(LAST_LINES_MS), reading).await.is_err() {
+            self.output.abort_all();
+        }
+    }
+
+    /// Whether it was told to end before the pause was over.
+    async fn told_to_end_within(&mut self, pause_ms: u64) -> bool {
+        let over = tokio::time::sleep(Duration::from_millis(pause_ms));
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.floor.stopping.cancelled() => return true,
+                order = self.orders.recv() => match order {
+                    Some(Order::Stop) | None => return true,
+                    // Who orders keeps what was not answered, and orders it again.
+                    Some(Order::Hear(_)) => {}
+                },
+                // A connection of a process that is gone.
+                Some(stale) = self.knocks.recv() => drop(stale),
+                () = &mut over => return false,
+            }
+        }
+    }
+
+    /// Starts the next process.
+    async fn start(&mut self) -> Result<Process, String> {
+        let (floor, scope) = (Arc::clone(&self.floor), self.wanted.scope.clone());
+        self.processes += 1;
+        while self.knocks.try_recv().is_ok() {}
+        let first = keys::generate().map_err(|fault| fault.to_string())?.derive(Kdf::None);
+        let launch = Launch {
+            address: floor.address,
+            scope: scope.clone(),
+            key_fd: KEY_FD,
+            heartbeat_ms: floor.settings.heartbeat_ms,
+            ttl_seconds: floor.ttl_seconds,
+            payload_bytes_max: floor.payload_bytes_max,
+        };
+        let row = &self.wanted.row;
+        let own = launch.variables().map(|(name, value)| (name.to_owned(), value));
+        let env = row.env.iter().map(|(name, value)| (name.clone(), value.clone())).chain(own).collect();
+        let start = Start { shim: floor.shim.clone(), command: row.command.clone(), env };
+        floor.ring.put(&scope.instance, first.clone());
+        let mut process = floor.spawner.spawn(start, &first).await.map_err(|fault| fault.to_string())?;
+        let (said, complained) = process.streams();
+        let bytes_max = floor.settings.log_line_bytes_max;
+        // They end with the streams, which end with the process and its group.
+        if let Some(said) = said {
+            self.output.spawn(output::tell(scope.instance.clone(), "stdout", said, bytes_max));
+        }
+        if let Some(complained) = complained {
+            self.output.spawn(output::tell(scope.instance.clone(), "stderr", complained, bytes_max));
+        }
+        let (pid, number) = (process.id(), self.processes);
+        info!(worker = scope.instance, pid, number, "the worker's process has started");
+        self.stage.send_replace(Stage::Started);
+        (floor.tell)(&scope, Event::Started { at: clock::wall(), pid, number });
+        Ok(process)
+    }
+}
