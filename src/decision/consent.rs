@@ -2,7 +2,7 @@
 //!
 //! Owns: which commands are dangerous, who must confirm them, and the permit without which nothing is carried.
 //! Never: asks anybody to confirm what an earlier gate would refuse.
-//! Holds: a [`Permit`] is made here only: for what is harmless, or for what was confirmed.
+//! Holds: a `Permit` is made here only: for what is harmless, or for what was confirmed.
 
 use std::collections::BTreeMap;
 

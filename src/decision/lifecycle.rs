@@ -23,7 +23,7 @@ use crate::contract::{
 };
 
 /// How many starts of a bot are remembered, to tell what a late answer answers.
-pub(super) const STARTS_MAX: usize = 4;
+pub(super) const STARTS_MAX: usize = 16;
 
 /// Where a bot is, and the starts that may have brought it there.
 #[derive(Clone, Debug, Serialize)]
@@ -33,12 +33,14 @@ pub(super) struct Bot {
     pub since: i64,
     /// The latest starts, the newest last.
     pub starts: Vec<Started>,
+    /// The entry of the last quarantine that covered it; 0 where none did.
+    pub quarantined: u64,
 }
 
 impl Bot {
     /// A bot that nobody has moved.
     pub fn created(at: i64) -> Self {
-        Self { life: Life::Created, since: at, starts: Vec::new() }
+        Self { life: Life::Created, since: at, starts: Vec::new(), quarantined: 0 }
     }
 }
 
@@ -212,7 +214,12 @@ pub(super) fn outcome(
     if step == Step::Start && status == "Running" {
         return running(state, said, cause, now, decision);
     }
-    let matched = ending.matches() || state.only_looks();
+    // A release opens no quarantine that came after it.
+    let matched = match step {
+        Step::Release => ending.ends_one() || state.is_released_late(said),
+        _ => ending.matches(),
+    };
+    let matched = matched || state.only_looks();
     let to = match step {
         Step::Init => Life::Idle,
         Step::Pause => Life::Paused,
@@ -240,10 +247,10 @@ fn running(state: &State, said: &Said, cause: Cause<'_>, now: Timestamp, decisio
     let trace =
         command::late(&said.key.kind_type, said.envelope.correlation_id.as_deref().unwrap_or_default());
     match (life, state.start(scope, trace)) {
-        // It runs already, or a stop that was accepted since decides.
-        (life, _) if life.runs() || life == Life::Stopping => {}
         // A repeat of an answer that was heard before.
         (_, Some(start)) if !start.open => {}
+        // It runs already, or a stop that was accepted since decides.
+        (life, Some(_)) if life.runs() || life == Life::Stopping => {}
         (Life::Idle | Life::Paused | Life::Error, Some(start)) => {
             let bots = vec![Move { from: life, scope: scope.clone(), to: start.leads_to }];
             decision.facts.extend(fact(bots, cause, now));
@@ -266,7 +273,8 @@ fn uncommanded(state: &State, scope: &Scope, life: Life, now: Timestamp, decisio
         decision.facts.extend(fact(bots, cause, now));
     }
     command::lifetime::supersede(state, scope, "quarantine", now, decision);
-    command::own::stop(state, scope, detail, now, decision);
+    // In QUARANTINED it stays, whatever its stop comes to.
+    command::own::order(state, scope, detail, now, decision);
     let notice = alert::Notice {
         code: "lifecycle.uncommanded",
         message: "a bot ran without a command; it is quarantined and told to stop; see the runbook quarantine",

@@ -67,7 +67,6 @@ fn somebody_else_must_confirm() {
 }
 
 #[test]
-#[ignore = "open: a target that says it did what nobody confirmed is believed"]
 fn a_target_may_lie() {
     walk(false, &[alphabet(), vec![Word::Lie { nth: 0 }, Word::Uncommanded { bot: 0 }]].concat());
 }

@@ -280,6 +280,9 @@ impl Model {
             About::Report { gate } => self.gate = gate,
             About::Mode { mode, global } => {
                 let tightens = mode > self.mode_at(global);
+                if mode >= self.mode_at(global) && mode > Safety::Normal {
+                    self.void_loosening(global);
+                }
                 if global {
                     self.safety.0 = mode
                 } else {
@@ -291,6 +294,9 @@ impl Model {
             }
             About::Switch { level, global } => {
                 let tightens = level > self.switch_at(global);
+                if level >= self.switch_at(global) && level > Kill::Allow {
+                    self.void_loosening(global);
+                }
                 if global {
                     self.kill.0 = level
                 } else {
@@ -302,6 +308,17 @@ impl Model {
                 if level == Kill::Flatten {
                     self.flatten();
                 }
+            }
+        }
+    }
+
+    /// What tightens, or says again how tight it is, voids the loosening that waits to be confirmed where it reaches.
+    fn void_loosening(&mut self, everywhere: bool) {
+        for command in self.commands.iter_mut().filter(|command| command.standing == Standing::Challenged) {
+            if let About::Mode { global, .. } | About::Switch { global, .. } = command.about
+                && (everywhere || !global)
+            {
+                command.standing = Standing::Void(Void::Overtaken);
             }
         }
     }

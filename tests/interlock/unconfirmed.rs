@@ -60,7 +60,6 @@ impl Fate {
 }
 
 #[test]
-#[ignore = "open: a target that says it did what nobody confirmed is believed"]
 fn a_live_start_that_nobody_confirmed_enters_nothing_but_quarantine() {
     let mut wrong = Vec::new();
     for life in [Life::Idle, Life::Paused, Life::Error] {
@@ -86,7 +85,6 @@ fn a_live_start_that_nobody_confirmed_enters_nothing_but_quarantine() {
 }
 
 #[test]
-#[ignore = "open: a target that says it did what nobody confirmed is believed"]
 fn a_release_that_nobody_confirmed_opens_nothing() {
     let mut wrong = Vec::new();
     for fate in Fate::ALL.into_iter().filter(|fate| !matches!(fate, Fate::RefusedAgain)) {
@@ -137,7 +135,6 @@ fn what_runs_uncommanded_is_set_apart_and_stopped_wherever_it_was() {
 }
 
 #[test]
-#[ignore = "open: a challenge to loosen outlives the tightening that came after it"]
 fn a_loosening_that_was_overtaken_by_tightening_is_void() {
     let mut world = running(Life::Idle);
     world.set_safety(OPERATOR, &fleet(), Safety::Safe);
@@ -153,7 +150,6 @@ fn a_loosening_that_was_overtaken_by_tightening_is_void() {
 }
 
 #[test]
-#[ignore = "open: FAIL becomes PASS by way of UNKNOWN, and nobody confirms it"]
 fn fail_is_not_washed_to_pass_in_two_steps() {
     let mut world = running(Life::Idle);
     world.report(OPERATOR, Gate::Fail);
@@ -163,7 +159,6 @@ fn fail_is_not_washed_to_pass_in_two_steps() {
 }
 
 #[test]
-#[ignore = "open: a release that a quarantine has superseded opens that quarantine when its target answers late"]
 fn a_release_opens_no_quarantine_that_came_after_it() {
     let mut world = running(Life::Quarantined);
     let data = json!({ "requestedTransition": "QUARANTINED->IDLE" });
@@ -176,7 +171,6 @@ fn a_release_opens_no_quarantine_that_came_after_it() {
 }
 
 #[test]
-#[ignore = "open: a mode below the inherited one is challenged, a kill switch is not"]
 fn less_than_is_inherited_is_loosening() {
     let mut world = running(Life::Idle);
     world.set_safety(OPERATOR, &fleet(), Safety::EmergencyStop);
@@ -188,7 +182,6 @@ fn less_than_is_inherited_is_loosening() {
 }
 
 #[test]
-#[ignore = "open: an older start that is answered late is neither believed nor held against its target"]
 fn what_an_older_start_achieved_late_is_seen() {
     let mut world = running(Life::Idle);
     let start = json!({ "requestedTransition": "IDLE->RUNNING_PAPER", "mode": "paper" });

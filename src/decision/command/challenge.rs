@@ -47,6 +47,8 @@ pub struct Challenge {
     pub confirmed_by: Vec<String>,
     /// Whether that is enough: the command is on its way, or done.
     pub complete: bool,
+    /// Whether the command was let go: confirmed, and refused by nothing since.
+    pub let_go: bool,
     /// The canonical command, its secrets masked.
     #[serde(skip)]
     pub(in crate::decision) text: String,

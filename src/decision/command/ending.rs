@@ -109,6 +109,11 @@ impl Ending {
         !self.is_nothing() || self.late
     }
 
+    /// Whether it ends a command to one instance, in time.
+    pub fn ends_one(&self) -> bool {
+        self.ends.is_some()
+    }
+
     /// Whether there is nothing to remember of it.
     pub fn is_nothing(&self) -> bool {
         self.answers.is_empty() && self.ends.is_none()

@@ -120,6 +120,11 @@ impl Flight {
         self.challenge.as_ref().is_some_and(|challenge| !challenge.complete)
     }
 
+    /// Whether it was ever let go: a dangerous command is when it is confirmed and nothing refuses it.
+    pub fn was_let_go(&self) -> bool {
+        self.challenge.as_ref().is_none_or(|challenge| challenge.let_go)
+    }
+
     /// The parcel that keeps it while it waits, for its target or its confirmation.
     pub fn kept(&self) -> Option<u64> {
         let parked = self.parked.filter(|parked| parked.waits).map(|parked| parked.parcel);
@@ -219,6 +224,7 @@ impl Flights {
         challenge.confirmed_by.push(by.to_owned());
         challenge.complete = complete;
         let Some(deadline) = deadline else { return };
+        challenge.let_go = true;
         self.deadlines.remove(&(flight.deadline, key));
         flight.deadline = deadline;
         self.deadlines.insert((deadline, key));

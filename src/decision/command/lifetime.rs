@@ -124,6 +124,14 @@ pub(in crate::decision) fn supersedes(said: &Said, class: Option<Class>) -> bool
     }
 }
 
+/// Whether a word stands for a setting of safety, by signal, latch or interlock.
+fn tightens(word: &str) -> bool {
+    matches!(
+        word,
+        "safety-set" | "kill-switch-set" | "latch" | "interlock" | "gate-disable" | "monitoring-disable"
+    )
+}
+
 /// Ends every start and release in flight that an accepted stop or tightening overtakes.
 pub(in crate::decision) fn supersede(
     state: &State,
@@ -135,7 +143,9 @@ pub(in crate::decision) fn supersede(
     let rules = state.rules();
     let class = |flight: &Flight| rules.commands.get(&flight.kind_type).map(|row| row.class);
     for (_, flight) in state.in_flight().covered_by(scope) {
-        if matches!(class(flight), Some(Class::Start | Class::Release)) {
+        // Tightening voids the loosening that waits to be confirmed.
+        let loosens = flight.awaits_confirmation() && tightens(by) && tightens(&flight.kind_type);
+        if loosens || matches!(class(flight), Some(Class::Start | Class::Release)) {
             let detail = format!("a later {by} for its target was accepted");
             ending::end(state, flight, "Superseded", (&detail, None), now, decision);
         }

@@ -51,8 +51,21 @@ pub(in crate::decision) fn answer(
     decision.effects.push(Effect::Speak(speech));
 }
 
-/// Tells every bot of a scope to stop.
+/// Tells every bot of a scope to stop: those that run are STOPPING from now on.
 pub(in crate::decision) fn stop(
+    state: &State,
+    scope: &Scope,
+    detail: &str,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    order(state, scope, detail, now, decision);
+    let cause = Cause { actor: Actor::router(&state.rules().instance), about: scope, detail };
+    decision.facts.extend(lifecycle::at_once(state, BOT_STOP, cause, now));
+}
+
+/// The order alone: where its bots are is told by who gives it.
+pub(in crate::decision) fn order(
     state: &State,
     scope: &Scope,
     detail: &str,
@@ -86,8 +99,6 @@ pub(in crate::decision) fn stop(
         verdict: Some(Verdict::Forward),
         ..Fact::new(Action::Requested, now, Change::Accepted(accepted))
     });
-    let cause = Cause { actor: router, about: scope, detail };
-    decision.facts.extend(lifecycle::at_once(state, BOT_STOP, cause, now));
     decision.effects.push(Effect::Speak(speech));
 }
 

@@ -58,6 +58,8 @@ pub struct Gate {
     pub reporter: String,
     /// Until when that counts, in microseconds since the epoch.
     pub expires_at: i64,
+    /// Until when its last FAIL counts, where nothing better was reported since: UNKNOWN does not wash it away.
+    pub failed_until: i64,
     /// Until when the gate is not asked.
     pub disabled_until: i64,
 }
@@ -167,6 +169,11 @@ impl Safety {
             gate.result = Some(result);
             reporter.clone_into(&mut gate.reporter);
             gate.expires_at = set.expires_at.map_or(i64::MAX, Timestamp::micros);
+            gate.failed_until = match result {
+                GateResult::Fail => gate.expires_at,
+                GateResult::Unknown => gate.failed_until,
+                GateResult::Pass | GateResult::Warn => 0,
+            };
         }
     }
 

@@ -30,7 +30,9 @@ pub(in crate::decision) fn class(state: &State, said: &Said, actor: &Actor, now:
     let lowers = match said.key.kind_type.as_str() {
         "safety-set" => mode(said).is_some_and(|mode| mode < setting.mode_or_inherited(state)),
         "kill-switch-set" => {
-            let set = setting.kill_switch.into_iter().chain(setting.latch).max();
+            let inherited = state.safety().global;
+            let own = setting.kill_switch.into_iter().chain(setting.latch).max();
+            let set = own.or_else(|| inherited.kill_switch.into_iter().chain(inherited.latch).max());
             level(said).is_some_and(|level| set.is_some_and(|set| level < set))
         }
         "gate-report" => brightens(state, said, actor, now),
@@ -51,7 +53,7 @@ fn brightens(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> bool 
     let Some(name) = text(said, "gate") else { return false };
     let is_own = state.rules().safety.gate_reporters.get(name).is_some_and(|own| *own == actor.principal);
     let better = result(said).is_some_and(|result| result < GateResult::Unknown);
-    let fails = state.safety().known(name, &said.key.scope).any(|gate| gate.says(now) == GateResult::Fail);
+    let fails = state.safety().known(name, &said.key.scope).any(|gate| now.micros() < gate.failed_until);
     !is_own && better && fails
 }
 

@@ -22,7 +22,7 @@ use super::{
     command::{
         challenge::Closed,
         flight::{Flight, Flights, Short},
-        short,
+        late, short,
     },
     inventory::Inventory,
     lifecycle::Started,
@@ -32,6 +32,7 @@ use super::{
     session::Session,
 };
 use crate::contract::{
+    Said,
     audit::{Change, Evidence, Fact, Genesis, Mode},
     canonical,
     digest::Digest,
@@ -376,6 +377,15 @@ impl State {
     /// Whether the router ended a command of that type and correlationId that its target may still answer.
     pub(super) fn is_late(&self, late: Short, scope: &Scope) -> bool {
         self.recorded.late.get(&late).is_some_and(|late| late.scope.covers(scope))
+    }
+
+    /// Whether an outcome answers a release that the router ended, and no quarantine came after that.
+    pub(super) fn is_released_late(&self, said: &Said) -> bool {
+        let scope = &said.key.scope;
+        let trace = said.envelope.correlation_id.as_deref().unwrap_or_default();
+        let late = self.recorded.late.get(&late(&said.key.kind_type, trace));
+        let quarantined = self.recorded.bots.get(scope).map_or(0, |bot| bot.quarantined);
+        late.is_some_and(|late| late.scope.covers(scope) && late.seq > quarantined)
     }
 
     pub(super) fn knows_result(&self, identity: Digest) -> bool {

@@ -14,7 +14,7 @@ use crate::{
     contract::{
         audit::{
             Accepted, Carried, Change, Ended, Evidence, EvidenceKind, Fact, Genesis, Proof, ResultSeen,
-            Standing,
+            Standing, Subject,
         },
         canonical,
         interlock::{Challenged, Confirmed, Life, Moved, Right},
@@ -29,7 +29,7 @@ use crate::{
             flight::{Flight, Flights, Short, Target},
             short,
         },
-        lifecycle::{self, Bot, Started},
+        lifecycle::{self, Bot, Started, Step},
         presence,
         safety::Safety,
         session::Session,
@@ -86,6 +86,12 @@ fn pairs<V: Serialize, S: Serializer>(map: &BTreeMap<Scope, V>, serializer: S) -
     serializer.collect_seq(map)
 }
 
+/// A word of an envelope's `data`.
+fn word(fact: &Fact, name: &str) -> Option<String> {
+    let payload: Value = serde_json::from_str(fact.payload.as_ref()?.text()).ok()?;
+    Some(payload.get("data")?.get(name)?.as_str()?.to_owned())
+}
+
 /// The `data` of a config-update.
 fn patch(fact: &Fact) -> Option<String> {
     fact.subject.as_ref().filter(|subject| subject.kind_type == CONFIG_UPDATE)?;
@@ -110,6 +116,8 @@ pub(super) struct Late {
     command: Short,
     /// Whose answer would be late.
     pub scope: Scope,
+    /// The entry that accepted it.
+    pub seq: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -189,6 +197,9 @@ impl Recorded {
             *stop = overtakes.micros().max(*stop);
             self.leaving.push_back((at, Leaving::Stop(Box::new(subject.scope.clone()))));
         }
+        if Step::of(&subject.kind_type) == Some(Step::Quarantine) {
+            self.quarantined(&subject.scope, seq);
+        }
         let Some(command) = accepted.command else { return };
         let key = short(command);
         let correlation_id = fact.correlation_id.as_deref().unwrap_or_default();
@@ -247,6 +258,7 @@ impl Recorded {
             requires: challenged.requires.clone(),
             confirmed_by: Vec::new(),
             complete: false,
+            let_go: false,
             text: fact.payload.as_ref().map(|payload| payload.text().to_owned()).unwrap_or_default(),
             compared: accepted.compared,
             held: challenged.held,
@@ -265,7 +277,10 @@ impl Recorded {
         let Some(flight) = self.flights.get(key) else { return };
         let (scope, leads_to) = (flight.scope.clone(), flight.leads_to);
         let broke_glass = confirmed.complete == Some(Right::BreakGlass);
-        if complete && let Some(known) = self.commands.get(&key) {
+        // What a gate refused after its confirmation was never carried, and nothing can be its answer.
+        if confirmed.deadline.is_some()
+            && let Some(known) = self.commands.get(&key)
+        {
             let late = known.late;
             self.started(&scope, late, leads_to);
         }
@@ -286,6 +301,16 @@ impl Recorded {
         }
     }
 
+    /// A quarantine was accepted: no release that was asked for before opens it.
+    fn quarantined(&mut self, scope: &Scope, seq: u64) {
+        if !scope.fans_out() {
+            let at = self.last_at;
+            self.bots.entry(scope.clone()).or_insert_with(|| Bot::created(at)).quarantined = seq;
+            return;
+        }
+        self.bots.iter_mut().filter(|(bot, _)| scope.covers(bot)).for_each(|(_, bot)| bot.quarantined = seq);
+    }
+
     /// A start was accepted: what its success will be recognised by.
     fn started(&mut self, scope: &Scope, trace: Short, leads_to: Option<Life>) {
         let Some(leads_to) = leads_to else { return };
@@ -296,14 +321,22 @@ impl Recorded {
         }
     }
 
+    /// A bot says that it runs: a later word of the same start is a repeat.
+    fn start_answered(&mut self, fact: &Fact, subject: &Subject) {
+        if Step::of(&subject.kind_type) != Some(Step::Start)
+            || word(fact, "status").as_deref() != Some("Running")
+        {
+            return;
+        }
+        let Some(bot) = self.bots.get_mut(&subject.scope) else { return };
+        let trace = command::late(&subject.kind_type, fact.correlation_id.as_deref().unwrap_or_default());
+        bot.starts.iter_mut().filter(|start| start.trace == trace).for_each(|start| start.open = false);
+    }
+
     fn moved(&mut self, moved: &Moved, at: i64) {
         for step in &moved.bots {
             let bot = self.bots.entry(step.scope.clone()).or_insert_with(|| Bot::created(at));
             (bot.life, bot.since) = (step.to, at);
-            if step.to.runs() {
-                // Whatever was asked for before is answered; a later word of it is a repeat.
-                bot.starts.iter_mut().for_each(|start| start.open = false);
-            }
         }
     }
 
@@ -321,8 +354,9 @@ impl Recorded {
         let complete =
             flight.as_ref().is_some_and(|flight| !flight.targets.is_empty() && flight.missing() == 0);
         let by_router = fact.actor.as_ref().is_some_and(|actor| actor.by == Proof::Router);
-        if let Some(flight) = flight.as_ref().filter(|_| by_router && !complete) {
-            self.late.insert(known.late, Late { command: key, scope: flight.scope.clone() });
+        let was_carried = |flight: &&Flight| by_router && !complete && flight.was_let_go();
+        if let Some(flight) = flight.as_ref().filter(was_carried) {
+            self.late.insert(known.late, Late { command: key, scope: flight.scope.clone(), seq: flight.seq });
         }
         if let Some(flight) =
             flight.filter(|flight| flight.kind_type == SWARM_REMOVE && ended.status == REMOVED)
@@ -343,6 +377,7 @@ impl Recorded {
             self.leaving.push_back((at, Leaving::Result(identity)));
         }
         let Some(subject) = &fact.subject else { return };
+        self.start_answered(fact, subject);
         for heard in &result.answers {
             if heard.success {
                 self.applied_by(short(heard.command), &subject.scope);
@@ -374,13 +409,9 @@ impl Recorded {
 
     /// What an instance says is evidence for the commands that wait for it, and their first sign where it names them.
     fn note(&mut self, fact: &Fact, scope: &Scope, family: Family) {
-        let word = |name: &str| {
-            let payload: serde_json::Value = serde_json::from_str(fact.payload.as_ref()?.text()).ok()?;
-            Some(payload.get("data")?.get(name)?.as_str()?.to_owned())
-        };
         let (kind, detail) = match family {
-            Family::Alert => (EvidenceKind::Alert, word("code")),
-            _ => (EvidenceKind::Outcome, word("status")),
+            Family::Alert => (EvidenceKind::Alert, word(fact, "code")),
+            _ => (EvidenceKind::Outcome, word(fact, "status")),
         };
         let evidence = Evidence { at: fact.at, detail: detail.unwrap_or_default(), kind };
         self.flights.note(scope, evidence);
