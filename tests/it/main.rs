@@ -29,4 +29,5 @@ mod properties;
 mod readers;
 mod reason_pages;
 mod router;
+mod secrets;
 mod tools;
