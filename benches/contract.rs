@@ -11,6 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use swarmgate::contract::{
     Contract, Limits,
     message::{Message, Properties},
+    secrets::names,
     strict,
 };
 
@@ -52,6 +53,11 @@ fn contract(bench: &mut Criterion) {
         group.bench_function(format!("schema/{name}"), |bench| {
             bench
                 .iter(|| contract.schemas.of(black_box(&value)).and_then(|(_, schema)| schema.check(&value)));
+        });
+        // None of the set holds a secret's name: the walk is all that it costs.
+        assert!(names::masked(&value).is_none(), "{name}");
+        group.bench_function(format!("names/{name}"), |bench| {
+            bench.iter(|| names::masked(black_box(&value)));
         });
         group.bench_function(format!("read/{name}"), |bench| {
             bench.iter(|| contract.read(black_box(&message)));

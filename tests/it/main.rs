@@ -29,6 +29,7 @@ mod properties;
 mod readers;
 mod reason_pages;
 mod router;
+mod secrets;
 mod supervisor;
 mod supervisor_bus;
 mod tools;
