@@ -28,6 +28,8 @@ pub struct Model {
     pub safety: (Safety, Option<Safety>),
     pub kill: (Kill, Option<Kill>),
     pub gate: Gate,
+    /// It failed, and nothing better was said since: UNKNOWN does not wash that away.
+    pub failed: bool,
     pub commands: Vec<Command>,
     /// Whether the requester may not confirm.
     pub second_person: bool,
@@ -53,6 +55,7 @@ impl Model {
             safety: (Safety::Normal, None),
             kill: (Kill::Allow, None),
             gate: Gate::Pass,
+            failed: false,
             commands: Vec::new(),
             second_person,
             chosen: None,
@@ -252,7 +255,7 @@ impl Model {
             About::Bot { .. } => false,
             About::Mode { mode, global } => mode < self.mode_at(global),
             About::Switch { level, global } => level < self.switch_at(global),
-            About::Report { gate } => self.gate == Gate::Fail && matches!(gate, Gate::Pass | Gate::Warn),
+            About::Report { gate } => self.failed && matches!(gate, Gate::Pass | Gate::Warn),
         }
     }
 
@@ -277,7 +280,10 @@ impl Model {
                 }
                 self.lives[bot] = self.lives[bot].map(|life| moved(life, kind, mode, When::Accepted));
             }
-            About::Report { gate } => self.gate = gate,
+            About::Report { gate } => {
+                self.gate = gate;
+                self.failed = gate == Gate::Fail || (self.failed && gate == Gate::Unknown);
+            }
             About::Mode { mode, global } => {
                 let tightens = mode > self.mode_at(global);
                 if mode >= self.mode_at(global) && mode > Safety::Normal {
