@@ -152,6 +152,15 @@ impl Ledger {
 /// A batch as SQL: all of it or nothing. The first statement that fails ends it and leaves the transaction open.
 fn transaction(batch: &Batch) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("BEGIN IMMEDIATE; ");
+    // First what goes: pages that are overwritten and taken again within one transaction are written once.
+    for ids in batch.carried.chunks(ROWS_PER_INSERT) {
+        sql.push("DELETE FROM outbox WHERE id IN (");
+        let mut listed = sql.separated(", ");
+        for id in ids {
+            listed.push_bind(*id as i64);
+        }
+        sql.push("); ");
+    }
     for rows in batch.entries.chunks(ROWS_PER_INSERT) {
         sql.push("INSERT INTO entries (seq, bytes, hash) ");
         sql.push_values(rows, |mut row, sealed| {
@@ -160,20 +169,15 @@ fn transaction(batch: &Batch) -> QueryBuilder<Sqlite> {
         });
         sql.push("; ");
     }
-    for rows in batch.parcels.chunks(ROWS_PER_INSERT) {
+    // A parcel that is done with in the batch that made it never comes in.
+    let kept: Vec<&Parcel> =
+        batch.parcels.iter().filter(|parcel| !batch.carried.contains(&parcel.id)).collect();
+    for rows in kept.chunks(ROWS_PER_INSERT) {
         sql.push("INSERT INTO outbox (id, lane, messages) ");
         sql.push_values(rows, |mut row, parcel| {
             row.push_bind(parcel.id as i64).push_bind(parcel.lane.word()).push_bind(parcel.bytes.as_slice());
         });
         sql.push("; ");
-    }
-    for ids in batch.carried.chunks(ROWS_PER_INSERT) {
-        sql.push("DELETE FROM outbox WHERE id IN (");
-        let mut listed = sql.separated(", ");
-        for id in ids {
-            listed.push_bind(*id as i64);
-        }
-        sql.push("); ");
     }
     sql.push("COMMIT");
     sql

@@ -19,8 +19,6 @@ pub const FILE: &str = "ledger.sqlite";
 const FORMAT: i64 = 1;
 /// A page, in bytes.
 const PAGE_BYTES: u64 = 4096;
-/// How much of freed pages is wiped at a close, in bytes.
-const WIPED_BYTES_MAX: i64 = 256 * 1024 * 1024;
 
 const TABLES: &str = "
     CREATE TABLE entries (
@@ -54,8 +52,8 @@ pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<Sqli
         .busy_timeout(Duration::from_secs(5))
         // A checkpoint stalls the commit that triggers it; one every 4 MiB of WAL keeps the stall short.
         .pragma("wal_autocheckpoint", "1000")
-        // What a deleted parcel held is overwritten where that writes no page more; the rest is for `close`.
-        .pragma("secure_delete", "FAST")
+        // What a deleted parcel held is overwritten: it may be a secret on its way.
+        .pragma("secure_delete", "ON")
         .disable_statement_logging();
     let mut connection = options.connect().await?;
     match format(&mut connection).await? {
@@ -113,24 +111,8 @@ async fn format(connection: &mut SqliteConnection) -> Result<i64, LedgerError> {
 
 /// Closes in good order; what is lost with a failed close is nothing that was committed.
 pub async fn close(mut connection: SqliteConnection) {
-    // What the outbox held stands as it was sent in freed pages and in the log: a ledger that is at rest keeps none of
-    // it. Readers that are still open would otherwise leave the log behind.
-    let _ = wipe(&mut connection).await;
+    // The log holds what the outbox held, as it was sent: a ledger that is at rest keeps none of it. Readers that are
+    // still open would otherwise leave it behind.
     let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
     let _ = connection.close().await;
-}
-
-/// Fills the freed pages with zeros, by a table that takes them all and goes.
-async fn wipe(connection: &mut SqliteConnection) -> Result<(), LedgerError> {
-    let free: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *connection).await?;
-    // One page is the table's own; each of the others holds four bytes less than a page.
-    let zeros = (free - 1).saturating_mul(PAGE_BYTES as i64 - 4).min(WIPED_BYTES_MAX);
-    if zeros <= 0 {
-        return Ok(());
-    }
-    // Each is a transaction of its own: pages that are taken and freed within one are not written at all.
-    sqlx::raw_sql("CREATE TABLE IF NOT EXISTS wiped (zeros BLOB) STRICT").execute(&mut *connection).await?;
-    sqlx::query("INSERT INTO wiped VALUES (zeroblob(?))").bind(zeros).execute(&mut *connection).await?;
-    sqlx::raw_sql("DROP TABLE wiped").execute(connection).await?;
-    Ok(())
 }
