@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How often the latch is looked at: what a person throws is noticed before they look up.
-const LATCH_LOOK: Duration = Duration::from_millis(20);
+const LATCH_LOOK: Duration = Duration::from_millis(5);
 /// How often the machine is measured.
 const MEASURE_PERIOD: Duration = Duration::from_secs(5);
 /// How many findings may wait at the router.
