@@ -76,7 +76,7 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let mut loaded = config::load(&config::Layers::default())?;
     loaded.config.ledger.dir = ledger.clone();
     // Nobody answers the demo's `bot-init`, and nobody wants to wait two minutes to see that.
-    loaded.config.deadlines.0.insert("bot_init_ms".to_owned(), ABSENT_DEADLINE_MS);
+    loaded.config.deadlines.0.insert("swarm_plan_ms".to_owned(), ABSENT_DEADLINE_MS);
     let standing = Arc::new(Standing(Arc::clone(&bus)));
     let running = boot::start(setup::enforce(&loaded, standing, Arc::new(Telemetry::default()))).await?;
     running.link().connected(0).await;
@@ -287,7 +287,7 @@ fn ending() -> Vec<Step> {
             Expect::Late(worker(2), "Applied"),
         ),
         step(
-            "bot-init",
+            "swarm-plan",
             &worker(3),
             "14",
             "a command for a worker that never comes ends all the same",
