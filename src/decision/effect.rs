@@ -103,19 +103,7 @@ impl Speech {
                 json!({ "rule": reason.rule(), "nextStep": reason.next_step() }),
             );
         }
-        let envelope = Envelope {
-            correlation_id: said.envelope.correlation_id.clone(),
-            data,
-            idempotency_key: said.envelope.idempotency_key.clone(),
-            kind: Family::Outcome.kind().to_owned(),
-            origin: origin(rules),
-            runtime: None,
-            scope: said.key.scope.clone(),
-            timestamp: now,
-            kind_type: said.key.kind_type.clone(),
-            version: VERSION.to_owned(),
-        };
-        Self::of(Family::Outcome, &envelope)
+        Self::of_signal(rules, said, data, now)
     }
 
     /// The router's outcome of a command in flight, with what is known of it.
@@ -161,6 +149,11 @@ impl Speech {
         if let (Some(context), Some(data)) = (context, data.as_object_mut()) {
             data.insert("context".to_owned(), context);
         }
+        Self::of_signal(rules, said, data, now)
+    }
+
+    /// An outcome with the signal's scope, type and ids.
+    fn of_signal(rules: &Rules, said: &Said, data: Value, now: Timestamp) -> Self {
         let envelope = Envelope {
             correlation_id: said.envelope.correlation_id.clone(),
             data,

@@ -170,8 +170,9 @@ async fn what_was_sent_in_an_envelope_does_not_leave() {
     });
     gate.say(envelope("signal", "config-update", "orc", "w-1", Some("careless"), &data)).await;
     gate.until("commands/c-careless", |command| command["state"] == "carried").await;
-    let text = json!({ "message": format!("login failed: Bearer {}", canaries[7]), "level": "warn" });
-    gate.say(envelope("event", "alert", "w-1", "w-1", Some("alarm"), &text)).await;
+    let text = format!("login failed: Bearer {}", canaries[7]);
+    let text = json!({ "code": "io.login", "message": text, "level": "warn" });
+    gate.say(envelope("alert", "alert", "w-1", "w-1", Some("alarm"), &text)).await;
     gate.outcome("config-update", "w-1", "careless", "Applied").await;
     gate.until("commands/c-careless", |command| command["state"] == "ended").await;
     let dir = tempfile::tempdir().expect("a directory");

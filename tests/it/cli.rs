@@ -275,6 +275,14 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
 }
 
 #[test]
+fn the_demo_shows_what_it_promises() {
+    let output = run(&["demo"]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}\n{}", stderr(&output));
+    assert!(told.contains("Everything went as it should") && !told.contains("FAIL"), "{told}");
+}
+
+#[test]
 fn a_warning_that_nobody_hears_ends_nothing() {
     let misspelt = |args: &[&str]| {
         let mut command = command(args);
