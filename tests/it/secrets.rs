@@ -335,9 +335,11 @@ async fn a_masked_config_is_no_drift() {
     let digests = |view: &Value| (view["configDigest"].clone(), view["desiredConfigDigest"].clone());
     let told = gate.until(page, |view| !view["desiredConfigDigest"].is_null()).await;
     assert_ne!(digests(&told).0, digests(&told).1);
+    assert_eq!(told["drift"], true, "{told}");
     gate.say(full(&config)).await;
     let told = gate.until(page, |view| view["configDigest"] != told["configDigest"]).await;
     assert_eq!(digests(&told).0, digests(&told).1);
+    assert_eq!(told["drift"], false, "{told}");
     gate.stop().await;
 }
 

@@ -223,9 +223,10 @@ impl State {
     }
 
     /// Digest of the config that an instance would report if the config-updates it applied were all that had changed
-    /// it; `None` where it applied none.
-    pub(super) fn desired_config(&self, scope: &Scope, reported: &Value) -> Option<Digest> {
-        let patch: Value = serde_json::from_str(self.recorded.applied.get(scope)?).ok()?;
+    /// it; `None` where it applied none before it said so.
+    pub(super) fn desired_config(&self, scope: &Scope, reported: &Value, said: Timestamp) -> Option<Digest> {
+        let applied = self.recorded.applied.get(scope).filter(|applied| applied.at < said.micros())?;
+        let patch: Value = serde_json::from_str(&applied.patch).ok()?;
         Some(Digest::of(&canonical::of(&presence::patched(reported, &patch))))
     }
 

@@ -63,7 +63,7 @@ pub(super) struct Recorded {
     pub known: Known,
     /// The config-updates that each instance applied, as one patch (canonical JSON).
     #[serde(serialize_with = "pairs")]
-    pub applied: BTreeMap<Scope, String>,
+    pub applied: BTreeMap<Scope, Applied>,
     /// Where bots are; one that nobody moved is CREATED, and not here.
     #[serde(serialize_with = "pairs")]
     pub bots: BTreeMap<Scope, Bot>,
@@ -79,6 +79,14 @@ pub(super) struct Recorded {
     pub suspended: BTreeMap<String, i64>,
     /// What leaves next, oldest first: all windows are equally long, so order of sighting is order of leaving.
     leaving: VecDeque<(i64, Leaving)>,
+}
+
+/// The config-updates that an instance applied.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Applied {
+    pub patch: String,
+    /// When the last of them was, in microseconds since the epoch.
+    pub at: i64,
 }
 
 /// JSON has no keys but text.
@@ -380,13 +388,13 @@ impl Recorded {
         self.start_answered(fact, subject);
         for heard in &result.answers {
             if heard.success {
-                self.applied_by(short(heard.command), &subject.scope);
+                self.applied_by(short(heard.command), &subject.scope, at);
             }
             self.flights.hear(short(heard.command), &subject.scope, heard, at);
         }
         if let Some(ended) = &result.ends {
             if ended.status == APPLIED {
-                self.applied_by(short(ended.command), &subject.scope);
+                self.applied_by(short(ended.command), &subject.scope, at);
             }
             self.end(seq, fact, ended);
         }
@@ -396,15 +404,16 @@ impl Recorded {
     }
 
     /// An instance applied a config-update: what it is patched with from now on.
-    fn applied_by(&mut self, key: Short, scope: &Scope) {
+    fn applied_by(&mut self, key: Short, scope: &Scope, at: i64) {
         let Some(patch) = self.flights.get(key).and_then(|flight| flight.patch.as_deref()) else { return };
         let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         let patch = parse(patch);
         let both = match self.applied.get(scope) {
-            Some(before) => presence::joined(&parse(before), &patch),
+            Some(before) => presence::joined(&parse(&before.patch), &patch),
             None => patch,
         };
-        self.applied.insert(scope.clone(), String::from_utf8(canonical::of(&both)).unwrap_or_default());
+        let patch = String::from_utf8(canonical::of(&both)).unwrap_or_default();
+        self.applied.insert(scope.clone(), Applied { patch, at });
     }
 
     /// What an instance says is evidence for the commands that wait for it, and their first sign where it names them.

@@ -209,8 +209,10 @@ pub fn envelope(
     name: Option<&str>,
     data: &Value,
 ) -> Message {
+    // An alert's kind is `event`.
+    let said = if kind == "alert" { "event" } else { kind };
     let body = json!({
-        "timestamp": clock::wall(), "version": "1", "kind": kind, "type": kind_type, "origin": origin,
+        "timestamp": clock::wall(), "version": "1", "kind": said, "type": kind_type, "origin": origin,
         "scope": { "swarmId": "kestrel", "role": "worker", "instance": instance },
         "correlationId": name.map(|name| format!("c-{name}")),
         "idempotencyKey": name.map(|name| format!("i-{name}")), "data": data,
