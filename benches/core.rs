@@ -170,7 +170,7 @@ fn appending(bench: &mut Criterion) {
                     let (parcels, carried) = (parcel.into_iter().collect(), carried.into_iter().collect());
                     Batch { entries, parcels, carried }
                 },
-                |batch| runtime.block_on(ledger.append(&batch)).expect("an append"),
+                |batch| runtime.block_on(ledger.append(batch)).expect("an append"),
                 BatchSize::PerIteration,
             );
         });
@@ -209,7 +209,7 @@ fn reading(bench: &mut Criterion) {
 async fn write_long(dir: &Path) {
     let mut ledger = Ledger::open(dir, None).await.expect("a ledger");
     for part in entries(LONG_COUNT).chunks(4096) {
-        ledger.append(&Batch { entries: part.to_vec(), ..Batch::default() }).await.expect("an append");
+        ledger.append(Batch { entries: part.to_vec(), ..Batch::default() }).await.expect("an append");
     }
     ledger.close().await;
 }

@@ -90,7 +90,7 @@ impl Ledger {
     /// # Errors
     /// When it could not be written; nothing of the batch is there then (or, where the commit itself failed, the
     /// next replay tells).
-    pub async fn append(&mut self, batch: &Batch) -> Result<(), LedgerError> {
+    pub async fn append(&mut self, batch: Batch) -> Result<(), LedgerError> {
         self.abandon().await;
         self.begun = true;
         // One text for the whole transaction: the database's thread is woken once a batch, not once a statement.
@@ -149,11 +149,13 @@ impl Ledger {
     }
 }
 
-/// A batch as SQL: all of it or nothing. The first statement that fails ends it and leaves the transaction open.
-fn transaction(batch: &Batch) -> QueryBuilder<Sqlite> {
+/// A batch as SQL: all of it or nothing. The first statement that fails ends it and leaves the transaction open. The
+/// batch's bytes are handed over, not copied.
+fn transaction(batch: Batch) -> QueryBuilder<Sqlite> {
+    let Batch { mut entries, mut parcels, carried } = batch;
     let mut sql = QueryBuilder::new("BEGIN IMMEDIATE; ");
     // First what goes: pages that are overwritten and taken again within one transaction are written once.
-    for ids in batch.carried.chunks(ROWS_PER_INSERT) {
+    for ids in carried.chunks(ROWS_PER_INSERT) {
         sql.push("DELETE FROM outbox WHERE id IN (");
         let mut listed = sql.separated(", ");
         for id in ids {
@@ -161,21 +163,21 @@ fn transaction(batch: &Batch) -> QueryBuilder<Sqlite> {
         }
         sql.push("); ");
     }
-    for rows in batch.entries.chunks(ROWS_PER_INSERT) {
+    for rows in entries.chunks_mut(ROWS_PER_INSERT) {
         sql.push("INSERT INTO entries (seq, bytes, hash) ");
         sql.push_values(rows, |mut row, sealed| {
-            row.push_bind(sealed.entry.seq as i64).push_bind(sealed.bytes.as_slice());
-            row.push_bind(sealed.hash.0.as_slice());
+            row.push_bind(sealed.entry.seq as i64).push_bind(std::mem::take(&mut sealed.bytes));
+            row.push_bind(sealed.hash.0.to_vec());
         });
         sql.push("; ");
     }
     // A parcel that is done with in the batch that made it never comes in.
-    let kept: Vec<&Parcel> =
-        batch.parcels.iter().filter(|parcel| !batch.carried.contains(&parcel.id)).collect();
-    for rows in kept.chunks(ROWS_PER_INSERT) {
+    parcels.retain(|parcel| !carried.contains(&parcel.id));
+    for rows in parcels.chunks_mut(ROWS_PER_INSERT) {
         sql.push("INSERT INTO outbox (id, lane, messages) ");
         sql.push_values(rows, |mut row, parcel| {
-            row.push_bind(parcel.id as i64).push_bind(parcel.lane.word()).push_bind(parcel.bytes.as_slice());
+            row.push_bind(parcel.id as i64).push_bind(parcel.lane.word());
+            row.push_bind(std::mem::take(&mut parcel.bytes));
         });
         sql.push("; ");
     }

@@ -51,7 +51,7 @@ impl Parcel {
     /// none. Borrowing spares a copy of every message on its way out.
     pub fn pack<'a>(
         lane: Lane,
-        messages: impl Iterator<Item = (u64, u32, bool, &'a Message)>,
+        messages: impl Iterator<Item = (u64, u32, bool, &'a Message)> + Clone,
     ) -> Option<Self> {
         let mut messages = messages.filter(|(seq, ..)| *seq > 0).peekable();
         let id = messages.peek().map(|(seq, ..)| *seq)?;

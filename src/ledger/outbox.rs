@@ -15,6 +15,9 @@ use crate::contract::message::Message;
 /// The encoding's version, its first byte.
 const VERSION: u8 = 1;
 
+/// Room for a head of the common size and both lengths.
+const HEAD_BYTES: usize = 1024;
+
 /// Everything of a message but its body.
 #[derive(Serialize, Deserialize)]
 struct Head<'a> {
@@ -25,8 +28,9 @@ struct Head<'a> {
 }
 
 /// The messages as bytes: for each, its head as JSON and its raw body, both behind their lengths.
-pub fn encode<'a>(messages: impl Iterator<Item = (u64, u32, bool, &'a Message)>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(4096);
+pub fn encode<'a>(messages: impl Iterator<Item = (u64, u32, bool, &'a Message)> + Clone) -> Vec<u8> {
+    let room = messages.clone().map(|(.., message)| HEAD_BYTES + message.body.len()).sum();
+    let mut bytes = Vec::with_capacity(room);
     bytes.push(VERSION);
     for (seq, ordinal, mandatory, message) in messages {
         let head = Head { seq, ordinal, mandatory, message: Cow::Borrowed(message) };

@@ -198,7 +198,7 @@ async fn open_epoch(
         version,
     };
     entries.push(corridor.record(Fact::new(Action::Opened, now, Change::Opened(opened))));
-    ledger.append(&Batch { entries, ..Batch::default() }).await
+    ledger.append(Batch { entries, ..Batch::default() }).await
 }
 
 async fn start_tasks(

@@ -60,7 +60,7 @@ pub async fn begin(dir: &Path, size_max_bytes: Option<u64>, genesis: Genesis) ->
     }
     let fact = Fact::new(Action::Genesis, clock::wall(), Change::Genesis(genesis));
     let entries = vec![recovered.chain.seal(fact, Vec::new())];
-    ledger.append(&Batch { entries, ..Batch::default() }).await?;
+    ledger.append(Batch { entries, ..Batch::default() }).await?;
     ledger.close().await;
     Ok(())
 }

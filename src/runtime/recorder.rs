@@ -42,6 +42,15 @@ pub(super) struct Commit {
     pub settlements: Vec<Settlement>,
 }
 
+impl Commit {
+    /// What to write. Of it stays here what must not be forgotten when that fails.
+    fn take_batch(&mut self) -> Batch {
+        let entries = if self.unaudited { self.batch.entries.clone() } else { Vec::new() };
+        let kept = Batch { entries, carried: self.batch.carried.clone(), ..Batch::default() };
+        std::mem::replace(&mut self.batch, kept)
+    }
+}
+
 /// Deliveries that may be acknowledged: of one lane's opening, up to a tag.
 #[derive(Debug)]
 pub(super) struct Settlement {
@@ -94,12 +103,13 @@ impl Recorder {
     /// Commits until the router is gone; gives the ledger back.
     pub async fn run(mut self) -> Ledger {
         let mut attempt = 0;
-        while let Some(commit) = self.commits.recv().await {
+        while let Some(mut commit) = self.commits.recv().await {
             if commit.attempt < attempt {
                 self.give_up(commit).await;
                 continue;
             }
-            match self.write(&commit.batch).await {
+            let batch = commit.take_batch();
+            match self.write(batch).await {
                 Ok(()) => self.let_go(commit).await,
                 Err(fault) => {
                     error!(error = %fault, "the ledger cannot be written; only stop and tightening pass until it can");
@@ -113,13 +123,13 @@ impl Recorder {
         self.ledger
     }
 
-    async fn write(&mut self, batch: &Batch) -> Result<(), LedgerError> {
+    async fn write(&mut self, batch: Batch) -> Result<(), LedgerError> {
         if batch.entries.is_empty() && batch.parcels.is_empty() && batch.carried.is_empty() {
             return Ok(());
         }
-        let started = Instant::now();
+        let (started, entries) = (Instant::now(), batch.entries.len());
         self.ledger.append(batch).await?;
-        self.telemetry.metrics.committed(batch.entries.len(), started.elapsed());
+        self.telemetry.metrics.committed(entries, started.elapsed());
         Ok(())
     }
 
@@ -148,7 +158,7 @@ impl Recorder {
         self.ledger.probe().await?;
         if !self.unbooked.is_empty() {
             let carried = self.unbooked.clone();
-            self.ledger.append(&Batch { carried, ..Batch::default() }).await?;
+            self.ledger.append(Batch { carried, ..Batch::default() }).await?;
             self.unbooked.clear();
         }
         Ok(())

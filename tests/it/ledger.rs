@@ -144,7 +144,7 @@ async fn written(dir: &Path) -> Vec<Sealed> {
     let mut ledger = Ledger::open(dir, None).await.expect("a ledger");
     let all = entries(&mut Chain::new(), 11);
     for part in all.chunks(4) {
-        ledger.append(&batch(part.to_vec())).await.expect("an append");
+        ledger.append(batch(part.to_vec())).await.expect("an append");
     }
     ledger.close().await;
     all
@@ -458,7 +458,7 @@ async fn entries_can_be_neither_updated_nor_deleted() {
 async fn a_copy_of_a_live_ledger_verifies() {
     let dir = scratch();
     let mut ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
-    ledger.append(&batch(entries(&mut Chain::new(), 30))).await.expect("an append");
+    ledger.append(batch(entries(&mut Chain::new(), 30))).await.expect("an append");
     let live = checked(dir.path()).await;
     let copy = scratch();
     for file in [FILE.to_owned(), format!("{FILE}-wal")] {
@@ -493,7 +493,7 @@ async fn a_full_ledger_takes_nothing_of_a_batch_and_goes_on_with_more_room() {
         let count = more.len() as u64;
         let id = more[0].entry.seq;
         let parcel = Parcel { id, lane: Lane::Signals, bytes: vec![1; 900] };
-        match ledger.append(&Batch { entries: more, parcels: vec![parcel], carried: Vec::new() }).await {
+        match ledger.append(Batch { entries: more, parcels: vec![parcel], carried: Vec::new() }).await {
             Ok(()) => (kept, parcels) = (kept + count, parcels + 1),
             Err(fault) => {
                 chain = before;
@@ -506,7 +506,7 @@ async fn a_full_ledger_takes_nothing_of_a_batch_and_goes_on_with_more_room() {
     // SQLite rolls back by itself where it finds no page: the next attempts must say the same, not lose count.
     for _ in 0..3 {
         let big = Parcel { id: 1_000_000, lane: Lane::Signals, bytes: vec![1; 200_000] };
-        let again = ledger.append(&Batch { parcels: vec![big], ..Batch::default() }).await;
+        let again = ledger.append(Batch { parcels: vec![big], ..Batch::default() }).await;
         assert!(matches!(again, Err(LedgerError::Full(_))), "{again:?}");
         let probed = ledger.probe().await;
         assert!(matches!(probed, Err(LedgerError::Full(_))), "{probed:?}");
@@ -514,7 +514,7 @@ async fn a_full_ledger_takes_nothing_of_a_batch_and_goes_on_with_more_room() {
     let report = checked(dir.path()).await;
     assert_eq!((report.fault, report.entries), (None, kept));
     // Booking what is carried needs no room.
-    ledger.append(&Batch { carried: vec![1], ..Batch::default() }).await.expect("room is made, not taken");
+    ledger.append(Batch { carried: vec![1], ..Batch::default() }).await.expect("room is made, not taken");
     ledger.close().await;
 
     let mut ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
@@ -522,7 +522,7 @@ async fn a_full_ledger_takes_nothing_of_a_batch_and_goes_on_with_more_room() {
     assert_eq!((recovered.chain, recovered.entries), (chain, kept));
     assert_eq!(recovered.parcels.len(), parcels - 1);
     ledger.probe().await.expect("room");
-    ledger.append(&batch(entries(&mut chain, 200))).await.expect("an append");
+    ledger.append(batch(entries(&mut chain, 200))).await.expect("an append");
     let report = checked(dir.path()).await;
     assert_eq!((report.fault, report.entries), (None, kept + 200));
 }
@@ -535,7 +535,7 @@ async fn parcels_come_and_go_with_their_batches() {
     let parcel = |id| Parcel { id, lane: Lane::Results, bytes: vec![1] };
     let first =
         Batch { entries: entries(&mut chain, 4), parcels: vec![parcel(2), parcel(4)], carried: Vec::new() };
-    ledger.append(&first).await.expect("an append");
+    ledger.append(first).await.expect("an append");
     assert_eq!(ledger.replay(|_| {}).await.expect("a replay").parcels, [parcel(2), parcel(4)]);
     // A batch whose last statement fails takes its entries and bookings with it.
     let broken = Batch {
@@ -543,11 +543,11 @@ async fn parcels_come_and_go_with_their_batches() {
         parcels: vec![parcel(6), parcel(6)],
         carried: vec![2],
     };
-    assert!(matches!(ledger.append(&broken).await, Err(LedgerError::Database(_))));
+    assert!(matches!(ledger.append(broken).await, Err(LedgerError::Database(_))));
     let recovered = ledger.replay(|_| {}).await.expect("a replay");
     assert_eq!((recovered.entries, recovered.parcels), (5, vec![parcel(2), parcel(4)]));
     let booked = Batch { entries: entries(&mut chain, 2), parcels: vec![parcel(6)], carried: vec![2] };
-    ledger.append(&booked).await.expect("an append");
+    ledger.append(booked).await.expect("an append");
     let recovered = ledger.replay(|_| {}).await.expect("a replay");
     assert_eq!((recovered.entries, recovered.parcels), (7, vec![parcel(4), parcel(6)]));
 }
@@ -559,15 +559,15 @@ async fn an_append_that_is_given_up_leaves_a_whole_prefix() {
         let dir = scratch();
         let mut ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
         let mut chain = Chain::new();
-        ledger.append(&batch(entries(&mut chain, 4))).await.expect("an append");
+        ledger.append(batch(entries(&mut chain, 4))).await.expect("an append");
         let before = chain;
         let more = batch(entries(&mut chain, 300));
-        let appended = tokio::time::timeout(Duration::from_micros(micros), ledger.append(&more)).await;
+        let appended = tokio::time::timeout(Duration::from_micros(micros), ledger.append(more)).await;
         given_up += u32::from(appended.is_err());
         // The same ledger can still be written: an open transaction is rolled back first.
         let mut end = ledger.replay(|_| {}).await.expect("a replay").chain;
         if micros % 300 == 0 {
-            let _ = ledger.append(&batch(entries(&mut end, 1))).await;
+            let _ = ledger.append(batch(entries(&mut end, 1))).await;
         }
         drop(ledger);
         let report = settled(dir.path()).await;

@@ -131,7 +131,8 @@ pub fn is_sensitive(name: &str) -> bool {
 
 /// Whether a name says that a secret follows.
 pub fn is_secret(name: &str) -> bool {
-    holds_one(name, secrets_from) || SECRET_WHOLE.iter().any(|word| letters(name).eq(word.chars()))
+    let is_whole = |word: &&str| begins(name, word) && letters(name).count() == word.len();
+    holds_one(name, secrets_from) || SECRET_WHOLE.iter().any(is_whole)
 }
 
 /// Whether one of the words begins anywhere in a name.
@@ -140,14 +141,21 @@ fn holds_one(name: &str, words_from: impl Fn(char) -> &'static [&'static str]) -
     loop {
         let here = rest.as_str();
         let Some(first) = rest.next() else { return false };
-        let begins = |word: &&str| {
-            let mut found = letters(here);
-            word.chars().all(|letter| found.next() == Some(letter))
-        };
-        if words_from(lower(first)).iter().any(begins) {
+        if words_from(lower(first)).iter().any(|word| begins(here, word)) {
             return true;
         }
     }
+}
+
+/// Whether the letters of a name begin with a word.
+fn begins(name: &str, word: &str) -> bool {
+    if !name.is_ascii() {
+        let mut found = letters(name);
+        return word.chars().all(|letter| found.next() == Some(letter));
+    }
+    // Every name of every envelope comes by here.
+    let mut found = name.bytes().filter(u8::is_ascii_alphanumeric);
+    word.bytes().all(|letter| found.next().is_some_and(|byte| byte.to_ascii_lowercase() == letter))
 }
 
 /// What of a name counts: its letters and digits, whatever joins them.

@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Decision, REPORTED, STATUS_REQUEST,
+    Decision, REPORTED,
     flight::{Flight, Short},
     late, trace,
 };
@@ -73,8 +73,7 @@ pub(in crate::decision) fn of_outcome(state: &State, said: &Said) -> Ending {
 pub(in crate::decision) fn of_status(state: &State, said: &Said) -> Ending {
     let mut ending = Ending::default();
     if said.key.kind_type == STATUS_FULL {
-        let asked = state.in_flight().of_target(&said.key.scope);
-        for (key, flight) in asked.filter(|(_, flight)| flight.kind_type == STATUS_REQUEST) {
+        for (key, flight) in state.in_flight().asking(&said.key.scope) {
             ending.hear(key, flight, said, REPORTED, true);
         }
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, Serializer};
 
-use super::challenge::Challenge;
+use super::{STATUS_REQUEST, challenge::Challenge};
 use crate::contract::{
     audit::{Evidence, EvidenceKind, Heard},
     digest::Digest,
@@ -154,13 +154,17 @@ impl Flight {
 /// Every command in flight.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(in crate::decision) struct Flights {
-    flights: BTreeMap<Short, Flight>,
+    // Boxed, so that an index that grows moves pointers.
+    flights: BTreeMap<Short, Box<Flight>>,
     #[serde(skip)]
     by_seq: BTreeMap<u64, Short>,
     #[serde(skip)]
     by_trace: BTreeMap<Short, BTreeSet<Short>>,
     #[serde(skip)]
     by_target: BTreeMap<Scope, BTreeSet<Short>>,
+    /// The status requests among them: every status of theirs looks here.
+    #[serde(skip)]
+    asked: BTreeMap<Scope, BTreeSet<Short>>,
     /// The last that was heard of each instance that commands wait for: one record, however many they are.
     #[serde(serialize_with = "pairs")]
     heard: BTreeMap<Scope, Evidence>,
@@ -187,27 +191,27 @@ impl Flights {
     }
 
     pub fn get(&self, key: Short) -> Option<&Flight> {
-        self.flights.get(&key)
+        self.flights.get(&key).map(|flight| &**flight)
     }
 
     /// All of them, the newest first.
     pub fn newest_first(&self) -> impl Iterator<Item = &Flight> {
-        self.by_seq.values().rev().filter_map(|key| self.flights.get(key))
+        self.by_seq.values().rev().filter_map(|key| self.get(*key))
     }
 
     pub fn of_seq(&self, seq: u64) -> Option<(Short, &Flight)> {
         let key = *self.by_seq.get(&seq)?;
-        Some((key, self.flights.get(&key)?))
+        Some((key, self.get(key)?))
     }
 
     /// The one whose challenge that is.
     pub fn of_challenge(&self, id: &str) -> Option<&Flight> {
-        self.flights.get(self.challenges.get(id)?)
+        self.get(*self.challenges.get(id)?)
     }
 
     /// Those with challenges, in the order of their ids.
     pub fn challenged(&self) -> impl Iterator<Item = &Flight> {
-        self.challenges.values().filter_map(|key| self.flights.get(key))
+        self.challenges.values().filter_map(|key| self.get(*key))
     }
 
     /// Somebody confirmed one; with a deadline it is on its way from now on.
@@ -248,7 +252,7 @@ impl Flights {
         let keys = self.by_trace.get(&trace).into_iter().flatten();
         let scope = scope.clone();
         keys.filter_map(move |key| {
-            let flight = self.flights.get(key).filter(|flight| flight.is_target(&scope))?;
+            let flight = self.get(*key).filter(|flight| flight.is_target(&scope))?;
             Some((*key, flight))
         })
     }
@@ -256,13 +260,19 @@ impl Flights {
     /// Those of which an instance is a known target.
     pub fn of_target(&self, scope: &Scope) -> impl Iterator<Item = (Short, &Flight)> {
         let keys = self.by_target.get(scope).into_iter().flatten();
-        keys.filter_map(|key| Some((*key, self.flights.get(key)?)))
+        keys.filter_map(|key| Some((*key, self.get(*key)?)))
+    }
+
+    /// Status requests of which an instance is a known target.
+    pub fn asking(&self, scope: &Scope) -> impl Iterator<Item = (Short, &Flight)> {
+        let keys = self.asked.get(scope).into_iter().flatten();
+        keys.filter_map(|key| Some((*key, self.get(*key)?)))
     }
 
     /// Those whose whole scope another scope covers.
     pub fn covered_by(&self, scope: &Scope) -> impl Iterator<Item = (Short, &Flight)> {
         let one = (!scope.fans_out()).then(|| self.of_target(scope));
-        let all = scope.fans_out().then(|| self.flights.iter().map(|(key, flight)| (*key, flight)));
+        let all = scope.fans_out().then(|| self.flights.iter().map(|(key, flight)| (*key, &**flight)));
         one.into_iter()
             .flatten()
             .chain(all.into_iter().flatten())
@@ -277,7 +287,7 @@ impl Flights {
     /// A target's parked commands, in the order they leave.
     pub fn parked_for(&self, scope: &Scope) -> impl Iterator<Item = (Short, &Flight)> {
         let keys = self.parked.get(scope).into_iter().flatten();
-        keys.filter_map(|(_, _, key)| Some((*key, self.flights.get(key)?)))
+        keys.filter_map(|(_, _, key)| Some((*key, self.get(*key)?)))
     }
 
     pub fn parked_for_len(&self, scope: &Scope) -> usize {
@@ -286,7 +296,7 @@ impl Flights {
 
     /// Every parked command, the oldest first.
     pub fn oldest_parked(&self) -> impl Iterator<Item = &Flight> {
-        self.parked_by_age.iter().filter_map(|(_, key)| self.flights.get(key))
+        self.parked_by_age.iter().filter_map(|(_, key)| self.get(*key))
     }
 
     pub fn accept(&mut self, key: Short, flight: Flight) {
@@ -296,22 +306,26 @@ impl Flights {
         self.by_trace.entry(flight.trace).or_default().insert(key);
         for target in &flight.targets {
             self.by_target.entry(target.scope.clone()).or_default().insert(key);
+            if flight.kind_type == STATUS_REQUEST {
+                self.asked.entry(target.scope.clone()).or_default().insert(key);
+            }
         }
         self.deadlines.insert((flight.deadline, key));
         if let Some(challenge) = &flight.challenge {
             self.challenges.insert(challenge.id.clone(), key);
         }
-        self.flights.insert(key, flight);
+        self.flights.insert(key, Box::new(flight));
     }
 
     /// Ends one; answers what it was.
-    pub fn end(&mut self, key: Short) -> Option<Flight> {
+    pub fn end(&mut self, key: Short) -> Option<Box<Flight>> {
         self.unpark(key);
         let flight = self.flights.remove(&key)?;
         self.by_seq.remove(&flight.seq);
         remove(&mut self.by_trace, &flight.trace, &key);
         for target in &flight.targets {
             remove(&mut self.by_target, &target.scope, &key);
+            remove(&mut self.asked, &target.scope, &key);
             if !self.by_target.contains_key(&target.scope) {
                 self.heard.remove(&target.scope);
             }
@@ -409,6 +423,7 @@ impl Flights {
             && self.deadlines.iter().all(|(_, key)| live(key))
             && self.by_trace.values().flatten().all(live)
             && self.by_target.values().flatten().all(live)
+            && self.asked.values().flatten().all(live)
             && self.heard.keys().all(|scope| self.by_target.contains_key(scope))
             && self.challenges.values().all(live)
             && self.parked_by_age.iter().all(|(_, key)| live(key))

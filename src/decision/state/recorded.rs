@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::known::Known;
-use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     contract::{
@@ -94,17 +94,39 @@ fn pairs<V: Serialize, S: Serializer>(map: &BTreeMap<Scope, V>, serializer: S) -
     serializer.collect_seq(map)
 }
 
-/// A word of an envelope's `data`.
-fn word(fact: &Fact, name: &str) -> Option<String> {
-    let payload: Value = serde_json::from_str(fact.payload.as_ref()?.text()).ok()?;
-    Some(payload.get("data")?.get(name)?.as_str()?.to_owned())
+/// What a fold looks at of a payload; the rest is passed over unread.
+#[derive(Deserialize)]
+struct Written<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// What a fold looks at of an envelope's `data`.
+#[derive(Deserialize)]
+struct Words<'a> {
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    code: Option<&'a RawValue>,
+}
+
+/// The `data` of an envelope.
+fn data(fact: &Fact) -> Option<&str> {
+    let written: Written<'_> = serde_json::from_str(fact.payload.as_ref()?.text()).ok()?;
+    Some(written.data.get())
+}
+
+/// The status that an outcome says, or the code of an alert.
+fn word(fact: &Fact, of: EvidenceKind) -> Option<String> {
+    let words: Words<'_> = serde_json::from_str(data(fact)?).ok()?;
+    let word = if of == EvidenceKind::Alert { words.code } else { words.status };
+    serde_json::from_str(word?.get()).ok()
 }
 
 /// The `data` of a config-update.
 fn patch(fact: &Fact) -> Option<String> {
     fact.subject.as_ref().filter(|subject| subject.kind_type == CONFIG_UPDATE)?;
-    let body: Value = serde_json::from_str(fact.payload.as_ref()?.text()).ok()?;
-    body.get("data").map(Value::to_string)
+    data(fact).map(str::to_owned)
 }
 
 /// A command that was accepted within the window.
@@ -332,7 +354,7 @@ impl Recorded {
     /// A bot says that it runs: a later word of the same start is a repeat.
     fn start_answered(&mut self, fact: &Fact, subject: &Subject) {
         if Step::of(&subject.kind_type) != Some(Step::Start)
-            || word(fact, "status").as_deref() != Some("Running")
+            || word(fact, EvidenceKind::Outcome).as_deref() != Some("Running")
         {
             return;
         }
@@ -362,7 +384,7 @@ impl Recorded {
         let complete =
             flight.as_ref().is_some_and(|flight| !flight.targets.is_empty() && flight.missing() == 0);
         let by_router = fact.actor.as_ref().is_some_and(|actor| actor.by == Proof::Router);
-        let was_carried = |flight: &&Flight| by_router && !complete && flight.was_let_go();
+        let was_carried = |flight: &&Box<Flight>| by_router && !complete && flight.was_let_go();
         if let Some(flight) = flight.as_ref().filter(was_carried) {
             self.late.insert(known.late, Late { command: key, scope: flight.scope.clone(), seq: flight.seq });
         }
@@ -418,11 +440,8 @@ impl Recorded {
 
     /// What an instance says is evidence for the commands that wait for it, and their first sign where it names them.
     fn note(&mut self, fact: &Fact, scope: &Scope, family: Family) {
-        let (kind, detail) = match family {
-            Family::Alert => (EvidenceKind::Alert, word(fact, "code")),
-            _ => (EvidenceKind::Outcome, word(fact, "status")),
-        };
-        let evidence = Evidence { at: fact.at, detail: detail.unwrap_or_default(), kind };
+        let kind = if family == Family::Alert { EvidenceKind::Alert } else { EvidenceKind::Outcome };
+        let evidence = Evidence { at: fact.at, detail: word(fact, kind).unwrap_or_default(), kind };
         self.flights.note(scope, evidence);
         let Some(correlation_id) = &fact.correlation_id else { return };
         let trace = command::trace(correlation_id);

@@ -215,7 +215,7 @@ impl Filter {
     async fn write(&mut self, entries: Vec<Sealed>) -> Result<(), CliError> {
         self.outcomes.extend(entries.iter().filter_map(outcome_of));
         match &mut self.ledger {
-            Some(ledger) => Ok(ledger.append(&Batch { entries, ..Batch::default() }).await?),
+            Some(ledger) => Ok(ledger.append(Batch { entries, ..Batch::default() }).await?),
             None => Ok(()),
         }
     }

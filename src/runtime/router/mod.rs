@@ -288,7 +288,7 @@ impl Router {
 
     /// Judges a round, lane by lane.
     async fn judge(&mut self, round: Round) -> Outcome {
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { sealed: Vec::with_capacity(round.count), ..Outcome::default() };
         let now = self.clock.now();
         self.resume(now, &mut outcome);
         self.take_in(round.done, &mut outcome);
