@@ -11,6 +11,9 @@ use crate::contract::{
     digest::Digest,
 };
 
+/// Room for an entry of the common size, but for its payload.
+const ENTRY_BYTES: usize = 1024;
+
 /// The end of a chain, to seal at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -93,8 +96,10 @@ impl Chain {
     /// Seals a fact; `out` are the digests of the messages that leave because of it.
     pub fn seal(&mut self, fact: Fact, out: Vec<Digest>) -> Sealed {
         let entry = Entry { fact, out, prev: self.head, seq: self.next_seq };
+        let payload = entry.fact.payload.as_ref().map_or(0, |payload| payload.text().len());
+        let mut bytes = Vec::with_capacity(ENTRY_BYTES + payload);
         // An entry is plain data with text keys; it cannot fail to serialise.
-        let bytes = serde_json::to_vec(&entry).unwrap_or_default();
+        let _ = serde_json::to_writer(&mut bytes, &entry);
         let hash = Digest::of(&bytes);
         self.next_seq += 1;
         self.head = hash;

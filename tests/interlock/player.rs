@@ -13,7 +13,7 @@ use crate::{
     model::{BOTS, Model, ROUTER, STEP_MS},
     oracle::Life,
     words::{About, Command, Said, Standing, Word},
-    world::{Heard, Ticket, World, bot, fleet, swarm},
+    world::{Heard, Ticket, World, bot, fleet, success_of, swarm},
 };
 
 /// The actors of a story; nobody's word weighs more but by the rules.
@@ -220,18 +220,6 @@ fn agrees(said: Said, heard: &Heard) -> bool {
         Said::Suppress => words.starts_with("suppress"),
         Said::Refuse(code) => words == format!("refuse {code}"),
         Said::OneOf(several) => several.iter().any(|said| agrees(*said, heard)),
-    }
-}
-
-fn success_of(kind: &str) -> &'static str {
-    match kind {
-        "bot-init" => "Created",
-        "bot-start" | "bot-resume" => "Running",
-        "bot-pause" => "Paused",
-        "bot-stop" => "Stopped",
-        "bot-quarantine" => "Quarantined",
-        "bot-release" => "Released",
-        _ => "Applied",
     }
 }
 

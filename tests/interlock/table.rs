@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     adapter::{self, Requires},
     oracle::{Answer, Ask, Gate, Kill, Life, Safety, Situation, When, answer, moved},
-    world::{Heard, STEP_MS, Ticket, World, bot, fleet},
+    world::{Heard, STEP_MS, Ticket, World, bot, fleet, success_of},
 };
 
 /// The commands to an instance, with their modes.
@@ -365,17 +365,5 @@ fn words(answer: Answer) -> String {
         Answer::Forward => "forward".to_owned(),
         Answer::Challenge => "challenge consent.challenge-required".to_owned(),
         Answer::Refuse(code) => format!("refuse {code}"),
-    }
-}
-
-fn success_of(kind: &str) -> &'static str {
-    match kind {
-        "bot-init" => "Created",
-        "bot-start" | "bot-resume" => "Running",
-        "bot-pause" => "Paused",
-        "bot-stop" => "Stopped",
-        "bot-quarantine" => "Quarantined",
-        "bot-release" => "Released",
-        _ => "Applied",
     }
 }

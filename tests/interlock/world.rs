@@ -279,3 +279,16 @@ impl World {
 fn key(family: &str, kind: &str, scope: &Scope) -> String {
     format!("{family}.{kind}.{}.{}.{}", scope.swarm_id, scope.role, scope.instance)
 }
+
+/// The status by which a type's success is told.
+pub fn success_of(kind: &str) -> &'static str {
+    match kind {
+        "bot-init" => "Created",
+        "bot-start" | "bot-resume" => "Running",
+        "bot-pause" => "Paused",
+        "bot-stop" => "Stopped",
+        "bot-quarantine" => "Quarantined",
+        "bot-release" => "Released",
+        _ => "Applied",
+    }
+}

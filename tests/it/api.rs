@@ -344,23 +344,13 @@ async fn top_is_whole_in_a_terminal_and_gives_it_back() {
 }
 
 mod on_rabbitmq {
-    use std::{process::Child, sync::Arc};
+    use std::sync::Arc;
 
     use super::{gate::swarmgate, *};
     use crate::{
         broker::Broker,
-        router::{Inbox, body, outcome, send},
+        router::{Inbox, body, outcome, process::Beside, send},
     };
-
-    /// A router as a process, whose window is where we look for it.
-    struct Beside(Child);
-
-    impl Drop for Beside {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_sent_is_waited_for() {

@@ -242,20 +242,10 @@ fn with_nothing_to_ask_everything_is_missing_and_told() {
 }
 
 mod on_rabbitmq {
-    use std::{process::Child, sync::Arc};
+    use std::sync::Arc;
 
     use super::*;
-    use crate::broker::Broker;
-
-    /// A router as a process.
-    struct Beside(Child);
-
-    impl Drop for Beside {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
+    use crate::{broker::Broker, router::process::Beside};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_running_router_tells_all_but_its_password() {

@@ -328,19 +328,14 @@ mod on_rabbitmq {
             let () = load;
             router = router.again();
         }
-        inbox
-            .hear(bus.as_ref(), |heard| {
-                heard
-                    .iter()
-                    .filter(|message| message.routing_key.starts_with("signal."))
-                    .map(key_of)
-                    .collect::<BTreeSet<_>>()
-                    .len()
-                    >= sent.len()
-            })
-            .await;
+        inbox.hear(bus.as_ref(), |heard| signals(heard).len() >= sent.len()).await;
         router.halt().await;
         check(&router, &inbox, &sent).await;
+    }
+
+    /// Whose commands were heard, each once.
+    fn signals(heard: &[Message]) -> BTreeSet<String> {
+        heard.iter().filter(|message| message.routing_key.starts_with("signal.")).map(key_of).collect()
     }
 
     #[tokio::test]
@@ -366,17 +361,7 @@ mod on_rabbitmq {
             broker.start();
         }
         let bus = vhost.connect().await;
-        inbox
-            .hear(bus.as_ref(), |heard| {
-                heard
-                    .iter()
-                    .filter(|message| message.routing_key.starts_with("signal."))
-                    .map(key_of)
-                    .collect::<BTreeSet<_>>()
-                    .len()
-                    >= sent.len()
-            })
-            .await;
+        inbox.hear(bus.as_ref(), |heard| signals(heard).len() >= sent.len()).await;
         router.halt().await;
         check(&router, &inbox, &sent).await;
     }

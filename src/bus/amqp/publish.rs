@@ -108,17 +108,19 @@ impl<'a> Round<'a> {
         Self { flights: flights.collect(), cursor: 0, started: false, returned: BTreeSet::new() }
     }
 
-    /// Writes all in order at the first poll, then waits for the fates one after another. One task waits for all, and
-    /// each poll looks at what is not yet told only as far as the first that has to wait.
+    /// Writes all in order at the first poll, then waits for the fate of the last: by then those of the others are
+    /// mostly in. Nobody is woken for each of them as it is written and confirmed.
     fn poll(&mut self, task: &mut Context<'_>) -> Poll<lapin::Result<()>> {
         if !self.started {
             self.started = true;
+            let mut quiet = Context::from_waker(Waker::noop());
             for index in 0..self.flights.len() {
-                if let Poll::Ready(Err(fault)) = self.poll_one(index, task) {
+                if let Poll::Ready(Err(fault)) = self.poll_one(index, &mut quiet) {
                     return Poll::Ready(Err(fault));
                 }
             }
         }
+        ready!(self.poll_one(self.flights.len().saturating_sub(1), task))?;
         while self.cursor < self.flights.len() {
             ready!(self.poll_one(self.cursor, task))?;
             self.cursor += 1;

@@ -1,4 +1,4 @@
-//! Pages of commands: those in flight, and one with its matrix.
+//! The page of commands in flight.
 //!
 //! Owns: their parameters.
 //! Never: searches the ledger by itself; the router knows the way.
@@ -6,11 +6,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::{Path, State, rejection::PathRejection},
-    http::Uri,
-    response::Response,
-};
+use axum::{extract::State, http::Uri, response::Response};
 
 use super::{Desk, Parameters, Problem, page};
 use crate::runtime::ask::Question;
@@ -21,15 +17,4 @@ pub(super) async fn list(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Resp
     let parked = parameters.choice("state", &["in-flight", "parked"])? == "parked";
     let limit = parameters.limit()?;
     Ok(page(&desk.ask(Question::Commands { parked, limit }).await?))
-}
-
-/// One command, in flight or ended.
-pub(super) async fn one(
-    State(desk): State<Arc<Desk>>,
-    id: Result<Path<String>, PathRejection>,
-    uri: Uri,
-) -> Result<Response, Problem> {
-    let Ok(Path(id)) = id else { return Err(Problem::no_path(uri.path())) };
-    Parameters::read(uri.query(), &[])?;
-    Ok(page(&desk.ask(Question::Command(id)).await?))
 }

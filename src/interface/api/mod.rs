@@ -6,7 +6,6 @@
 
 mod commands;
 mod graph;
-mod interlock;
 mod inventory;
 mod parameters;
 mod problem;
@@ -18,11 +17,11 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, get},
 };
 use serde_json::Value;
 
@@ -63,15 +62,15 @@ impl Desk {
 /// The paths of the API.
 pub fn routes(desk: Arc<Desk>) -> Router {
     let routes = Router::new()
-        .route("/v1/overview", get(overview))
+        .route("/v1/overview", whole(|| Question::Overview))
         .route("/v1/inventory", get(inventory::swarms))
         .route("/v1/inventory/{swarm}", get(inventory::instances))
         .route("/v1/inventory/{swarm}/{role}/{instance}", get(inventory::instance))
         .route("/v1/commands", get(commands::list))
-        .route("/v1/commands/{id}", get(commands::one))
-        .route("/v1/safety", get(interlock::safety))
-        .route("/v1/challenges", get(interlock::challenges))
-        .route("/v1/challenges/{id}", get(interlock::challenge))
+        .route("/v1/commands/{id}", one(Question::Command))
+        .route("/v1/safety", whole(|| Question::Safety))
+        .route("/v1/challenges", whole(|| Question::Challenges))
+        .route("/v1/challenges/{id}", one(Question::Challenge))
         .route("/v1/graph", get(graph::graph))
         .route("/v1/impact", get(graph::impact))
         .fallback(async |uri: Uri| Problem::no_path(uri.path()))
@@ -81,9 +80,21 @@ pub fn routes(desk: Arc<Desk>) -> Router {
     Router::new().nest("/api", routes)
 }
 
-async fn overview(State(desk): State<Arc<Desk>>, uri: Uri) -> Result<Response, Problem> {
-    Parameters::read(uri.query(), &[])?;
-    Ok(page(&desk.ask(Question::Overview).await?))
+/// A page without parameters.
+fn whole(question: fn() -> Question) -> MethodRouter<Arc<Desk>> {
+    get(async move |State(desk): State<Arc<Desk>>, uri: Uri| {
+        Parameters::read(uri.query(), &[])?;
+        Ok::<_, Problem>(page(&desk.ask(question()).await?))
+    })
+}
+
+/// A page of one thing by its id.
+fn one(question: fn(String) -> Question) -> MethodRouter<Arc<Desk>> {
+    get(async move |State(desk): State<Arc<Desk>>, id: Result<Path<String>, PathRejection>, uri: Uri| {
+        let Ok(Path(id)) = id else { return Err(Problem::no_path(uri.path())) };
+        Parameters::read(uri.query(), &[])?;
+        Ok(page(&desk.ask(question(id)).await?))
+    })
 }
 
 /// Lets a request in that was addressed to an address or to localhost.

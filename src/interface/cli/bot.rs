@@ -9,12 +9,14 @@ use serde_json::{Map, Value};
 use super::{
     CliError, Exit, Globals,
     echo::Echo,
-    levels,
     order::{Flags, Manner, Order, Way},
     signal,
     situation::Situation,
 };
-use crate::contract::routing::{ALL, Scope};
+use crate::contract::{
+    interlock::RunMode,
+    routing::{ALL, Scope},
+};
 
 /// Start, stop, pause, resume, quarantine or release bots.
 #[derive(Debug, clap::Args)]
@@ -125,17 +127,6 @@ struct Release {
     flags: Flags,
 }
 
-/// How a bot runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum RunMode {
-    /// Against no market.
-    Paper,
-    /// On real data, without orders.
-    Shadow,
-    /// With real orders.
-    Live,
-}
-
 /// Asks for it.
 ///
 /// # Errors
@@ -164,8 +155,8 @@ async fn set_in_motion(
         true => Situation::glance(&way.access, &scope, globals).await,
         false => Situation::look(&way.access, &scope, globals).await?,
     };
-    let mode = levels::word(start.mode);
-    let to = format!("RUNNING_{}", mode.to_uppercase());
+    let mode = start.mode.word().to_owned();
+    let to = start.mode.life().word();
     let transition = match (&start.transition, situation.lifecycle()) {
         (Some(transition), _) => transition.clone(),
         (None, Some(from)) => format!("{from}->{to}"),

@@ -6,13 +6,13 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, BufRead, IsTerminal, Read, Write},
+    io::{self, BufRead, IsTerminal, Write},
     path::{Path, PathBuf},
 };
 
 use serde_json::json;
 
-use super::{CliError, Exit, Globals, Out};
+use super::{CliError, Exit, Globals, Out, typed};
 use crate::{
     contract::{audit::Genesis, interlock::SafetyMode},
     runtime::{
@@ -23,8 +23,6 @@ use crate::{
 
 const CONFIG_FILE: &str = "swarmgate.yaml";
 const SCHEMA_FILE: &str = "swarmgate.schema.json";
-/// What is read of an answer.
-const ANSWER_BYTES_MAX: u64 = 256;
 
 /// Write a commented swarmgate.yaml to start from; with --ledger, begin a ledger too.
 ///
@@ -147,22 +145,16 @@ fn initial_mode(loaded: &Loaded, args: &Args) -> Result<SafetyMode, CliError> {
     Ok(if confirmed { SafetyMode::Normal } else { SafetyMode::Safe })
 }
 
-/// Asks for the environment's name; anything else, also an end of the input, is a no.
+/// Asks for the environment's name.
 fn confirm(
     environment: &str,
     answers: &mut impl BufRead,
     questions: &mut impl Write,
 ) -> Result<bool, CliError> {
     let question = format!(
-        "The ledger begins in SAFE, in which nothing starts. To begin in NORMAL, type the environment's name ({environment}): "
+        "The ledger begins in SAFE, in which nothing starts. To begin in NORMAL, type the environment's name ({environment})"
     );
-    let asked = questions.write_all(question.as_bytes()).and_then(|()| questions.flush());
-    asked.map_err(|fault| CliError::output(&fault))?;
-    let mut answer = Vec::new();
-    let read = answers.take(ANSWER_BYTES_MAX).read_until(b'\n', &mut answer);
-    read.map_err(|fault| CliError::input(&fault))?;
-    // Without the return key the input ended, and nobody answered.
-    Ok(answer.ends_with(b"\n") && answer.trim_ascii() == environment.as_bytes())
+    typed::asked(&question, environment, answers, questions).map_err(|fault| CliError::input(&fault))
 }
 
 fn tell(

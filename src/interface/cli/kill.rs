@@ -11,14 +11,18 @@ use serde_json::json;
 use super::{
     CliError, Exit, Globals, Out,
     echo::{Echo, whole},
-    levels::{self, Level},
     order::{Flags, Manner, Order, Way},
     output::aside,
     runbook, safety,
     situation::Situation,
 };
-use crate::runtime::latch::{self, Before, Latch, Thrown};
-use crate::{contract::routing::ALL, runtime::clock};
+use crate::{
+    contract::{interlock::KillSwitch as Level, routing::ALL},
+    runtime::{
+        clock,
+        latch::{self, Before, Latch, Thrown},
+    },
+};
 
 /// Throw the kill switch; works when broker, ledger or API do not.
 #[derive(Debug, clap::Args)]
@@ -122,7 +126,7 @@ fn throw(args: &Args, level: Level, globals: &Globals) -> Result<Thrown, CliErro
     let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
     let by = args.manner.origin.clone().or_else(user).filter(|name| !name.is_empty());
     let wanted = Latch {
-        level: levels::word(level),
+        level: level.word().to_owned(),
         scope: args.swarm.clone().unwrap_or_else(|| ALL.to_owned()),
         reason: args.reason.clone(),
         by: by.unwrap_or_else(|| "somebody at the router's host".to_owned()),
@@ -172,7 +176,7 @@ async fn send(args: &Args, level: Level, globals: &Globals) -> Result<Exit, CliE
         operation: "kill-switch-set".to_owned(),
         target: swarm.unwrap_or(ALL).to_owned(),
         environment: situation.environment(),
-        difference: Some((unknown_or(before), levels::word(level))),
+        difference: Some((unknown_or(before), level.word().to_owned())),
         standing: situation.standing(swarm),
         effect: effect(level).to_owned(),
         not_affected: vec!["stop, status, diagnosis and evidence: they always pass".to_owned()],
@@ -181,13 +185,13 @@ async fn send(args: &Args, level: Level, globals: &Globals) -> Result<Exit, CliE
     };
     let mut order = Order {
         kind_type: "kill-switch-set",
-        data: json!({ "level": levels::word(level), "reason": args.reason }),
+        data: json!({ "level": level, "reason": args.reason }),
         scope,
         echo: Echo::default(),
     };
     if let Some(before) = before.filter(|before| *before > level) {
         // Down to what was asked for would be a loosening; the stops that FLATTEN means are sent all the same.
-        aside(&format!("the kill switch stands at {} already, which is stronger", levels::word(before)));
+        aside(&format!("the kill switch stands at {} already, which is stronger", before));
         if level != Level::Flatten {
             return Ok(Exit::Done);
         }
@@ -210,8 +214,8 @@ async fn lift(args: &Args, globals: &Globals) -> Result<Exit, CliError> {
     let before = situation.level(swarm);
     if let Some(before) = before.filter(|before| *before < to) {
         return Err(CliError::Usage {
-            message: format!("{} is stronger than {}, which holds", levels::word(to), levels::word(before)),
-            help: format!("to tighten it: swarmgate kill {} --reason WHY", levels::word(to)),
+            message: format!("{} is stronger than {}, which holds", to, before),
+            help: format!("to tighten it: swarmgate kill {} --reason WHY", to),
         });
     }
     let mut not_affected = vec!["nothing that was stopped starts again by it".to_owned()];
@@ -225,7 +229,7 @@ async fn lift(args: &Args, globals: &Globals) -> Result<Exit, CliError> {
         target: swarm.unwrap_or(ALL).to_owned(),
         dangerous: true,
         environment: situation.environment(),
-        difference: Some((unknown_or(before), levels::word(to))),
+        difference: Some((unknown_or(before), to.word().to_owned())),
         standing: situation.standing(swarm),
         effect: match latched {
             true => format!("{}; the router removes its latch file", effect(to)),
@@ -235,7 +239,7 @@ async fn lift(args: &Args, globals: &Globals) -> Result<Exit, CliError> {
         sender: args.way.sender(&args.manner, globals)?,
         ..Echo::default()
     };
-    let data = json!({ "level": levels::word(to), "reason": args.reason });
+    let data = json!({ "level": to, "reason": args.reason });
     let order = Order { kind_type: "kill-switch-set", scope, data, echo };
     let exit = order.give(&args.way, (&args.manner, &args.flags, None), globals).await?;
     if exit == Exit::Refused && !globals.is_json() {
@@ -245,7 +249,7 @@ async fn lift(args: &Args, globals: &Globals) -> Result<Exit, CliError> {
 }
 
 fn unknown_or(level: Option<Level>) -> String {
-    level.map_or_else(|| "UNKNOWN".to_owned(), levels::word)
+    level.map_or("UNKNOWN", Level::word).to_owned()
 }
 
 fn effect(level: Level) -> &'static str {

@@ -1,65 +1,60 @@
-//! The two ladders of safety, from loose to tight.
+//! The interlock's words at the terminal.
 //!
-//! Owns: the words of safety modes and kill switch levels, and which of two is the stronger.
-//! Never: decides what a level lets through; the router's gates do.
-//! Holds: a later variant is stronger; whether a step loosens is one comparison.
+//! Owns: what `--help` says of each safety mode, kill switch level, gate result and run mode.
+//! Never: has words of its own: they are the contract's, in the contract's order of strength.
+//! Holds: every word of the contract can be typed.
 
-/// How much of the fleet may be set in motion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Mode {
-    /// Everything that the gates let through.
-    #[value(name = "NORMAL")]
-    Normal,
-    /// No start, resume, config-update or destructive data operation.
-    #[value(name = "SAFE")]
-    Safe,
-    /// The same, and it latches; the kill switch counts as BLOCK.
-    #[value(name = "EMERGENCY_STOP")]
-    EmergencyStop,
+use clap::{ValueEnum, builder::PossibleValue};
+
+use crate::contract::interlock::{GateResult, KillSwitch, RunMode, SafetyMode};
+
+macro_rules! typed {
+    ($kind:ident { $($variant:ident $help:literal)* }) => {
+        impl ValueEnum for $kind {
+            fn value_variants<'a>() -> &'a [Self] {
+                Self::ALL
+            }
+
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                let help = match self { $(Self::$variant => $help,)* };
+                Some(PossibleValue::new(self.word()).help(help))
+            }
+        }
+    };
 }
 
-/// How hard the kill switch is thrown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Level {
-    /// Not thrown.
-    #[value(name = "ALLOW")]
-    Allow,
-    /// Only what reduces activity passes.
-    #[value(name = "CLOSE_ONLY")]
-    CloseOnly,
-    /// The same, and the router stops every running instance.
-    #[value(name = "FLATTEN")]
-    Flatten,
-    /// Only stop, status, diagnosis, evidence and tightening pass.
-    #[value(name = "BLOCK")]
-    Block,
+typed! {
+    SafetyMode {
+        Normal "Everything that the gates let through"
+        Safe "No start, resume, config-update or destructive data operation"
+        EmergencyStop "The same, and it latches; the kill switch counts as BLOCK"
+    }
 }
 
-/// What a readiness gate says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum GateResult {
-    /// Good.
-    #[value(name = "PASS")]
-    Pass,
-    /// Good enough; somebody should look.
-    #[value(name = "WARN")]
-    Warn,
-    /// Bad.
-    #[value(name = "FAIL")]
-    Fail,
-    /// Not known, which is never good.
-    #[value(name = "UNKNOWN")]
-    Unknown,
+typed! {
+    KillSwitch {
+        Allow "Not thrown"
+        CloseOnly "Only what reduces activity passes"
+        Flatten "The same, and the router stops every running instance"
+        Block "Only stop, status, diagnosis, evidence and tightening pass"
+    }
 }
 
-/// The word of a variant, as it stands on the wire.
-pub fn word(value: impl clap::ValueEnum) -> String {
-    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+typed! {
+    GateResult {
+        Pass "Good"
+        Warn "Good enough; somebody should look"
+        Unknown "Not known, which is never good"
+        Fail "Bad"
+    }
 }
 
-/// The variant of a word from the wire; `None` for one that this release does not know.
-pub fn from_word<T: clap::ValueEnum>(word: &str) -> Option<T> {
-    T::from_str(word, false).ok()
+typed! {
+    RunMode {
+        Paper "Against no market"
+        Shadow "On real data, without orders"
+        Live "With real orders"
+    }
 }
 
 #[cfg(test)]
@@ -67,16 +62,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ladders_go_from_loose_to_tight() {
-        let words = |values: &[Level]| values.iter().map(|level| word(*level)).collect::<Vec<_>>();
-        let mut levels = [Level::Block, Level::Allow, Level::Flatten, Level::CloseOnly];
-        levels.sort();
-        assert_eq!(words(&levels), ["ALLOW", "CLOSE_ONLY", "FLATTEN", "BLOCK"]);
-        assert!(Mode::Normal < Mode::Safe && Mode::Safe < Mode::EmergencyStop);
-        for level in levels {
-            assert_eq!(from_word(&word(level)), Some(level));
+    fn every_word_of_the_contract_can_be_typed_in_its_one_spelling() {
+        for level in KillSwitch::ALL {
+            assert_eq!(KillSwitch::from_str(level.word(), false), Ok(*level));
         }
-        assert_eq!(from_word::<Mode>("EMERGENCY_STOP"), Some(Mode::EmergencyStop));
-        assert_eq!(from_word::<Mode>("safe"), None, "the wire has one spelling");
+        assert!(SafetyMode::from_str("safe", false).is_err(), "the wire has one spelling");
+        assert_eq!(
+            SafetyMode::from_str("safe", true),
+            Ok(SafetyMode::Safe),
+            "people may type it as they like"
+        );
     }
 }

@@ -10,7 +10,6 @@ use super::{
     CliError, Exit, Globals, Out,
     answers::{self, Safety},
     echo::Echo,
-    levels::{self, GateResult, Mode},
     order::{Flags, Manner, Order, Way},
     runbook,
     situation::Situation,
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::{
     contract::{
+        interlock::{GateResult, SafetyMode as Mode},
         routing::{ALL, Scope},
         timestamp::Timestamp,
     },
@@ -298,12 +298,12 @@ async fn set(args: Set, way: &Way, globals: &Globals) -> Result<Exit, CliError> 
     let echo = Echo {
         operation: "safety-set".to_owned(),
         dangerous: loosens,
-        difference: Some((before.map_or_else(|| "UNKNOWN".to_owned(), levels::word), levels::word(mode))),
+        difference: Some((before.map_or("UNKNOWN", Mode::word).to_owned(), mode.word().to_owned())),
         effect: effect.to_owned(),
         not_affected,
         ..told(&common, None, &situation, way, globals)?
     };
-    let data = json!({ "mode": levels::word(mode), "reason": args.reason });
+    let data = json!({ "mode": mode, "reason": args.reason });
     let order = Order { kind_type: "safety-set", scope, data, echo };
     order.give(way, (&common.manner, &common.flags, None), globals).await
 }
@@ -312,7 +312,7 @@ async fn gate(act: GateAct, way: &Way, globals: &Globals) -> Result<Exit, CliErr
     let now = clock::wall();
     let (kind_type, gate, common, to, until, reason) = match act {
         GateAct::Report { gate, result, for_ms, reason, common } => {
-            ("gate-report", gate, common, levels::word(result), for_ms.map(|ms| now.plus_ms(ms)), reason)
+            ("gate-report", gate, common, result.word().to_owned(), for_ms.map(|ms| now.plus_ms(ms)), reason)
         }
         GateAct::Enable { gate, reason, common } => {
             ("gate-enable", gate, common, "enabled".to_owned(), None, reason)

@@ -10,10 +10,12 @@ use super::{
     CliError, Globals,
     access::{Access, AccessError, Router, encoded},
     answers::{self, Instance, Overview, Safety},
-    levels::{self, Level, Mode},
     table::or_nothing,
 };
-use crate::contract::{interlock::Life, routing::Scope};
+use crate::contract::{
+    interlock::{KillSwitch as Level, Life, SafetyMode as Mode},
+    routing::Scope,
+};
 
 /// How long the router is asked before a stop or a tightening goes ahead without its answer.
 const BRIEFLY: Duration = Duration::from_secs(1);
@@ -89,12 +91,12 @@ impl Situation {
 
     /// The safety mode of a swarm, or of the fleet.
     pub fn mode(&self, swarm: Option<&str>) -> Option<Mode> {
-        levels::from_word(self.safety.as_ref()?.of(swarm).mode.as_deref()?)
+        Mode::read(self.safety.as_ref()?.of(swarm).mode.as_deref()?)
     }
 
     /// The kill switch of a swarm, or of the fleet.
     pub fn level(&self, swarm: Option<&str>) -> Option<Level> {
-        levels::from_word(self.safety.as_ref()?.of(swarm).kill_switch.as_deref()?)
+        Level::read(self.safety.as_ref()?.of(swarm).kill_switch.as_deref()?)
     }
 
     /// Safety mode, kill switch and what gates complain, in a line; `None` where the router does not say.

@@ -41,7 +41,8 @@ impl Consent<'_> {
                 help: format!("without a terminal say so: {}", self.line()),
             });
         }
-        match asked(self.word, &mut stdin.lock(), &mut stderr) {
+        let question = format!("Type {} to go on, anything else to leave it", clean(self.word));
+        match asked(&question, self.word, &mut stdin.lock(), &mut stderr) {
             Ok(true) => Ok(()),
             Ok(false) => Err(CliError::Usage {
                 message: format!("that is not `{}`; nothing was sent", clean(self.word)),
@@ -72,18 +73,23 @@ impl Consent<'_> {
     }
 }
 
-/// Asks for the word; anything else is a no.
-fn asked(word: &str, input: &mut impl BufRead, output: &mut impl Write) -> io::Result<bool> {
-    write!(output, "Type {} to go on, anything else to leave it: ", clean(word))?;
+/// Asks for the word; anything else, also an end of the input, is a no.
+pub fn asked(
+    question: &str,
+    word: &str,
+    input: &mut impl BufRead,
+    output: &mut impl Write,
+) -> io::Result<bool> {
+    write!(output, "{question}: ")?;
     output.flush()?;
-    let mut answer = String::new();
-    io::Read::take(input, ANSWER_BYTES_MAX).read_line(&mut answer)?;
-    if !answer.ends_with('\n') {
-        // The input ended in the middle of the line: the next word begins on one of its own.
+    let mut answer = Vec::new();
+    io::Read::take(input, ANSWER_BYTES_MAX).read_until(b'\n', &mut answer)?;
+    if !answer.ends_with(b"\n") {
+        // Without the return key nobody answered; the next word begins on a line of its own.
         writeln!(output)?;
         return Ok(false);
     }
-    Ok(answer.trim() == word)
+    Ok(answer.trim_ascii() == word.as_bytes())
 }
 
 /// The call again, with consent in flags; what may hold a password is left out.
@@ -123,14 +129,14 @@ mod tests {
 
     fn says(answer: &str) -> (bool, String) {
         let mut told = Vec::new();
-        let yes = asked("kestrel/bot/b-1", &mut answer.as_bytes(), &mut told).unwrap();
+        let yes = asked("Type it", "kestrel/bot/b-1", &mut answer.as_bytes(), &mut told).unwrap();
         (yes, String::from_utf8(told).unwrap())
     }
 
     #[test]
     fn only_the_whole_word_and_the_return_key_are_a_yes() {
         let (yes, told) = says("kestrel/bot/b-1\n");
-        assert!(yes && told.contains("Type kestrel/bot/b-1"), "{told}");
+        assert!(yes && told == "Type it: ", "{told}");
         assert!(says("  kestrel/bot/b-1\r\n").0, "blanks around it are nobody's meaning");
         let long = format!("{}kestrel/bot/b-1\n", " ".repeat(2000));
         for no in

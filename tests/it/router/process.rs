@@ -29,6 +29,16 @@ impl Drop for Process {
     }
 }
 
+/// A process that ends with its test, whichever way that goes.
+pub(crate) struct Beside(pub Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Process {
     pub fn start(url: &str) -> Self {
         Self::start_on(url, TempDir::new().expect("a directory"))
