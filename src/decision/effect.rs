@@ -66,6 +66,8 @@ pub enum Effect {
         seq: u64,
         /// The swarm it is for; absent for all.
         swarm: Option<String>,
+        /// Up to when it was known what is thrown: a later throw is not meant.
+        seen: Timestamp,
     },
     /// Say something of the router's own on `swarmgate.out`.
     Speak(Speech),

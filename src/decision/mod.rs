@@ -307,7 +307,7 @@ fn answer(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, 
         }
         return;
     }
-    if command::own::sends_for(state, said, state.last_seq() + 1, decision) {
+    if command::own::sends_for(state, said, state.last_seq() + 1, now, decision) {
         return;
     }
     let detail = safety::set::act(state, said, &actor, now, decision);

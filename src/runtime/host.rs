@@ -88,9 +88,10 @@ impl Host {
                     host.tell(Done::Bundled(Bundled { seq, why, made })).await;
                 });
             }
-            Effect::Unlatch { seq, swarm: _ } => {
+            Effect::Unlatch { seq, swarm, seen } => {
                 tokio::spawn(async move {
-                    let fault = latch::lift(&host.ledger_dir).err().map(|fault| fault.to_string());
+                    let fault = latch::lift(&host.ledger_dir, swarm.as_deref(), seen).err();
+                    let fault = fault.map(|fault| fault.to_string());
                     host.tell(Done::Unlatched(Unlatched { seq, fault })).await;
                 });
             }

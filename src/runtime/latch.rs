@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, fchown},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,10 @@ pub fn throw(dir: &Path, wanted: Latch) -> Result<Thrown, LatchError> {
     let latch = over(&before, wanted);
     if before != Before::Latch(latch.clone()) {
         write(dir, &path, &latch, &directory, &mut warnings).map_err(fault)?;
+    } else {
+        // Thrown again: whoever is about to lift it must see that. It holds whether or not this can be done.
+        let file = File::options().write(true).open(&path);
+        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
     Ok(Thrown { path, latch, before, warnings })
 }
@@ -137,15 +141,29 @@ pub fn read(path: &Path) -> Before {
     }
 }
 
-/// Takes the latch away, so that no start of a router finds it again.
+/// Takes the latch of a swarm, or of all, away, so that no start of a router finds it again. One that covers more than
+/// that swarm stays.
 ///
 /// # Errors
-/// When it is there and cannot be removed.
-pub fn lift(dir: &Path) -> io::Result<()> {
-    match fs::remove_file(dir.join(FILE)) {
-        Err(fault) if fault.kind() != io::ErrorKind::NotFound => Err(fault),
-        _ => File::open(dir)?.sync_all(),
+/// When it was thrown again after `seen`, cannot be read as one for that swarm, or cannot be removed.
+pub fn lift(dir: &Path, swarm: Option<&str>, seen: Timestamp) -> io::Result<()> {
+    let path = dir.join(FILE);
+    // Held until the end of this function: nobody throws it between our look and its end.
+    let _lock = locked(&dir.join(LOCK), &fs::metadata(dir)?);
+    match (read(&path), swarm) {
+        (Before::Nothing, _) => return Ok(()),
+        (Before::Latch(latch), Some(swarm)) if latch.scope != swarm => return Ok(()),
+        (Before::Unreadable, Some(_)) => {
+            return Err(io::Error::other("it cannot be read, so it counts for all; set ALL's kill switch"));
+        }
+        _ => {}
     }
+    let thrown = chrono::DateTime::<chrono::Utc>::from(fs::metadata(&path)?.modified()?);
+    if thrown.timestamp_micros() > seen.micros() {
+        return Err(io::Error::other("it was thrown again meanwhile"));
+    }
+    fs::remove_file(&path)?;
+    File::open(dir)?.sync_all()
 }
 
 /// One latch laid over another: the stronger level, the wider scope.
@@ -241,6 +259,34 @@ mod tests {
         }
         let torn = over(&Before::Unreadable, latch("CLOSE_ONLY", "kestrel"));
         assert_eq!((torn.level.as_str(), torn.scope.as_str()), ("BLOCK", "ALL"));
+    }
+
+    #[test]
+    fn lifting_takes_away_what_was_meant_and_nothing_newer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (before, after) = (Timestamp::from_micros(1_000_000), Timestamp::from_micros(i64::MAX / 2));
+        let there = || dir.path().join(FILE).exists();
+        lift(dir.path(), None, after).unwrap();
+        throw(dir.path(), latch("FLATTEN", "kestrel")).unwrap();
+        lift(dir.path(), Some("owl"), after).unwrap();
+        assert!(there(), "another swarm's");
+        let newer = lift(dir.path(), Some("kestrel"), before).unwrap_err();
+        let file = File::options().write(true).open(dir.path().join(FILE)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        throw(dir.path(), latch("FLATTEN", "kestrel")).unwrap();
+        assert!(lift(dir.path(), Some("kestrel"), before).is_err(), "thrown again, though nothing changed");
+        assert!(there() && newer.to_string().contains("again"), "{newer}");
+        lift(dir.path(), Some("kestrel"), after).unwrap();
+        assert!(!there());
+        // The wider one outlasts the narrower one's end.
+        throw(dir.path(), latch("FLATTEN", "kestrel")).unwrap();
+        throw(dir.path(), latch("CLOSE_ONLY", "ALL")).unwrap();
+        lift(dir.path(), Some("kestrel"), after).unwrap();
+        assert!(there());
+        fs::write(dir.path().join(FILE), "{").unwrap();
+        assert!(lift(dir.path(), Some("kestrel"), after).is_err() && there());
+        lift(dir.path(), None, after).unwrap();
+        assert!(!there());
     }
 
     #[test]

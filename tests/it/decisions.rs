@@ -342,7 +342,7 @@ fn compare(name: &str, expect: &Value, answers: &[Judged], state: &State) {
                 .flat_map(|answer| &answer.errands)
                 .map(|errand| match errand {
                     Effect::Bundle { seq, .. } => json!(format!("bundle {seq}")),
-                    Effect::Unlatch { seq, swarm } => {
+                    Effect::Unlatch { seq, swarm, .. } => {
                         json!(format!("unlatch {seq} {}", swarm.as_deref().unwrap_or(ALL)))
                     }
                     other => json!(format!("{other:?}")),

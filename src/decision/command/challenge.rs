@@ -287,7 +287,7 @@ fn go_on(
         decision.effects.push(permit.release(flight.seq));
         return;
     }
-    if own::sends_for(state, said, flight.seq, decision) {
+    if own::sends_for(state, said, flight.seq, now, decision) {
         return;
     }
     let actor = Actor { principal: flight.sender.clone(), by: Proof::Origin };

@@ -104,7 +104,13 @@ pub(in crate::decision) fn order(
 
 /// Sends the host for what the router cannot do by itself: a support bundle, or taking the latch file away. Answers
 /// whether the command's end waits for that.
-pub(in crate::decision) fn sends_for(state: &State, said: &Said, seq: u64, decision: &mut Decision) -> bool {
+pub(in crate::decision) fn sends_for(
+    state: &State,
+    said: &Said,
+    seq: u64,
+    now: Timestamp,
+    decision: &mut Decision,
+) -> bool {
     let swarm = safety::swarm(&said.key.scope).map(str::to_owned);
     match said.key.kind_type.as_str() {
         "support-bundle" => {
@@ -113,7 +119,7 @@ pub(in crate::decision) fn sends_for(state: &State, said: &Said, seq: u64, decis
         }
         // Only what goes below the latch takes it away, and that was confirmed; a tightening leaves it where it is.
         "kill-switch-set" if safety::set::level(said) < state.safety().setting(swarm.as_deref()).latch => {
-            decision.effects.push(Effect::Unlatch { seq, swarm });
+            decision.effects.push(Effect::Unlatch { seq, swarm, seen: now });
             true
         }
         _ => false,
@@ -163,7 +169,7 @@ pub(in crate::decision) fn unlatched(state: &State, unlatched: &Unlatched, now: 
         ..SafetySet::default()
     };
     let actor = Actor { principal: flight.sender.clone(), by: Proof::Origin };
-    let detail = format!("the kill switch is at {level}; the latch file is gone");
+    let detail = format!("the kill switch is at {level}; its latch is lifted");
     let step = (Action::KillSwitchSet, Change::Safety(change));
     decision.facts.push(safety::set::set(&actor, &flight.scope, detail.clone(), step, now));
     ending::end(state, flight, "Applied", (&detail, None), now, &mut decision);
