@@ -200,6 +200,9 @@ pub struct SafetySet {
     /// The mode from now on, where it was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<SafetyMode>,
+    /// Why, where the latch file says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The swarm it is for; absent for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swarm: Option<String>,

@@ -476,7 +476,11 @@ mod on_rabbitmq {
         killed.says(&["latch: FLATTEN for ALL", "kill-switch-set ALL: Applied"]);
         let refused = post.run(&start).await.ended(3);
         refused.says(&["safety.kill-switch", "docs/operating/runbooks/kill-switch.md"]);
-        post.run(&["safety"]).await.ended(0).says(&["ALL ", "FLATTEN", "latch file: FLATTEN for ALL"]);
+        post.run(&["safety"]).await.ended(0).says(&[
+            "ALL ",
+            "latch file: FLATTEN for ALL since 20",
+            ": it burns",
+        ]);
         let lift = ["kill", "--lift", "--reason", "it is out"];
         post.run(&lift).await.ended(2).says(&["[DANGEROUS]", "FLATTEN -> ALLOW", "nothing that was stopped"]);
         post.run(&[&lift[..], &["--yes"]].concat()).await.ended(1);

@@ -36,6 +36,17 @@ pub struct Safety {
     pub gates: BTreeMap<(String, String), Gate>,
     /// Until when the router raises no alerts, by swarm (`""`: for all), in microseconds since the epoch.
     pub unmonitored: BTreeMap<String, i64>,
+    /// Why the latch file is there, by swarm (`""`: for all).
+    pub latched: BTreeMap<String, Latched>,
+}
+
+/// Why the latch file is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Latched {
+    /// Since when it was known, in microseconds since the epoch.
+    pub since: i64,
+    /// In the words of whoever threw it.
+    pub reason: String,
 }
 
 /// One setting.
@@ -152,11 +163,18 @@ impl Safety {
     }
 
     /// Folds in what was set.
-    pub(super) fn set(&mut self, set: &SafetySet) {
+    pub(super) fn set(&mut self, set: &SafetySet, at: Timestamp) {
         let setting = self.setting_mut(set.swarm.as_deref());
         setting.mode = set.mode.or(setting.mode);
         setting.kill_switch = set.kill_switch.or(setting.kill_switch);
         setting.latch = set.latch.or(setting.latch).filter(|level| *level != KillSwitch::Allow);
+        let (place, thrown) = (set.swarm.clone().unwrap_or_default(), setting.latch.is_some());
+        if !thrown {
+            self.latched.remove(&place);
+        } else if set.latch.is_some() {
+            let reason = set.reason.clone().unwrap_or_default();
+            self.latched.insert(place, Latched { since: at.micros(), reason });
+        }
     }
 
     pub(super) fn set_gate(&mut self, set: &GateSet, reporter: &str) {

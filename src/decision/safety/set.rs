@@ -192,7 +192,12 @@ pub(in crate::decision) fn latched(
     }
     let router = Actor::router(&state.rules().instance);
     let detail = format!("the latch file puts the kill switch at {}: {}", latch.level, latch.reason);
-    let change = SafetySet { latch: Some(latch.level), swarm: latch.swarm.clone(), ..SafetySet::default() };
+    let change = SafetySet {
+        latch: Some(latch.level),
+        reason: Some(latch.reason.clone()),
+        swarm: latch.swarm.clone(),
+        ..SafetySet::default()
+    };
     decision.facts.push(set(&router, &scope, detail, (Action::KillSwitchSet, Change::Safety(change)), now));
     let message = "the latch file has tightened the kill switch; see the runbook kill-switch";
     tell(state, "execution.killswitch.set", message, &scope, now, &mut decision);

@@ -199,7 +199,7 @@ impl Recorded {
                     self.sessions.insert(worker.clone(), session);
                 }
             }
-            Change::Safety(set) => self.safety.set(set),
+            Change::Safety(set) => self.safety.set(set, fact.at),
             Change::Gate(set) => {
                 let reporter = fact.actor.as_ref().map(|actor| actor.principal.as_str());
                 self.safety.set_gate(set, reporter.unwrap_or_default());

@@ -93,7 +93,12 @@ impl View<'_> {
         let latched = std::iter::once((safety.global.latch, ALL)).chain(swarms);
         let strongest = latched.filter_map(|(level, scope)| level.map(|level| (level, scope)));
         let strongest: Option<(KillSwitch, &str)> = strongest.max_by_key(|(level, _)| *level);
-        strongest.map_or(Value::Null, |(level, scope)| json!({ "level": level, "scope": scope }))
+        let Some((level, scope)) = strongest else { return Value::Null };
+        let why = safety.latched.get(if scope == ALL { "" } else { scope });
+        json!({
+            "level": level, "scope": scope, "reason": why.map(|why| &why.reason),
+            "since": why.map(|why| Timestamp::from_micros(why.since)),
+        })
     }
 
     fn ahead(&self, until: Option<i64>) -> Option<Timestamp> {
