@@ -20,8 +20,8 @@ use sqlx::{
 use swarmgate::{
     contract::{
         audit::{
-            Accepted, Action, Actor, Carried, Change, Ended, Fact, Genesis, Heard, Mode, Of, Opened, Payload,
-            Presence, Proof, ResultSeen, Resumed, Standing, Subject, Tallied, Verdict,
+            Accepted, Action, Actor, Carried, Change, EmergencyId, Ended, Fact, Genesis, Heard, Mode, Of,
+            Opened, Payload, Presence, Proof, ResultSeen, Resumed, Standing, Subject, Tallied, Verdict,
         },
         digest::Digest,
         lane::Lane,
@@ -107,6 +107,7 @@ fn fact(number: u64, text: &str, change: Change) -> Fact {
         body: Some(Digest::of(text.as_bytes())),
         correlation_id: Some(format!("c-{number}")),
         detail: Some(text.to_owned()),
+        emergency_id: (number % 5 == 4).then_some(EmergencyId { epoch: 1, n: number }),
         idempotency_key: Some(format!("i-{number}")),
         payload: Some(Payload(RawValue::from_string(payload).expect("JSON"))),
         pointer: Some("/data".to_owned()),

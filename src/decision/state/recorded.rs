@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::{
     contract::{
         audit::{
-            Accepted, Carried, Change, Ended, Evidence, EvidenceKind, Fact, Genesis, Proof, ResultSeen,
-            Standing, Subject,
+            Accepted, Carried, Change, EmergencyId, Ended, Evidence, EvidenceKind, Fact, Genesis, Proof,
+            ResultSeen, Standing, Subject,
         },
         canonical,
         interlock::{Challenged, Confirmed, Life, Moved, Right},
@@ -52,6 +52,8 @@ pub(super) struct Recorded {
     pub epoch: u64,
     pub last_seq: u64,
     pub last_at: i64,
+    /// The newest entry that was first sealed while the ledger could not be written.
+    pub newest_emergency: Option<EmergencyId>,
     pub commands: BTreeMap<Short, Command>,
     pub flights: Flights,
     /// Commands that the router ended, by type and correlationId: their targets may still answer.
@@ -143,6 +145,7 @@ impl Recorded {
         let (at, before) = (fact.at.micros(), self.last_at);
         self.last_seq = seq;
         self.last_at = before.max(at);
+        self.newest_emergency = self.newest_emergency.max(fact.emergency_id);
         self.forget(at, window_ms);
         match &fact.change {
             Change::None | Change::Tallied(_) => {}
