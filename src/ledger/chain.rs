@@ -83,6 +83,11 @@ impl Chain {
         Self { next_seq: 1, head: Digest([0; 32]) }
     }
 
+    /// The chain whose last entry is that one.
+    pub const fn after(last: &Sealed) -> Self {
+        Self { next_seq: last.entry.seq + 1, head: last.hash }
+    }
+
     /// The place of the next entry.
     pub const fn next_seq(&self) -> u64 {
         self.next_seq

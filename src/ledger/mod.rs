@@ -7,6 +7,7 @@
 
 mod append;
 pub mod chain;
+pub mod emergency;
 mod outbox;
 pub mod query;
 mod sqlite;

@@ -15,7 +15,11 @@ use super::{
     chain::{Chain, Fault},
     sqlite,
 };
-use crate::contract::{digest::Digest, timestamp::Timestamp};
+use crate::contract::{
+    audit::{EmergencyId, Fact},
+    digest::Digest,
+    timestamp::Timestamp,
+};
 
 /// What a verification found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub struct Report {
     pub first_at: Option<Timestamp>,
     /// Time of the last good one.
     pub last_at: Option<Timestamp>,
+    /// The newest entry that came over the emergency log.
+    pub newest_emergency: Option<EmergencyId>,
 }
 
 /// Walks the chain in `place`, a ledger's directory or file.
@@ -57,7 +63,7 @@ pub async fn verify(place: &Path) -> Result<Report, LedgerError> {
             Err(fault) => Err(Fault::Unreadable(chain.next_seq(), fault.to_string())),
         };
         match followed {
-            Ok(sealed) => report.take(sealed.entry.fact.at, chain.head()),
+            Ok(sealed) => report.take(&sealed.entry.fact, chain.head()),
             Err(fault) => {
                 report.fault = Some(fault);
                 return Ok(report);
@@ -72,14 +78,17 @@ pub async fn verify(place: &Path) -> Result<Report, LedgerError> {
 
 impl Report {
     fn new() -> Self {
-        Self { fault: None, entries: 0, head: Digest::default(), first_at: None, last_at: None }
+        let (first_at, last_at, newest_emergency) = (None, None, None);
+        Self { fault: None, entries: 0, head: Digest::default(), first_at, last_at, newest_emergency }
     }
 
-    fn take(&mut self, at: Timestamp, head: Digest) {
+    fn take(&mut self, fact: &Fact, head: Digest) {
+        let at = fact.at;
         self.entries += 1;
         self.head = head;
         self.first_at.get_or_insert(at);
         self.last_at = Some(at);
+        self.newest_emergency = self.newest_emergency.max(fact.emergency_id);
     }
 }
 

@@ -10,7 +10,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use super::{
     config::Config,
     corridor::{Corridor, Names},
     dispatch::{Dispatch, Dispatcher, Job, Report},
+    emergency::{self, Clearer, Emergency},
     genesis::genesis,
     host::{self, Host},
     intake::{Arrivals, Intake},
@@ -42,7 +43,11 @@ use crate::{
         timestamp::Timestamp,
     },
     decision::{request::Done, rules::Rules, state::State},
-    ledger::{Batch, Ledger, LedgerError, query::Reader},
+    ledger::{
+        Batch, Ledger, LedgerError, Parcel,
+        emergency::{EmergencyError, EmergencyLog, Record},
+        query::Reader,
+    },
     telemetry::Telemetry,
 };
 
@@ -69,6 +74,12 @@ pub struct Setup {
     pub ledger_dir: PathBuf,
     /// Bytes the ledger may take at most.
     pub ledger_size_max_bytes: Option<u64>,
+    /// The file of the emergency log.
+    pub emergency_path: PathBuf,
+    /// Its room.
+    pub emergency_size_bytes: u64,
+    /// How long a write to it may hold up what is carried.
+    pub emergency_timeout_ms: u64,
     /// Takes over a ledger that was begun in observe mode.
     pub adopt: bool,
     /// Makes connections.
@@ -99,6 +110,12 @@ pub enum BootError {
     /// The ledger could not be opened, read or begun.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The emergency log cannot be used, or is not this ledger's.
+    #[error(transparent)]
+    Emergency(#[from] EmergencyError),
+    /// The system starts no thread for the emergency log.
+    #[error("no thread can be started for the emergency log")]
+    Thread(#[source] std::io::Error),
     /// The ledger belongs to another mode.
     #[error("the ledger at `{dir}` was begun in {begun} mode and cannot be run in {asked} mode")]
     Mode {
@@ -133,21 +150,31 @@ pub struct Running {
     router: JoinHandle<Corridor>,
     recorder: JoinHandle<Ledger>,
     dispatchers: Vec<JoinHandle<()>>,
+    /// Comes when the emergency log's file is let go of.
+    emergency: oneshot::Receiver<()>,
 }
+
+/// The emergency log's two ends, and the word that it is over.
+type Keeper = (Emergency, Clearer, oneshot::Receiver<()>);
 
 /// Opens the ledger and starts every task.
 ///
 /// # Errors
-/// When the ledger is locked by another router, damaged, of another mode or environment, or cannot be written.
+/// When the ledger or the emergency log is locked by another router, damaged, or cannot be written, or the ledger is of
+/// another mode or environment.
 pub async fn start(setup: Setup) -> Result<Running, BootError> {
     let mut ledger = Ledger::open(&setup.ledger_dir, setup.ledger_size_max_bytes).await?;
-    let (state, recovered) = replay::fold(&mut ledger, &setup.rules, |_| {}).await?;
+    let (log, mut found) = emergency::open(setup.emergency_path.clone(), setup.emergency_size_bytes).await?;
+    let (state, mut recovered) = replay::fold(&mut ledger, &setup.rules, |sealed| found.meet(sealed)).await?;
     check_genesis(&setup, &state)?;
+    found.check(log.path())?;
     let reader = Reader::open(&setup.ledger_dir).await?;
     let (asker, questions) = Asker::new(Reader::open(&setup.ledger_dir).await?, setup.rules.clone());
-    let clock = Clock::start(state.last_at());
     let mut corridor = Corridor::new(state, recovered.chain, setup.names.clone());
-    open_epoch(&setup, &mut corridor, &mut ledger, clock.now()).await?;
+    let left = emergency::take_over(&mut corridor, &found, log.path());
+    let clock = Clock::start(corridor.state().last_at());
+    recovered.parcels.extend(open_epoch(&setup, &mut corridor, &mut ledger, left, clock.now()).await?);
+    let keeper = keep(&setup, emergency::clear(log).await?)?;
     setup.telemetry.health.set_ledger(true);
     info!(
         entries = recovered.entries,
@@ -158,7 +185,7 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
     );
     let (parked, jobs) = replay::sort(recovered.parcels, corridor.state())?;
     corridor.park(parked);
-    Ok(start_tasks(setup, ledger, corridor, reader, (asker, questions), clock, jobs).await)
+    Ok(start_tasks(setup, (ledger, keeper), corridor, reader, (asker, questions), clock, jobs).await)
 }
 
 /// An observe ledger is not enforced unasked, and environments do not mix (rulings §11, rules §3).
@@ -176,15 +203,28 @@ fn check_genesis(setup: &Setup, state: &State) -> Result<(), BootError> {
     Ok(())
 }
 
-/// Writes the genesis where there is none, and that this router opened the ledger.
+/// Starts the thread that owns the emergency log from now on.
+fn keep(setup: &Setup, log: EmergencyLog) -> Result<Keeper, BootError> {
+    let timeout = Duration::from_millis(setup.emergency_timeout_ms);
+    emergency::start(log, timeout, Arc::clone(&setup.telemetry)).map_err(BootError::Thread)
+}
+
+/// Writes the genesis where there is none, what is `left` on the emergency log, and that this router opened the ledger.
+/// Answers the parcels of what was left.
 async fn open_epoch(
     setup: &Setup,
     corridor: &mut Corridor,
     ledger: &mut Ledger,
+    left: Vec<Record>,
     now: Timestamp,
-) -> Result<(), LedgerError> {
+) -> Result<Vec<Parcel>, LedgerError> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let mut entries = Vec::new();
+    let mut parcels = Vec::new();
+    let mut entries = Vec::with_capacity(left.len() + 2);
+    for Record { sealed, parcel } in left {
+        entries.push(sealed);
+        parcels.extend(parcel);
+    }
     if corridor.state().genesis().is_none() {
         // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
         let genesis = genesis(&setup.environment, setup.rules.mode, SafetyMode::Normal)?;
@@ -198,12 +238,13 @@ async fn open_epoch(
         version,
     };
     entries.push(corridor.record(Fact::new(Action::Opened, now, Change::Opened(opened))));
-    ledger.append(Batch { entries, ..Batch::default() }).await
+    ledger.append(Batch { entries, parcels: parcels.clone(), ..Batch::default() }).await?;
+    Ok(parcels)
 }
 
 async fn start_tasks(
     setup: Setup,
-    ledger: Ledger,
+    (ledger, (emergency, clearer, emergency_ended)): (Ledger, Keeper),
     corridor: Corridor,
     reader: Reader,
     (asker, questions): (Asker, mpsc::Receiver<Asked>),
@@ -211,18 +252,15 @@ async fn start_tasks(
     jobs: Vec<Job>,
 ) -> Running {
     let stopping = CancellationToken::new();
-    let (link, keeper) = Link::start(
-        Arc::clone(&setup.connector),
-        setup.topology.clone(),
-        Arc::clone(&setup.telemetry),
-        stopping.clone(),
-    );
+    let (link, keeper) = start_link(&setup, &stopping);
     let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
     let (dispatch, dispatchers) = start_dispatchers(&setup, &link, &report);
     let (commit, commits) = mpsc::channel(ROUNDS_WAITING_MAX);
     let (recovery, recoveries) = mpsc::channel(2);
     let recorder = Recorder {
         ledger,
+        chain: *corridor.chain(),
+        emergency: clearer,
         rules: setup.rules.clone(),
         commits,
         recoveries: recovery,
@@ -249,6 +287,7 @@ async fn start_tasks(
         reports,
         recorder: commit,
         recoveries,
+        emergency,
         dispatch,
         open,
         standing: link.watch(),
@@ -269,7 +308,18 @@ async fn start_tasks(
         router: tokio::spawn(router.run()),
         recorder,
         dispatchers,
+        emergency: emergency_ended,
     }
+}
+
+/// The link to the broker, and the task that keeps it up.
+fn start_link(setup: &Setup, stopping: &CancellationToken) -> (Link, JoinHandle<()>) {
+    Link::start(
+        Arc::clone(&setup.connector),
+        setup.topology.clone(),
+        Arc::clone(&setup.telemetry),
+        stopping.clone(),
+    )
 }
 
 /// The host of a router, what it finds, and its watch.
@@ -285,6 +335,7 @@ fn start_host(
         asker: asker.clone(),
         done,
         telemetry: Arc::clone(&setup.telemetry),
+        again: Arc::default(),
         stopping: stopping.clone(),
     };
     let watch = tokio::spawn(host.clone().watch());
@@ -387,7 +438,7 @@ impl Running {
 
     /// Ends every task where it stands, as a crash would: for simulations and drills.
     pub async fn kill(self) {
-        let Self { keeper, watch, intakes, router, recorder, dispatchers, .. } = self;
+        let Self { keeper, watch, intakes, router, recorder, dispatchers, emergency, .. } = self;
         watch.abort();
         router.abort();
         recorder.abort();
@@ -395,9 +446,10 @@ impl Running {
         for task in intakes.iter().chain(&dispatchers) {
             task.abort();
         }
-        // Waited for, so that the ledger's lock is free when the next router comes.
+        // Waited for, so that the locks of ledger and emergency log are free when the next router comes.
         let _ = router.await;
         let _ = recorder.await;
+        let _ = emergency.await;
         let _ = keeper.await;
         for task in intakes.into_iter().chain(dispatchers) {
             let _ = task.await;
@@ -421,6 +473,7 @@ impl Running {
             if let Some(ledger) = ledger {
                 ledger.close().await;
             }
+            let _ = self.emergency.await;
             corridor
         })
         .await;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     contract::{
         Contract,
-        audit::{Entry, Fact, Verdict},
+        audit::{EmergencyId, Entry, Fact, Verdict},
         digest::Digest,
         lane::Lane,
         message::Message,
@@ -55,6 +55,10 @@ pub struct Corridor {
     chain: Chain,
     names: Names,
     ledger_id: String,
+    /// The epoch that it writes in; a state that could not be read does not know it.
+    epoch: u64,
+    /// How many facts have been sealed in this epoch while the ledger could not be written.
+    emergencies: u64,
     /// How many messages without an entry have been composed in this epoch.
     unwritten: u64,
     /// Messages that wait for their targets, by their parcels.
@@ -117,7 +121,8 @@ impl Corridor {
     /// A corridor over a state and the chain it was folded from.
     pub fn new(state: State, chain: Chain, names: Names) -> Self {
         let ledger_id = state.genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default();
-        Self { state, chain, names, ledger_id, unwritten: 0, parked: BTreeMap::new() }
+        let epoch = state.epoch();
+        Self { state, chain, names, ledger_id, epoch, emergencies: 0, unwritten: 0, parked: BTreeMap::new() }
     }
 
     /// Takes back the messages of parcels that the outbox keeps for commands that wait for their targets.
@@ -144,6 +149,7 @@ impl Corridor {
     pub fn record(&mut self, fact: Fact) -> Sealed {
         let sealed = self.chain.seal(fact, Vec::new());
         self.state.apply(sealed.entry.seq, &sealed.entry.fact);
+        self.epoch = self.state.epoch();
         if self.ledger_id.is_empty() {
             self.ledger_id =
                 self.state.genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default();
@@ -151,15 +157,16 @@ impl Corridor {
         sealed
     }
 
-    /// Writes an entry's fact anew at the end of the chain, with the digests of the messages that left because of it.
+    /// Writes an entry's fact anew at the end of the chain, with the digests of the messages that left because of it,
+    /// and under the emergency id that it has.
     pub fn record_again(&mut self, entry: Entry) -> Sealed {
         let sealed = self.chain.seal(entry.fact, entry.out);
         self.state.apply(sealed.entry.seq, &sealed.entry.fact);
         sealed
     }
 
-    /// Goes on from another state and chain. The count of messages without an entry goes on too: no id is given
-    /// twice within an epoch.
+    /// Goes on from another state and chain. The epoch, and the counts of messages without an entry and of emergency
+    /// ids, go on too: no id is given twice within an epoch.
     pub fn resume(&mut self, state: State, chain: Chain, parked: Vec<Kept>) {
         (self.state, self.chain) = (state, chain);
         self.parked.clear();
@@ -230,7 +237,11 @@ impl Corridor {
                 }
             }
         }
-        for fact in decision.facts.drain(..) {
+        for mut fact in decision.facts.drain(..) {
+            if !self.state.ledger_writable() {
+                fact.emergency_id = Some(self.next_emergency());
+                self.emergencies += 1;
+            }
             let entry = self.chain.seal(fact, std::mem::take(&mut out));
             self.state.apply(entry.entry.seq, &entry.entry.fact);
             judged.sealed.push(entry);
@@ -331,16 +342,23 @@ impl Corridor {
         Some(Outgoing { seq: place.seq.unwrap_or_default(), ordinal: place.ordinal, mandatory, message })
     }
 
-    /// `<ledger id>.<seq>.<n>`, or `<ledger id>.r<epoch>.<count>` for what has no entry, or none that is durable before
-    /// it is carried: were that entry lost, another would take its place and its ids.
+    /// `<ledger id>.<seq>.<n>`; `<ledger id>.<emergency id>.<n>` while the ledger cannot be written, because an entry
+    /// that were lost then would leave its place to another; `<ledger id>.r<epoch>.<count>` for what has no entry.
     fn message_id(&mut self, place: Place) -> String {
-        match place.seq.filter(|_| self.state.ledger_writable()) {
-            Some(seq) => format!("{}.{seq}.{}", self.ledger_id, place.ordinal),
+        let Place { seq, ordinal } = place;
+        match seq {
+            Some(seq) if self.state.ledger_writable() => format!("{}.{seq}.{ordinal}", self.ledger_id),
+            // Composed before its facts are sealed: the first of them takes this id.
+            Some(_) => format!("{}.{}.{ordinal}", self.ledger_id, self.next_emergency()),
             None => {
                 self.unwritten += 1;
-                format!("{}.r{}.{}", self.ledger_id, self.state.epoch(), self.unwritten)
+                format!("{}.r{}.{}", self.ledger_id, self.epoch, self.unwritten)
             }
         }
+    }
+
+    fn next_emergency(&self) -> EmergencyId {
+        EmergencyId { epoch: self.epoch, n: self.emergencies + 1 }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -47,6 +47,8 @@ pub(super) struct Host {
     pub asker: Asker,
     pub done: mpsc::Sender<Done>,
     pub telemetry: Arc<Telemetry>,
+    /// What was told may be forgotten: the latch is told again.
+    pub again: Arc<Notify>,
     pub stopping: CancellationToken,
 }
 
@@ -61,6 +63,7 @@ impl Host {
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return,
+                () = self.again.notified() => seen = Before::Nothing,
                 _ = latch.tick() => {
                     let now = latch::read(&self.ledger_dir.join(latch::FILE));
                     if now != seen {

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod corridor;
 mod dispatch;
+mod emergency;
 pub mod genesis;
 mod host;
 mod intake;

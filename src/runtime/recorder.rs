@@ -12,16 +12,14 @@ use tracing::{error, warn};
 use super::{
     corridor::Kept,
     dispatch::{Dispatch, Job, Report},
+    emergency::Clearer,
     link::Link,
     replay,
 };
 use crate::{
     contract::lane::Lane,
     decision::{rules::Rules, state::State},
-    ledger::{
-        Batch, Ledger, LedgerError,
-        chain::{Chain, Sealed},
-    },
+    ledger::{Batch, Ledger, LedgerError, chain::Chain},
     telemetry::Telemetry,
 };
 
@@ -45,9 +43,13 @@ pub(super) struct Commit {
 impl Commit {
     /// What to write. Of it stays here what must not be forgotten when that fails.
     fn take_batch(&mut self) -> Batch {
-        let entries = if self.unaudited { self.batch.entries.clone() } else { Vec::new() };
-        let kept = Batch { entries, carried: self.batch.carried.clone(), ..Batch::default() };
-        std::mem::replace(&mut self.batch, kept)
+        let Batch { entries, parcels, carried } = std::mem::take(&mut self.batch);
+        self.batch.carried.clone_from(&carried);
+        if self.unaudited {
+            self.batch.entries.clone_from(&entries);
+            self.batch.parcels.clone_from(&parcels);
+        }
+        Batch { entries, parcels, carried }
     }
 }
 
@@ -80,14 +82,17 @@ impl Settlement {
 pub(super) enum Recovery {
     /// Nothing after the ledger's last entry was written; this is the state it holds.
     /// What had been carried unaudited and was in the failed commit is still `owed` to it.
-    Failed { attempt: u64, state: Box<State>, chain: Chain, parked: Vec<Kept>, owed: Vec<Sealed> },
-    /// It can be written again.
-    Writable { attempt: u64, state: Box<State>, chain: Chain, parked: Vec<Kept> },
+    Failed { attempt: u64, state: Box<State>, chain: Chain, parked: Vec<Kept>, owed: Batch },
+    /// It can be written again. `booked` are parcels that were carried, and whose commit that says so was given up.
+    Writable { attempt: u64, state: Box<State>, chain: Chain, parked: Vec<Kept>, booked: Vec<u64> },
 }
 
 /// The recorder's part of the runtime.
 pub(super) struct Recorder {
     pub ledger: Ledger,
+    /// The end of what it is known to hold.
+    pub chain: Chain,
+    pub emergency: Clearer,
     pub rules: Rules,
     pub commits: mpsc::Receiver<Commit>,
     pub recoveries: mpsc::Sender<Recovery>,
@@ -128,12 +133,17 @@ impl Recorder {
             return Ok(());
         }
         let (started, entries) = (Instant::now(), batch.entries.len());
+        let chain = batch.entries.last().map_or(self.chain, Chain::after);
         self.ledger.append(batch).await?;
+        self.chain = chain;
         self.telemetry.metrics.committed(entries, started.elapsed());
         Ok(())
     }
 
     async fn let_go(&mut self, commit: Commit) {
+        if commit.unaudited {
+            self.emergency.clear();
+        }
         for job in commit.jobs {
             self.dispatch.send(job).await;
         }
@@ -142,35 +152,35 @@ impl Recorder {
         }
     }
 
-    /// Forgets a commit: its deliveries come again, its jobs are over. Answers the entries that must not be forgotten.
-    async fn give_up(&mut self, commit: Commit) -> Vec<Sealed> {
-        self.unbooked.extend(commit.batch.carried);
+    /// Forgets a commit: its deliveries come again, its jobs are over. Answers what must not be forgotten.
+    async fn give_up(&mut self, commit: Commit) -> Batch {
+        let Batch { entries, parcels, carried } = commit.batch;
+        self.unbooked.extend(carried);
         if !commit.jobs.is_empty() {
             let report = Report { jobs: commit.jobs.len(), ..Report::default() };
             // A router that is gone waits for no job.
             let _ = self.reports.send(report).await;
         }
-        if commit.unaudited { commit.batch.entries } else { Vec::new() }
+        if commit.unaudited { Batch { entries, parcels, ..Batch::default() } } else { Batch::default() }
     }
 
-    /// Whether the ledger can be written; books what is owed to the outbox on the way.
-    async fn probe(&mut self) -> Result<(), LedgerError> {
+    /// Whether the ledger can be written; books what is owed to the outbox on the way, and answers what that was.
+    async fn probe(&mut self) -> Result<Vec<u64>, LedgerError> {
         self.ledger.probe().await?;
         if !self.unbooked.is_empty() {
             let carried = self.unbooked.clone();
             self.ledger.append(Batch { carried, ..Batch::default() }).await?;
-            self.unbooked.clear();
         }
-        Ok(())
+        Ok(std::mem::take(&mut self.unbooked))
     }
 
     /// Tells the router what stands, probes until writing works, and tells it again. Answers the attempt that counts
     /// from then on; `None` when the router is gone.
-    async fn recover(&mut self, attempt: u64, owed: Vec<Sealed>) -> Option<u64> {
+    async fn recover(&mut self, attempt: u64, owed: Batch) -> Option<u64> {
         let (state, chain, parked) = self.fold().await;
         let failed = Recovery::Failed { attempt, state: Box::new(state), chain, parked, owed };
         self.recoveries.send(failed).await.ok()?;
-        loop {
+        let booked = loop {
             // Commits of the failed attempt are given up meanwhile, so that the router never waits for room. None of
             // them is unaudited: that one is the first of its attempt.
             let pause = tokio::time::sleep(PROBE_PAUSE);
@@ -182,18 +192,19 @@ impl Recorder {
                 }
             }
             match self.probe().await {
-                Ok(()) => break,
+                Ok(booked) => break booked,
                 Err(fault) => warn!(error = %fault, "the ledger still cannot be written"),
             }
-        }
+        };
         let (state, chain, parked) = self.fold().await;
-        let writable = Recovery::Writable { attempt: attempt + 1, state: Box::new(state), chain, parked };
+        let attempt = attempt + 1;
+        let writable = Recovery::Writable { attempt, state: Box::new(state), chain, parked, booked };
         self.recoveries.send(writable).await.ok()?;
-        Some(attempt + 1)
+        Some(attempt)
     }
 
     /// The state that the ledger holds; an empty one when it cannot even be read, so that a stop is never taken for
-    /// a repeat.
+    /// a repeat. What is sealed then follows on the last that is known to be written.
     async fn fold(&mut self) -> (State, Chain, Vec<Kept>) {
         match replay::fold(&mut self.ledger, &self.rules, |_| {}).await {
             Ok((state, recovered)) => {
@@ -201,11 +212,12 @@ impl Recorder {
                     error!(error = %fault, "commands that wait for their targets cannot be read back");
                     Default::default()
                 });
+                self.chain = recovered.chain;
                 (state, recovered.chain, parked)
             }
             Err(fault) => {
                 error!(error = %fault, "the ledger cannot be read either");
-                (State::new(self.rules.clone()), Chain::new(), Vec::new())
+                (State::new(self.rules.clone()), self.chain, Vec::new())
             }
         }
     }

@@ -34,6 +34,8 @@ use crate::contract::{
 /// The content type of `encode`'s answer.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+const EMERGENCY_ENTRIES: &str = "Entries on the emergency log that wait for the ledger";
+
 const VERDICTS: [Verdict; 5] =
     [Verdict::Forward, Verdict::Park, Verdict::Challenge, Verdict::Suppress, Verdict::Refuse];
 
@@ -121,6 +123,7 @@ pub struct Metrics {
     depth: [Gauge; 4],
     in_flight: [Gauge; 4],
     entries: Counter,
+    on_emergency_log: Gauge,
     commit_seconds: Histogram,
     round_envelopes: Histogram,
     commands: Gauge,
@@ -159,6 +162,7 @@ impl Metrics {
             depth: Lane::ALL.map(|lane| depth.get_or_create_owned(&ByLane { lane: lane.word() })),
             in_flight: Lane::ALL.map(|lane| in_flight.get_or_create_owned(&ByLane { lane: lane.word() })),
             entries: registry.one("entries", "Entries written to the ledger", Counter::default()),
+            on_emergency_log: registry.one("emergency_entries", EMERGENCY_ENTRIES, Gauge::default()),
             commit_seconds: registry.one(
                 "commit_seconds",
                 "Time a group commit took",
@@ -236,6 +240,11 @@ impl Metrics {
     pub fn committed(&self, entries: usize, took: Duration) {
         self.entries.inc_by(entries as u64);
         self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Says how many entries wait on the emergency log.
+    pub fn set_emergency_entries(&self, entries: usize) {
+        self.on_emergency_log.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
     /// Counts a round of so many envelopes; a round of timers and reports alone is none.
@@ -414,6 +423,7 @@ mod tests {
                 "swarmgate_challenges_open gauge",
                 "swarmgate_commands_in_flight gauge",
                 "swarmgate_commit_seconds histogram",
+                "swarmgate_emergency_entries gauge",
                 "swarmgate_entries counter",
                 "swarmgate_envelopes counter",
                 "swarmgate_kill_switch gauge",

@@ -14,6 +14,7 @@ mod config;
 mod config_cli;
 mod contract;
 mod decisions;
+mod emergency;
 mod init;
 mod integrating;
 mod interlock_cli;

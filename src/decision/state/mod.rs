@@ -33,7 +33,7 @@ use super::{
 };
 use crate::contract::{
     Said,
-    audit::{Change, Evidence, Fact, Genesis, Mode},
+    audit::{Change, EmergencyId, Evidence, Fact, Genesis, Mode},
     canonical,
     digest::Digest,
     interlock::{KillSwitch, Life, SafetyMode},
@@ -97,6 +97,12 @@ impl State {
     /// The time of the last fact; a corridor's clock never goes below it.
     pub fn last_at(&self) -> Timestamp {
         Timestamp::from_micros(self.recorded.last_at)
+    }
+
+    /// The newest entry that was first sealed while the ledger could not be written: whatever is not newer has been
+    /// appended already.
+    pub fn newest_emergency(&self) -> Option<EmergencyId> {
+        self.recorded.newest_emergency
     }
 
     /// How many command keys are remembered.

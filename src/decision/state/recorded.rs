@@ -13,8 +13,8 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     contract::{
         audit::{
-            Accepted, Carried, Change, Ended, Evidence, EvidenceKind, Fact, Genesis, Proof, ResultSeen,
-            Standing, Subject,
+            Accepted, Carried, Change, EmergencyId, Ended, Evidence, EvidenceKind, Fact, Genesis, Proof,
+            ResultSeen, Standing, Subject,
         },
         canonical,
         interlock::{Challenged, Confirmed, Life, Moved, Right},
@@ -52,6 +52,8 @@ pub(super) struct Recorded {
     pub epoch: u64,
     pub last_seq: u64,
     pub last_at: i64,
+    /// The newest entry that was first sealed while the ledger could not be written.
+    pub newest_emergency: Option<EmergencyId>,
     pub commands: BTreeMap<Short, Command>,
     pub flights: Flights,
     /// Commands that the router ended, by type and correlationId: their targets may still answer.
@@ -165,6 +167,7 @@ impl Recorded {
         let (at, before) = (fact.at.micros(), self.last_at);
         self.last_seq = seq;
         self.last_at = before.max(at);
+        self.newest_emergency = self.newest_emergency.max(fact.emergency_id);
         self.forget(at, window_ms);
         match &fact.change {
             Change::None | Change::Tallied(_) => {}
@@ -384,8 +387,8 @@ impl Recorded {
         let complete =
             flight.as_ref().is_some_and(|flight| !flight.targets.is_empty() && flight.missing() == 0);
         let by_router = fact.actor.as_ref().is_some_and(|actor| actor.by == Proof::Router);
-        let was_carried = |flight: &&Box<Flight>| by_router && !complete && flight.was_let_go();
-        if let Some(flight) = flight.as_ref().filter(was_carried) {
+        let was_carried = |flight: &&Flight| by_router && !complete && flight.was_let_go();
+        if let Some(flight) = flight.as_deref().filter(was_carried) {
             self.late.insert(known.late, Late { command: key, scope: flight.scope.clone(), seq: flight.seq });
         }
         if let Some(flight) =

@@ -1,12 +1,12 @@
 //! `swarmgate audit`: reading and verifying a ledger, live or a copy.
 //!
-//! Owns: verify, show and tail, for people (a line an entry) and for machines (the entry itself).
+//! Owns: verify, show, tail and emergency, for people (a line an entry) and for machines (the entry itself).
 //! Never: writes, or needs the router.
 //! Holds: verify ends with 0 only when every entry is what was written.
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 
 use super::{CliError, Exit, Globals};
 use crate::{
-    contract::routing::Scope,
+    contract::{audit::EmergencyId, routing::Scope},
     ledger::{
         chain::Sealed,
+        emergency::{self, EmergencyError},
         query::{Filter, Reader},
         verify,
     },
@@ -35,7 +36,9 @@ const FOLLOW_COUNT_MAX: usize = 1000;
   Everything about one command:
     swarmgate audit show ./swarmgate-data --correlation c-001
   What happens now:
-    swarmgate audit tail ./swarmgate-data --follow")]
+    swarmgate audit tail ./swarmgate-data --follow
+  What a router left that could not write its ledger:
+    swarmgate audit emergency ./swarmgate-data")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -88,6 +91,12 @@ enum What {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Print what an emergency log holds: entries that wait for the ledger.
+    #[command(after_help = "EXAMPLES:\n  swarmgate audit emergency /mnt/second/emergency.log")]
+    Emergency {
+        /// The emergency log's file, or a ledger's directory with the log in it.
+        place: PathBuf,
+    },
 }
 
 /// Reads or verifies.
@@ -111,6 +120,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
             Ok(Exit::Done)
         }
         What::Tail { dir, count, follow } => tail(dir, count, follow, json).await,
+        What::Emergency { place } => show_emergency(&place, json),
     }
 }
 
@@ -118,10 +128,15 @@ async fn verify(dir: PathBuf, json: bool) -> Result<Exit, CliError> {
     let report = verify::verify(&dir).await?;
     let verdict = if report.fault.is_none() { "VALID" } else { "INVALID" };
     let fault = report.fault.as_ref().map(|fault| json!({ "seq": fault.seq(), "what": fault.to_string() }));
+    let beside = beside(&dir, report.newest_emergency);
     if json {
+        let emergency = beside.map(|waiting| match waiting {
+            Ok(waiting) => json!({ "waiting": waiting, "fault": null }),
+            Err(fault) => json!({ "waiting": null, "fault": fault.to_string() }),
+        });
         let told = json!({
             "verdict": verdict, "entries": report.entries, "head": report.head, "firstAt": report.first_at,
-            "lastAt": report.last_at, "fault": fault,
+            "lastAt": report.last_at, "fault": fault, "emergency": emergency,
         });
         write(&told.to_string())?;
     } else {
@@ -133,8 +148,35 @@ async fn verify(dir: PathBuf, json: bool) -> Result<Exit, CliError> {
         if let Some(fault) = &report.fault {
             write(&format!("  first fault: {fault}"))?;
         }
+        match beside {
+            None | Some(Ok(0)) => {}
+            Some(Ok(waiting)) => write(&format!(
+                "  the emergency log beside it holds {waiting} entries that are not in the ledger; the router's next start appends them"
+            ))?,
+            Some(Err(fault)) => write(&format!("  {fault}"))?,
+        }
     }
     Ok(if report.fault.is_none() { Exit::Done } else { Exit::Fault })
+}
+
+/// How many entries an emergency log beside a ledger holds that the ledger does not; `None` where there is no such log.
+fn beside(dir: &Path, newest: Option<EmergencyId>) -> Option<Result<usize, EmergencyError>> {
+    let path = dir.is_dir().then(|| emergency::place_of(dir)).filter(|path| path.exists())?;
+    Some(emergency::read(&path).map(|found| found.newer_than(newest).len()))
+}
+
+fn show_emergency(place: &Path, json: bool) -> Result<Exit, CliError> {
+    let (found, fault) = emergency::salvage(&emergency::place_of(place))?;
+    found.records.iter().try_for_each(|record| print(&record.sealed, json))?;
+    if !json {
+        write(&format!("{} good entries", found.records.len()))?;
+    }
+    if found.torn && !json {
+        write("  a last write was cut off: it was never answered, and nothing was carried because of it")?;
+    }
+    let Some(fault) = fault else { return Ok(Exit::Done) };
+    write(&if json { json!({ "fault": fault.to_string() }).to_string() } else { fault.to_string() })?;
+    Ok(Exit::Fault)
 }
 
 async fn tail(dir: PathBuf, count: u64, follow: bool, json: bool) -> Result<Exit, CliError> {
@@ -187,8 +229,14 @@ fn print(sealed: &Sealed, json: bool) -> Result<(), CliError> {
     let verdict = fact.verdict.map_or_else(String::new, |verdict| verdict.to_string());
     let reason = fact.reason.map_or("", |reason| reason.code());
     let detail = fact.detail.as_deref().unwrap_or("");
+    let emergency_id = fact.emergency_id.map_or_else(String::new, |id| format!(" [{id}]"));
     let (seq, at, action) = (sealed.entry.seq, fact.at, fact.action.word());
-    write(format!("{seq:>8}  {at}  {action:<30} {actor} → {subject}  {verdict} {reason} {detail}").trim_end())
+    write(
+        format!(
+            "{seq:>8}  {at}  {action:<30} {actor} → {subject}  {verdict} {reason} {detail}{emergency_id}"
+        )
+        .trim_end(),
+    )
 }
 
 fn write(line: &str) -> Result<(), CliError> {

@@ -160,7 +160,7 @@ async fn set_in_motion(
     let transition = match (&start.transition, situation.lifecycle()) {
         (Some(transition), _) => transition.clone(),
         (None, Some(from)) => format!("{from}->{to}"),
-        (None, None) => return Err(stateless(&start.target, &to)),
+        (None, None) => return Err(stateless(&start.target, to)),
     };
     let effect = match start.mode {
         RunMode::Paper => "the bot runs against no market",

@@ -6,7 +6,10 @@
 
 mod management;
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 
@@ -14,7 +17,7 @@ use super::{CliError, Exit, Globals, Out, client::Connect};
 use crate::{
     bus::{Bus, amqp::Amqp},
     contract::lane::Lane,
-    ledger::verify,
+    ledger::{emergency, verify},
     runtime::{config::Loaded, topology},
 };
 use management::Management;
@@ -111,7 +114,10 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
             "enable rabbitmq_management, or name it with --management",
         ),
     }
-    ledger(args.ledger.as_deref().unwrap_or(&loaded.config.ledger.dir), &mut findings).await;
+    let mut place = loaded.config.ledger.clone();
+    place.dir = args.ledger.unwrap_or(place.dir);
+    ledger(&place.dir, &mut findings).await;
+    emergency_log(&place.dir, &place.emergency_place(), &mut findings);
     tell(&findings, globals)?;
     let failed = findings.0.iter().any(|check| check.state == State::Fail);
     Ok(match (reachable, failed) {
@@ -319,5 +325,43 @@ async fn ledger(dir: &Path, findings: &mut Findings) {
             findings.add("disk", State::Warn, format!("{} MiB free", free / 1024 / 1024), "make room")
         }
         Err(fault) => findings.add("disk", State::Skipped, fault.to_string(), ""),
+    }
+}
+
+/// Whether there is a sound place to write what passes while the ledger cannot be written.
+fn emergency_log(dir: &Path, path: &Path, findings: &mut Findings) {
+    const NAME: &str = "emergency log";
+    match emergency::read(path) {
+        Err(emergency::EmergencyError::File { .. }) if !path.exists() => {
+            let found = format!("there is none at `{}` yet", path.display());
+            findings.add(NAME, State::Warn, found, "`swarmgate run` makes it");
+        }
+        Err(fault) => findings.add(NAME, State::Fail, fault.to_string(), "see docs/operating/ledger.md"),
+        Ok(found) if found.records.is_empty() => {
+            findings.add(NAME, State::Ok, format!("`{}` is empty", path.display()), "");
+        }
+        Ok(found) => findings.add(
+            NAME,
+            State::Warn,
+            format!("`{}` holds {} entries", path.display(), found.records.len()),
+            "mend the ledger; a router that runs, or the next start, appends them",
+        ),
+    }
+    let device = |place: &Path| std::fs::metadata(place).ok().map(|place| place.dev());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (name, next) = ("emergency place", "name a file on another disk in `ledger.emergency_path`");
+    match (device(dir), device(parent)) {
+        (Some(one), Some(other)) if one != other => {
+            findings.add(name, State::Ok, "on another file system than the ledger", "");
+        }
+        (Some(_), Some(_)) => {
+            let found = "on the ledger's own file system: a disk that fails takes both";
+            findings.add(name, State::Warn, found, next);
+        }
+        (_, None) if parent != dir => {
+            let found = format!("the directory `{}` cannot be read", parent.display());
+            findings.add(name, State::Fail, found, "make it: the router does not start without its place");
+        }
+        _ => findings.add(name, State::Skipped, "there is no ledger to compare with", ""),
     }
 }

@@ -19,7 +19,7 @@ use crate::runtime::latch::LatchError;
 use crate::{
     bus::BusError,
     interface::http::HttpError,
-    ledger::LedgerError,
+    ledger::{LedgerError, emergency::EmergencyError},
     runtime::{
         boot::BootError,
         bundle::BundleError,
@@ -66,6 +66,9 @@ pub enum CliError {
     /// The ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The emergency log cannot be read.
+    #[error(transparent)]
+    Emergency(#[from] EmergencyError),
     /// The broker cannot be used.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -155,7 +158,8 @@ impl CliError {
             Self::Config(_) | Self::Usage { .. } | Self::File { .. } | Self::Stream(_) => Exit::Usage,
             Self::Http(_) | Self::Log(_) | Self::Tasks(_) => Exit::Usage,
             Self::Configured(_) | Self::Supervise(_) | Self::Child(_) => Exit::Usage,
-            Self::Boot(BootError::Ledger(_)) | Self::Ledger(_) => Exit::Ledger,
+            Self::Boot(BootError::Ledger(_) | BootError::Emergency(_)) => Exit::Ledger,
+            Self::Ledger(_) | Self::Emergency(_) => Exit::Ledger,
             Self::Boot(_) => Exit::Usage,
             Self::Latch(_) => Exit::Ledger,
             Self::Bus(_) | Self::Unsent { .. } => Exit::Broker,
@@ -184,6 +188,10 @@ impl CliError {
                 "`swarmgate doctor --ledger DIR` looks at it; docs/operating/ledger.md says how to mend it"
                     .to_owned()
             }
+            Self::Emergency(_) | Self::Boot(BootError::Emergency(_)) => {
+                "`swarmgate audit emergency FILE` shows what it holds; docs/operating/ledger.md says what it is for"
+                    .to_owned()
+            }
             Self::Bus(_) => {
                 "`swarmgate doctor --amqp URL` looks at the broker and says what it misses".to_owned()
             }
@@ -195,7 +203,7 @@ impl CliError {
             Self::Configured(_) | Self::Supervise(_) | Self::Child(_) => {
                 "docs/operating/supervisor.md shows a whole config and what each part does".to_owned()
             }
-            Self::Tasks(_) => "see the limits of this process (`ulimit -a`)".to_owned(),
+            Self::Tasks(_) | Self::Boot(BootError::Thread(_)) => "see the limits of this process (`ulimit -a`)".to_owned(),
             Self::Log(_) | Self::File { .. } | Self::Stream(_) | Self::ReaderGone => {
                 "`swarmgate help` shows how the command is used".to_owned()
             }

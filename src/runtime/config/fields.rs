@@ -4,7 +4,7 @@
 //! Never: holds a default; those stand once, in the structs.
 //! Holds: one row a leaf of `Config` (a test compares them).
 
-use crate::contract::strict::LEXER_DEPTH_MAX;
+use crate::{contract::strict::LEXER_DEPTH_MAX, ledger::emergency::SIZE_BYTES_MAX};
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +138,17 @@ pub const FIELDS: &[Field] = &[
         Whole(1, 512),
         "How many entries one group commit takes; above 512 checkpoints stall it.",
     ),
+    field(
+        "ledger.emergency_path",
+        Path,
+        "The file of the emergency log, better on another disk. Left out: `emergency.log` in `ledger.dir`.",
+    ),
+    field(
+        "ledger.emergency_size_bytes",
+        Whole(64 * 1024, SIZE_BYTES_MAX),
+        "The room that the emergency log takes at its making, so that a full disk has it.",
+    ),
+    field("ledger.emergency_timeout_ms", Whole(1, 10_000), "How long a write to it may hold up a stop."),
     field(
         "http.addr",
         Address,
@@ -436,6 +447,7 @@ pub const FIELDS: &[Field] = &[
 
 /// Settings whose default is nothing, or follows from another setting: the printed defaults leave them out.
 pub const UNSET: &[&str] = &[
+    "ledger.emergency_path",
     "consent.live_requires",
     "runtime.platform.execution_ipc.auth.kdf",
     "runtime.platform.execution_ipc.auth.secret_ref",

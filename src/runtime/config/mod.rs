@@ -35,6 +35,7 @@ use crate::{
         lane::Lane,
     },
     decision::{inventory, rules::Rules},
+    ledger::emergency,
     runtime::supervisor::Settings as Supervisor,
     telemetry::log::{Format, Severity},
 };
@@ -227,6 +228,12 @@ pub struct Ledger {
     pub size_max_bytes: u64,
     /// How many entries one group commit takes at most.
     pub batch_entries_max: usize,
+    /// The file of the emergency log, better on another disk; `None`: in the ledger's directory.
+    pub emergency_path: Option<PathBuf>,
+    /// The room that it has from the start, in bytes.
+    pub emergency_size_bytes: u64,
+    /// How long a write to it may hold up a stop.
+    pub emergency_timeout_ms: u64,
 }
 
 impl Default for Ledger {
@@ -235,7 +242,17 @@ impl Default for Ledger {
             dir: PathBuf::from("swarmgate-data"),
             size_max_bytes: 64 * 1024 * 1024 * 1024,
             batch_entries_max: 256,
+            emergency_path: None,
+            emergency_size_bytes: 4 * 1024 * 1024,
+            emergency_timeout_ms: 250,
         }
+    }
+}
+
+impl Ledger {
+    /// The file of the emergency log.
+    pub fn emergency_place(&self) -> PathBuf {
+        self.emergency_path.clone().unwrap_or_else(|| self.dir.join(emergency::FILE))
     }
 }
 

@@ -105,6 +105,7 @@ fn bounds(field: &Field) -> String {
 fn example_of(field: &Field) -> String {
     match (default_of(field), field.kind) {
         (Value::Null, Kind::SecretRef) => "env:NAME".to_owned(),
+        (Value::Null, Kind::Path) => "\"/mnt/second/emergency.log\"".to_owned(),
         (value, _) => yaml(&value),
     }
 }

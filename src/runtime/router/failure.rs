@@ -1,53 +1,84 @@
 //! The router while the ledger cannot be written, and when it can be again (rulings §10, §12).
 //!
-//! Owns: what passes unaudited and is kept in memory, and rebuilding from what the ledger holds.
+//! Owns: what passes on the emergency log's record or on none and is kept in memory, and rebuilding from what the
+//! ledger holds.
 //! Never: lets anything but stop and tightening past a ledger that cannot be written.
 //! Holds: what was judged on a state that is gone goes back to its queue and is judged anew.
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::{Router, UNWRITTEN_FACTS_MAX};
+use super::{Outcome, Router, UNWRITTEN_FACTS_MAX};
 use crate::{
     contract::{audit::Action, lane::Lane},
     decision::state::{Belief, State},
     ledger::{
         Batch,
         chain::{Chain, Sealed},
+        emergency::Record,
     },
     runtime::{
         corridor::Kept,
-        dispatch::Job,
-        recorder::{Commit, Recovery, Settlement},
+        emergency,
+        recorder::{Commit, Recovery},
     },
 };
 
 impl Router {
-    /// The one exception to audit first (rulings §10): stop and tightening are carried, kept in memory and said
-    /// loudly; nothing else gets past the audit gate.
-    pub(super) async fn hand_on_unwritten(
-        &mut self,
-        sealed: Vec<Sealed>,
-        jobs: Vec<Job>,
-        settlements: Vec<Settlement>,
-    ) {
-        for entry in &sealed {
-            if matches!(entry.entry.fact.action, Action::Requested) {
-                error!(
-                    seq = entry.entry.seq,
-                    idempotency_key = entry.entry.fact.idempotency_key.as_deref(),
-                    "UNAUDITED: carried while the ledger cannot be written; it is kept in memory until it can"
-                );
-            }
+    /// The one exception to audit first (rulings §10): stop and tightening are carried all the same. First they are
+    /// written to the emergency log; where that fails or takes too long they are said loudly. In either case they are
+    /// kept in memory until the ledger has them.
+    pub(super) async fn hand_on_unwritten(&mut self, outcome: Outcome) {
+        let Outcome { sealed, mut jobs, settlements, parcels, parcels_done } = outcome;
+        self.forget_carried(parcels_done);
+        let unwritten = self.memory.unwritten.get_or_insert_default();
+        let first = unwritten.len();
+        let mut records = emergency::records(sealed, parcels);
+        let lost = records.split_off(records.len().min(UNWRITTEN_FACTS_MAX.saturating_sub(first)));
+        unwritten.extend(records);
+        if !lost.is_empty() {
+            // Their places in the ledger will be others': no parcel may be booked under them.
+            let last = unwritten.last().map_or(0, |record| record.sealed.entry.seq);
+            jobs.iter_mut().for_each(|job| job.parcel = job.parcel.filter(|parcel| *parcel <= last));
         }
-        if let Some(unwritten) = &mut self.memory.unwritten {
-            let room = UNWRITTEN_FACTS_MAX.saturating_sub(unwritten.len());
-            unwritten.extend(sealed.into_iter().take(room));
+        let on_log = self.emergency.write(unwritten).await;
+        for (place, record) in (first..).zip(unwritten.iter().skip(first).chain(&lost)) {
+            tell(record, place < on_log);
         }
         for job in jobs {
             self.dispatch.send(job).await;
         }
         for settlement in settlements {
             settlement.settle(&self.link, &self.telemetry).await;
+        }
+    }
+
+    /// What a stopping router sealed last, and a last try to write what is not on the emergency log.
+    pub(super) async fn close_unwritten(&mut self, sealed: Vec<Sealed>) {
+        let unwritten = self.memory.unwritten.get_or_insert_default();
+        unwritten.extend(emergency::records(sealed, Vec::new()));
+        let on_log = self.emergency.write(unwritten).await;
+        if on_log < unwritten.len() {
+            let entries = unwritten.len() - on_log;
+            error!(
+                entries,
+                "UNAUDITED: stopped before the ledger or the emergency log could be written again"
+            );
+        }
+        if on_log > 0 {
+            warn!(entries = on_log, "stopped; the next start appends what is on the emergency log");
+        }
+    }
+
+    /// Parcels that need no longer be kept: those of what is not written yet are forgotten, the others are booked when
+    /// the ledger can be written.
+    fn forget_carried(&mut self, parcels: Vec<u64>) {
+        let unwritten = self.memory.unwritten.get_or_insert_default();
+        for id in parcels {
+            let found = unwritten.binary_search_by_key(&id, |record| record.sealed.entry.seq);
+            let kept = found.ok().and_then(|index| unwritten.get_mut(index)?.parcel.take());
+            if kept.is_none() {
+                self.memory.unbooked.push(id);
+            }
         }
     }
 
@@ -61,27 +92,40 @@ impl Router {
                 self.void_consumers().await;
                 self.rebuild(*state, chain, parked);
                 self.corridor.state_mut().believe(&Belief::LedgerWritable(false));
-                let owed = owed.into_iter().map(|owed| self.corridor.record_again(owed.entry)).collect();
-                self.memory.unwritten = Some(owed);
+                let owed = self.not_appended(emergency::records(owed.entries, owed.parcels));
+                self.memory.unwritten = Some(emergency::seal_again(&mut self.corridor, owed));
+                // A latch that was judged in what is given up is judged anew.
+                self.host.again.notify_one();
             }
-            Recovery::Writable { attempt, state, chain, parked } => {
+            Recovery::Writable { attempt, state, chain, parked, booked } => {
                 self.memory.attempt = attempt;
+                self.forget_carried(booked);
                 let unwritten = self.memory.unwritten.take().unwrap_or_default();
+                self.rebuild(*state, chain, parked);
+                let unwritten = self.not_appended(unwritten);
                 info!(
                     entries = unwritten.len(),
-                    "the ledger can be written again; what was kept in memory goes first"
+                    "the ledger can be written again; what it could not take goes first"
                 );
-                self.rebuild(*state, chain, parked);
-                let entries =
-                    unwritten.into_iter().map(|kept| self.corridor.record_again(kept.entry)).collect();
+                let sealed = emergency::seal_again(&mut self.corridor, unwritten);
+                let (entries, parcels): (Vec<_>, Vec<_>) =
+                    sealed.into_iter().map(|record| (record.sealed, record.parcel)).unzip();
+                let parcels = parcels.into_iter().flatten().collect();
                 let carried = std::mem::take(&mut self.memory.unbooked);
-                let batch = Batch { entries, carried, ..Batch::default() };
+                let batch = Batch { entries, parcels, carried };
                 let commit = self.commit(batch, Vec::new(), Vec::new());
                 let _ = self.recorder.send(Commit { unaudited: true, ..commit }).await;
                 self.telemetry.health.set_ledger(true);
                 let _ = self.open.send(true);
             }
         }
+    }
+
+    /// What the ledger does not hold: a commit that failed may have happened all the same.
+    fn not_appended(&self, mut records: Vec<Record>) -> Vec<Record> {
+        let newest = self.corridor.state().newest_emergency();
+        records.retain(|record| record.id() > newest);
+        records
     }
 
     fn rebuild(&mut self, state: State, chain: Chain, parked: Vec<Kept>) {
@@ -113,5 +157,30 @@ impl Router {
         if let Some(void) = self.memory.void.get_mut(lane as usize) {
             *void = opening.max(*void);
         }
+    }
+}
+
+/// Says on whose record a command was carried.
+fn tell(record: &Record, on_log: bool) {
+    let fact = &record.sealed.entry.fact;
+    if !matches!(fact.action, Action::Requested) {
+        return;
+    }
+    let (seq, idempotency_key) = (record.sealed.entry.seq, fact.idempotency_key.as_deref());
+    let emergency_id = record.id().map(tracing::field::display);
+    if on_log {
+        warn!(
+            seq,
+            idempotency_key,
+            emergency_id,
+            "carried on the emergency log's record: the ledger cannot be written"
+        );
+    } else {
+        error!(
+            seq,
+            idempotency_key,
+            emergency_id,
+            "UNAUDITED: carried while neither the ledger nor the emergency log can be written; it is kept in memory until one can"
+        );
     }
 }

@@ -13,7 +13,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::{
     answer::{About, View},
@@ -21,6 +21,7 @@ use super::{
     clock::Clock,
     corridor::{Corridor, Judged, Kept},
     dispatch::{Dispatch, Flight, Job, Report},
+    emergency::Emergency,
     host::Host,
     intake::{Arrivals, Incoming},
     link::Connected,
@@ -37,7 +38,7 @@ use crate::{
         effect::Effect,
         request::{Answer, Done, Request, Returned},
     },
-    ledger::{Batch, Outgoing, Parcel, chain::Sealed, query::Reader},
+    ledger::{Batch, Outgoing, Parcel, chain::Sealed, emergency::Record, query::Reader},
     telemetry::Telemetry,
 };
 
@@ -84,6 +85,8 @@ pub(super) struct Router {
     pub reports: mpsc::Receiver<Report>,
     pub recorder: mpsc::Sender<Commit>,
     pub recoveries: mpsc::Receiver<Recovery>,
+    /// Where what the ledger cannot take is written meanwhile.
+    pub emergency: Emergency,
     pub dispatch: Dispatch,
     /// Whether the lanes other than urgent may consume.
     pub open: watch::Sender<bool>,
@@ -114,8 +117,8 @@ pub(super) struct Memory {
     attempt: u64,
     recent: VecDeque<(u64, Bytes)>,
     /// Entries that could not be written: `Some` while the ledger cannot be.
-    unwritten: Option<Vec<Sealed>>,
-    /// Parcels that were carried meanwhile.
+    unwritten: Option<Vec<Record>>,
+    /// Parcels of the outbox that were carried meanwhile.
     unbooked: Vec<u64>,
     /// Openings of a lane's consumer up to this one are void.
     void: [u64; 4],
@@ -174,6 +177,22 @@ struct Outcome {
     parcels_done: Vec<u64>,
 }
 
+impl Outcome {
+    /// Packs the messages of each job that has no parcel yet.
+    fn pack(&mut self) {
+        for job in self.jobs.iter_mut().filter(|job| job.parcel.is_none()) {
+            let Some(mut parcel) = job.pack() else { continue };
+            // A challenge leaves because of the entry whose parcel keeps the challenged command. The entry after that
+            // is the same decision's, and is nobody else's parcel.
+            while self.parcels.iter().any(|other| other.id == parcel.id) {
+                parcel.id += 1;
+            }
+            job.parcel = Some(parcel.id);
+            self.parcels.push(parcel);
+        }
+    }
+}
+
 impl Router {
     /// Judges until every lane is closed and everything handed on is done, or `drained` runs out of patience.
     pub async fn run(mut self) -> Corridor {
@@ -198,12 +217,11 @@ impl Router {
             self.hand_on(outcome, permit).await;
         }
         let sealed = self.corridor.close(self.clock.now());
-        if !sealed.is_empty() && self.memory.unwritten.is_none() {
+        if self.memory.unwritten.is_some() {
+            self.close_unwritten(sealed).await;
+        } else if !sealed.is_empty() {
             let batch = Batch { entries: sealed, ..Batch::default() };
             let _ = self.recorder.send(self.commit(batch, Vec::new(), Vec::new())).await;
-        }
-        if let Some(lost) = self.memory.unwritten.filter(|unwritten| !unwritten.is_empty()) {
-            error!(entries = lost.len(), "UNAUDITED: stopped before the ledger could be written again");
         }
         self.corridor
     }
@@ -243,6 +261,7 @@ impl Router {
             biased;
             Some(recovery) = self.recoveries.recv() => round.recovery = Some(recovery),
             Some(done) = self.done.recv() => round.done.push(done),
+            () = self.emergency.late() => {}
             Some(arrivals) = urgent.recv() => round.add(arrivals),
             Some(report) = self.reports.recv(), if self.memory.under_way > 0 => round.reports.push(report),
             Some(arrivals) = results.recv() => round.add(arrivals),
@@ -423,25 +442,13 @@ impl Router {
     }
 
     /// Hands a round to the recorder, or straight on while the ledger cannot be written.
-    async fn hand_on(&mut self, outcome: Outcome, permit: Option<mpsc::OwnedPermit<Commit>>) {
-        let Outcome { sealed, mut jobs, settlements, mut parcels, parcels_done } = outcome;
-        self.memory.under_way += jobs.len();
-        let Some(permit) = permit else {
-            self.memory.unbooked.extend(parcels_done);
-            return self.hand_on_unwritten(sealed, jobs, settlements).await;
-        };
+    async fn hand_on(&mut self, mut outcome: Outcome, permit: Option<mpsc::OwnedPermit<Commit>>) {
+        self.memory.under_way += outcome.jobs.len();
+        outcome.pack();
+        let Some(permit) = permit else { return self.hand_on_unwritten(outcome).await };
+        let Outcome { sealed, jobs, settlements, parcels, parcels_done } = outcome;
         if sealed.is_empty() && jobs.is_empty() && settlements.is_empty() && parcels_done.is_empty() {
             return;
-        }
-        for job in jobs.iter_mut().filter(|job| job.parcel.is_none()) {
-            let Some(mut parcel) = job.pack() else { continue };
-            // A challenge leaves because of the entry whose parcel keeps the challenged command. The entry after that
-            // is the same decision's, and is nobody else's parcel.
-            while parcels.iter().any(|other| other.id == parcel.id) {
-                parcel.id += 1;
-            }
-            job.parcel = Some(parcel.id);
-            parcels.push(parcel);
         }
         let batch = Batch { entries: sealed, parcels, carried: parcels_done };
         permit.send(self.commit(batch, jobs, settlements));
