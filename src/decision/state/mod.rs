@@ -5,8 +5,10 @@
 //! Never: decides, and never forgets by count; what leaves, leaves by time.
 //! Holds: fold(ledger) gives the same digest on every machine; every index points at a live record.
 
+mod interlock;
 mod known;
 mod observed;
+mod payload;
 mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,18 +6,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::known::Known;
-use serde::{Deserialize, Serialize, Serializer};
-use serde_json::{Value, value::RawValue};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
+use super::{
+    known::Known,
+    payload::{patch, word},
+};
 use crate::{
     contract::{
         audit::{
             Accepted, Carried, Change, EmergencyId, Ended, Evidence, EvidenceKind, Fact, Genesis, Proof,
-            ResultSeen, Standing, Subject,
+            ResultSeen, Standing,
         },
         canonical,
-        interlock::{Challenged, Confirmed, Life, Moved, Right},
+        interlock::Life,
         reason::Reason,
         routing::{ALL, Family, Scope},
         timestamp::Timestamp,
@@ -29,7 +32,7 @@ use crate::{
             flight::{Flight, Flights, Short, Target},
             short,
         },
-        lifecycle::{self, Bot, Started, Step},
+        lifecycle::{Bot, Step},
         presence,
         safety::Safety,
         session::Session,
@@ -40,9 +43,7 @@ use crate::{
 pub(super) const SWARM_REMOVE: &str = "swarm-remove";
 /// That success.
 pub(super) const REMOVED: &str = "Removed";
-/// The type whose success changes an instance's config.
-const CONFIG_UPDATE: &str = "config-update";
-/// That success.
+/// The success that changes an instance's config.
 const APPLIED: &str = "Applied";
 
 /// The fold of facts.
@@ -80,7 +81,7 @@ pub(super) struct Recorded {
     /// Principals that may start nothing, and until when.
     pub suspended: BTreeMap<String, i64>,
     /// What leaves next, oldest first: all windows are equally long, so order of sighting is order of leaving.
-    leaving: VecDeque<(i64, Leaving)>,
+    pub(super) leaving: VecDeque<(i64, Leaving)>,
 }
 
 /// The config-updates that an instance applied.
@@ -96,41 +97,6 @@ fn pairs<V: Serialize, S: Serializer>(map: &BTreeMap<Scope, V>, serializer: S) -
     serializer.collect_seq(map)
 }
 
-/// What a fold looks at of a payload; the rest is passed over unread.
-#[derive(Deserialize)]
-struct Written<'a> {
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
-
-/// What a fold looks at of an envelope's `data`.
-#[derive(Deserialize)]
-struct Words<'a> {
-    #[serde(borrow)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow)]
-    code: Option<&'a RawValue>,
-}
-
-/// The `data` of an envelope.
-fn data(fact: &Fact) -> Option<&str> {
-    let written: Written<'_> = serde_json::from_str(fact.payload.as_ref()?.text()).ok()?;
-    Some(written.data.get())
-}
-
-/// The status that an outcome says, or the code of an alert.
-fn word(fact: &Fact, of: EvidenceKind) -> Option<String> {
-    let words: Words<'_> = serde_json::from_str(data(fact)?).ok()?;
-    let word = if of == EvidenceKind::Alert { words.code } else { words.status };
-    serde_json::from_str(word?.get()).ok()
-}
-
-/// The `data` of a config-update.
-fn patch(fact: &Fact) -> Option<String> {
-    fact.subject.as_ref().filter(|subject| subject.kind_type == CONFIG_UPDATE)?;
-    data(fact).map(str::to_owned)
-}
-
 /// A command that was accepted within the window.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Command {
@@ -139,7 +105,7 @@ pub(super) struct Command {
     /// Entry of the outcome that ended it.
     pub ended: Option<u64>,
     /// What tells a late answer to it.
-    late: Short,
+    pub late: Short,
 }
 
 /// A command that the router ended.
@@ -153,7 +119,7 @@ pub(super) struct Late {
 }
 
 #[derive(Clone, Debug, Serialize)]
-enum Leaving {
+pub(super) enum Leaving {
     Command(Short),
     Result(Short),
     Stop(Box<Scope>),
@@ -222,7 +188,13 @@ impl Recorded {
         }
     }
 
-    fn accept(&mut self, seq: u64, fact: &Fact, accepted: &Accepted, challenge: Option<Box<Challenge>>) {
+    pub(super) fn accept(
+        &mut self,
+        seq: u64,
+        fact: &Fact,
+        accepted: &Accepted,
+        challenge: Option<Box<Challenge>>,
+    ) {
         let at = fact.at.micros();
         let Some(subject) = &fact.subject else { return };
         if let Some(overtakes) = accepted.overtakes {
@@ -275,101 +247,6 @@ impl Recorded {
         );
         if accepted.parked {
             self.flights.park(key, seq, at);
-        }
-    }
-
-    /// A dangerous command waits: its key is bound, and its challenge is its deadline.
-    fn challenged(&mut self, seq: u64, fact: &Fact, challenged: &Challenged) {
-        let accepted = Accepted {
-            // The instant of expiry is within the window.
-            deadline: Some(Timestamp::from_micros(challenged.expires_at.micros() + 1)),
-            ..challenged.accepted.clone()
-        };
-        let challenge = Challenge {
-            id: challenged.challenge_id.clone(),
-            expires_at: challenged.expires_at.micros(),
-            requires: challenged.requires.clone(),
-            confirmed_by: Vec::new(),
-            complete: false,
-            let_go: false,
-            text: fact.payload.as_ref().map(|payload| payload.text().to_owned()).unwrap_or_default(),
-            compared: accepted.compared,
-            held: challenged.held,
-        };
-        self.accept(seq, fact, &accepted, Some(Box::new(challenge)));
-    }
-
-    fn confirmed(&mut self, confirmed: &Confirmed) {
-        let key = short(confirmed.command);
-        let deadline = confirmed.deadline.map(Timestamp::micros);
-        let complete = confirmed.complete.is_some();
-        self.flights.confirm(key, &confirmed.by, complete, deadline, &confirmed.targets);
-        if let Some(Right::Standing(name)) = &confirmed.complete {
-            *self.standing_uses.entry(name.clone()).or_default() += 1;
-        }
-        let Some(flight) = self.flights.get(key) else { return };
-        let (scope, leads_to) = (flight.scope.clone(), flight.leads_to);
-        let broke_glass = confirmed.complete == Some(Right::BreakGlass);
-        // What a gate refused after its confirmation was never carried, and nothing can be its answer.
-        if confirmed.deadline.is_some()
-            && let Some(known) = self.commands.get(&key)
-        {
-            let late = known.late;
-            self.started(&scope, late, leads_to);
-        }
-        self.close(key, Reason::ChallengeUsed, broke_glass, complete);
-    }
-
-    /// Remembers how a challenge ended, for who comes too late.
-    fn close(&mut self, key: Short, why: Reason, unreviewed: bool, is_over: bool) {
-        let Some(flight) = self.flights.get(key).filter(|_| is_over) else { return };
-        let Some(challenge) = &flight.challenge else { return };
-        let (requester, kind_type) = (flight.sender.clone(), flight.kind_type.clone());
-        let closed = Closed { why, requester, kind_type, scope: flight.scope.clone(), unreviewed };
-        let id = challenge.id.clone();
-        // The first word on a challenge stands.
-        if !self.closed.contains_key(&id) {
-            self.leaving.push_back((self.last_at, Leaving::Challenge(id.as_str().into())));
-            self.closed.insert(id, closed);
-        }
-    }
-
-    /// A quarantine was accepted: no release that was asked for before opens it.
-    fn quarantined(&mut self, scope: &Scope, seq: u64) {
-        if !scope.fans_out() {
-            let at = self.last_at;
-            self.bots.entry(scope.clone()).or_insert_with(|| Bot::created(at)).quarantined = seq;
-            return;
-        }
-        self.bots.iter_mut().filter(|(bot, _)| scope.covers(bot)).for_each(|(_, bot)| bot.quarantined = seq);
-    }
-
-    /// A start was accepted: what its success will be recognised by.
-    fn started(&mut self, scope: &Scope, trace: Short, leads_to: Option<Life>) {
-        let Some(leads_to) = leads_to else { return };
-        let bot = self.bots.entry(scope.clone()).or_insert_with(|| Bot::created(self.last_at));
-        bot.starts.push(Started { trace, leads_to, open: true });
-        if bot.starts.len() > lifecycle::STARTS_MAX {
-            bot.starts.remove(0);
-        }
-    }
-
-    /// A bot says that it runs: a later word of the same start is a repeat.
-    fn start_answered(&mut self, fact: &Fact, subject: &Subject) {
-        if Step::of(&subject.kind_type) != Some(Step::Start)
-            || word(fact, EvidenceKind::Outcome).as_deref() != Some("Running")
-        {
-            return;
-        }
-        let Some(bot) = self.bots.get_mut(&subject.scope) else { return };
-        let trace = command::late(&subject.kind_type, fact.correlation_id.as_deref().unwrap_or_default());
-        bot.starts.iter_mut().filter(|start| start.trace == trace).for_each(|start| start.open = false);
-    }
-
-    fn moved(&mut self, moved: &Moved, at: i64) {
-        for step in &moved.bots {
-            let bot = self.bots.entry(step.scope.clone()).or_insert_with(|| Bot::created(at));
-            (bot.life, bot.since) = (step.to, at);
         }
     }
 
