@@ -336,6 +336,10 @@ impl Model {
             match command.standing {
                 Standing::Challenged => command.standing = Standing::Void(Void::Overtaken),
                 Standing::Flying => command.standing = Standing::Ended(end),
+                // Its success may come late all the same, and is older than the quarantine then too.
+                Standing::Ended(End::TimedOut | End::Superseded) if end == End::SupersededByQuarantine => {
+                    command.standing = Standing::Ended(end);
+                }
                 _ => {}
             }
         }

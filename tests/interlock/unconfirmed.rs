@@ -160,14 +160,21 @@ fn fail_is_not_washed_to_pass_in_two_steps() {
 
 #[test]
 fn a_release_opens_no_quarantine_that_came_after_it() {
-    let mut world = running(Life::Quarantined);
-    let data = json!({ "requestedTransition": "QUARANTINED->IDLE" });
-    let (release, _) = world.signal(OPERATOR, "bot-release", &bot(0), &data);
-    let id = release.challenge.clone().expect("a challenge");
-    world.consent(OPERATOR, "confirm", &release, &id);
-    world.signal("ops-b", "bot-quarantine", &bot(0), &json!({ "requestedTransition": "ANY->QUARANTINED" }));
-    world.outcome("bot-release", &bot(0), &release.correlation, "Released");
-    assert_eq!(world.life(0), Some(Life::Quarantined));
+    for tightened_between in [false, true] {
+        let mut world = running(Life::Quarantined);
+        let data = json!({ "requestedTransition": "QUARANTINED->IDLE" });
+        let (release, _) = world.signal(OPERATOR, "bot-release", &bot(0), &data);
+        let id = release.challenge.clone().expect("a challenge");
+        world.consent(OPERATOR, "confirm", &release, &id);
+        if tightened_between {
+            // It ends the release, whose success may come late all the same.
+            world.set_safety("ops-b", &fleet(), Safety::Safe);
+        }
+        let apart = json!({ "requestedTransition": "ANY->QUARANTINED" });
+        world.signal("ops-b", "bot-quarantine", &bot(0), &apart);
+        world.outcome("bot-release", &bot(0), &release.correlation, "Released");
+        assert_eq!(world.life(0), Some(Life::Quarantined), "tightened between: {tightened_between}");
+    }
 }
 
 #[test]
