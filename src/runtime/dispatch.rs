@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
-use super::{link::Link, recorder::Settlement};
+use super::link::{Link, Settlement};
 use crate::{
     bus::{Bus, Departure, Fate, Publisher},
     contract::{lane::Lane, routing::Family},

@@ -205,3 +205,28 @@ impl Connector for Standing {
         50
     }
 }
+
+/// Deliveries that may be acknowledged: of one lane's opening, up to a tag.
+#[derive(Debug)]
+pub(super) struct Settlement {
+    /// The lane.
+    pub lane: Lane,
+    /// Which opening of its consumer.
+    pub opening: u64,
+    /// The last tag.
+    pub tag: u64,
+}
+
+impl Settlement {
+    /// Acknowledges, unless the consumer is gone: then its deliveries come again.
+    pub async fn settle(self, link: &Link, telemetry: &Telemetry) {
+        let Self { lane, opening, tag } = self;
+        let Some(settler) = link.settler(lane, opening) else { return };
+        match settler.ack(tag, true).await {
+            Ok(()) => telemetry.metrics.settled(lane, link.book_settled(lane, opening, tag)),
+            Err(fault) => {
+                warn!(%lane, error = %fault, "deliveries could not be acknowledged; they will come again");
+            }
+        }
+    }
+}

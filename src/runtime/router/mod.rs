@@ -24,8 +24,8 @@ use super::{
     emergency::Emergency,
     host::Host,
     intake::{Arrivals, Incoming},
-    link::Connected,
-    recorder::{Commit, Recovery, Settlement},
+    link::{Connected, Settlement},
+    recorder::{Commit, Recovery},
 };
 use crate::{
     contract::{
