@@ -332,7 +332,7 @@ async fn ledger(dir: &Path, findings: &mut Findings) {
 fn emergency_log(dir: &Path, path: &Path, findings: &mut Findings) {
     const NAME: &str = "emergency log";
     match emergency::read(path) {
-        Err(emergency::EmergencyError::File { .. }) if !path.exists() => {
+        Err(emergency::EmergencyError::Missing(_)) => {
             let found = format!("there is none at `{}` yet", path.display());
             findings.add(NAME, State::Warn, found, "`swarmgate run` makes it");
         }

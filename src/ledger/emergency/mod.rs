@@ -10,7 +10,7 @@ mod form;
 
 use std::{
     fs::{File, OpenOptions},
-    io::Read,
+    io::{self, Read},
     os::unix::fs::{FileExt as _, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -88,6 +88,9 @@ pub enum EmergencyError {
         /// The first record that had none.
         id: String,
     },
+    /// There is none to read.
+    #[error("there is no emergency log at `{0}`; name its file, or the ledger's directory that it lies in")]
+    Missing(PathBuf),
     /// The file cannot be used.
     #[error(
         "the emergency log `{path}` cannot be used: {source}; make its directory writable, or name another file in `ledger.emergency_path`"
@@ -96,7 +99,7 @@ pub enum EmergencyError {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -338,8 +341,10 @@ pub fn read(path: &Path) -> Result<Found, EmergencyError> {
 /// # Errors
 /// When it cannot be read at all.
 pub fn salvage(path: &Path) -> Result<(Found, Option<EmergencyError>), EmergencyError> {
-    let mut file =
-        File::open(path).map_err(|source| EmergencyError::File { path: path.to_owned(), source })?;
+    let mut file = File::open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => EmergencyError::Missing(path.to_owned()),
+        _ => EmergencyError::File { path: path.to_owned(), source },
+    })?;
     let bytes = read_whole(&mut file, path)?;
     Ok(parse(&bytes, path))
 }
