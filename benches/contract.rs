@@ -15,6 +15,10 @@ use swarmgate::contract::{
     strict,
 };
 
+/// The binary's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SIGNAL: &str = r#"{"timestamp":"2026-03-04T10:15:00Z","version":"1","kind":"signal","type":"swarm-start","origin":"orchestrator-1","scope":{"swarmId":"kestrel","role":"swarm-controller","instance":"kestrel-ctl-9c2"},"correlationId":"c-7f0e2d11","idempotencyKey":"i-7f0e2d11","data":{"requiredWorkers":["gen-1","gen-2"]}}"#;
 const OUTCOME: &str = r#"{"timestamp":"2026-03-04T10:15:02Z","version":"1","kind":"outcome","type":"swarm-start","origin":"swarm-controller:kestrel-ctl-9c2","scope":{"swarmId":"kestrel","role":"swarm-controller","instance":"kestrel-ctl-9c2"},"correlationId":"c-7f0e2d11","idempotencyKey":"i-7f0e2d11","data":{"status":"Running","retryable":false,"enabled":true,"context":{"workers":2}}}"#;
 const ALERT: &str = r#"{"timestamp":"2026-03-04T10:15:03Z","version":"1","kind":"event","type":"alert","origin":"swarm-controller:kestrel-ctl-9c2","scope":{"swarmId":"kestrel","role":"swarm-controller","instance":"kestrel-ctl-9c2"},"correlationId":null,"data":{"level":"error","code":"io.upstream","message":"the upstream closed the connection","errorType":"Io","errorDetail":null,"context":{"attempt":3}}}"#;

@@ -26,6 +26,10 @@ use swarmgate::{
 };
 use tokio::runtime::Runtime;
 
+/// The binary's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// 2026-03-04T10:15:00Z.
 const START: Timestamp = Timestamp::from_micros(1_772_619_300_000_000);
 /// Entries of the ledger that is replayed and verified.
