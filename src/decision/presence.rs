@@ -34,11 +34,11 @@ pub(super) fn heard(state: &State, arrival: &Arrival, said: &Said, now: Timestam
     decision.beliefs.push(Belief::Status(Box::new(status)));
     if said.key.kind_type == STATUS_FULL
         && let Some(config) = said.envelope.data.get("config")
-        && let said = said.envelope.timestamp.min(now)
-        && let Some(desired) = state.desired_config(scope, &names::written(config), said)
+        && let reported_at = said.envelope.timestamp.min(now)
+        && let Some(desired) = state.desired_config(scope, &names::written(config), reported_at)
     {
         // It belongs to this snapshot, so it is dated just before it: the newest snapshot has the last word.
-        let at = Timestamp::from_micros(said.micros() - 1);
+        let at = Timestamp::from_micros(reported_at.micros() - 1);
         decision.beliefs.push(Belief::DesiredConfig { scope: scope.clone(), config: desired, at });
     }
 }

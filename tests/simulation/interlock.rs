@@ -27,7 +27,7 @@ use swarmgate::{
     contract::{
         audit::Mode,
         interlock::{Life, Requires, SafetyMode, Share},
-        message::{Message, Properties},
+        message::Message,
         routing::{ControlPlaneRouting, Family, Scope},
         timestamp::Timestamp,
     },
@@ -46,7 +46,7 @@ use swarmgate::{
 };
 
 use self::proof::Fold;
-use super::{Fuse, Fused, Random};
+use super::{Fuse, Fused, Random, message};
 
 /// Worlds in the ordinary run.
 const SEEDS: u64 = 80;
@@ -431,13 +431,4 @@ fn everything() -> Scope {
 
 fn swarm() -> Scope {
     Scope::new("sim", "ALL", "ALL")
-}
-
-fn message(key: &str, user: &str, body: &Value) -> Message {
-    Message {
-        exchange: "swarmgate.in".to_owned(),
-        routing_key: key.to_owned(),
-        properties: Properties { user_id: Some(user.to_owned()), ..Properties::default() },
-        body: body.to_string().into(),
-    }
 }

@@ -1,6 +1,6 @@
 //! The one form of a JSON value that is signed, and that frames are written in.
 //!
-//! Owns: keys sorted at every depth, no spaces, and every character outside printable ASCII as `\uXXXX`.
+//! Owns: keys sorted at every depth, no spaces, and every character outside printable ASCII as `\u` and four hex digits.
 //! Never: signs; it only writes. It is not RFC 8785, whose text is UTF-8: the ledger speaks that, the channel this.
 //! Holds: a value has one form, which every language with a JSON library can write; so where two writers would print a
 //! number differently there is no form at all.

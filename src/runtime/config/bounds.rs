@@ -28,7 +28,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body_bytes_max: 256 * 1024, depth_max: 32, nodes_max: 10_000 }
+        let crate::contract::Limits { body_bytes_max, depth_max, nodes_max } = Default::default();
+        Self { body_bytes_max, depth_max, nodes_max }
     }
 }
 
