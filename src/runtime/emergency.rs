@@ -196,7 +196,7 @@ pub(super) async fn clear(mut log: EmergencyLog) -> Result<EmergencyLog, Emergen
 /// carried.
 pub(super) fn take_over(corridor: &mut Corridor, found: &Found, path: &Path) -> Vec<Record> {
     if found.torn {
-        warn!(path = %path.display(), "a last write to the emergency log was cut off; nothing was carried because of it");
+        warn!(path = %path.display(), "a last write to the emergency log was cut off; what it was for was carried as UNAUDITED, or not at all");
     }
     let mut records = found.newer_than(corridor.state().newest_emergency());
     if records.is_empty() {

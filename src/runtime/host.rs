@@ -6,6 +6,7 @@
 //! Holds: the latch is read without broker, ledger or API; what cannot be measured is told as unknown.
 
 use std::{
+    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -93,7 +94,11 @@ impl Host {
             }
             Effect::Unlatch { seq, swarm, seen } => {
                 tokio::spawn(async move {
-                    let fault = latch::lift(&host.ledger_dir, swarm.as_deref(), seen).err();
+                    let dir = host.ledger_dir.clone();
+                    // It may wait for whoever throws the latch just now.
+                    let lift = move || latch::lift(&dir, swarm.as_deref(), seen);
+                    let lifted = tokio::task::spawn_blocking(lift).await;
+                    let fault = lifted.map_err(io::Error::other).flatten().err();
                     let fault = fault.map(|fault| fault.to_string());
                     host.tell(Done::Unlatched(Unlatched { seq, fault })).await;
                 });

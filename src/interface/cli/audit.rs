@@ -172,7 +172,9 @@ fn show_emergency(place: &Path, json: bool) -> Result<Exit, CliError> {
         write(&format!("{} good entries", found.records.len()))?;
     }
     if found.torn && !json {
-        write("  a last write was cut off: it was never answered, and nothing was carried because of it")?;
+        write(
+            "  a last write was cut off: what it was for was carried as UNAUDITED, which the router's log says, or not at all",
+        )?;
     }
     let Some(fault) = fault else { return Ok(Exit::Done) };
     write(&if json { json!({ "fault": fault.to_string() }).to_string() } else { fault.to_string() })?;
