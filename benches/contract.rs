@@ -17,7 +17,7 @@ use swarmgate::contract::{
 
 /// The binary's own.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const SIGNAL: &str = r#"{"timestamp":"2026-03-04T10:15:00Z","version":"1","kind":"signal","type":"swarm-start","origin":"orchestrator-1","scope":{"swarmId":"kestrel","role":"swarm-controller","instance":"kestrel-ctl-9c2"},"correlationId":"c-7f0e2d11","idempotencyKey":"i-7f0e2d11","data":{"requiredWorkers":["gen-1","gen-2"]}}"#;
 const OUTCOME: &str = r#"{"timestamp":"2026-03-04T10:15:02Z","version":"1","kind":"outcome","type":"swarm-start","origin":"swarm-controller:kestrel-ctl-9c2","scope":{"swarmId":"kestrel","role":"swarm-controller","instance":"kestrel-ctl-9c2"},"correlationId":"c-7f0e2d11","idempotencyKey":"i-7f0e2d11","data":{"status":"Running","retryable":false,"enabled":true,"context":{"workers":2}}}"#;

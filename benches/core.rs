@@ -28,7 +28,7 @@ use tokio::runtime::Runtime;
 
 /// The binary's own.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// 2026-03-04T10:15:00Z.
 const START: Timestamp = Timestamp::from_micros(1_772_619_300_000_000);
@@ -114,7 +114,7 @@ fn judging(bench: &mut Criterion) {
                 fresh,
                 |(request, message)| {
                     let decision = corridor.decide(&request, START);
-                    corridor.settle(decision, Some(&message), None)
+                    corridor.settle(decision, Some(message), None)
                 },
                 BatchSize::SmallInput,
             );
@@ -143,7 +143,7 @@ fn entries(count: usize) -> Vec<Sealed> {
     for number in 0..count as u64 {
         let message = message("signal", number);
         let decision = corridor.decide(&request(&contract, &message), START);
-        sealed.extend(corridor.settle(decision, Some(&message), None).sealed);
+        sealed.extend(corridor.settle(decision, Some(message), None).sealed);
     }
     sealed
 }

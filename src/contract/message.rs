@@ -4,6 +4,8 @@
 //! Never: decides what passes through (`passage` does).
 //! Holds: a message that nobody changed leaves with every property and header it came with.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -80,8 +82,8 @@ impl HeaderValue {
     }
 }
 
-/// Headers in the order they came.
-pub type Headers = Vec<(String, HeaderValue)>;
+/// Headers in the order they came; the router's own have names that need no copy.
+pub type Headers = Vec<(Cow<'static, str>, HeaderValue)>;
 
 /// The AMQP 0-9-1 basic properties. Absent is `None`; nothing is defaulted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

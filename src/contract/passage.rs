@@ -4,6 +4,8 @@
 //! Never: touches a body.
 //! Holds: no inbound `x-swarmgate-*` but the signing headers, no CC, BCC, `authorization` or `user-id` leaves.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::{
@@ -37,6 +39,8 @@ pub const POINTER: &str = "x-swarmgate-pointer";
 
 /// Bytes of a header that the router adds; frames have room for all of them.
 pub const HEADER_BYTES_MAX: usize = 1024;
+/// How many headers the router adds at most, so that their list grows once.
+const OWN_COUNT: usize = 8;
 /// Headers that the broker would act on, or that carry a secret.
 const DROPPED: [&str; 3] = ["authorization", "cc", "bcc"];
 /// AMQP's delivery mode for what survives the broker.
@@ -58,27 +62,29 @@ pub struct Stamp<'a> {
 }
 
 /// A message as it is carried on. Metrics travel as lightly as they came and keep their own message-id.
-pub fn onward(message: &Message, family: Family, stamp: &Stamp<'_>) -> Message {
-    let mut properties = kept(&message.properties, family == Family::Metric);
+pub fn onward(message: Message, family: Family, stamp: &Stamp<'_>) -> Message {
+    let Message { routing_key, properties, body, .. } = message;
+    let mut properties = kept(properties, family == Family::Metric);
     if family != Family::Metric {
         make_lasting(&mut properties, stamp);
     }
     mark(&mut properties.headers, stamp);
-    leave(stamp, message.routing_key.clone(), properties, message.body.clone())
+    leave(stamp, routing_key, properties, body)
 }
 
 /// The copy of a refused message, with its reason. A key too long for AMQP is cut.
-pub fn refused(message: &Message, refusal: &Refusal, stamp: &Stamp<'_>) -> Message {
-    let mut properties = kept(&message.properties, false);
+pub fn refused(message: Message, refusal: &Refusal, stamp: &Stamp<'_>) -> Message {
+    let Message { mut routing_key, properties, body, .. } = message;
+    let mut properties = kept(properties, false);
     make_lasting(&mut properties, stamp);
     mark(&mut properties.headers, stamp);
     add(&mut properties.headers, REASON, refusal.reason.code());
-    add(&mut properties.headers, DETAIL, &refusal.detail);
+    add(&mut properties.headers, DETAIL, refusal.detail.as_ref());
     if let Some(pointer) = &refusal.pointer {
-        add(&mut properties.headers, POINTER, pointer);
+        add(&mut properties.headers, POINTER, pointer.as_str());
     }
-    let routing_key = cut(&message.routing_key, KEY_BYTES_MAX).to_owned();
-    leave(stamp, routing_key, properties, message.body.clone())
+    routing_key.truncate(cut(&routing_key, KEY_BYTES_MAX).len());
+    leave(stamp, routing_key, properties, body)
 }
 
 /// A message of the router's own words. It names no principal: the router itself speaks.
@@ -100,15 +106,14 @@ fn leave(stamp: &Stamp<'_>, routing_key: String, properties: Properties, body: B
 }
 
 /// The sender's properties without what does not pass.
-fn kept(sent: &Properties, keeps_message_id: bool) -> Properties {
-    let mut properties = sent.clone();
+fn kept(mut properties: Properties, keeps_message_id: bool) -> Properties {
     properties.headers.retain(|(name, _)| passes(name));
-    properties.user_id = None;
-    if let Some(user_id) = &sent.user_id {
+    properties.headers.reserve(OWN_COUNT);
+    if let Some(user_id) = properties.user_id.take() {
         add(&mut properties.headers, USER_ID, user_id);
     }
     if !keeps_message_id && let Some(message_id) = properties.message_id.take() {
-        add(&mut properties.headers, MESSAGE_ID, &message_id);
+        add(&mut properties.headers, MESSAGE_ID, message_id);
     }
     properties
 }
@@ -128,16 +133,18 @@ fn make_lasting(properties: &mut Properties, stamp: &Stamp<'_>) {
 
 fn mark(headers: &mut Headers, stamp: &Stamp<'_>) {
     if let Some(seq) = stamp.seq {
-        headers.push((SEQ.to_owned(), HeaderValue::I64(i64::try_from(seq).unwrap_or(i64::MAX))));
+        headers.push((Cow::Borrowed(SEQ), HeaderValue::I64(i64::try_from(seq).unwrap_or(i64::MAX))));
     }
     if let Some(principal) = stamp.principal {
         add(headers, PRINCIPAL, principal);
     }
-    add(headers, VERDICT, &stamp.verdict.to_string());
+    add(headers, VERDICT, stamp.verdict.word());
 }
 
-fn add(headers: &mut Headers, name: &str, text: &str) {
-    headers.push((name.to_owned(), HeaderValue::Text(cut(text, HEADER_BYTES_MAX).to_owned())));
+fn add(headers: &mut Headers, name: &'static str, text: impl Into<String>) {
+    let mut text = text.into();
+    text.truncate(cut(&text, HEADER_BYTES_MAX).len());
+    headers.push((Cow::Borrowed(name), HeaderValue::Text(text)));
 }
 
 #[cfg(test)]
@@ -165,7 +172,7 @@ mod tests {
             routing_key: "signal.stop.a.b.c".to_owned(),
             properties: Properties {
                 content_type: Some("text/plain".to_owned()),
-                headers: headers.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+                headers: headers.map(|(name, value)| (name.into(), value)).to_vec(),
                 delivery_mode: Some(1),
                 priority: Some(3),
                 correlation_id: Some("app".to_owned()),
@@ -193,12 +200,12 @@ mod tests {
     }
 
     fn names(message: &Message) -> Vec<&str> {
-        message.properties.headers.iter().map(|(name, _)| name.as_str()).collect()
+        message.properties.headers.iter().map(|(name, _)| &**name).collect()
     }
 
     #[test]
     fn a_signal_leaves_lasting_and_marked_and_otherwise_as_it_came() {
-        let left = onward(&sent(), Family::Signal, &stamp());
+        let left = onward(sent(), Family::Signal, &stamp());
         let kept = ["x-swarmgate-signature", "X-SwarmGate-Nonce", "traceparent", "x-death"];
         let added = [USER_ID, MESSAGE_ID, SEQ, PRINCIPAL, VERDICT];
         assert_eq!(names(&left), [kept.as_slice(), added.as_slice()].concat());
@@ -223,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_metric_keeps_its_weight_and_its_own_id() {
-        let left = onward(&sent(), Family::Metric, &stamp()).properties;
+        let left = onward(sent(), Family::Metric, &stamp()).properties;
         assert_eq!(left.delivery_mode, Some(1));
         assert_eq!(left.expiration.as_deref(), Some("5000"));
         assert_eq!(left.message_id.as_deref(), Some("mine"));
@@ -236,7 +243,7 @@ mod tests {
         long.routing_key = "ä".repeat(200);
         let refusal = Refusal::new(Reason::Schema, "é".repeat(2000)).at("/data".repeat(1000));
         let stamp = Stamp { exchange: "swarmgate.refused", verdict: Verdict::Refuse, seq: None, ..stamp() };
-        let left = refused(&long, &refusal, &stamp);
+        let left = refused(long, &refusal, &stamp);
         assert_eq!(left.routing_key.len(), 254);
         assert_eq!(left.properties.header_text(REASON), Some("contract.schema"));
         assert_eq!(left.properties.header_text(VERDICT), Some("refuse"));

@@ -204,40 +204,67 @@ fn envelope(body: Value, timestamp: Timestamp) -> Result<Envelope, Refusal> {
 }
 
 fn typed(body: Value, timestamp: Timestamp) -> Option<Envelope> {
-    let Value::Object(mut body) = body else { return None };
-    let Value::Object(mut scope) = body.remove("scope")? else { return None };
-    let runtime = match body.remove("runtime") {
-        Some(Value::Object(mut runtime)) => Some(Runtime {
-            container_id: take(&mut runtime, "containerId"),
-            image: take(&mut runtime, "image"),
-            run_id: take(&mut runtime, "runId")?,
-            stack_name: take(&mut runtime, "stackName"),
-            template_id: take(&mut runtime, "templateId")?,
-        }),
-        _ => None,
-    };
+    let Value::Object(body) = body else { return None };
+    let (mut correlation_id, mut idempotency_key, mut runtime) = (None, None, None);
+    let (mut data, mut kind, mut origin, mut scope, mut kind_type, mut version) =
+        (None, None, None, None, None, None);
+    for (name, value) in body {
+        match name.as_str() {
+            "correlationId" => correlation_id = text(value),
+            "data" => data = Some(value),
+            "idempotencyKey" => idempotency_key = text(value),
+            "kind" => kind = text(value),
+            "origin" => origin = text(value),
+            "runtime" => runtime = runtime_of(value)?,
+            "scope" => scope = Some(scope_of(value)?),
+            "type" => kind_type = text(value),
+            "version" => version = text(value),
+            _ => {}
+        }
+    }
     Some(Envelope {
-        correlation_id: take(&mut body, "correlationId"),
-        data: body.remove("data")?,
-        idempotency_key: take(&mut body, "idempotencyKey"),
-        kind: take(&mut body, "kind")?,
-        origin: take(&mut body, "origin")?,
+        correlation_id,
+        data: data?,
+        idempotency_key,
+        kind: kind?,
+        origin: origin?,
         runtime,
-        scope: Scope {
-            instance: take(&mut scope, "instance")?,
-            role: take(&mut scope, "role")?,
-            swarm_id: take(&mut scope, "swarmId")?,
-        },
+        scope: scope?,
         timestamp,
-        kind_type: take(&mut body, "type")?,
-        version: take(&mut body, "version")?,
+        kind_type: kind_type?,
+        version: version?,
     })
+}
+
+fn scope_of(value: Value) -> Option<Scope> {
+    let Value::Object(mut scope) = value else { return None };
+    Some(Scope {
+        instance: take(&mut scope, "instance")?,
+        role: take(&mut scope, "role")?,
+        swarm_id: take(&mut scope, "swarmId")?,
+    })
+}
+
+/// The outer `None` says that it lacks what it must have; it may be null.
+fn runtime_of(value: Value) -> Option<Option<Runtime>> {
+    let Value::Object(mut runtime) = value else { return Some(None) };
+    Some(Some(Runtime {
+        container_id: take(&mut runtime, "containerId"),
+        image: take(&mut runtime, "image"),
+        run_id: take(&mut runtime, "runId")?,
+        stack_name: take(&mut runtime, "stackName"),
+        template_id: take(&mut runtime, "templateId")?,
+    }))
 }
 
 /// A member's text; `None` where it is null or absent.
 fn take(members: &mut Map<String, Value>, name: &str) -> Option<String> {
-    match members.get_mut(name).map(Value::take) {
-        Some(Value::String(text)) => Some(text),
+    members.get_mut(name).map(Value::take).and_then(text)
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
         _ => None,
     }
 }

@@ -78,6 +78,18 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// Whether it needs the arrival; but for a repeat, the arrival's own body leaves by it.
+    pub fn needs_arrival(&self) -> bool {
+        self.is_of_arrival() || matches!(self, Self::Repeat { .. })
+    }
+
+    /// Whether what leaves by it is the arrival's own body.
+    pub fn is_of_arrival(&self) -> bool {
+        matches!(self, Self::Forward | Self::Refuse(_) | Self::Hold)
+    }
+}
+
 /// The router's own envelope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Speech {

@@ -99,10 +99,17 @@ pub struct Judged {
 
 /// What a decision is about, as far as composing needs it.
 #[derive(Debug, Default)]
-struct Source<'a> {
-    message: Option<&'a Message>,
+struct Source {
+    message: Option<Message>,
     recalled: Option<Bytes>,
     returned: Vec<Outgoing>,
+}
+
+impl Source {
+    /// The arrival itself; a copy where it is needed `again`.
+    fn arrival(&mut self, again: bool) -> Option<Message> {
+        if again { self.message.clone() } else { self.message.take() }
+    }
 }
 
 /// Reads a message into the arrival that `decide` judges (gates 1 and 2).
@@ -195,12 +202,7 @@ impl Corridor {
 
     /// Seals, applies and composes a decision. `source` is the message it was about; `recalled` is the outcome that
     /// a `Repeat` publishes again.
-    pub fn settle(
-        &mut self,
-        decision: Decision,
-        source: Option<&Message>,
-        recalled: Option<Bytes>,
-    ) -> Judged {
+    pub fn settle(&mut self, decision: Decision, source: Option<Message>, recalled: Option<Bytes>) -> Judged {
         self.settle_from(decision, Source { message: source, recalled, returned: Vec::new() })
     }
 
@@ -210,7 +212,7 @@ impl Corridor {
         self.settle_from(decision, Source { returned, ..Source::default() })
     }
 
-    fn settle_from(&mut self, mut decision: Decision, mut source: Source<'_>) -> Judged {
+    fn settle_from(&mut self, mut decision: Decision, mut source: Source) -> Judged {
         let seq = (!decision.facts.is_empty()).then(|| self.chain.next_seq());
         let mut judged = Judged { outgoing: Vec::with_capacity(decision.effects.len()), ..Judged::default() };
         let mut out = Vec::with_capacity(decision.effects.len());
@@ -223,9 +225,13 @@ impl Corridor {
                     self.move_parked(effect, seq.unwrap_or_default(), &mut source.returned, &mut judged);
                 }
                 _ => {
-                    let Some(leaving) = self.compose(&decision, effect, place, &source) else { continue };
+                    let rest = decision.effects.get(ordinal + 1..).unwrap_or_default();
+                    let again = rest.iter().any(Effect::needs_arrival);
+                    let Some(leaving) = self.compose(&decision, effect, place, &mut source, again) else {
+                        continue;
+                    };
                     if leaving.seq > 0 {
-                        out.push(digest(&decision, &leaving, source.message));
+                        out.push(digest(&decision, effect, &leaving));
                     }
                     if *effect == Effect::Hold {
                         let kept = Kept { parcel: leaving.seq, lane: Lane::Signals, outgoing: leaving };
@@ -301,9 +307,11 @@ impl Corridor {
         decision: &Decision,
         effect: &Effect,
         mut place: Place,
-        source: &Source<'_>,
+        source: &mut Source,
+        again: bool,
     ) -> Option<Outgoing> {
-        let family = source.message.and_then(|message| Family::claimed_by(&message.routing_key));
+        let message = source.message.as_ref();
+        let family = message.and_then(|message| Family::claimed_by(&message.routing_key));
         // A metric travels as lightly as it came, also where it tells something that is an entry.
         if *effect == Effect::Forward && family == Some(Family::Metric) {
             place.seq = None;
@@ -322,16 +330,16 @@ impl Corridor {
         let (message, mandatory) = match effect {
             // What has no entry (metrics, heartbeats) is worth no return.
             Effect::Forward | Effect::Hold => {
-                (passage::onward(source.message?, family?, &stamp), place.seq.is_some())
+                (passage::onward(source.arrival(again)?, family?, &stamp), place.seq.is_some())
             }
-            Effect::Refuse(refusal) => (passage::refused(source.message?, refusal, &stamp), true),
+            Effect::Refuse(refusal) => (passage::refused(source.arrival(again)?, refusal, &stamp), true),
             Effect::Speak(speech) => {
                 // What has no entry (the ack of a heartbeat) is worth no return.
                 (passage::own(&speech.routing_key, speech.body.clone(), &stamp), place.seq.is_some())
             }
             Effect::Repeat { .. } => {
                 let body = source.recalled.clone()?;
-                let key = ControlPlaneRouting::answer(source.message?.routing_key.as_str())?;
+                let key = ControlPlaneRouting::answer(source.message.as_ref()?.routing_key.as_str())?;
                 (passage::own(&key, body, &stamp), true)
             }
             Effect::Report | Effect::Bundle { .. } | Effect::Unlatch { .. } => return None,
@@ -362,10 +370,9 @@ impl Corridor {
     }
 }
 
-/// The digest of a leaving body; the arrival's own, where it leaves as it came.
-fn digest(decision: &Decision, leaving: &Outgoing, source: Option<&Message>) -> Digest {
-    let unchanged = source.is_some_and(|source| source.body.as_ptr() == leaving.message.body.as_ptr());
-    let known = decision.facts.first().and_then(|fact| fact.body).filter(|_| unchanged);
+/// The digest of a leaving body; the arrival's own is known, and it leaves as it came.
+fn digest(decision: &Decision, effect: &Effect, leaving: &Outgoing) -> Digest {
+    let known = decision.facts.first().and_then(|fact| fact.body).filter(|_| effect.is_of_arrival());
     known.unwrap_or_else(|| Digest::of(&leaving.message.body))
 }
 

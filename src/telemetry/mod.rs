@@ -81,8 +81,9 @@ mod tests {
     };
 
     fn message(headers: &[(&str, &str)]) -> Message {
-        let headers =
-            headers.iter().map(|(name, text)| ((*name).to_owned(), HeaderValue::Text((*text).to_owned())));
+        let headers = headers
+            .iter()
+            .map(|(name, text)| ((*name).to_owned().into(), HeaderValue::Text((*text).to_owned())));
         Message {
             exchange: String::new(),
             routing_key: String::new(),

@@ -250,7 +250,7 @@ impl World {
         };
         let arrival = corridor::read(&self.contract, &message, false);
         let decision = self.corridor.decide(&Request::Arrived(Box::new(arrival)), self.now);
-        let judged = self.corridor.settle(decision, Some(&message), None);
+        let judged = self.corridor.settle(decision, Some(message), None);
         self.take(judged, &mut heard);
         heard
     }

@@ -246,7 +246,7 @@ mod on_rabbitmq {
         bus.declare(&topology()).await.expect("a topology");
         let text = |text: &str| Some(text.to_owned());
         let nested =
-            vec![("inner".to_owned(), HeaderValue::Array(vec![HeaderValue::I64(-1), HeaderValue::Void]))];
+            vec![("inner".into(), HeaderValue::Array(vec![HeaderValue::I64(-1), HeaderValue::Void]))];
         let headers = [
             HeaderValue::Bool(true),
             HeaderValue::I8(-8),
@@ -266,7 +266,7 @@ mod on_rabbitmq {
             HeaderValue::Table(nested),
             HeaderValue::Void,
         ];
-        let name = |(index, value)| (format!("header-{index:02}"), value);
+        let name = |(index, value)| (format!("header-{index:02}").into(), value);
         let mut sent = departure("out", "ok.x", 1);
         sent.message.properties = Properties {
             content_type: text("application/json"),

@@ -209,7 +209,7 @@ fn run(
         });
         let recalled = recalled.and_then(|entry| entry.entry.fact.payload.as_ref());
         let recalled = recalled.map(|payload| payload.text().to_owned().into());
-        answers.push(corridor.settle(decision, Some(&message), recalled));
+        answers.push(corridor.settle(decision, Some(message), recalled));
     }
     for answer in &answers {
         ledger.extend(answer.sealed.iter().cloned());

@@ -226,7 +226,7 @@ fn the_walks_reach_every_verdict() {
             _ => Some(Verdict::Forward),
         };
         assert_eq!(decision.verdict, verdict, "{what:?}: {:?}", decision.refusal);
-        let told = alerts(&corridor.settle(decision, message.as_ref(), None));
+        let told = alerts(&corridor.settle(decision, message.clone(), None));
         let tells = matches!(what, What::Broken | What::Forged | What::Heartbeat | What::Returned);
         assert_eq!(told, u32::from(tells), "{what:?}");
     }
@@ -252,7 +252,7 @@ proptest! {
             let again = corridor.decide(&request.clone(), now);
             prop_assert_eq!(format!("{decision:?}"), format!("{again:?}"), "two decisions of the same");
             let refused = decision.verdict == Some(Verdict::Refuse);
-            let judged = corridor.settle(decision, message.as_ref(), None);
+            let judged = corridor.settle(decision, message.clone(), None);
             if refused && matches!(step.what, What::Alert | What::BrokenAlert) {
                 prop_assert_eq!(alerts(&judged), 0, "an alert about an alert");
             }

@@ -108,7 +108,7 @@ impl Example {
         let message = message(record);
         let arrival = corridor::read(&self.contract, &message, false);
         let decision = self.corridor.decide(&Request::Arrived(Box::new(arrival)), now);
-        self.corridor.settle(decision, Some(&message), None)
+        self.corridor.settle(decision, Some(message), None)
     }
 }
 

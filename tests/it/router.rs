@@ -210,15 +210,15 @@ mod on_rabbitmq {
         let mut out = Inbox::open(bus.as_ref(), "out", "swarmgate.out").await;
         let text = |value: &str| HeaderValue::Text(value.to_owned());
         let kept = vec![
-            ("a-bool".to_owned(), HeaderValue::Bool(true)),
-            ("b-long".to_owned(), HeaderValue::I64(-7)),
-            ("c-double".to_owned(), HeaderValue::F64(1.5)),
-            ("d-table".to_owned(), HeaderValue::Table(vec![("x".to_owned(), HeaderValue::I32(1))])),
-            ("e-array".to_owned(), HeaderValue::Array(vec![text("one"), HeaderValue::Void])),
-            ("f-bytes".to_owned(), HeaderValue::Bytes(vec![0, 255])),
-            ("g-time".to_owned(), HeaderValue::Time(1_700_000_000)),
-            ("traceparent".to_owned(), text("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
-            ("x-swarmgate-nonce".to_owned(), text("n-1")),
+            ("a-bool".into(), HeaderValue::Bool(true)),
+            ("b-long".into(), HeaderValue::I64(-7)),
+            ("c-double".into(), HeaderValue::F64(1.5)),
+            ("d-table".into(), HeaderValue::Table(vec![("x".into(), HeaderValue::I32(1))])),
+            ("e-array".into(), HeaderValue::Array(vec![text("one"), HeaderValue::Void])),
+            ("f-bytes".into(), HeaderValue::Bytes(vec![0, 255])),
+            ("g-time".into(), HeaderValue::Time(1_700_000_000)),
+            ("traceparent".into(), text("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+            ("x-swarmgate-nonce".into(), text("n-1")),
         ];
         let dropped = [
             ("CC", "elsewhere"),
@@ -244,7 +244,7 @@ mod on_rabbitmq {
             // CC and BCC are lists of keys to the broker, so they are sent as such.
             let value =
                 if name.ends_with("CC") { HeaderValue::Array(vec![text(value)]) } else { text(value) };
-            sent.properties.headers.push((name.to_owned(), value));
+            sent.properties.headers.push((name.into(), value));
         }
         send(bus.as_ref(), &[sent.clone()]).await;
         out.hear(bus.as_ref(), |heard| !heard.is_empty()).await;

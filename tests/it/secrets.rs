@@ -91,8 +91,8 @@ fn sent(place: usize, shape: usize, challenge: &str) -> Message {
         18 => {
             let mut message = update(&json!({ "rate": shape }));
             message.properties.headers = vec![
-                (name.to_owned(), HeaderValue::Text(value.clone())),
-                ("authorization".to_owned(), HeaderValue::Text(format!("Bearer {value}"))),
+                (name.to_owned().into(), HeaderValue::Text(value.clone())),
+                ("authorization".to_owned().into(), HeaderValue::Text(format!("Bearer {value}"))),
             ];
             message
         }

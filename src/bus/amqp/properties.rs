@@ -73,7 +73,7 @@ pub(super) fn write(from: &Properties) -> Result<BasicProperties, BusError> {
 }
 
 fn table(from: &FieldTable) -> Headers {
-    from.into_iter().map(|(name, value)| (name.as_str().to_owned(), header(value))).collect()
+    from.into_iter().map(|(name, value)| (name.as_str().to_owned().into(), header(value))).collect()
 }
 
 fn header(from: &AMQPValue) -> HeaderValue {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     fn sorted(fields: BTreeMap<String, HeaderValue>) -> Headers {
-        fields.into_iter().collect()
+        fields.into_iter().map(|(name, value)| (name.into(), value)).collect()
     }
 
     fn any_properties() -> impl Strategy<Value = Properties> {
@@ -222,7 +222,7 @@ mod tests {
         #[test]
         fn beyond_a_short_string_is_refused_and_never_a_panic(length in 250_usize..300) {
             let text = "x".repeat(length);
-            let named = Properties { headers: vec![(text.clone(), HeaderValue::Void)], ..Properties::default() };
+            let named = Properties { headers: vec![(text.clone().into(), HeaderValue::Void)], ..Properties::default() };
             let said = Properties { app_id: Some(text), ..Properties::default() };
             for properties in [named, said] {
                 prop_assert_eq!(write(&properties).is_ok(), length <= 255);

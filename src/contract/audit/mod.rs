@@ -44,15 +44,22 @@ pub enum Verdict {
     Refuse,
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
+impl Verdict {
+    /// Its word on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
             Self::Forward => "forward",
             Self::Park => "park",
             Self::Challenge => "challenge",
             Self::Suppress => "suppress",
             Self::Refuse => "refuse",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.word())
     }
 }
 

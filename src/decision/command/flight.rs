@@ -159,7 +159,7 @@ pub(in crate::decision) struct Flights {
     #[serde(skip)]
     by_seq: BTreeMap<u64, Short>,
     #[serde(skip)]
-    by_trace: BTreeMap<Short, BTreeSet<Short>>,
+    by_trace: BTreeSet<(Short, Short)>,
     #[serde(skip)]
     by_target: BTreeMap<Scope, BTreeSet<Short>>,
     /// The status requests among them: every status of theirs looks here.
@@ -234,7 +234,7 @@ impl Flights {
         self.deadlines.insert((deadline, key));
         for scope in targets {
             flight.targets.push(Target { scope: scope.clone(), answer: None });
-            self.by_target.entry(scope.clone()).or_default().insert(key);
+            add(&mut self.by_target, scope, key);
         }
         flight.targets.sort_by(|one, other| one.scope.cmp(&other.scope));
         flight.targets.dedup_by(|one, other| one.scope == other.scope);
@@ -248,11 +248,14 @@ impl Flights {
     }
 
     /// Those with a trace that address an instance.
-    pub fn of_trace(&self, trace: Short, scope: &Scope) -> impl Iterator<Item = (Short, &Flight)> {
-        let keys = self.by_trace.get(&trace).into_iter().flatten();
-        let scope = scope.clone();
-        keys.filter_map(move |key| {
-            let flight = self.get(*key).filter(|flight| flight.is_target(&scope))?;
+    pub fn of_trace<'a>(
+        &'a self,
+        trace: Short,
+        scope: &'a Scope,
+    ) -> impl Iterator<Item = (Short, &'a Flight)> {
+        let keys = self.by_trace.range((trace, Short::MIN)..=(trace, Short::MAX));
+        keys.filter_map(move |(_, key)| {
+            let flight = self.get(*key).filter(|flight| flight.is_target(scope))?;
             Some((*key, flight))
         })
     }
@@ -303,11 +306,11 @@ impl Flights {
         // A key that was forgotten before its command ended stands for another command now.
         self.end(key);
         self.by_seq.insert(flight.seq, key);
-        self.by_trace.entry(flight.trace).or_default().insert(key);
+        self.by_trace.insert((flight.trace, key));
         for target in &flight.targets {
-            self.by_target.entry(target.scope.clone()).or_default().insert(key);
+            add(&mut self.by_target, &target.scope, key);
             if flight.kind_type == STATUS_REQUEST {
-                self.asked.entry(target.scope.clone()).or_default().insert(key);
+                add(&mut self.asked, &target.scope, key);
             }
         }
         self.deadlines.insert((flight.deadline, key));
@@ -322,7 +325,7 @@ impl Flights {
         self.unpark(key);
         let flight = self.flights.remove(&key)?;
         self.by_seq.remove(&flight.seq);
-        remove(&mut self.by_trace, &flight.trace, &key);
+        self.by_trace.remove(&(flight.trace, key));
         for target in &flight.targets {
             remove(&mut self.by_target, &target.scope, &key);
             remove(&mut self.asked, &target.scope, &key);
@@ -343,7 +346,7 @@ impl Flights {
         flight.answer(scope, heard, at);
         flight.observed_at.get_or_insert(at);
         flight.carried_at.get_or_insert(at);
-        self.by_target.entry(scope.clone()).or_default().insert(key);
+        add(&mut self.by_target, scope, key);
     }
 
     /// A target gave a sign of the command without an answer.
@@ -355,8 +358,10 @@ impl Flights {
 
     /// Something was heard of an instance: it is evidence for every command that waits for it.
     pub fn note(&mut self, scope: &Scope, evidence: Evidence) {
-        if self.by_target.contains_key(scope) {
-            self.heard.insert(scope.clone(), evidence);
+        match self.heard.get_mut(scope) {
+            Some(heard) => *heard = evidence,
+            None if self.by_target.contains_key(scope) => drop(self.heard.insert(scope.clone(), evidence)),
+            None => {}
         }
     }
 
@@ -390,16 +395,16 @@ impl Flights {
         flight.parked = Some(Parked { at, tries: tries.saturating_add(1), parcel, waits: true });
         flight.carried_at = None;
         let place = (!flight.always_passes, flight.seq, key);
-        self.parked.entry(flight.scope.clone()).or_default().insert(place);
+        add(&mut self.parked, &flight.scope, place);
         self.parked_by_age.insert((flight.seq, key));
     }
 
     /// It is on its way again. That it was parked stays known, so that the next try waits longer.
     pub fn unpark(&mut self, key: Short) {
         let Some(flight) = self.flights.get_mut(&key) else { return };
-        if let Some(parked) = &mut flight.parked {
-            parked.waits = false;
-        }
+        // One that never waited is in no index of those that do.
+        let Some(parked) = &mut flight.parked else { return };
+        parked.waits = false;
         let place = (!flight.always_passes, flight.seq, key);
         remove(&mut self.parked, &flight.scope, &place);
         self.parked_by_age.remove(&(flight.seq, key));
@@ -421,7 +426,8 @@ impl Flights {
             && self.deadlines.len() == self.flights.len()
             && self.by_seq.values().all(live)
             && self.deadlines.iter().all(|(_, key)| live(key))
-            && self.by_trace.values().flatten().all(live)
+            && self.by_trace.len() == self.flights.len()
+            && self.by_trace.iter().all(|(_, key)| live(key))
             && self.by_target.values().flatten().all(live)
             && self.asked.values().flatten().all(live)
             && self.heard.keys().all(|scope| self.by_target.contains_key(scope))
@@ -436,8 +442,16 @@ fn pairs<V: Serialize, S: Serializer>(map: &BTreeMap<Scope, V>, serializer: S) -
     serializer.collect_seq(map)
 }
 
+/// Puts a value into an index; its place is copied only where it is new.
+fn add<V: Ord>(index: &mut BTreeMap<Scope, BTreeSet<V>>, place: &Scope, value: V) {
+    match index.get_mut(place) {
+        Some(values) => drop(values.insert(value)),
+        None => drop(index.insert(place.clone(), BTreeSet::from([value]))),
+    }
+}
+
 /// Takes a value out of an index, and the index's place with its last value.
-fn remove<K: Ord, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, place: &K, value: &V) {
+fn remove<V: Ord>(index: &mut BTreeMap<Scope, BTreeSet<V>>, place: &Scope, value: &V) {
     if let Some(values) = index.get_mut(place) {
         values.remove(value);
         if values.is_empty() {

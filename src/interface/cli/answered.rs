@@ -301,7 +301,7 @@ mod tests {
 
     fn message(key: &str, data: &Value, headers: &[(&str, &str)]) -> Message {
         let text = |value: &&str| HeaderValue::Text((*value).to_owned());
-        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect();
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned().into(), text(value))).collect();
         let body = json!({ "correlationId": "c-1", "idempotencyKey": "i-1", "data": data });
         Message {
             exchange: "swarmgate.out".to_owned(),

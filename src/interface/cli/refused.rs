@@ -11,10 +11,7 @@ use serde_json::json;
 use super::{CliError, Exit, Globals, Out, client::Connect};
 use crate::{
     bus::{Bus, Consumer, Delivery, Departure, Fate, Settler},
-    contract::{
-        message::{HeaderValue, Message},
-        reason::Reason,
-    },
+    contract::{message::Message, reason::Reason},
 };
 
 /// How long the broker may take to confirm.
@@ -210,8 +207,9 @@ fn original(copy: &Message, prefix: &str) -> Message {
     message.exchange = format!("{prefix}.in");
     message.properties.message_id = copy.properties.header_text(SENDERS_ID).map(str::to_owned);
     message.properties.user_id = None;
-    message.properties.headers.retain(|(name, _): &(String, HeaderValue)| {
-        !name.starts_with("x-swarmgate-") || SIGNING.contains(&name.as_str())
-    });
+    message
+        .properties
+        .headers
+        .retain(|(name, _)| !name.starts_with("x-swarmgate-") || SIGNING.contains(&&**name));
     message
 }

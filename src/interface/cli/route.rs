@@ -190,7 +190,7 @@ impl Filter {
             Effect::Repeat { of } => self.outcomes.get(of).cloned(),
             _ => None,
         });
-        let judged = self.corridor.settle(decision, Some(&message), again);
+        let judged = self.corridor.settle(decision, Some(message), again);
         answers.push(self.answer(Some(number), judged).await?);
         Ok(answers)
     }
@@ -264,7 +264,8 @@ impl Record {
         let properties: Option<Properties> = field(record, "properties")?;
         let headers: Option<Map<String, Value>> = field(record, "headers")?;
         let mut properties = properties.unwrap_or_default();
-        let headers = headers.unwrap_or_default().into_iter().map(|(name, value)| (name, header(value)));
+        let headers =
+            headers.unwrap_or_default().into_iter().map(|(name, value)| (name.into(), header(value)));
         properties.headers.extend(headers);
         Ok(Message { exchange: "swarmgate.in".to_owned(), routing_key, properties, body })
     }
@@ -317,7 +318,7 @@ fn header(value: Value) -> HeaderValue {
         Value::String(text) => HeaderValue::Text(text),
         Value::Array(values) => HeaderValue::Array(values.into_iter().map(header).collect()),
         Value::Object(fields) => {
-            HeaderValue::Table(fields.into_iter().map(|(name, value)| (name, header(value))).collect())
+            HeaderValue::Table(fields.into_iter().map(|(name, value)| (name.into(), header(value))).collect())
         }
         Value::Number(number) => match number.as_i64() {
             Some(whole) => HeaderValue::I64(whole),
@@ -335,7 +336,7 @@ pub(super) fn shown(value: &HeaderValue) -> Value {
         HeaderValue::Text(text) | HeaderValue::ShortText(text) => json!(text),
         HeaderValue::Array(values) => values.iter().map(shown).collect(),
         HeaderValue::Table(fields) => {
-            Value::Object(fields.iter().map(|(name, value)| (name.clone(), shown(value))).collect())
+            Value::Object(fields.iter().map(|(name, value)| (name.to_string(), shown(value))).collect())
         }
         HeaderValue::Void => Value::Null,
         other => json!(other),
@@ -345,7 +346,7 @@ pub(super) fn shown(value: &HeaderValue) -> Value {
 fn published(outgoing: &Outgoing) -> Value {
     let Message { exchange, routing_key, properties, body } = &outgoing.message;
     let headers: Map<String, Value> =
-        properties.headers.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
+        properties.headers.iter().map(|(name, value)| (name.to_string(), shown(value))).collect();
     let properties = Properties { headers: Vec::new(), ..properties.clone() };
     let body = match serde_json::from_slice::<Value>(body) {
         Ok(value) => json!({ "body": value }),

@@ -97,7 +97,7 @@ pub(super) fn shown(message: &Message) -> Value {
         .properties
         .headers
         .iter()
-        .map(|(name, value)| (name.clone(), super::route::shown(value)))
+        .map(|(name, value)| (name.to_string(), super::route::shown(value)))
         .collect();
     let mut properties = message.properties.clone();
     properties.headers = Vec::new();

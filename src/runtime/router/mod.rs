@@ -359,7 +359,7 @@ impl Router {
                 Some(of) => self.recall(of).await,
                 None => None,
             };
-            let judged = self.corridor.settle(decision, Some(&message), recalled);
+            let judged = self.corridor.settle(decision, Some(message), recalled);
             job.tag = Some(tag);
             job.flights.extend(self.keep(judged, outcome).flights);
         }
