@@ -29,7 +29,7 @@ use super::{
     host::{self, Host},
     intake::{Arrivals, Intake},
     link::{Connector, Link},
-    recorder::{Commit, Recorder},
+    recorder::{Commit, GivenUp, Recorder},
     replay,
     router::{self, Bounds, LaneInboxes, Memory, Router},
 };
@@ -80,6 +80,8 @@ pub struct Setup {
     pub emergency_size_bytes: u64,
     /// How long a write to it may hold up what is carried.
     pub emergency_timeout_ms: u64,
+    /// How long a commit may take before the ledger counts as one that cannot be written.
+    pub commit_timeout_ms: u64,
     /// Takes over a ledger that was begun in observe mode.
     pub adopt: bool,
     /// Makes connections.
@@ -148,7 +150,7 @@ pub struct Running {
     watch: JoinHandle<()>,
     intakes: Vec<JoinHandle<()>>,
     router: JoinHandle<Corridor>,
-    recorder: JoinHandle<Ledger>,
+    recorder: JoinHandle<Option<Ledger>>,
     dispatchers: Vec<JoinHandle<()>>,
     /// Comes when the emergency log's file is let go of.
     emergency: oneshot::Receiver<()>,
@@ -173,7 +175,7 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
     let mut corridor = Corridor::new(state, recovered.chain, setup.names.clone());
     let left = emergency::take_over(&mut corridor, &found, log.path());
     let clock = Clock::start(corridor.state().last_at());
-    recovered.parcels.extend(open_epoch(&setup, &mut corridor, &mut ledger, left, clock.now()).await?);
+    recovered.parcels.extend(open_epoch(&setup, &mut corridor, &mut ledger, &left, clock.now()).await?);
     let keeper = keep(&setup, emergency::clear(log).await?)?;
     setup.telemetry.health.set_ledger(true);
     info!(
@@ -183,7 +185,10 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
         commands = corridor.state().commands_in_flight(),
         "the ledger is verified and folded"
     );
-    let (parked, jobs) = replay::sort(recovered.parcels, corridor.state())?;
+    let (parked, mut jobs) = replay::sort(recovered.parcels, corridor.state())?;
+    let own: Vec<u64> = left.iter().filter_map(|record| Some(record.parcel.as_ref()?.id)).collect();
+    let others = jobs.iter_mut().filter(|job| job.parcel.is_none_or(|id| !own.contains(&id)));
+    emergency::leave_out(others, &left);
     corridor.park(parked);
     Ok(start_tasks(setup, (ledger, keeper), corridor, reader, (asker, questions), clock, jobs).await)
 }
@@ -215,15 +220,15 @@ async fn open_epoch(
     setup: &Setup,
     corridor: &mut Corridor,
     ledger: &mut Ledger,
-    left: Vec<Record>,
+    left: &[Record],
     now: Timestamp,
 ) -> Result<Vec<Parcel>, LedgerError> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let mut parcels = Vec::new();
     let mut entries = Vec::with_capacity(left.len() + 2);
     for Record { sealed, parcel } in left {
-        entries.push(sealed);
-        parcels.extend(parcel);
+        entries.push(sealed.clone());
+        parcels.extend(parcel.clone());
     }
     if corridor.state().genesis().is_none() {
         // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
@@ -258,14 +263,15 @@ async fn start_tasks(
     let (commit, commits) = mpsc::channel(ROUNDS_WAITING_MAX);
     let (recovery, recoveries) = mpsc::channel(2);
     let recorder = Recorder {
-        ledger,
+        ledger: Some(ledger),
+        commit_timeout: Duration::from_millis(setup.commit_timeout_ms),
         chain: *corridor.chain(),
         emergency: clearer,
         rules: setup.rules.clone(),
         commits,
         recoveries: recovery,
         reports: report,
-        unbooked: Vec::new(),
+        given_up: GivenUp::default(),
         dispatch: dispatch.clone(),
         link: link.clone(),
         telemetry: Arc::clone(&setup.telemetry),
@@ -466,7 +472,7 @@ impl Running {
                 let _ = intake.await;
             }
             let corridor = self.router.await.ok();
-            let ledger = self.recorder.await.ok();
+            let ledger = self.recorder.await.ok().flatten();
             for dispatcher in self.dispatchers {
                 let _ = dispatcher.await;
             }

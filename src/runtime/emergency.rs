@@ -5,7 +5,7 @@
 //! Holds: what counts as written is on the disk; a write that comes late counts when it comes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::corridor::Corridor;
+use super::{corridor::Corridor, dispatch::Job};
 use crate::{
     contract::{audit::Change, digest::Digest},
     ledger::{
@@ -261,6 +261,16 @@ fn moved(parcel: Parcel, places: &BTreeMap<u64, u64>) -> Option<Parcel> {
         .iter()
         .map(|outgoing| (outgoing.seq, outgoing.ordinal, outgoing.mandatory, &outgoing.message));
     Parcel::pack(parcel.lane, messages)
+}
+
+/// Leaves out of what is to be carried again what has left on the emergency log's record, or leaves on it now: a stop
+/// whose commit was given up came again, was carried under its emergency id, and then the commit came through.
+pub(super) fn leave_out<'a>(jobs: impl Iterator<Item = &'a mut Job>, records: &[Record]) {
+    let bodies: BTreeSet<Digest> =
+        records.iter().filter_map(|record| record.sealed.entry.fact.body).collect();
+    for job in jobs {
+        job.flights.retain(|flight| !bodies.contains(&Digest::of(&flight.departure.message.body)));
+    }
 }
 
 #[cfg(test)]

@@ -75,6 +75,7 @@ fn setup(
         emergency_path: config.ledger.emergency_place(),
         emergency_size_bytes: config.ledger.emergency_size_bytes,
         emergency_timeout_ms: config.ledger.emergency_timeout_ms,
+        commit_timeout_ms: config.ledger.commit_timeout_ms,
         adopt: false,
         connector,
         topology,

@@ -4,6 +4,8 @@
 //! Never: mocks the ledger; a second connection's triggers refuse its writes, as a broken disk would.
 //! Holds: after recovery every waiting command is carried under exactly one id, and the chain is valid.
 
+mod hang;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

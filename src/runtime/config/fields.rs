@@ -139,6 +139,11 @@ pub const FIELDS: &[Field] = &[
         "How many entries one group commit takes; above 512 checkpoints stall it.",
     ),
     field(
+        "ledger.commit_timeout_ms",
+        Whole(100, 60_000),
+        "How long a commit may take before the ledger counts as one that cannot be written.",
+    ),
+    field(
         "ledger.emergency_path",
         Path,
         "The file of the emergency log, better on another disk. Left out: `emergency.log` in `ledger.dir`.",

@@ -229,6 +229,8 @@ pub struct Ledger {
     pub size_max_bytes: u64,
     /// How many entries one group commit takes at most.
     pub batch_entries_max: usize,
+    /// How long a commit may take before the ledger counts as one that cannot be written.
+    pub commit_timeout_ms: u64,
     /// The file of the emergency log, better on another disk; `None`: in the ledger's directory.
     pub emergency_path: Option<PathBuf>,
     /// The room that it has from the start, in bytes.
@@ -243,6 +245,7 @@ impl Default for Ledger {
             dir: PathBuf::from("swarmgate-data"),
             size_max_bytes: 64 * 1024 * 1024 * 1024,
             batch_entries_max: 256,
+            commit_timeout_ms: 5_000,
             emergency_path: None,
             emergency_size_bytes: 4 * 1024 * 1024,
             emergency_timeout_ms: 250,

@@ -97,11 +97,12 @@ impl Router {
                 // A latch that was judged in what is given up is judged anew.
                 self.host.again.notify_one();
             }
-            Recovery::Writable { attempt, state, chain, parked, booked } => {
+            Recovery::Writable { attempt, state, chain, parked, booked, mut again } => {
                 self.memory.attempt = attempt;
                 self.forget_carried(booked);
                 let unwritten = self.memory.unwritten.take().unwrap_or_default();
                 self.rebuild(*state, chain, parked);
+                emergency::leave_out(again.iter_mut(), &unwritten);
                 let unwritten = self.not_appended(unwritten);
                 info!(
                     entries = unwritten.len(),
@@ -113,7 +114,8 @@ impl Router {
                 let parcels = parcels.into_iter().flatten().collect();
                 let carried = std::mem::take(&mut self.memory.unbooked);
                 let batch = Batch { entries, parcels, carried };
-                let commit = self.commit(batch, Vec::new(), Vec::new());
+                self.memory.under_way += again.len();
+                let commit = self.commit(batch, again, Vec::new());
                 let _ = self.recorder.send(Commit { unaudited: true, ..commit }).await;
                 self.telemetry.health.set_ledger(true);
                 let _ = self.open.send(true);
