@@ -97,6 +97,38 @@ async fn a_router_that_dies_after_a_late_commit_leaves_each_stop_one_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_stops_while_its_ledger_hangs_and_the_next_one_has_it_all() {
+    let mut drill = Drill::new().await;
+    let started = drill.try_start(|setup| {
+        setup.commit_timeout_ms = COMMIT_TIMEOUT_MS;
+        setup.drain_timeout_ms = 500;
+    });
+    let (running, telemetry) = started.await.expect("a start");
+    let hold = Hold::of(&drill).await;
+    drill.send(&plans(0..2)).await;
+    until("the ledger counts as failed", async || !telemetry.health.ledger()).await;
+    drill.send(&[command(900, "swarm-stop")]).await;
+    until("the stop is carried", async || drill.heard("swarm-stop").await == ["i-900"]).await;
+    let stopped = tokio::time::timeout(PATIENCE, running.stop()).await;
+    assert!(stopped.expect("it stops").is_none(), "it says that it finished what it could not");
+    assert_eq!(drill.waiting()[0].id(), Some(EmergencyId { epoch: 1, n: 1 }));
+
+    hold.let_go().await;
+    let mut next = None;
+    until("the ledger is free for the next router", async || {
+        next = drill.try_start(|_| {}).await.ok();
+        next.is_some()
+    })
+    .await;
+    let (running, _) = next.expect("a router");
+    until("every command is settled", async || drill.held("signals") + drill.held("urgent") == 0).await;
+    assert!(running.stop().await.is_some());
+    assert_eq!(drill.waiting(), []);
+    drill.check_carried_once("swarm-plan", 2).await;
+    drill.check_carried_once("swarm-stop", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_came_through_after_its_time_is_carried_from_the_outbox() {
     let mut drill = Drill::new().await;
     let started = drill.try_start(|setup| setup.commit_timeout_ms = COMMIT_TIMEOUT_MS).await;
