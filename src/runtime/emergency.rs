@@ -20,7 +20,10 @@ use tracing::{error, info, warn};
 
 use super::{corridor::Corridor, dispatch::Job};
 use crate::{
-    contract::{audit::Change, digest::Digest},
+    contract::{
+        audit::{Change, Verdict},
+        digest::Digest,
+    },
     ledger::{
         Parcel,
         chain::Sealed,
@@ -264,10 +267,12 @@ fn moved(parcel: Parcel, places: &BTreeMap<u64, u64>) -> Option<Parcel> {
 }
 
 /// Leaves out of what is to be carried again what has left on the emergency log's record, or leaves on it now: a stop
-/// whose commit was given up came again, was carried under its emergency id, and then the commit came through.
+/// whose commit was given up came again, was carried under its emergency id, and then the commit came through. What was
+/// refused or suppressed when it came again has not left.
 pub(super) fn leave_out<'a>(jobs: impl Iterator<Item = &'a mut Job>, records: &[Record]) {
-    let bodies: BTreeSet<Digest> =
-        records.iter().filter_map(|record| record.sealed.entry.fact.body).collect();
+    let facts = records.iter().map(|record| &record.sealed.entry.fact);
+    let carried = facts.filter(|fact| fact.verdict == Some(Verdict::Forward));
+    let bodies: BTreeSet<Digest> = carried.filter_map(|fact| fact.body).collect();
     for job in jobs {
         job.flights.retain(|flight| !bodies.contains(&Digest::of(&flight.departure.message.body)));
     }
@@ -281,15 +286,36 @@ mod tests {
     use crate::{
         contract::{
             audit::{Action, EmergencyId, Fact},
+            message::{Message, Properties},
             timestamp::Timestamp,
         },
-        ledger::{chain::Chain, emergency},
+        ledger::{Outgoing, chain::Chain, emergency},
+        runtime::dispatch::Flight,
     };
 
     fn record(chain: &mut Chain, n: u64) -> Record {
         let fact = Fact::new(Action::Requested, Timestamp::from_micros(0), Change::None);
         let fact = Fact { emergency_id: Some(EmergencyId { epoch: 1, n }), ..fact };
         Record { sealed: chain.seal(fact, Vec::new()), parcel: None }
+    }
+
+    #[test]
+    fn only_what_was_carried_meanwhile_is_left_out() {
+        let message = Message {
+            exchange: "swarmgate.out".to_owned(),
+            routing_key: "signal.bot-stop.a.b.c".to_owned(),
+            properties: Properties::default(),
+            body: "{}".into(),
+        };
+        let outgoing = Outgoing { seq: 7, ordinal: 0, mandatory: true, message };
+        for (verdict, left) in [(Verdict::Forward, 0), (Verdict::Refuse, 1), (Verdict::Suppress, 1)] {
+            let mut record = record(&mut Chain::new(), 1);
+            let fact = &mut record.sealed.entry.fact;
+            (fact.verdict, fact.body) = (Some(verdict), Some(Digest::of(b"{}")));
+            let mut job = Job { flights: vec![Flight::from(outgoing.clone())], ..Job::default() };
+            leave_out([&mut job].into_iter(), &[record]);
+            assert_eq!(job.flights.len(), left, "{verdict}");
+        }
     }
 
     /// A keeper whose disk hangs until the gate says a word.

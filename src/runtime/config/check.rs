@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::Value;
 
 use super::{
-    fields::{FIELDS, Field, Kind, TYPE_FIELDS, is_section},
+    fields::{FIELDS, TYPE_FIELDS, is_section},
+    form::{Field, Kind},
     secret::BrokerUrl,
 };
 use crate::contract::routing::SEGMENT_BYTES_MAX;

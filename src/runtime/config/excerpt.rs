@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     check::nearest,
-    fields::Kind,
+    form::Kind,
     node::{Content, Node, Pair},
 };
 

@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 use super::{
     Config, DEFAULT_URL,
     check::unit,
-    fields::{FIELDS, Field, Kind, SHARED_SECTIONS, TYPE_FIELDS, TYPE_REQUIRED, UNSET, variable},
+    fields::{FIELDS, SHARED_SECTIONS, TYPE_FIELDS, TYPE_REQUIRED, UNSET, variable},
+    form::{Field, Kind},
     supervisor,
 };
 

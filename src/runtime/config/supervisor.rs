@@ -12,7 +12,7 @@ use super::{
     Config,
     check::{Wrong, check, nearest},
     excerpt::Excerpt,
-    fields::{Field, Kind},
+    form::{Field, Kind},
     load::{Merge, Place, plain},
     node::{Content, Node, Pair},
 };

@@ -9,6 +9,15 @@ use super::*;
 /// How long a commit may take here; SQLite itself waits for the lock for five seconds.
 const COMMIT_TIMEOUT_MS: u64 = 400;
 
+/// A router that waits shortly for its ledger, and not long for its end.
+async fn begin(drill: &Drill) -> (Running, Arc<Telemetry>) {
+    let started = drill.try_start(|setup| {
+        setup.commit_timeout_ms = COMMIT_TIMEOUT_MS;
+        setup.drain_timeout_ms = 2_000;
+    });
+    started.await.expect("a start")
+}
+
 /// Holds the ledger's write lock until it is let go.
 struct Hold(SqliteConnection);
 
@@ -29,8 +38,7 @@ impl Hold {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_hangs_holds_no_stop_and_what_it_wrote_in_the_end_is_carried_once() {
     let mut drill = Drill::new().await;
-    let started = drill.try_start(|setup| setup.commit_timeout_ms = COMMIT_TIMEOUT_MS).await;
-    let (running, telemetry) = started.expect("a start");
+    let (running, telemetry) = begin(&drill).await;
     drill.send(&plans(0..3)).await;
     until("the first commands are carried", async || drill.heard("swarm-plan").await.len() == 3).await;
     until("and settled", async || drill.held("signals") == 0).await;
@@ -72,8 +80,7 @@ async fn a_commit_that_hangs_holds_no_stop_and_what_it_wrote_in_the_end_is_carri
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_that_dies_after_a_late_commit_leaves_each_stop_one_id() {
     let mut drill = Drill::new().await;
-    let started = drill.try_start(|setup| setup.commit_timeout_ms = COMMIT_TIMEOUT_MS).await;
-    let (running, _) = started.expect("a start");
+    let (running, _) = begin(&drill).await;
     let hold = Hold::of(&drill).await;
     drill.send(&[command(900, "swarm-stop")]).await;
     until("the stop is carried", async || drill.heard("swarm-stop").await == ["i-900"]).await;
@@ -99,11 +106,7 @@ async fn a_router_that_dies_after_a_late_commit_leaves_each_stop_one_id() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_stops_while_its_ledger_hangs_and_the_next_one_has_it_all() {
     let mut drill = Drill::new().await;
-    let started = drill.try_start(|setup| {
-        setup.commit_timeout_ms = COMMIT_TIMEOUT_MS;
-        setup.drain_timeout_ms = 500;
-    });
-    let (running, telemetry) = started.await.expect("a start");
+    let (running, telemetry) = begin(&drill).await;
     let hold = Hold::of(&drill).await;
     drill.send(&plans(0..2)).await;
     until("the ledger counts as failed", async || !telemetry.health.ledger()).await;
@@ -131,8 +134,7 @@ async fn a_router_stops_while_its_ledger_hangs_and_the_next_one_has_it_all() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_came_through_after_its_time_is_carried_from_the_outbox() {
     let mut drill = Drill::new().await;
-    let started = drill.try_start(|setup| setup.commit_timeout_ms = COMMIT_TIMEOUT_MS).await;
-    let (running, telemetry) = started.expect("a start");
+    let (running, telemetry) = begin(&drill).await;
     let hold = Hold::of(&drill).await;
     // The first is in the commit that hangs; the lane gives both back, and both come again.
     drill.send(&plans(0..1)).await;
