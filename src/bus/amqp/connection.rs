@@ -5,7 +5,7 @@
 //! Holds: whatever the broker does, connecting ends within its time limit; an alarm that the broker tells of is known
 //! until it tells of its end or the connection is gone.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use lapin::{
@@ -16,7 +16,7 @@ use lapin::{
 };
 use tokio::sync::watch;
 
-use super::transport;
+use super::{socket::Load, transport};
 use crate::bus::BusError;
 
 /// What an AMQP 0-9-1 client says first.
@@ -95,6 +95,8 @@ pub fn address(url: &str) -> String {
 pub(super) struct Line {
     pub connection: Connection,
     pub address: String,
+    /// What the two connections to this broker are paced by.
+    pub load: Arc<Load>,
     blocked: watch::Receiver<Option<String>>,
 }
 
@@ -160,10 +162,15 @@ pub(super) fn uri(options: &Options) -> Result<AMQPUri, BusError> {
 }
 
 /// Makes one connection; `way` tells it from its sister in the broker's management.
-pub(super) async fn open(options: &Options, uri: &AMQPUri, way: &str) -> Result<Line, BusError> {
+pub(super) async fn open(
+    options: &Options,
+    uri: &AMQPUri,
+    way: &str,
+    load: &Arc<Load>,
+) -> Result<Line, BusError> {
     let name = LongString::from(format!("{} ({way})", options.name));
     let properties = ConnectionProperties::default().with_connection_name(name);
-    let connecting = transport::connect(uri.clone(), properties, options.tls());
+    let connecting = transport::connect(uri.clone(), properties, options.tls(), Arc::clone(load));
     let connection = limited(options, connecting).await?;
     let (tell, blocked) = watch::channel(None);
     let mut events = Box::pin(connection.events_listener());
@@ -178,7 +185,7 @@ pub(super) async fn open(options: &Options, uri: &AMQPUri, way: &str) -> Result<
             };
         }
     });
-    Ok(Line { connection, address: address(&options.url), blocked })
+    Ok(Line { connection, address: address(&options.url), load: Arc::clone(load), blocked })
 }
 
 /// Asks the broker who it is. Lapin keeps that to itself, so it is read from a greeting of our own; whatever is odd

@@ -1,7 +1,7 @@
 //! Consuming: batches of what is ready.
 //!
-//! Owns: one consuming channel, gathering deliveries under load, and settling them.
-//! Never: waits for company at a low rate: a lone delivery is handed on at once.
+//! Owns: one consuming channel, taking its deliveries and settling them.
+//! Never: waits for company: what is there is handed on at once (`socket` lets more come under load).
 //! Holds: tags are the channel's own, so a cumulative acknowledgement means what it says; a call to `next` that is
 //! dropped loses nothing: what it had taken is in the next answer.
 
@@ -22,12 +22,6 @@ use crate::{
     contract::message::Message,
 };
 
-/// A batch from which on the lane counts as loaded.
-const LOADED_COUNT: usize = 8;
-/// How long a loaded lane gathers: the shortest that the runtime's timer can tell. Spinning would gather less and cost
-/// more: this was measured (docs/performance.md).
-const GATHER_PAUSE: Duration = Duration::from_millis(1);
-
 /// Takes deliveries off a queue.
 pub(super) struct Listening {
     line: Arc<Line>,
@@ -38,13 +32,12 @@ pub(super) struct Listening {
     taken: Vec<Delivery>,
     /// Met behind what was taken: the next call tells it.
     fault: Option<BusError>,
-    loaded: bool,
 }
 
 impl Listening {
     pub fn new(line: Arc<Line>, channel: Channel, stream: lapin::Consumer, queue: &str) -> Self {
         let (queue, taken) = (queue.to_owned(), Vec::new());
-        Self { line, channel, stream, queue, taken, fault: None, loaded: false }
+        Self { line, channel, stream, queue, taken, fault: None }
     }
 
     /// Books what the stream said; `false` when it said that there is nothing more.
@@ -64,23 +57,12 @@ impl Listening {
         self.fault.is_none()
     }
 
-    /// Takes what is there without waiting; `false` when there will be nothing more.
-    fn take_ready(&mut self, count_max: usize) -> bool {
-        while self.taken.len() < count_max {
-            let Some(said) = self.stream.next().now_or_never() else { return true };
-            if !self.book(said) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Lets more arrive while nobody is woken for it: a wake-up costs more than judging what it brings.
-    async fn gather(&mut self, count_max: usize) {
-        if self.taken.len() < count_max {
-            tokio::time::sleep(GATHER_PAUSE).await;
-            self.take_ready(count_max);
-        }
+    /// Takes what is there without waiting.
+    fn take_ready(&mut self, count_max: usize) {
+        while self.taken.len() < count_max
+            && let Some(said) = self.stream.next().now_or_never()
+            && self.book(said)
+        {}
     }
 }
 
@@ -97,11 +79,11 @@ impl Consumer for Listening {
                 return self.fault.take().map_or_else(|| Ok(Vec::new()), Err);
             }
         }
-        if self.fault.is_none() && self.take_ready(count_max) && self.loaded {
-            self.gather(count_max).await;
+        if self.fault.is_none() {
+            self.take_ready(count_max);
         }
-        self.loaded = self.taken.len() >= LOADED_COUNT;
         let count = self.taken.len().min(count_max);
+        self.line.load.count(count);
         Ok(self.taken.drain(..count).collect())
     }
 

@@ -11,6 +11,7 @@ mod declare;
 mod guard;
 mod properties;
 mod publish;
+mod socket;
 mod transport;
 
 use std::{sync::Arc, time::Duration};
@@ -52,8 +53,9 @@ pub async fn connect(options: &Options) -> Result<Arc<Amqp>, BusError> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let uri = connection::uri(options)?;
     let server = connection::greet(options, &uri).await?;
-    let consuming = Arc::new(connection::open(options, &uri, "consuming").await?);
-    let publishing = Arc::new(connection::open(options, &uri, "publishing").await?);
+    let load = Arc::new(socket::Load::new());
+    let consuming = Arc::new(connection::open(options, &uri, "consuming", &load).await?);
+    let publishing = Arc::new(connection::open(options, &uri, "publishing", &load).await?);
     Ok(Arc::new(Amqp { consuming, publishing, server }))
 }
 

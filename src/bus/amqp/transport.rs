@@ -5,9 +5,12 @@
 //! Holds: the stream ends, fails and waits exactly when the socket does.
 
 use std::{
+    fmt,
     io::{Error, ErrorKind, Read, Result, Write},
+    marker::PhantomData,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -24,94 +27,129 @@ use lapin::{
     uri::AMQPUri,
 };
 
-use super::guard::Guard;
+use super::{
+    guard::Guard,
+    socket::{Load, Socket},
+};
 
-/// A socket as lapin's runtime makes it, plain or TLS.
-type Socket = AsyncTcpStream<<TokioRuntime as Reactor>::TcpStream>;
+/// A socket, plain or with TLS.
+type Secured = AsyncTcpStream<Socket>;
 
-/// Connects through the guard.
+/// Connects through the guard; under that load the sockets are read by the millisecond.
 pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
     tls: OwnedTLSConfig,
+    load: Arc<Load>,
 ) -> lapin::Result<Connection> {
-    let runtime = TokioRuntime::tokio_current();
-    let dialling = runtime.clone();
-    let dial = async move |uri: AMQPUri, _: Runtime<Guarded>| {
+    let dialling = Kit::<Socket>::new(Some(Arc::clone(&load)));
+    let runtime = Kit::<GuardedSocket>::new(Some(load));
+    let dial = async move |uri: AMQPUri, _: Runtime<Kit<GuardedSocket>>| {
         let socket = uri.connect_with_config_async(tls.as_ref(), &dialling).await?;
         // For lapin it is a plain stream of this runtime's kind; TLS, where there is any, is inside.
         Ok(AsyncTcpStream::Plain(GuardedSocket { socket, guard: Guard::default() }))
     };
-    Connection::connector(uri, Runtime::new(Guarded(runtime)), dial, properties).await
+    Connection::connector(uri, runtime, dial, properties).await
 }
 
-/// Dials without the guard: for what is not handed to the client library.
-pub(super) async fn socket(uri: &AMQPUri, tls: &OwnedTLSConfig) -> Result<Socket> {
-    uri.connect_with_config_async(tls.as_ref(), &TokioRuntime::tokio_current()).await
+/// Dials without the guard and without rests: for what is not handed to the client library.
+pub(super) async fn socket(uri: &AMQPUri, tls: &OwnedTLSConfig) -> Result<Secured> {
+    uri.connect_with_config_async(tls.as_ref(), &Kit::<Socket>::new(None)).await
 }
+
+/// A stream that TCP can be made into.
+trait Dialled: From<Socket> + AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl Dialled for Socket {}
+
+impl Dialled for GuardedSocket {}
 
 /// Tokio, but for the kind of its streams.
-#[derive(Clone, Debug)]
-struct Guarded(TokioRuntime);
+struct Kit<S> {
+    tokio: TokioRuntime,
+    load: Option<Arc<Load>>,
+    streams: PhantomData<fn() -> S>,
+}
 
-impl RuntimeKit for Guarded {}
+impl<S: Dialled> Kit<S> {
+    fn new(load: Option<Arc<Load>>) -> Runtime<Self> {
+        Runtime::new(Self { tokio: TokioRuntime::tokio_current(), load, streams: PhantomData })
+    }
+}
 
-impl Executor for Guarded {
+impl<S> Clone for Kit<S> {
+    fn clone(&self) -> Self {
+        Self { tokio: self.tokio.clone(), load: self.load.clone(), streams: PhantomData }
+    }
+}
+
+impl<S> fmt::Debug for Kit<S> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Kit").field("load", &self.load).finish_non_exhaustive()
+    }
+}
+
+impl<S: Dialled> RuntimeKit for Kit<S> {}
+
+impl<S> Executor for Kit<S> {
     type Task<T: Send + 'static> = <TokioRuntime as Executor>::Task<T>;
 
     fn block_on<T, F: Future<Output = T>>(&self, future: F) -> T {
-        self.0.block_on(future)
+        self.tokio.block_on(future)
     }
 
     fn spawn<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
         &self,
         future: F,
     ) -> Task<Self::Task<T>> {
-        self.0.spawn(future)
+        self.tokio.spawn(future)
     }
 
     fn spawn_blocking<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(
         &self,
         work: F,
     ) -> Task<Self::Task<T>> {
-        self.0.spawn_blocking(work)
+        self.tokio.spawn_blocking(work)
     }
 }
 
-impl Reactor for Guarded {
-    type TcpStream = GuardedSocket;
+impl<S: Dialled> Reactor for Kit<S> {
+    type TcpStream = S;
     type Sleep = <TokioRuntime as Reactor>::Sleep;
 
     fn register<H: Read + Write + Send + 'static>(
         &self,
         _socket: H,
     ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
-        Err::<GuardedSocket, _>(Error::new(ErrorKind::Unsupported, "only TCP is dialled"))
+        Err::<S, _>(Error::new(ErrorKind::Unsupported, "only TCP is dialled"))
     }
 
     fn sleep(&self, pause: Duration) -> Self::Sleep {
-        self.0.sleep(pause)
+        self.tokio.sleep(pause)
     }
 
     fn interval(&self, pause: Duration) -> impl Stream<Item = Instant> + Send + 'static {
-        self.0.interval(pause)
+        self.tokio.interval(pause)
     }
 
     fn tcp_connect_addr(
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = Result<Self::TcpStream>> + Send + 'static {
-        let dialling = self.0.tcp_connect_addr(address);
-        async move {
-            let socket = AsyncTcpStream::Plain(dialling.await?);
-            Ok(GuardedSocket { socket, guard: Guard::default() })
-        }
+        let (dialling, load) = (self.tokio.tcp_connect_addr(address), self.load.clone());
+        async move { Ok(S::from(Socket::new(dialling.await?.into_inner(), load)?)) }
+    }
+}
+
+impl From<Socket> for GuardedSocket {
+    fn from(socket: Socket) -> Self {
+        Self { socket: AsyncTcpStream::Plain(socket), guard: Guard::default() }
     }
 }
 
 /// A socket whose incoming bytes went through the guard.
 struct GuardedSocket {
-    socket: Socket,
+    socket: Secured,
     guard: Guard,
 }
 
