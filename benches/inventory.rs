@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use serde_json::json;
+use serde_json::{Value, json};
 use swarmgate::{
     contract::{
         Contract, Limits as ContractLimits, Said,
@@ -30,6 +30,11 @@ fn scope(number: usize) -> Scope {
 /// A status as the contract accepted it.
 fn said(kind_type: &str) -> Said {
     let contract = Contract::built_in(ContractLimits::default()).expect("the built-in contract");
+    read(&contract, kind_type, &scope(0), &data(kind_type))
+}
+
+/// What it says.
+fn data(kind_type: &str) -> Value {
     let mut data =
         json!({ "enabled": true, "tps": 12, "ioState": { "work": { "input": "ok", "output": "ok" } } });
     if kind_type == "status-full" {
@@ -38,7 +43,10 @@ fn said(kind_type: &str) -> Said {
         data["config"] = json!({ "rate": 12, "payload": "x".repeat(200) });
         data["startedAt"] = json!(START);
     }
-    let scope = scope(0);
+    data
+}
+
+fn read(contract: &Contract, kind_type: &str, scope: &Scope, data: &Value) -> Said {
     let body = json!({
         "timestamp": START, "version": "1", "kind": "metric", "type": kind_type, "origin": scope.instance,
         "scope": scope, "data": data,
@@ -57,15 +65,16 @@ fn said(kind_type: &str) -> Said {
 /// A fleet, each with a container, a work queue and a control queue of its own.
 fn fleet(count: usize) -> Inventory {
     let mut inventory = Inventory::new(Limits::default());
-    let mut said = said("status-full");
+    let contract = Contract::built_in(ContractLimits::default()).expect("the built-in contract");
+    let mut data = data("status-full");
     for number in 0..count {
-        said.key.scope = scope(number);
-        let queues = &mut said.envelope.data["io"];
+        let queues = &mut data["io"];
         let swarm = number / SWARM_COUNT;
         queues["work"]["queues"]["in"][0] = json!(format!("hive.swarm-{swarm}.generator-bee-{number}"));
         queues["work"]["queues"]["out"][0] = json!(format!("hive.swarm-{swarm}.out"));
         queues["control"]["queues"]["in"][0] =
             json!(format!("hive.control.swarm-{swarm}.generator-bee-{number}"));
+        let mut said = read(&contract, "status-full", &scope(number), &data);
         if let Some(runtime) = &mut said.envelope.runtime {
             runtime.container_id = Some(format!("{number:064}"));
         }

@@ -10,49 +10,44 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use super::strict::INTEGER_MAX;
+use super::tree::{Item, View};
 
 /// The canonical bytes of whatever serialises.
 pub fn of(value: &impl Serialize) -> Vec<u8> {
     serde_json_canonicalizer::to_vec(value).unwrap_or_default()
 }
 
-/// The canonical text of a value, as JSON that is written on unread; the quick way where only its fractions need care.
-/// Every `Value` has one: `None` is a fault of the library.
+/// The canonical text of a value, as JSON that is written on unread. Every `Value` has one: `None` is a fault of the
+/// library.
 pub fn raw(value: &Value) -> Option<Box<RawValue>> {
-    if is_plain(value) {
-        return to_raw_value(&Plain(value)).ok();
-    }
     RawValue::from_string(serde_json_canonicalizer::to_string(value).ok()?).ok()
 }
 
-/// Whether serde_json's own form is canonical but for fractions: its maps are ordered by bytes, which is RFC 8785's
-/// order for ASCII keys, and its integers and escapes are RFC 8785's.
-fn is_plain(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(_) | Value::String(_) => true,
-        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-            (Some(value), _) => value <= INTEGER_MAX,
-            (None, Some(value)) => value.unsigned_abs() <= INTEGER_MAX,
-            (None, None) => true,
-        },
-        Value::Array(items) => items.iter().all(is_plain),
-        Value::Object(members) => members.iter().all(|(key, value)| key.is_ascii() && is_plain(value)),
-    }
+/// The canonical text of what was read, the quick way where that is possible.
+pub fn read(value: View<'_>) -> Option<Box<RawValue>> {
+    if is_plain(value) { to_raw_value(&Plain(value)).ok() } else { raw(&value.to_value()) }
 }
 
-/// A plain value, with its fractions as ECMAScript writes them (RFC 8785 §3.2.2.3).
-struct Plain<'a>(&'a Value);
+/// Whether serde_json's own form is canonical but for order and fractions: RFC 8785 orders by UTF-16, which for ASCII is
+/// the order of the bytes, and serde_json's integers and escapes are RFC 8785's.
+fn is_plain(value: View<'_>) -> bool {
+    value.all().all(|(key, _)| key.is_ascii())
+}
+
+/// A plain value, its members in order and its fractions as ECMAScript writes them (RFC 8785 §3.2.2.3, §3.2.3).
+struct Plain<'t>(View<'t>);
 
 impl Serialize for Plain<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Number(number) if number.is_f64() => fraction(number, serializer),
-            Value::Array(items) => serializer.collect_seq(items.iter().map(Plain)),
-            Value::Object(members) => {
-                serializer.collect_map(members.iter().map(|(key, value)| (key, Plain(value))))
+        match self.0.item() {
+            Item::Number(number) if number.is_f64() => fraction(number, serializer),
+            Item::Array(_) => serializer.collect_seq(self.0.items().map(Plain)),
+            Item::Object(_) => {
+                let mut members: Vec<_> = self.0.members().collect();
+                members.sort_unstable_by_key(|(key, _)| *key);
+                serializer.collect_map(members.into_iter().map(|(key, member)| (key, Plain(member))))
             }
-            other => other.serialize(serializer),
+            Item::Null | Item::Bool(_) | Item::Number(_) | Item::Text(_) => self.0.serialize(serializer),
         }
     }
 }
@@ -67,14 +62,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::contract::strict::{self, Limits};
 
     #[test]
     fn both_ways_give_the_same_text() {
         let plain = json!({ "b": [1, -2, null, true], "a": "\u{8}\u{1f}\"\\/é\u{7f}\u{2028}", "": {} });
         let other = json!({ "é": 4.0, "\u{10000}": 1e30, "\u{e000}": 0.002, "a": [-0.0, 1e21] });
         for value in [plain, other] {
-            let text = raw(&value).expect("a value has a canonical text");
-            assert_eq!(text.get().as_bytes(), of(&value));
+            let tree = strict::parse(value.to_string().as_bytes(), &Limits::default()).expect("accepted");
+            for text in [raw(&value), read(tree.root())] {
+                assert_eq!(text.expect("a value has a canonical text").get().as_bytes(), of(&value));
+            }
         }
     }
 }

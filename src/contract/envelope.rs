@@ -16,15 +16,15 @@ use super::{
 pub const VERSION: &str = "1";
 
 /// One control-plane message. Fields stand in alphabetical order of their wire names, so that serialising
-/// gives RFC 8785's order at the top level.
+/// gives RFC 8785's order at the top level. What was read has its data as a [`Tree`](super::tree::Tree).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Envelope {
+pub struct Envelope<Data = Value> {
     /// Traces a signal to its outcomes.
     #[serde(default)]
     pub correlation_id: Option<String>,
     /// The body proper, an object typed by kind and type.
-    pub data: Value,
+    pub data: Data,
     /// The command id of seed 004.
     #[serde(default)]
     pub idempotency_key: Option<String>,
@@ -65,7 +65,7 @@ pub struct Runtime {
     pub template_id: String,
 }
 
-impl Envelope {
+impl<Data> Envelope<Data> {
     /// The family of this envelope's kind.
     pub fn family(&self) -> Option<Family> {
         Family::ALL.into_iter().find(|family| family.kind() == self.kind)

@@ -32,6 +32,7 @@ pub mod schema;
 pub mod secrets;
 pub mod strict;
 pub mod timestamp;
+pub mod tree;
 
 pub use admission::{DeploymentType, TypeError};
 use audit::Payload;
@@ -42,6 +43,7 @@ pub use read::Contract;
 use reason::Refusal;
 use routing::RoutingKey;
 pub use strict::Limits;
+use tree::Tree;
 
 /// What a body and its key said, having passed gates 1 and 2.
 #[derive(Clone, Debug)]
@@ -49,7 +51,7 @@ pub struct Said {
     /// The key, taken apart; it agrees with the envelope.
     pub key: RoutingKey,
     /// The envelope.
-    pub envelope: Envelope,
+    pub envelope: Envelope<Tree>,
     /// The class of a signal's type; `None` for the other families.
     pub class: Option<Class>,
     /// Digest of RFC 8785 of the envelope without its timestamp, for signals: what a repeat is compared by.
@@ -64,5 +66,5 @@ pub struct Unsaid {
     /// Why.
     pub refusal: Refusal,
     /// The envelope, where gate 1 passed and gate 2 refused.
-    pub envelope: Option<Box<Envelope>>,
+    pub envelope: Option<Box<Envelope<Tree>>>,
 }

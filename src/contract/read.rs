@@ -4,8 +4,6 @@
 //! Never: knows who sent the message or what was said before.
 //! Holds: key and body of what it returns agree; within a gate the first code in the table's order wins.
 
-use serde_json::{Map, Value};
-
 use super::{
     Said, Unsaid,
     admission::{self, DeploymentType, TypeError},
@@ -21,6 +19,7 @@ use super::{
     secrets::names,
     strict::{self, Limits},
     timestamp::Timestamp,
+    tree::{Tree, View},
 };
 
 /// The contract of a deployment: its command types, their schemas and the limits of a body.
@@ -68,10 +67,11 @@ impl Contract {
     pub fn read(&self, message: &Message) -> Result<Said, Unsaid> {
         let unread = |refusal| Unsaid { refusal, envelope: None };
         let body = self.parse(message).map_err(unread)?;
-        let (family, schema) = self.schemas.of(&body).map_err(unread)?;
-        schema.check(&body).map_err(unread)?;
-        let timestamp = timestamp(&body).map_err(unread)?;
-        let key = match self.route(&message.routing_key, family, &body) {
+        let said = body.root();
+        let (family, schema) = self.schemas.of(said).map_err(unread)?;
+        schema.check(said).map_err(unread)?;
+        let timestamp = timestamp(said).map_err(unread)?;
+        let key = match self.route(&message.routing_key, family, said) {
             Ok(key) => key,
             Err(refusal) => {
                 return Err(Unsaid {
@@ -82,7 +82,7 @@ impl Contract {
         };
         let (payload, compared) = match family {
             Family::Metric => (None, Digest::default()),
-            _ => written(&body, schema, family),
+            _ => written(said, schema, family),
         };
         Ok(Said {
             class: self
@@ -98,7 +98,7 @@ impl Contract {
     }
 
     /// Gate 1 up to the schema.
-    fn parse(&self, message: &Message) -> Result<Value, Refusal> {
+    fn parse(&self, message: &Message) -> Result<Tree, Refusal> {
         strict::weigh(&message.body, &self.limits)?;
         let encoding = message.properties.content_encoding.as_deref().unwrap_or_default();
         if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
@@ -108,16 +108,17 @@ impl Contract {
     }
 
     /// Gate 2: the key is well formed, says what the body says, and addresses what its type may address.
-    fn route(&self, key: &str, family: Family, body: &Value) -> Result<RoutingKey, Refusal> {
+    fn route(&self, key: &str, family: Family, body: View<'_>) -> Result<RoutingKey, Refusal> {
         let key = ControlPlaneRouting::parse(key)?;
         let RoutingKey { scope, .. } = &key;
-        let said = body.get("scope").unwrap_or(&Value::Null);
+        let said = body.get("scope");
+        let in_scope = |name| said.map_or("", |scope| text_of(scope, name));
         let agreements = [
             ("/kind", key.family.kind(), family.kind()),
             ("/type", &key.kind_type, text_of(body, "type")),
-            ("/scope/swarmId", &scope.swarm_id, text_of(said, "swarmId")),
-            ("/scope/role", &scope.role, text_of(said, "role")),
-            ("/scope/instance", &scope.instance, text_of(said, "instance")),
+            ("/scope/swarmId", &scope.swarm_id, in_scope("swarmId")),
+            ("/scope/role", &scope.role, in_scope("role")),
+            ("/scope/instance", &scope.instance, in_scope("instance")),
         ];
         if let Some((pointer, ..)) = agreements.iter().find(|(_, in_key, in_body)| in_key != in_body) {
             return Err(Refusal::new(Reason::Mismatch, "the routing key says otherwise").at(*pointer));
@@ -157,12 +158,12 @@ pub fn may_address(fan_out: FanOut, scope: &Scope) -> bool {
     }
 }
 
-fn text_of<'body>(object: &'body Value, name: &str) -> &'body str {
-    object.get(name).and_then(Value::as_str).unwrap_or_default()
+fn text_of<'body>(object: View<'body>, name: &str) -> &'body str {
+    object.get(name).and_then(View::as_str).unwrap_or_default()
 }
 
 /// The envelope's time. The schema's format lets pass what the calendar of this crate does not hold.
-fn timestamp(body: &Value) -> Result<Timestamp, Refusal> {
+fn timestamp(body: View<'_>) -> Result<Timestamp, Refusal> {
     let text = text_of(body, "timestamp");
     Timestamp::parse(text).ok_or_else(|| {
         Refusal::new(Reason::Schema, "the value is no date-time that can be placed on a time line")
@@ -172,8 +173,8 @@ fn timestamp(body: &Value) -> Result<Timestamp, Refusal> {
 
 /// What the ledger keeps of a body, with what its schema or a name marks as secret masked; and what a repeat of a
 /// signal is compared by, of the body as it came.
-fn written(body: &Value, schema: &Schema, family: Family) -> (Option<Payload>, Digest) {
-    let text = canonical::raw(body);
+fn written(body: View<'_>, schema: &Schema, family: Family) -> (Option<Payload>, Digest) {
+    let text = canonical::read(body);
     let compared = match (family, &text) {
         (Family::Signal, Some(text)) => without_timestamp(text.get()),
         _ => Digest::default(),
@@ -182,7 +183,7 @@ fn written(body: &Value, schema: &Schema, family: Family) -> (Option<Payload>, D
     if schema.secrets.is_empty() && named.is_none() {
         return (text.map(Payload), compared);
     }
-    let mut masked = named.unwrap_or_else(|| body.clone());
+    let mut masked = named.unwrap_or_else(|| body.to_value());
     schema.secrets.apply(&mut masked);
     (canonical::raw(&masked).map(Payload), compared)
 }
@@ -196,22 +197,29 @@ fn without_timestamp(text: &str) -> Digest {
     Digest::of_parts(&[head.as_bytes(), tail.as_bytes()])
 }
 
+/// An envelope that was accepted and kept as text.
+pub fn accepted(text: &str) -> Option<Envelope<Tree>> {
+    let limits = Limits { body_bytes_max: usize::MAX, depth_max: usize::MAX, nodes_max: usize::MAX };
+    let body = strict::parse(text.as_bytes(), &limits).ok()?;
+    let timestamp = timestamp(body.root()).ok()?;
+    typed(body, timestamp)
+}
+
 /// Moves an accepted body into its typed form.
-fn envelope(body: Value, timestamp: Timestamp) -> Result<Envelope, Refusal> {
+fn envelope(body: Tree, timestamp: Timestamp) -> Result<Envelope<Tree>, Refusal> {
     // The schema has accepted the body, so a lack here is a schema that promises too little.
     typed(body, timestamp)
         .ok_or_else(|| Refusal::new(Reason::Schema, "the body lacks what its schema promises").at(""))
 }
 
-fn typed(body: Value, timestamp: Timestamp) -> Option<Envelope> {
-    let Value::Object(body) = body else { return None };
+fn typed(body: Tree, timestamp: Timestamp) -> Option<Envelope<Tree>> {
     let (mut correlation_id, mut idempotency_key, mut runtime) = (None, None, None);
     let (mut data, mut kind, mut origin, mut scope, mut kind_type, mut version) =
         (None, None, None, None, None, None);
-    for (name, value) in body {
-        match name.as_str() {
+    for (name, value) in body.root().members() {
+        match name {
             "correlationId" => correlation_id = text(value),
-            "data" => data = Some(value),
+            "data" => data = Some(value.at()),
             "idempotencyKey" => idempotency_key = text(value),
             "kind" => kind = text(value),
             "origin" => origin = text(value),
@@ -224,7 +232,7 @@ fn typed(body: Value, timestamp: Timestamp) -> Option<Envelope> {
     }
     Some(Envelope {
         correlation_id,
-        data: data?,
+        data: body.rooted(data?),
         idempotency_key,
         kind: kind?,
         origin: origin?,
@@ -236,35 +244,30 @@ fn typed(body: Value, timestamp: Timestamp) -> Option<Envelope> {
     })
 }
 
-fn scope_of(value: Value) -> Option<Scope> {
-    let Value::Object(mut scope) = value else { return None };
+fn scope_of(scope: View<'_>) -> Option<Scope> {
     Some(Scope {
-        instance: take(&mut scope, "instance")?,
-        role: take(&mut scope, "role")?,
-        swarm_id: take(&mut scope, "swarmId")?,
+        instance: scope.get("instance").and_then(text)?,
+        role: scope.get("role").and_then(text)?,
+        swarm_id: scope.get("swarmId").and_then(text)?,
     })
 }
 
 /// The outer `None` says that it lacks what it must have; it may be null.
-fn runtime_of(value: Value) -> Option<Option<Runtime>> {
-    let Value::Object(mut runtime) = value else { return Some(None) };
+fn runtime_of(runtime: View<'_>) -> Option<Option<Runtime>> {
+    if !runtime.is_object() {
+        return Some(None);
+    }
+    let text_of = |name| runtime.get(name).and_then(text);
     Some(Some(Runtime {
-        container_id: take(&mut runtime, "containerId"),
-        image: take(&mut runtime, "image"),
-        run_id: take(&mut runtime, "runId")?,
-        stack_name: take(&mut runtime, "stackName"),
-        template_id: take(&mut runtime, "templateId")?,
+        container_id: text_of("containerId"),
+        image: text_of("image"),
+        run_id: text_of("runId")?,
+        stack_name: text_of("stackName"),
+        template_id: text_of("templateId")?,
     }))
 }
 
-/// A member's text; `None` where it is null or absent.
-fn take(members: &mut Map<String, Value>, name: &str) -> Option<String> {
-    members.get_mut(name).map(Value::take).and_then(text)
-}
-
-fn text(value: Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text),
-        _ => None,
-    }
+/// A text of its own; `None` where it is null.
+fn text(value: View<'_>) -> Option<String> {
+    value.as_str().map(str::to_owned)
 }

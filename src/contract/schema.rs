@@ -5,9 +5,11 @@
 //! Never: fetches a reference, runs a pattern that backtracks, or words a value of the body.
 //! Holds: the same value gets the same answer; formats are asserted.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use jsonschema::{PatternOptions, ValidationError, ValidationOptions, Validator, error::ValidationErrorKind};
+use jsonschema::{
+    PatternOptions, Retrieve, ValidationError, ValidationOptions, Validator, error::ValidationErrorKind,
+};
 use serde_json::Value;
 
 use super::{
@@ -17,6 +19,7 @@ use super::{
     routing::Family,
     secrets::Mask,
     strict::Step,
+    tree::{Judged, View},
 };
 
 /// The document itself, as schemas/control-events.schema.json has it.
@@ -38,9 +41,9 @@ const WORDS_BYTES_MAX: usize = 512;
 /// A type's schema, ready to judge.
 #[derive(Clone, Debug)]
 pub struct Schema {
-    envelope: Validator,
+    envelope: Validator<Judged>,
     /// A deployment's own schema, which judges `data` besides.
-    data: Option<Validator>,
+    data: Option<Validator<Judged>>,
     /// Where it says that secrets stand, from the envelope down.
     pub secrets: Mask,
 }
@@ -51,7 +54,7 @@ pub struct Schemas {
     /// What every kind shares.
     shared: Schema,
     /// What every signal shares.
-    signal: Validator,
+    signal: Validator<Judged>,
     signals: BTreeMap<String, Schema>,
     outcome: Schema,
     alert: Schema,
@@ -109,8 +112,8 @@ impl Schemas {
     ///
     /// # Errors
     /// `contract.unknown-type`, or `contract.schema` where kind or type cannot be read.
-    pub fn of(&self, envelope: &Value) -> Result<(Family, &Schema), Refusal> {
-        let word = |name: &str| envelope.get(name).and_then(Value::as_str);
+    pub fn of(&self, envelope: View<'_>) -> Result<(Family, &Schema), Refusal> {
+        let word = |name: &str| envelope.get(name).and_then(View::as_str);
         let family = |kind: &str| Family::ALL.into_iter().find(|family| family.kind() == kind);
         let (Some(family), Some(kind_type)) = (word("kind").and_then(family), word("type")) else {
             self.shared.check(envelope)?;
@@ -138,7 +141,7 @@ impl Schema {
     ///
     /// # Errors
     /// `contract.schema` with the first violation: the outermost, then the first by pointer.
-    pub fn check(&self, envelope: &Value) -> Result<(), Refusal> {
+    pub fn check(&self, envelope: View<'_>) -> Result<(), Refusal> {
         if !self.envelope.is_valid(envelope) {
             return Err(first_violation(&self.envelope, envelope, ""));
         }
@@ -152,15 +155,15 @@ impl Schema {
 }
 
 /// How every schema is compiled: formats asserted, linear patterns, nothing fetched.
-fn options<'i>() -> ValidationOptions<'i> {
-    jsonschema::options()
+fn options<'i>() -> ValidationOptions<'i, Arc<dyn Retrieve>, Judged> {
+    jsonschema::options_for()
         .offline()
         .should_validate_formats(true)
         .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
 }
 
 /// The violation that is reported, with the number of others.
-fn first_violation(validator: &Validator, value: &Value, above: &str) -> Refusal {
+fn first_violation(validator: &Validator<Judged>, value: View<'_>, above: &str) -> Refusal {
     let mut count = 0_usize;
     let first = validator
         .iter_errors(value)

@@ -1,4 +1,4 @@
-//! Raw bytes into one JSON value, or a refusal (gate 1, before any schema).
+//! Raw bytes into one tree, or a refusal (gate 1, before any schema).
 //!
 //! Owns: the limits of a body and the rules that plain JSON readers leave open: duplicate keys, depth, number of
 //! values, integers that a double cannot hold.
@@ -8,9 +8,12 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Deserializer, Map, Number, Value, error::Category, map::Entry};
+use serde_json::{Deserializer, Number, error::Category};
 
-use super::reason::{Reason, Refusal};
+use super::{
+    reason::{Reason, Refusal},
+    tree::{self, Item, Keys, Span, Tree},
+};
 
 /// The largest integer that every reader of JSON holds exactly: 2^53 − 1 (RFC 8259 §6).
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
@@ -40,8 +43,9 @@ impl Default for Limits {
 /// # Errors
 /// `contract.too-large`.
 pub fn weigh(body: &[u8], limits: &Limits) -> Result<(), Refusal> {
-    if body.len() > limits.body_bytes_max {
-        let detail = format!("the body has {} bytes, more than {}", body.len(), limits.body_bytes_max);
+    let bytes_max = limits.body_bytes_max.min(tree::TEXT_BYTES_MAX);
+    if body.len() > bytes_max {
+        let detail = format!("the body has {} bytes, more than {bytes_max}", body.len());
         return Err(Refusal::new(Reason::TooLarge, detail));
     }
     Ok(())
@@ -52,7 +56,7 @@ pub fn weigh(body: &[u8], limits: &Limits) -> Result<(), Refusal> {
 /// # Errors
 /// `contract.too-large`, `not-utf8`, `not-json`, `duplicate-key` or `too-deep`: where several hold, the first in
 /// this order, and within a code the first in the body. Past a limit the rest is lexed only.
-pub fn parse(body: &[u8], limits: &Limits) -> Result<Value, Refusal> {
+pub fn parse(body: &[u8], limits: &Limits) -> Result<Tree, Refusal> {
     weigh(body, limits)?;
     let text = std::str::from_utf8(body).map_err(|fault| {
         Refusal::new(Reason::NotUtf8, format!("the bytes from {} on are not UTF-8", fault.valid_up_to()))
@@ -60,11 +64,19 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<Value, Refusal> {
     if text.starts_with('\u{feff}') {
         return Err(Refusal::new(Reason::NotJson, "a byte order mark stands before the value, at byte 0"));
     }
-    let mut walk = Walk { limits: *limits, nodes: 1, noted: None, noted_depth: 0, wide: false };
+    let mut walk = Walk {
+        limits: *limits,
+        text,
+        tree: Tree::of(text),
+        nodes: 1,
+        noted: None,
+        noted_depth: 0,
+        wide: false,
+    };
     let mut lexer = Deserializer::from_str(text);
-    let value = Place { walk: &mut walk, depth: 0 }
+    Place { walk: &mut walk, depth: 0, key: Span::default() }
         .deserialize(&mut lexer)
-        .and_then(|value| lexer.end().map(|()| value))
+        .and_then(|_| lexer.end())
         .map_err(|fault| refuse_fault(text, &fault))?;
     if walk.wide
         && let Some(offset) = inexact_integer(text)
@@ -74,13 +86,15 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<Value, Refusal> {
     }
     match walk.noted {
         Some(refusal) => Err(refusal),
-        None => Ok(value),
+        None => Ok(walk.tree),
     }
 }
 
-/// What a pass remembers besides the value it builds.
-struct Walk {
+/// What a pass builds, and what else it remembers.
+struct Walk<'de> {
     limits: Limits,
+    text: &'de str,
+    tree: Tree,
     nodes: usize,
     /// The refusal so far; its pointer grows from the inside out while the frames above it return.
     noted: Option<Refusal>,
@@ -90,7 +104,17 @@ struct Walk {
     wide: bool,
 }
 
-impl Walk {
+impl<'de> Walk<'de> {
+    /// Adds a value that is no array and no object.
+    fn leaf(&mut self, key: Span, item: Item) -> u32 {
+        self.tree.open(key, item)
+    }
+
+    /// Where a text without escapes stands.
+    fn borrowed(&self, part: &'de str) -> Span {
+        Tree::span_of(self.text, part)
+    }
+
     /// Notes a refusal in the frame at `depth`, unless one that comes first is noted already.
     fn note(&mut self, depth: usize, refusal: impl FnOnce() -> Refusal, reason: Reason) {
         if self.noted.as_ref().is_none_or(|noted| reason < noted.reason) {
@@ -125,115 +149,147 @@ impl Walk {
     }
 
     /// Lengthens the noted pointer by the step from the frame at `depth` to its child.
-    fn passed(&mut self, depth: usize, step: impl fmt::Display) {
+    fn passed(&mut self, depth: usize, step: impl FnOnce(&Tree) -> String) {
         if let Some(pointer) = self.noted.as_mut().and_then(|refusal| refusal.pointer.as_mut())
             && self.noted_depth == depth + 1
         {
-            pointer.insert_str(0, &format!("/{step}"));
+            pointer.insert_str(0, &format!("/{}", step(&self.tree)));
             self.noted_depth = depth;
         }
     }
 }
 
-/// A place in the body where a value is due, within `depth` arrays and objects.
-struct Place<'walk> {
-    walk: &'walk mut Walk,
+/// A place in the body where a value is due, within `depth` arrays and objects, under that key. It answers where in the
+/// tree the value stands.
+struct Place<'walk, 'de> {
+    walk: &'walk mut Walk<'de>,
     depth: usize,
+    key: Span,
 }
 
-impl<'de> DeserializeSeed<'de> for Place<'_> {
-    type Value = Value;
+impl<'de> DeserializeSeed<'de> for Place<'_, 'de> {
+    type Value = u32;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<u32, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Place<'_> {
-    type Value = Value;
+impl<'de> Visitor<'de> for Place<'_, 'de> {
+    type Value = u32;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<u32, E> {
+        Ok(self.walk.leaf(self.key, Item::Null))
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<u32, E> {
+        Ok(self.walk.leaf(self.key, Item::Bool(value)))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+    fn visit_u64<E>(self, value: u64) -> Result<u32, E> {
         self.walk.wide |= value > INTEGER_MAX;
-        Ok(Value::Number(value.into()))
+        Ok(self.walk.leaf(self.key, Item::Number(value.into())))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+    fn visit_i64<E>(self, value: i64) -> Result<u32, E> {
         self.walk.wide |= value.unsigned_abs() > INTEGER_MAX;
-        Ok(Value::Number(value.into()))
+        Ok(self.walk.leaf(self.key, Item::Number(value.into())))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<u32, E> {
         // The lexer hands integers beyond 64 bits over as doubles; the text tells which they were.
         self.walk.wide |= value.abs() > INTEGER_MAX as f64;
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("number out of range"))?;
+        Ok(self.walk.leaf(self.key, Item::Number(number)))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<u32, E> {
+        let span = self.walk.borrowed(value);
+        Ok(self.walk.leaf(self.key, Item::Text(span)))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+    fn visit_str<E>(self, value: &str) -> Result<u32, E> {
+        let span = self.walk.tree.spill(value);
+        Ok(self.walk.leaf(self.key, Item::Text(span)))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let Place { walk, depth } = self;
-        let depth = depth + 1;
-        let mut array = Vec::new();
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<u32, A::Error> {
+        let Place { walk, depth, key } = self;
+        let (depth, at) = (depth + 1, walk.tree.open(key, Item::Array(0)));
+        let mut count = 0;
         if walk.fits(depth) {
             while walk.nodes <= walk.limits.nodes_max {
-                let Some(item) = items.next_element_seed(Place { walk, depth })? else {
-                    return Ok(Value::Array(array));
-                };
-                walk.passed(depth, array.len());
-                array.push(item);
+                let place = Place { walk, depth, key: Span::default() };
+                if items.next_element_seed(place)?.is_none() {
+                    walk.tree.close(at, Item::Array(count));
+                    return Ok(at);
+                }
+                walk.passed(depth, |_| count.to_string());
+                count += 1;
                 walk.count(depth);
             }
         }
         while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Array(array))
+        Ok(at)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let Place { walk, depth } = self;
-        let depth = depth + 1;
-        let mut object = Map::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<u32, A::Error> {
+        let Place { walk, depth, key } = self;
+        let (depth, at) = (depth + 1, walk.tree.open(key, Item::Object(0)));
+        let (mut count, mut keys) = (0, Keys::default());
         if walk.fits(depth) {
             while walk.nodes <= walk.limits.nodes_max {
-                let Some(key) = members.next_key::<String>()? else {
-                    return Ok(Value::Object(object));
+                let Some(key) = members.next_key_seed(Key { walk })? else {
+                    walk.tree.close(at, Item::Object(count));
+                    return Ok(at);
                 };
-                let value = members.next_value_seed(Place { walk, depth })?;
-                walk.passed(depth, Step(&key));
+                let member = members.next_value_seed(Place { walk, depth, key })?;
+                walk.passed(depth, |tree| Step(tree.str(key)).to_string());
+                count += 1;
                 walk.count(depth);
-                match object.entry(key) {
-                    Entry::Vacant(free) => {
-                        free.insert(value);
-                    }
-                    Entry::Occupied(taken) => {
-                        let pointer = format!("/{}", Step(taken.key()));
-                        let refuse = || {
-                            Refusal::new(Reason::DuplicateKey, "an object names this key twice").at(pointer)
-                        };
-                        walk.note(depth, refuse, Reason::DuplicateKey);
-                    }
+                if walk.tree.repeats(at, member, &mut keys, count as usize) {
+                    let pointer = format!("/{}", Step(walk.tree.str(key)));
+                    let refuse =
+                        || Refusal::new(Reason::DuplicateKey, "an object names this key twice").at(pointer);
+                    walk.note(depth, refuse, Reason::DuplicateKey);
                 }
             }
         }
         while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::Object(object))
+        Ok(at)
+    }
+}
+
+/// A place in the body where a key is due.
+struct Key<'walk, 'de> {
+    walk: &'walk mut Walk<'de>,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_, 'de> {
+    type Value = Span;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Span, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_, 'de> {
+    type Value = Span;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Span, E> {
+        Ok(self.walk.borrowed(key))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Span, E> {
+        Ok(self.walk.tree.spill(key))
     }
 }
 
@@ -307,6 +363,8 @@ fn inexact_integer(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn refused(body: &[u8]) -> (Reason, Option<String>, String) {
@@ -363,7 +421,7 @@ mod tests {
             ["1E22", "1e300", "-0", "4.0", "9007199254740991", "-9007199254740991", "12345678901234567890.5"]
         {
             let value = parse(body.as_bytes(), &Limits::default()).expect("accepted");
-            assert_eq!(value, serde_json::from_str::<Value>(body).expect("JSON"), "{body}");
+            assert_eq!(Value::from(value), serde_json::from_str::<Value>(body).expect("JSON"), "{body}");
         }
     }
 

@@ -12,6 +12,7 @@ use crate::contract::{
     envelope::Envelope,
     reason::{Reason, Refusal},
     routing::{Family, ROUTER_SWARM},
+    tree::Tree,
 };
 
 /// Names the sender, or refuses with `identity.origin-mismatch`.
@@ -26,7 +27,7 @@ pub(super) fn check(said: &Said, user_id: Option<&str>) -> Result<Actor, Stopped
 }
 
 /// The sender of something that gates 1 and 2 refused: the user-id where there is one, else what it claims.
-pub(super) fn unproven(user_id: Option<&str>, envelope: Option<&Envelope>) -> Actor {
+pub(super) fn unproven(user_id: Option<&str>, envelope: Option<&Envelope<Tree>>) -> Actor {
     match (user_id, envelope) {
         (_, Some(envelope)) => open(user_id, envelope),
         (Some(user_id), None) => Actor { by: Proof::UserId, principal: user_id.to_owned() },
@@ -35,7 +36,7 @@ pub(super) fn unproven(user_id: Option<&str>, envelope: Option<&Envelope>) -> Ac
 }
 
 /// The sender is the AMQP user-id, else the origin's instance.
-fn open(user_id: Option<&str>, envelope: &Envelope) -> Actor {
+fn open(user_id: Option<&str>, envelope: &Envelope<Tree>) -> Actor {
     match user_id {
         Some(user_id) => Actor { by: Proof::UserId, principal: user_id.to_owned() },
         None => Actor { by: Proof::Origin, principal: envelope.origin_instance().to_owned() },

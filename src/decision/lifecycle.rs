@@ -6,7 +6,6 @@
 //! Holds: equal to spec/lifecycle.toml (a test compares them); live is entered by a confirmed command only.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{
     Decision, Passed, alert,
@@ -20,6 +19,7 @@ use crate::contract::{
     reason::{Reason, Refusal},
     routing::{Family, Scope},
     timestamp::Timestamp,
+    tree::View,
 };
 
 /// How many starts of a bot are remembered, to tell what a late answer answers.
@@ -100,7 +100,7 @@ impl Step {
 
 /// The run mode that a start or resume names.
 pub(super) fn mode(said: &Said) -> Option<RunMode> {
-    said.envelope.data.get("mode").and_then(Value::as_str).and_then(RunMode::read)
+    said.envelope.data.get("mode").and_then(View::as_str).and_then(RunMode::read)
 }
 
 /// The state that a start's success leads to.
@@ -203,7 +203,7 @@ pub(super) fn outcome(
     decision: &mut Decision,
 ) {
     let (Some(step), Some(status)) =
-        (Step::of(&said.key.kind_type), said.envelope.data.get("status").and_then(Value::as_str))
+        (Step::of(&said.key.kind_type), said.envelope.data.get("status").and_then(View::as_str))
     else {
         return;
     };
@@ -287,9 +287,9 @@ fn uncommanded(state: &State, scope: &Scope, life: Life, now: Timestamp, decisio
 
 /// A fatal alert of a bot that runs or stops.
 pub(super) fn alerted(state: &State, said: &Said, actor: &Actor, now: Timestamp, decision: &mut Decision) {
-    let data = &said.envelope.data;
-    let fatal = data.pointer("/context/fatal").and_then(Value::as_bool) == Some(true);
-    if !fatal || data.get("level").and_then(Value::as_str) != Some("error") {
+    let data = said.envelope.data.root();
+    let fatal = data.pointer("/context/fatal").and_then(View::as_bool) == Some(true);
+    if !fatal || data.get("level").and_then(View::as_str) != Some("error") {
         return;
     }
     let bots = moves(state, std::iter::once(&said.key.scope), |life| {

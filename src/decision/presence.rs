@@ -19,7 +19,6 @@ use crate::contract::{
     audit::{Action, Actor, Change, Fact, Mode, Presence, Standing, Subject, Verdict},
     routing::{Family, Scope},
     schema::STATUS_FULL,
-    secrets::names,
     timestamp::Timestamp,
 };
 
@@ -35,7 +34,7 @@ pub(super) fn heard(state: &State, arrival: &Arrival, said: &Said, now: Timestam
     if said.key.kind_type == STATUS_FULL
         && let Some(config) = said.envelope.data.get("config")
         && let reported_at = said.envelope.timestamp.min(now)
-        && let Some(desired) = state.desired_config(scope, &names::written(config), reported_at)
+        && let Some(desired) = state.desired_config(scope, config, reported_at)
     {
         // It belongs to this snapshot, so it is dated just before it: the newest snapshot has the last word.
         let at = Timestamp::from_micros(reported_at.micros() - 1);

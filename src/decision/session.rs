@@ -25,6 +25,7 @@ use crate::contract::{
     reason::{Reason, Refusal},
     routing::{Family, Scope},
     timestamp::Timestamp,
+    tree::View,
 };
 
 /// One worker's session.
@@ -134,11 +135,12 @@ pub(super) fn check(state: &State, said: &Said) -> Result<(), Refusal> {
 }
 
 fn every_required_worker_is_ready(state: &State, said: &Said) -> Result<(), Refusal> {
-    let Some(required) = said.envelope.data.get("requiredWorkers").and_then(Value::as_array) else {
+    let Some(required) = said.envelope.data.get("requiredWorkers").filter(|required| required.is_array())
+    else {
         return Ok(());
     };
     let swarm = said.key.scope.swarm_id.as_str();
-    let names = required.iter().filter_map(Value::as_str);
+    let names = required.items().filter_map(View::as_str);
     let mut missing: Vec<&str> = names.filter(|name| !state.worker_is_ready(swarm, name)).collect();
     if missing.is_empty() {
         return Ok(());
@@ -169,7 +171,7 @@ pub(super) fn follow(state: &State, said: &Said, actor: &Actor, now: Timestamp, 
 /// A status-full of a process that began after its session's `ready`: that session is over (rulings §9).
 pub(super) fn restarted(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> Option<Fact> {
     let session = state.session(&said.key.scope).filter(|session| session.stands())?;
-    let started = said.envelope.data.get("startedAt").and_then(Value::as_str).and_then(Timestamp::parse)?;
+    let started = said.envelope.data.get("startedAt").and_then(View::as_str).and_then(Timestamp::parse)?;
     let ready_at = session.ready_at.filter(|ready_at| *ready_at < started.micros())?;
     let detail =
         format!("started at {started}, after its session's ready of {}", Timestamp::from_micros(ready_at));

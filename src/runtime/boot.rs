@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    acks::Acks,
     answer::About,
     ask::Asked,
     asker::Asker,
@@ -273,7 +274,7 @@ async fn start_tasks(
         reports: report,
         given_up: GivenUp::default(),
         dispatch: dispatch.clone(),
-        link: link.clone(),
+        acks: Acks::new(link.clone(), Arc::clone(&setup.telemetry), &setup.consumers),
         telemetry: Arc::clone(&setup.telemetry),
     };
     let recorder = tokio::spawn(recorder.run());

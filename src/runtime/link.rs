@@ -113,6 +113,12 @@ impl Link {
         slot.as_ref().filter(|open| open.opening == opening).map(|open| Arc::clone(&open.settler))
     }
 
+    /// Up to which tag a lane's deliveries are settled.
+    pub fn settled(&self, lane: Lane, opening: u64) -> u64 {
+        let Ok(slot) = self.slot(lane).lock() else { return 0 };
+        slot.as_ref().filter(|open| open.opening == opening).map_or(0, |open| open.settled)
+    }
+
     /// Books that a lane's deliveries up to a tag are settled; answers how many that were.
     pub fn book_settled(&self, lane: Lane, opening: u64, tag: u64) -> u64 {
         let Ok(mut slot) = self.slot(lane).lock() else { return 0 };

@@ -5,6 +5,7 @@
 //! Never: decides anything about an envelope; it hands `now` in and carries the effects out.
 //! Holds: nothing leaves before its entry is durable, and nothing is acknowledged before that is known.
 
+mod acks;
 mod answer;
 pub mod ask;
 pub mod asker;

@@ -9,15 +9,16 @@ use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{error, warn};
 
 use super::{
+    acks::Acks,
     corridor::Kept,
     dispatch::{Dispatch, Job, Report},
     emergency::Clearer,
-    link::{Link, Settlement},
+    link::Settlement,
     replay,
 };
 use crate::{
@@ -116,7 +117,7 @@ pub(super) struct Recorder {
     pub reports: mpsc::Sender<Report>,
     pub given_up: GivenUp,
     pub dispatch: Dispatch,
-    pub link: Link,
+    pub acks: Acks,
     pub telemetry: Arc<Telemetry>,
 }
 
@@ -124,7 +125,7 @@ impl Recorder {
     /// Commits until the router is gone; gives the ledger back.
     pub async fn run(mut self) -> Option<Ledger> {
         let mut attempt = 0;
-        while let Some(mut commit) = self.commits.recv().await {
+        while let Some(mut commit) = self.next().await {
             if commit.attempt < attempt {
                 self.give_up(commit).await;
                 continue;
@@ -142,7 +143,19 @@ impl Recorder {
                 }
             }
         }
+        self.acks.flush().await;
         self.ledger
+    }
+
+    /// The next commit; what is held of acknowledgements goes meanwhile.
+    async fn next(&mut self) -> Option<Commit> {
+        while let Some(until) = self.acks.until() {
+            match timeout_at(until, self.commits.recv()).await {
+                Ok(commit) => return commit,
+                Err(_) => self.acks.flush().await,
+            }
+        }
+        self.commits.recv().await
     }
 
     /// `None` when the ledger is gone: nothing is let go then.
@@ -173,9 +186,7 @@ impl Recorder {
         for job in commit.jobs {
             self.dispatch.send(job).await;
         }
-        for settlement in commit.settlements {
-            settlement.settle(&self.link, &self.telemetry).await;
-        }
+        self.acks.take(commit.settlements).await;
     }
 
     /// Forgets a commit: its deliveries come again, its jobs are over. Answers what must not be forgotten.

@@ -569,24 +569,21 @@ fn a_fan_out_covers_whom_the_inventory_knows() {
 #[test]
 fn an_instance_costs_at_most_a_kibibyte() {
     const COUNT: usize = 10_000;
-    let io = json!({
-        "work": { "queues": { "in": ["w-in"], "out": ["w-out"] } }, "control": { "queues": { "in": ["c"] } },
-    });
-    let data = json!({
-        "enabled": true, "ioState": { "work": { "input": "ok", "output": "ok" } }, "startedAt": START, "tps": 5,
-        "config": { "rate": 1 }, "io": io,
-    });
     let runtime =
         json!({ "runId": "run-1", "templateId": "template-1", "image": "registry/gen:1", "stackName": "s" });
-    let mut said = said("status-full", &scope(0), at(0), &data, Some(runtime));
     let mut inventory = Inventory::new(Limits::default());
     for number in 0..COUNT {
         // Each has a name, a container, a work queue and a control queue of its own.
-        said.key.scope =
+        let scope =
             Scope::new(format!("swarm-{}", number / 100), "generator", format!("generator-bee-{number}"));
         let queue = format!("hive.swarm-{}.work.generator-bee-{number}", number / 100);
-        said.envelope.data["io"]["work"]["queues"]["in"][0] = json!(queue);
-        said.envelope.data["io"]["control"]["queues"]["in"][0] = json!(queue.replace("work", "control"));
+        let work = json!({ "queues": { "in": [queue], "out": ["w-out"] } });
+        let control = json!({ "queues": { "in": [queue.replace("work", "control")] } });
+        let data = json!({
+            "enabled": true, "ioState": { "work": { "input": "ok", "output": "ok" } }, "startedAt": START, "tps": 5,
+            "config": { "rate": 1 }, "io": { "work": work, "control": control },
+        });
+        let mut said = said("status-full", &scope, at(0), &data, Some(runtime.clone()));
         said.envelope.runtime.as_mut().expect("a runtime").container_id = Some(format!("{number:064}"));
         inventory.merge(&Status::read(&said, body_of(&said), at(0)).expect("a full"));
     }

@@ -82,7 +82,7 @@ fn bytes(case: &str) -> Vec<u8> {
 }
 
 fn read(body: &[u8]) -> Result<Value, Reason> {
-    strict::parse(body, &Limits::default()).map_err(|refusal| refusal.reason)
+    strict::parse(body, &Limits::default()).map(Value::from).map_err(|refusal| refusal.reason)
 }
 
 #[test]

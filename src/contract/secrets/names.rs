@@ -6,12 +6,12 @@
 //! Holds: an exemption names a field and a type of value; none is given for what a value looks like alone. A walk that
 //! finds nothing allocates nothing.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
 use super::MASKED;
-use crate::contract::{digest::Digest, interlock::Phase, reason::Reason, timestamp::Timestamp};
+use crate::contract::{digest::Digest, interlock::Phase, reason::Reason, timestamp::Timestamp, tree::View};
 
 /// A name that holds one of these, in any case and however its words are joined, is a secret's. By their first letter,
 /// so that most letters of a name are passed over at once.
@@ -70,27 +70,13 @@ const UNITS: [&str; 14] = [
 const NOTHINGS: [&str; 8] = ["", MASKED, "null", "none", "true", "false", "yes", "no"];
 
 /// Masks every member whose name says that a secret follows, at any depth; `None` where there is none.
-pub fn masked(value: &Value) -> Option<Value> {
-    holds_secret(value).then(|| {
-        let mut masked = value.clone();
+pub fn masked(value: View<'_>) -> Option<Value> {
+    let holds_secret = value.all().any(|(name, member)| is_secret(name) && hides(name, &member.to_value()));
+    holds_secret.then(|| {
+        let mut masked = value.to_value();
         mask(&mut masked);
         masked
     })
-}
-
-/// The value as it may be written: itself where no name in it says that a secret follows.
-pub fn written(value: &Value) -> Cow<'_, Value> {
-    masked(value).map_or(Cow::Borrowed(value), Cow::Owned)
-}
-
-fn holds_secret(value: &Value) -> bool {
-    match value {
-        Value::Object(members) => {
-            members.iter().any(|(name, member)| hides(name, member) || holds_secret(member))
-        }
-        Value::Array(items) => items.iter().any(holds_secret),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
 }
 
 fn mask(value: &mut Value) {
@@ -286,6 +272,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::contract::tree::Tree;
 
     #[test]
     fn a_name_is_known_however_it_is_written() {
@@ -359,9 +346,8 @@ mod tests {
                 "auth": { "mode": "hmac", "secret_ref": "env:KEY", "pass": "***" }, "bearer": "none",
             }
         });
-        assert_eq!(masked(&body).as_ref(), Some(&expected));
-        assert_eq!(masked(&expected), None);
-        assert!(matches!(written(&expected), Cow::Borrowed(_)));
+        assert_eq!(masked(Tree::said(&body).root()).as_ref(), Some(&expected));
+        assert_eq!(masked(Tree::said(&expected).root()), None);
     }
 
     #[test]

@@ -4,8 +4,6 @@
 //! Never: lets the requester stand for the second person, unless a standing approval or break-glass stands in.
 //! Holds: neither excuses any gate; live starts and loosening take no standing approval.
 
-use serde_json::Value;
-
 use super::{challenge::Challenge, flight::Flight};
 use crate::{
     contract::{
@@ -15,6 +13,7 @@ use crate::{
         interlock::{Requires, Right, Share},
         reason::{Reason, Refusal},
         timestamp::Timestamp,
+        tree::View,
     },
     decision::{consent, state::State},
 };
@@ -121,7 +120,7 @@ fn standing<'a>(
 
 /// Whether the requester breaks the glass, and may.
 fn breaks_glass(state: &State, said: &Said, actor: &Actor) -> bool {
-    said.envelope.data.get("breakGlass").and_then(Value::as_bool) == Some(true)
+    said.envelope.data.get("breakGlass").and_then(View::as_bool) == Some(true)
         && state.rules().consent.break_glass.contains(&actor.principal)
 }
 

@@ -17,9 +17,11 @@ use crate::{
         digest::Digest,
         envelope::Envelope,
         interlock::{Challenged, Confirmed, Requires, Reviewed, Right},
+        read,
         reason::{Reason, Refusal},
         routing::{Family, RoutingKey, Scope},
         timestamp::Timestamp,
+        tree::View,
     },
     decision::{
         alert,
@@ -180,7 +182,7 @@ pub(in crate::decision) fn check(
         let detail = "the challenge is for another target; address that, or the router itself";
         return Err(Refusal::new(Reason::ChallengeMismatch, detail).at("/scope"));
     }
-    let pinned = said.envelope.data.get("commandSha256").and_then(Value::as_str);
+    let pinned = said.envelope.data.get("commandSha256").and_then(View::as_str);
     if pinned.is_some_and(|pinned| pinned != challenge.compared.to_string()) {
         let detail = "the challenged command has another hash";
         return Err(Refusal::new(Reason::ChallengeMismatch, detail).at("/data/commandSha256"));
@@ -210,7 +212,7 @@ pub(in crate::decision) fn follow(
     now: Timestamp,
     decision: &mut Decision,
 ) -> Option<(String, Option<Value>)> {
-    let reason = said.envelope.data.get("reason").and_then(Value::as_str).unwrap_or_default();
+    let reason = said.envelope.data.get("reason").and_then(View::as_str).unwrap_or_default();
     let Some((flight, challenge)) = open(state, said) else {
         let challenge_id = named(said)?.to_owned();
         let closed = state.challenge_closed(&challenge_id)?;
@@ -266,7 +268,7 @@ fn second_walk(state: &State, flight: &Flight, now: Timestamp) -> Result<Said, R
 /// The challenged command as it was said.
 pub(super) fn stored(state: &State, flight: &Flight) -> Option<Said> {
     let challenge = flight.challenge.as_ref()?;
-    let envelope: Envelope = serde_json::from_str(&challenge.text).ok()?;
+    let envelope = read::accepted(&challenge.text)?;
     let class = state.rules().commands.get(&flight.kind_type)?.class;
     Some(Said { key: key(flight), envelope, class: Some(class), compared: challenge.compared, payload: None })
 }
@@ -358,7 +360,7 @@ impl Closed {
 }
 
 fn named(said: &Said) -> Option<&str> {
-    said.envelope.data.get("challengeId").and_then(Value::as_str)
+    said.envelope.data.get("challengeId").and_then(View::as_str)
 }
 
 fn confirms(said: &Said) -> bool {

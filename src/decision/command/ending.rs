@@ -21,6 +21,7 @@ use crate::{
         routing::Family,
         schema::STATUS_FULL,
         timestamp::Timestamp,
+        tree::View,
     },
     decision::{
         alert,
@@ -56,7 +57,7 @@ pub(in crate::decision) fn of_outcome(state: &State, said: &Said) -> Ending {
     else {
         return ending;
     };
-    let status = said.envelope.data.get("status").and_then(Value::as_str).unwrap_or_default();
+    let status = said.envelope.data.get("status").and_then(View::as_str).unwrap_or_default();
     let success = state.rules().is_success(&said.key.kind_type, status);
     let flights = state.in_flight().of_trace(trace(correlation_id), &said.key.scope);
     for (key, flight) in flights.filter(|(_, flight)| flight.kind_type == said.key.kind_type) {

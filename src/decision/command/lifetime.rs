@@ -15,6 +15,7 @@ use crate::{
         interlock::{KillSwitch, Life, SafetyMode},
         routing::{RoutingKey, Scope},
         timestamp::Timestamp,
+        tree::View,
     },
     decision::{alert, effect::Effect, lifecycle::Step, rules::Rules, state::State},
 };
@@ -111,7 +112,7 @@ fn stuck(state: &State, flight: &Flight, now: Timestamp, decision: &mut Decision
 /// Whether a command ends the starts and releases that are pending in its scope: a stop, a pause, a quarantine, and
 /// what tightens safety.
 pub(in crate::decision) fn supersedes(said: &Said, class: Option<Class>) -> bool {
-    let word = |name: &str| said.envelope.data.get(name).and_then(serde_json::Value::as_str);
+    let word = |name: &str| said.envelope.data.get(name).and_then(View::as_str);
     match class {
         Some(Class::Stop) => true,
         Some(Class::Tighten) => match said.key.kind_type.as_str() {

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::contract::{
     Said, canonical,
@@ -16,6 +15,7 @@ use crate::contract::{
     routing::{Family, Scope},
     secrets::names,
     timestamp::Timestamp,
+    tree::View,
 };
 
 /// The longest text that is kept of a build, in bytes; what is longer is cut.
@@ -202,10 +202,10 @@ impl Status {
             (Family::Metric, "status-delta") => false,
             _ => return None,
         };
-        let data = &envelope.data;
+        let data = envelope.data.root();
         let state = data.get("ioState");
         let enabled = data.get("enabled")?.as_bool()?;
-        let lifecycle = data.pointer("/context/lifecycle").and_then(Value::as_str).and_then(Lifecycle::read);
+        let lifecycle = data.pointer("/context/lifecycle").and_then(View::as_str).and_then(Lifecycle::read);
         Some(Self {
             scope: said.key.scope.clone(),
             said: envelope.timestamp,
@@ -244,15 +244,18 @@ impl Status {
     }
 }
 
-fn full(data: &Value) -> Option<Full> {
+fn full(data: View<'_>) -> Option<Full> {
     let started_at = Timestamp::parse(data.get("startedAt")?.as_str()?)?;
     // Of what the ledger would keep, so that an applied config compares: that one is known from there.
-    let config = Digest::of(&canonical::of(&names::written(data.get("config")?)));
+    let config = data.get("config")?;
+    let written =
+        names::masked(config).map_or_else(|| canonical::read(config), |masked| canonical::raw(&masked));
+    let config = Digest::of(written.as_ref().map_or("", |text| text.get()).as_bytes());
     Some(Full { started_at, config, queues: queues(data.get("io")?) })
 }
 
 /// The queues of both planes, in order and once each; what is beyond the bound is left out.
-fn queues(io: &Value) -> Vec<(Way, String)> {
+fn queues(io: View<'_>) -> Vec<(Way, String)> {
     const PLACES: [(&str, &str, Way); 6] = [
         ("work", "in", Way::WorkIn),
         ("work", "out", Way::WorkOut),
@@ -263,8 +266,8 @@ fn queues(io: &Value) -> Vec<(Way, String)> {
     ];
     let named = PLACES.into_iter().flat_map(|(plane, direction, way)| {
         let queues = io.get(plane).and_then(|plane| plane.get("queues")?.get(direction));
-        let names = queues.and_then(Value::as_array).into_iter().flatten();
-        names.filter_map(Value::as_str).map(move |name| (way, name))
+        let names = queues.into_iter().flat_map(View::items);
+        names.filter_map(View::as_str).map(move |name| (way, name))
     });
     // A name that is no short string is no queue of a broker.
     let mut queues: Vec<(Way, String)> = named
@@ -278,12 +281,13 @@ fn queues(io: &Value) -> Vec<(Way, String)> {
 }
 
 /// A whole number ≥ 0, also where it is written as `4.0`.
-fn count(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_f64().filter(|number| *number >= 0.0).map(|number| number as u64))
+fn count(value: View<'_>) -> Option<u64> {
+    let number = value.as_number()?;
+    number.as_u64().or_else(|| number.as_f64().filter(|number| *number >= 0.0).map(|number| number as u64))
 }
 
-fn plane(plane: &Value) -> Option<Plane> {
-    let health = |direction: &str| match plane.get(direction).and_then(Value::as_str) {
+fn plane(plane: View<'_>) -> Option<Plane> {
+    let health = |direction: &str| match plane.get(direction).and_then(View::as_str) {
         Some("ok") => Health::Ok,
         Some("out-of-data" | "backpressure" | "blocked" | "throttled") => Health::Degraded,
         Some("upstream-error" | "downstream-error") => Health::Error,
@@ -313,6 +317,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::contract::tree::Tree;
 
     #[test]
     fn unknown_is_worse_than_ok_and_better_than_trouble() {
@@ -328,9 +333,9 @@ mod tests {
             (json!({ "input": "ok", "output": "downstream-error" }), Health::Error),
         ];
         for (said, expected) in table {
-            assert_eq!(plane(&said).map(Plane::worst), Some(expected), "{said}");
+            assert_eq!(plane(Tree::said(&said).root()).map(Plane::worst), Some(expected), "{said}");
         }
-        assert_eq!(plane(&json!("ok")), None);
+        assert_eq!(plane(Tree::said(&json!("ok")).root()), None);
     }
 
     #[test]
@@ -338,13 +343,14 @@ mod tests {
         assert_eq!(cut(&"é".repeat(100)).len(), TEXT_BYTES_MAX);
         let many: Vec<String> = (0..1_000).map(|number| format!("q{number}")).collect();
         let io = json!({ "work": { "queues": { "in": ["", "q".repeat(256), "q", "q"], "out": many } } });
-        let queues = queues(&io);
+        let queues = queues(Tree::said(&io).root());
         assert_eq!(queues.len(), QUEUES_PER_INSTANCE_MAX - 1, "one was named twice");
         assert_eq!(queues.first(), Some(&(Way::WorkIn, "q".to_owned())));
     }
 
     #[test]
     fn a_count_may_be_written_with_a_point() {
-        assert_eq!((count(&json!(4)), count(&json!(4.0)), count(&json!(-1))), (Some(4), Some(4), None));
+        let counted = |value| count(Tree::said(&value).root());
+        assert_eq!((counted(json!(4)), counted(json!(4.0)), counted(json!(-1))), (Some(4), Some(4), None));
     }
 }

@@ -4,8 +4,6 @@
 //! Never: loosens without a confirmation; gate 10 sees to that before anything here is asked.
 //! Holds: tightening is free, and a setting that changes nothing leaves no fact of its own.
 
-use serde_json::Value;
-
 use super::swarm;
 use crate::{
     contract::{
@@ -16,6 +14,7 @@ use crate::{
         reason::{Reason, Refusal},
         routing::{Family, Scope},
         timestamp::Timestamp,
+        tree::View,
     },
     decision::{Decision, alert, command, state::State},
 };
@@ -243,7 +242,7 @@ pub(in crate::decision) fn tell(
 }
 
 fn text<'a>(said: &'a Said, name: &str) -> Option<&'a str> {
-    said.envelope.data.get(name).and_then(Value::as_str)
+    said.envelope.data.get(name).and_then(View::as_str)
 }
 
 fn moment(said: &Said, name: &str) -> Option<Timestamp> {

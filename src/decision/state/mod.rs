@@ -40,7 +40,9 @@ use crate::contract::{
     digest::Digest,
     interlock::{KillSwitch, Life, SafetyMode},
     routing::{ALL, Scope},
+    secrets::names,
     timestamp::Timestamp,
+    tree::View,
 };
 
 /// What every decision leans on.
@@ -232,10 +234,16 @@ impl State {
 
     /// Digest of the config that an instance would report if the config-updates it applied were all that had changed
     /// it; `None` where it applied none before it said so.
-    pub(super) fn desired_config(&self, scope: &Scope, reported: &Value, said: Timestamp) -> Option<Digest> {
+    pub(super) fn desired_config(
+        &self,
+        scope: &Scope,
+        reported: View<'_>,
+        said: Timestamp,
+    ) -> Option<Digest> {
         let applied = self.recorded.applied.get(scope).filter(|applied| applied.at < said.micros())?;
         let patch: Value = serde_json::from_str(&applied.patch).ok()?;
-        Some(Digest::of(&canonical::of(&presence::patched(reported, &patch))))
+        let reported = names::masked(reported).unwrap_or_else(|| reported.to_value());
+        Some(Digest::of(&canonical::of(&presence::patched(&reported, &patch))))
     }
 
     /// Whether the ledger can be written, as far as is known.

@@ -337,7 +337,7 @@ fn one_form(body: &[u8]) -> Result<(), Fault> {
 /// Reads a JSON object by the strict rules.
 fn json_object(field: &'static str, text: &[u8], body_bytes_max: usize) -> Result<Payload, Fault> {
     let limits = Limits { body_bytes_max, depth_max: DEPTH_MAX, nodes_max: NODES_MAX };
-    match strict::parse(text, &limits) {
+    match strict::parse(text, &limits).map(Value::from) {
         Ok(Value::Object(members)) => Ok(members.into()),
         Ok(mut other) => {
             super::wipe(&mut other);
