@@ -43,9 +43,13 @@ impl Serialize for Plain<'_> {
             Item::Number(number) if number.is_f64() => fraction(number, serializer),
             Item::Array(_) => serializer.collect_seq(self.0.items().map(Plain)),
             Item::Object(_) => {
+                let plain = |(key, member)| (key, Plain(member));
+                if self.0.members().is_sorted_by_key(|(key, _)| key) {
+                    return serializer.collect_map(self.0.members().map(plain));
+                }
                 let mut members: Vec<_> = self.0.members().collect();
                 members.sort_unstable_by_key(|(key, _)| *key);
-                serializer.collect_map(members.into_iter().map(|(key, member)| (key, Plain(member))))
+                serializer.collect_map(members.into_iter().map(plain))
             }
             Item::Null | Item::Bool(_) | Item::Number(_) | Item::Text(_) => self.0.serialize(serializer),
         }

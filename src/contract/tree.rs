@@ -196,7 +196,9 @@ impl<'t> View<'t> {
 
     /// The member of that name.
     pub fn get(self, name: &str) -> Option<View<'t>> {
-        self.members().find(|(key, _)| *key == name).map(|(_, member)| member)
+        let is_object = matches!(self.node().item, Item::Object(_));
+        let is_it = |key: Span| key.length as usize == name.len() && self.tree.str(key) == name;
+        self.children(is_object).find(|member| is_it(member.node().key))
     }
 
     /// What a JSON pointer without escapes finds among members (RFC 6901).

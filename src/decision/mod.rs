@@ -171,9 +171,12 @@ fn audit(state: &State, class: Option<Class>) -> Result<(), Refusal> {
 /// Everything said yes: what is remembered and carried.
 fn forward(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp) -> Decision {
     let said = passed.said;
+    // Nearly always one and no more; a vector that grows by itself makes room for four.
+    let entries = usize::from(said.key.family != Family::Metric);
     let mut decision = Decision {
         verdict: Some(Verdict::Forward),
         principal: Some(passed.actor.principal.clone()),
+        facts: Vec::with_capacity(entries),
         effects: vec![passed.permit.carry()],
         ..Decision::default()
     };

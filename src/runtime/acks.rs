@@ -70,3 +70,76 @@ impl Acks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        bus::{Bus, Consumer, Departure, Queue, QueueKind, Topology, embedded::Embedded},
+        contract::message::{Message, Properties},
+        runtime::link::Standing,
+    };
+
+    const QUEUE: &str = "lane";
+    const OPENING: u64 = 1;
+
+    /// A lane with forty deliveries, all taken, and what acknowledges them.
+    async fn forty() -> (Embedded, Box<dyn Consumer>, Acks) {
+        let bus = Embedded::new();
+        let queue = Queue { name: QUEUE.to_owned(), kind: QueueKind::Quorum, bindings: Vec::new() };
+        let topology = Topology { exchanges: Vec::new(), queues: vec![queue] };
+        bus.declare(&topology).await.unwrap();
+        let message = Message {
+            exchange: String::new(),
+            routing_key: QUEUE.to_owned(),
+            properties: Properties::default(),
+            body: bytes::Bytes::new(),
+        };
+        let departures = vec![Departure { message, mandatory: true }; 40];
+        let mut publisher = bus.publisher().await.unwrap();
+        publisher.publish(&departures.iter().collect::<Vec<_>>(), Duration::from_secs(5)).await.unwrap();
+        let mut consumer = bus.consumer(QUEUE, 40).await.unwrap();
+        let mut taken = 0;
+        while taken < 40 {
+            taken += consumer.next(40).await.unwrap().len();
+        }
+        let telemetry = Arc::new(Telemetry::default());
+        let connector = Arc::new(Standing(Arc::new(bus.clone())));
+        let (link, _) = Link::start(connector, topology, Arc::clone(&telemetry), CancellationToken::new());
+        link.set_settler(Lane::Results, OPENING, Arc::from(consumer.settler()));
+        let acks = Acks::new(link, telemetry, &[(Lane::Results, QUEUE.to_owned(), 40)]);
+        (bus, consumer, acks)
+    }
+
+    fn up_to(tag: u64) -> Vec<Settlement> {
+        vec![Settlement { lane: Lane::Results, opening: OPENING, tag }]
+    }
+
+    fn unsettled(bus: &Embedded) -> usize {
+        bus.depth(QUEUE).unwrap().1
+    }
+
+    #[tokio::test]
+    async fn a_quarter_of_the_prefetch_goes_at_once() {
+        let (bus, _consumer, mut acks) = forty().await;
+        acks.take(up_to(9)).await;
+        assert_eq!((unsettled(&bus), acks.until().is_some()), (40, true));
+        acks.take(up_to(10)).await;
+        assert_eq!(unsettled(&bus), 30);
+        acks.take(up_to(19)).await;
+        assert_eq!(unsettled(&bus), 30, "it is counted from the last that went");
+        acks.flush().await;
+        assert_eq!((unsettled(&bus), acks.until()), (21, None));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_held_for_longer_than_that() {
+        let (bus, _consumer, mut acks) = forty().await;
+        acks.take(up_to(1)).await;
+        tokio::time::sleep_until(acks.until().expect("something is held")).await;
+        acks.take(up_to(2)).await;
+        assert_eq!((unsettled(&bus), acks.until()), (38, None));
+    }
+}

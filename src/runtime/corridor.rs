@@ -214,7 +214,11 @@ impl Corridor {
 
     fn settle_from(&mut self, mut decision: Decision, mut source: Source) -> Judged {
         let seq = (!decision.facts.is_empty()).then(|| self.chain.next_seq());
-        let mut judged = Judged { outgoing: Vec::with_capacity(decision.effects.len()), ..Judged::default() };
+        let mut judged = Judged {
+            sealed: Vec::with_capacity(decision.facts.len()),
+            outgoing: Vec::with_capacity(decision.effects.len()),
+            ..Judged::default()
+        };
         let mut out = Vec::with_capacity(decision.effects.len());
         for (ordinal, effect) in decision.effects.iter().enumerate() {
             let place = Place { seq, ordinal: ordinal as u32 };
