@@ -16,8 +16,10 @@ pub use judged::Judged;
 
 /// The largest body: its places, and those of what its escapes stand for, are counted in 32 bits.
 pub(super) const TEXT_BYTES_MAX: usize = 1 << 30;
-/// Bytes of a body for each of its values, as envelopes have them: how much room is made at first.
+/// Bytes of a body for each of its values, as envelopes have them, and the most values that room is made for at first:
+/// a large body has long texts as a rule.
 const BYTES_PER_NODE: usize = 12;
+const NODES_AT_FIRST_MAX: usize = 128;
 /// From how many members on an object's keys are looked up by order; fewer are compared one by one.
 const MEMBERS_COMPARED_MAX: usize = 16;
 
@@ -68,7 +70,8 @@ static NOTHING: Node = Node { key: Span { start: 0, length: 0 }, item: Item::Nul
 impl Tree {
     /// Room for the values of a body.
     pub(super) fn of(body: &str) -> Self {
-        Self { text: body.to_owned(), nodes: Vec::with_capacity(body.len() / BYTES_PER_NODE + 1), root: 0 }
+        let nodes = (body.len() / BYTES_PER_NODE + 1).min(NODES_AT_FIRST_MAX);
+        Self { text: body.to_owned(), nodes: Vec::with_capacity(nodes), root: 0 }
     }
 
     /// The tree of a value that a test makes.

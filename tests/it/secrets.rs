@@ -340,6 +340,16 @@ async fn a_masked_config_is_no_drift() {
     let told = gate.until(page, |view| view["configDigest"] != told["configDigest"]).await;
     assert_eq!(digests(&told).0, digests(&told).1);
     assert_eq!(told["drift"], false, "{told}");
+    // What is too large to be remembered leaves unknown what the instance should have, also under what is on top of it.
+    for (id, patch) in [("two", json!({ "pad": "x".repeat(9_000) })), ("three", json!({ "rate": 5 }))] {
+        gate.say(envelope("signal", "config-update", "orc", "w-1", Some(id), &patch)).await;
+        gate.until(&format!("commands/c-{id}"), |command| command["state"] == "carried").await;
+        gate.outcome("config-update", "w-1", id, "Applied").await;
+        gate.until(&format!("commands/c-{id}"), |command| command["state"] == "ended").await;
+        gate.say(full(&json!({ "snapshot": id }))).await;
+        let told = gate.until(page, |view| view["configDigest"] != told["configDigest"]).await;
+        assert_eq!((&told["drift"], &told["desiredConfigDigest"]), (&Value::Null, &Value::Null), "{told}");
+    }
     gate.stop().await;
 }
 

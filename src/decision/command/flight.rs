@@ -55,7 +55,7 @@ pub struct Flight {
     pub targets: Vec<Target>,
     /// Where it waits for its target.
     pub parked: Option<Parked>,
-    /// What a config-update changes (JSON).
+    /// What a config-update changes (JSON); an empty text where that is too large to be remembered.
     pub patch: Option<String>,
     /// The state that its success leads a bot to, where that depends on what it said.
     pub leads_to: Option<Life>,

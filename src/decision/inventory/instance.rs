@@ -15,11 +15,14 @@ use super::{
 };
 use crate::contract::{digest::Digest, timestamp::Timestamp};
 
+/// Stands for the digest of a config that nobody knows any more.
+pub const UNKNOWN: Digest = Digest([0; 32]);
+
 /// Whether an instance runs with the config that was last applied to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Drift {
-    /// Nothing was applied, or no snapshot is newer than what was.
+    /// Nothing was applied, or too much to remember, or no snapshot is newer than what was.
     #[default]
     Unknown,
     /// It does.
@@ -89,7 +92,7 @@ impl Instance {
     }
 
     pub fn desired(&self) -> Option<Digest> {
-        self.desired.as_deref().map(|desired| *desired.get())
+        self.desired.as_deref().map(|desired| *desired.get()).filter(|desired| *desired != UNKNOWN)
     }
 
     pub fn drift(&self) -> Drift {
@@ -98,7 +101,7 @@ impl Instance {
             return Drift::Unknown;
         };
         // A snapshot from before tells nothing of what was applied since.
-        if said <= desired.stamp().at {
+        if said <= desired.stamp().at || *desired.get() == UNKNOWN {
             return Drift::Unknown;
         }
         if snapshot.config == *desired.get() { Drift::None } else { Drift::Drifted }

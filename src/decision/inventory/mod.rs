@@ -22,7 +22,7 @@ use std::{
 
 pub use export::{Affected, Impact, Place};
 pub use freshness::{Change, Freshness, What};
-pub use instance::Drift;
+pub use instance::{Drift, UNKNOWN};
 pub use status::{Build, Health, Lifecycle, Plane, QUEUES_PER_INSTANCE_MAX, Status, TEXT_BYTES_MAX, Way};
 pub use swarm::{SwarmView, Totals};
 pub use view::InstanceView;
@@ -163,7 +163,8 @@ impl Inventory {
         });
     }
 
-    /// The config that was last applied: what later snapshots are compared with.
+    /// The config that was last applied: what later snapshots are compared with. [`UNKNOWN`] says that nobody knows it
+    /// any more.
     pub fn set_desired_config(&mut self, scope: &Scope, config: Digest, at: Timestamp) {
         let Some(key) = self.enter(scope, at) else { return };
         self.change(key, |instance, _, _| instance.desire(config, at));

@@ -26,7 +26,7 @@ use super::{
         flight::{Flight, Flights, Short},
         late, short,
     },
-    inventory::Inventory,
+    inventory::{Inventory, UNKNOWN},
     lifecycle::Started,
     presence,
     rules::Rules,
@@ -233,7 +233,7 @@ impl State {
     }
 
     /// Digest of the config that an instance would report if the config-updates it applied were all that had changed
-    /// it; `None` where it applied none before it said so.
+    /// it; `None` where it applied none before it said so, `UNKNOWN` where what it applied was too large to remember.
     pub(super) fn desired_config(
         &self,
         scope: &Scope,
@@ -241,7 +241,7 @@ impl State {
         said: Timestamp,
     ) -> Option<Digest> {
         let applied = self.recorded.applied.get(scope).filter(|applied| applied.at < said.micros())?;
-        let patch: Value = serde_json::from_str(&applied.patch).ok()?;
+        let Ok(patch) = serde_json::from_str::<Value>(&applied.patch) else { return Some(UNKNOWN) };
         let reported = names::masked(reported).unwrap_or_else(|| reported.to_value());
         Some(Digest::of(&canonical::of(&presence::patched(&reported, &patch))))
     }

@@ -12,6 +12,10 @@ use crate::contract::audit::{EvidenceKind, Fact};
 /// The type whose success changes an instance's config.
 const CONFIG_UPDATE: &str = "config-update";
 
+/// The largest patch that is remembered. Of an instance that applies a larger one it is unknown what config it should
+/// have: a body of the largest size, kept for every command in flight, would be memory without a bound.
+pub(super) const PATCH_BYTES_MAX: usize = 8 * 1024;
+
 /// What a fold looks at of a payload; the rest is passed over unread.
 #[derive(Deserialize)]
 struct Written<'a> {
@@ -41,8 +45,8 @@ pub(super) fn word(fact: &Fact, of: EvidenceKind) -> Option<String> {
     serde_json::from_str(word?.get()).ok()
 }
 
-/// The `data` of a config-update.
+/// The `data` of a config-update; an empty text where that is too large.
 pub(super) fn patch(fact: &Fact) -> Option<String> {
     fact.subject.as_ref().filter(|subject| subject.kind_type == CONFIG_UPDATE)?;
-    data(fact).map(str::to_owned)
+    data(fact).map(|patch| if patch.len() > PATCH_BYTES_MAX { String::new() } else { patch.to_owned() })
 }

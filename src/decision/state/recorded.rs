@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     known::Known,
-    payload::{patch, word},
+    payload::{PATCH_BYTES_MAX, patch, word},
 };
 use crate::{
     contract::{
@@ -87,6 +87,7 @@ pub(super) struct Recorded {
 /// The config-updates that an instance applied.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Applied {
+    /// An empty text where it is too large to be remembered.
     pub patch: String,
     /// When the last of them was, in microseconds since the epoch.
     pub at: i64,
@@ -308,14 +309,15 @@ impl Recorded {
     /// An instance applied a config-update: what it is patched with from now on.
     fn applied_by(&mut self, key: Short, scope: &Scope, at: i64) {
         let Some(patch) = self.flights.get(key).and_then(|flight| flight.patch.as_deref()) else { return };
-        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
-        let patch = parse(patch);
-        let both = match self.applied.get(scope) {
-            Some(before) => presence::joined(&parse(&before.patch), &patch),
-            None => patch,
+        let before = self.applied.get(scope).map_or("{}", |before| before.patch.as_str());
+        // What was too large to be remembered, and what is on top of it, leaves nothing known.
+        let values = (serde_json::from_str::<Value>(before), serde_json::from_str::<Value>(patch));
+        let both = match values {
+            (Ok(before), Ok(patch)) => canonical::of(&presence::joined(&before, &patch)),
+            _ => Vec::new(),
         };
-        let patch = String::from_utf8(canonical::of(&both)).unwrap_or_default();
-        self.applied.insert(scope.clone(), Applied { patch, at });
+        let patch = String::from_utf8(both).ok().filter(|both| both.len() <= PATCH_BYTES_MAX);
+        self.applied.insert(scope.clone(), Applied { patch: patch.unwrap_or_default(), at });
     }
 
     /// What an instance says is evidence for the commands that wait for it, and their first sign where it names them.

@@ -132,7 +132,7 @@ impl Router {
 
     fn rebuild(&mut self, state: State, chain: Chain, parked: Vec<Kept>) {
         self.corridor.resume(state, chain, parked);
-        self.memory.recent.clear();
+        (self.memory.recent, self.memory.recent_bytes) = Default::default();
     }
 
     /// Everything consumed but not settled goes back to its queue: what was judged on a state that is gone must be

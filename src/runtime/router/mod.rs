@@ -42,8 +42,9 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// How many ended commands' outcomes are at hand without asking the ledger.
+/// How many ended commands' outcomes are at hand without asking the ledger, and how large they may be together.
 const RECENT_OUTCOMES_MAX: usize = 4096;
+const RECENT_OUTCOMES_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How many facts may wait in memory while the ledger cannot be written; beyond, the oldest stay and the rest is
 /// said in the log only.
 const UNWRITTEN_FACTS_MAX: usize = 100_000;
@@ -116,6 +117,7 @@ pub(super) struct Memory {
     /// Which attempt at the ledger is running; a failed one is never added to.
     attempt: u64,
     recent: VecDeque<(u64, Bytes)>,
+    recent_bytes: usize,
     /// Entries that could not be written: `Some` while the ledger cannot be.
     unwritten: Option<Vec<Record>>,
     /// Parcels of the outbox that were carried meanwhile.
@@ -135,6 +137,16 @@ impl Memory {
     /// The memory of a router that begins with that many jobs already handed on.
     pub fn with_under_way(under_way: usize) -> Self {
         Self { under_way, ..Self::default() }
+    }
+
+    /// Keeps the outcome in entry `seq` at hand, and lets go of the oldest where there are too many.
+    fn remember(&mut self, seq: u64, outcome: &str) {
+        self.recent.push_back((seq, Bytes::copy_from_slice(outcome.as_bytes())));
+        self.recent_bytes += outcome.len();
+        while self.recent.len() > RECENT_OUTCOMES_MAX || self.recent_bytes > RECENT_OUTCOMES_BYTES_MAX {
+            let Some((_, oldest)) = self.recent.pop_front() else { return };
+            self.recent_bytes -= oldest.len();
+        }
     }
 }
 
@@ -373,11 +385,7 @@ impl Router {
             if matches!(entry.entry.fact.action, Action::Applied | Action::Challenged)
                 && let Some(payload) = &entry.entry.fact.payload
             {
-                if self.memory.recent.len() >= RECENT_OUTCOMES_MAX {
-                    self.memory.recent.pop_front();
-                }
-                let body = Bytes::copy_from_slice(payload.text().as_bytes());
-                self.memory.recent.push_back((entry.entry.seq, body));
+                self.memory.remember(entry.entry.seq, payload.text());
             }
             outcome.sealed.push(entry);
         }
