@@ -105,11 +105,6 @@ struct Walk<'de> {
 }
 
 impl<'de> Walk<'de> {
-    /// Adds a value that is no array and no object.
-    fn leaf(&mut self, key: Span, item: Item) -> u32 {
-        self.tree.open(key, item)
-    }
-
     /// Where a text without escapes stands.
     fn borrowed(&self, part: &'de str) -> Span {
         Tree::span_of(self.text, part)
@@ -167,6 +162,13 @@ struct Place<'walk, 'de> {
     key: Span,
 }
 
+impl Place<'_, '_> {
+    /// Puts a value there that is no array and no object.
+    fn leaf(self, item: Item) -> u32 {
+        self.walk.tree.open(self.key, item)
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Place<'_, 'de> {
     type Value = u32;
 
@@ -183,38 +185,38 @@ impl<'de> Visitor<'de> for Place<'_, 'de> {
     }
 
     fn visit_unit<E>(self) -> Result<u32, E> {
-        Ok(self.walk.leaf(self.key, Item::Null))
+        Ok(self.leaf(Item::Null))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<u32, E> {
-        Ok(self.walk.leaf(self.key, Item::Bool(value)))
+        Ok(self.leaf(Item::Bool(value)))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<u32, E> {
         self.walk.wide |= value > INTEGER_MAX;
-        Ok(self.walk.leaf(self.key, Item::Number(value.into())))
+        Ok(self.leaf(Item::Number(value.into())))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<u32, E> {
         self.walk.wide |= value.unsigned_abs() > INTEGER_MAX;
-        Ok(self.walk.leaf(self.key, Item::Number(value.into())))
+        Ok(self.leaf(Item::Number(value.into())))
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<u32, E> {
         // The lexer hands integers beyond 64 bits over as doubles; the text tells which they were.
         self.walk.wide |= value.abs() > INTEGER_MAX as f64;
         let number = Number::from_f64(value).ok_or_else(|| E::custom("number out of range"))?;
-        Ok(self.walk.leaf(self.key, Item::Number(number)))
+        Ok(self.leaf(Item::Number(number)))
     }
 
     fn visit_borrowed_str<E>(self, value: &'de str) -> Result<u32, E> {
         let span = self.walk.borrowed(value);
-        Ok(self.walk.leaf(self.key, Item::Text(span)))
+        Ok(self.leaf(Item::Text(span)))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<u32, E> {
         let span = self.walk.tree.spill(value);
-        Ok(self.walk.leaf(self.key, Item::Text(span)))
+        Ok(self.leaf(Item::Text(span)))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<u32, A::Error> {
