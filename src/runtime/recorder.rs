@@ -135,6 +135,8 @@ impl Recorder {
             match written {
                 Ok(()) => self.let_go(commit).await,
                 Err(failure) => {
+                    // The lanes are shut next, and what is not acknowledged by then comes again.
+                    self.acks.flush().await;
                     let late = self.say(failure);
                     attempt += 1;
                     let owed = self.give_up(commit).await;
