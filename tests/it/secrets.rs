@@ -337,7 +337,7 @@ async fn a_masked_config_is_no_drift() {
     assert_ne!(digests(&told).0, digests(&told).1);
     assert_eq!(told["drift"], true, "{told}");
     gate.say(full(&config)).await;
-    let told = gate.until(page, |view| view["configDigest"] != told["configDigest"]).await;
+    let mut told = gate.until(page, |view| view["configDigest"] != told["configDigest"]).await;
     assert_eq!(digests(&told).0, digests(&told).1);
     assert_eq!(told["drift"], false, "{told}");
     // What is too large to be remembered leaves unknown what the instance should have, also under what is on top of it.
@@ -347,7 +347,7 @@ async fn a_masked_config_is_no_drift() {
         gate.outcome("config-update", "w-1", id, "Applied").await;
         gate.until(&format!("commands/c-{id}"), |command| command["state"] == "ended").await;
         gate.say(full(&json!({ "snapshot": id }))).await;
-        let told = gate.until(page, |view| view["configDigest"] != told["configDigest"]).await;
+        told = gate.until(page, |view| view["configDigest"] != told["configDigest"]).await;
         assert_eq!((&told["drift"], &told["desiredConfigDigest"]), (&Value::Null, &Value::Null), "{told}");
     }
     gate.stop().await;
