@@ -35,6 +35,9 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(180);
   Only the figures, for a machine:
     swarmgate bench --rounds 5 --output json
 
+  What the router's headers alone cost the broker and its readers:
+    swarmgate bench --marked
+
   What a fleet's statuses do to a command's way through the router:
     swarmgate bench --storm --instances 2000 --seconds 40
 
@@ -61,6 +64,9 @@ pub struct Args {
     /// Prefetch of each lane, for both.
     #[arg(long, default_value_t = 500)]
     prefetch: u16,
+    /// Measure against a third contender too: the relay, when it writes the headers that the router writes.
+    #[arg(long, conflicts_with_all = ["storm", "kill"])]
+    marked: bool,
     /// Time commands while a simulated fleet reports: nothing, at its resting rate, and ten times that.
     #[arg(long)]
     storm: bool,
@@ -79,6 +85,7 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contender {
     Relay,
+    Marked,
     Router,
 }
 
@@ -86,6 +93,7 @@ impl Contender {
     const fn word(self) -> &'static str {
         match self {
             Self::Relay => "relay",
+            Self::Marked => "marked",
             Self::Router => "swarmgate",
         }
     }
@@ -130,10 +138,10 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         tell_kill(&report, globals.is_json())?;
         return Ok(Exit::Done);
     }
-    let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
+    let mut measured: Vec<Measured> = bench.contenders().into_iter().map(Measured::none_yet).collect();
     for round in 0..bench.args.rounds {
-        for (contender, runs) in [Contender::Relay, Contender::Router].into_iter().zip(&mut runs) {
-            let run = bench.throughput(contender, round).await?;
+        for Measured { contender, runs, .. } in &mut measured {
+            let run = bench.throughput(*contender, round).await?;
             aside(&format!(
                 "round {} {:<9} {:>8.0} msg/s  {:>6.1} µs CPU/msg  {:>6.1} µs broker CPU/msg  {:>7.0} KiB",
                 round + 1,
@@ -146,10 +154,9 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
             runs.push(run);
         }
     }
-    let mut latencies: [Vec<Latency>; 2] = [Vec::new(), Vec::new()];
     for round in 0..if bench.args.rate == 0 { 0 } else { bench.args.rounds } {
-        for (contender, latencies) in [Contender::Relay, Contender::Router].into_iter().zip(&mut latencies) {
-            let latency = bench.latency(contender, round).await?;
+        for Measured { contender, latencies, .. } in &mut measured {
+            let latency = bench.latency(*contender, round).await?;
             aside(&format!(
                 "round {} {:<9} p50 {:>7.0} µs  p99 {:>7.0} µs at {}/s",
                 round + 1,
@@ -162,8 +169,21 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         }
     }
     bench.bus.close().await;
-    tell(&report(&runs, &latencies), globals.is_json())?;
+    tell(&report(&measured), globals.is_json())?;
     Ok(Exit::Done)
+}
+
+/// What was measured of a contender, a run a round.
+struct Measured {
+    contender: Contender,
+    runs: Vec<Run>,
+    latencies: Vec<Latency>,
+}
+
+impl Measured {
+    fn none_yet(contender: Contender) -> Self {
+        Self { contender, runs: Vec::new(), latencies: Vec::new() }
+    }
 }
 
 /// What every run uses.
@@ -175,6 +195,12 @@ struct Bench {
 }
 
 impl Bench {
+    /// In the order of their runs; each is compared with the router, the last.
+    fn contenders(&self) -> Vec<Contender> {
+        let marked = self.args.marked.then_some(Contender::Marked);
+        [Contender::Relay].into_iter().chain(marked).chain([Contender::Router]).collect()
+    }
+
     /// Fills the lanes first, then lets the contender empty them.
     async fn throughput(&self, contender: Contender, round: usize) -> Result<Run, CliError> {
         let prefix = format!("bench.{}.t{round}.{}", std::process::id(), contender.word());
@@ -278,10 +304,11 @@ impl Bench {
     fn start(&self, contender: Contender, prefix: &str, ledger: &Path) -> Result<Child, CliError> {
         let prefetch = self.args.prefetch.to_string();
         match contender {
-            Contender::Relay => Child::start(
-                &["bench-relay", "--prefix", prefix, "--prefetch", &prefetch],
-                &[("SWARMGATE_AMQP_URL", &self.url)],
-            ),
+            Contender::Relay | Contender::Marked => {
+                let mut args = vec!["bench-relay", "--prefix", prefix, "--prefetch", &prefetch];
+                args.extend((contender == Contender::Marked).then_some("--marked"));
+                Child::start(&args, &[("SWARMGATE_AMQP_URL", &self.url)])
+            }
             Contender::Router => {
                 let ledger = ledger.display().to_string();
                 // Small bodies leave room for the prefetch within the bound on bytes in flight.
@@ -328,25 +355,35 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     quantile(&values, 0.5)
 }
 
-fn report(runs: &[Vec<Run>; 2], latencies: &[Vec<Latency>; 2]) -> Value {
-    let [relay, router] = runs;
-    let figure = |of: fn(&Run) -> f64| {
-        let ratio = median(router.iter().zip(relay).map(|(router, relay)| of(router) / of(relay)));
-        json!({ "relay": median(relay.iter().map(of)), "swarmgate": median(router.iter().map(of)), "ratio": ratio })
-    };
-    let [slow, own] = latencies;
-    let delay = |of: fn(&Latency) -> f64| {
-        let ratio = median(own.iter().zip(slow).map(|(router, relay)| of(router) / of(relay)));
-        json!({ "relay": median(slow.iter().map(of)), "swarmgate": median(own.iter().map(of)), "ratio": ratio })
-    };
+/// The medians of each figure, and for each relay the median of the rounds' own ratios.
+fn report(measured: &[Measured]) -> Value {
+    let Some((router, relays)) = measured.split_last() else { return Value::Null };
     json!({
-        "throughputPerSecond": figure(|run| run.per_second),
-        "cpuMicrosPerMessage": figure(|run| run.cpu_us),
-        "brokerCpuMicrosPerMessage": figure(|run| run.broker_us),
-        "memoryKib": figure(|run| run.memory_kib),
-        "latencyP50Micros": delay(|latency| latency.p50_us),
-        "latencyP99Micros": delay(|latency| latency.p99_us),
+        "throughputPerSecond": figure(router, relays, |of| values(&of.runs, |run| run.per_second)),
+        "cpuMicrosPerMessage": figure(router, relays, |of| values(&of.runs, |run| run.cpu_us)),
+        "brokerCpuMicrosPerMessage": figure(router, relays, |of| values(&of.runs, |run| run.broker_us)),
+        "memoryKib": figure(router, relays, |of| values(&of.runs, |run| run.memory_kib)),
+        "latencyP50Micros": figure(router, relays, |of| values(&of.latencies, |latency| latency.p50_us)),
+        "latencyP99Micros": figure(router, relays, |of| values(&of.latencies, |latency| latency.p99_us)),
     })
+}
+
+fn values<T>(rounds: &[T], of: fn(&T) -> f64) -> Vec<f64> {
+    rounds.iter().map(of).collect()
+}
+
+fn figure(router: &Measured, relays: &[Measured], of: impl Fn(&Measured) -> Vec<f64>) -> Value {
+    let own = of(router);
+    let mut figure = serde_json::Map::new();
+    for relay in relays {
+        let (word, theirs) = (relay.contender.word(), of(relay));
+        let ratio = median(own.iter().zip(&theirs).map(|(own, theirs)| own / theirs));
+        figure.insert(word.to_owned(), json!(median(theirs.into_iter())));
+        let name = if relay.contender == Contender::Marked { "ratioToMarked" } else { "ratio" };
+        figure.insert(name.to_owned(), json!(ratio));
+    }
+    figure.insert(router.contender.word().to_owned(), json!(median(own.into_iter())));
+    figure.into()
 }
 
 fn tell_storm(report: &Value, json: bool) -> Result<(), CliError> {
@@ -375,11 +412,17 @@ fn tell(report: &Value, json: bool) -> Result<(), CliError> {
     if json {
         return out.json(report);
     }
-    out.line(&format!("{:<28} {:>12} {:>12} {:>8}", "median", "relay", "swarmgate", "ratio"))?;
+    let marked = report.pointer("/throughputPerSecond/marked").is_some();
+    let columns = [("relay", 12), ("swarmgate", 12), ("ratio", 8), ("marked", 12), ("ratioToMarked", 14)];
+    let columns = columns.get(..if marked { 5 } else { 3 }).unwrap_or_default();
+    let heads: String = columns.iter().map(|(word, width)| format!(" {word:>width$}")).collect();
+    out.line(&format!("{:<28}{heads}", "median"))?;
     for (name, figure) in report.as_object().into_iter().flatten() {
-        let value = |key| figure.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
-        let (relay, router, ratio) = (value("relay"), value("swarmgate"), value("ratio"));
-        out.line(&format!("{name:<28} {relay:>12.1} {router:>12.1} {ratio:>8.2}"))?;
+        let value = |key: &str| figure.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        let places = |key: &str| if key.starts_with("ratio") { 2 } else { 1 };
+        let cells: String =
+            columns.iter().map(|(key, width)| format!(" {:>width$.*}", places(key), value(key))).collect();
+        out.line(&format!("{name:<28}{cells}"))?;
     }
     Ok(())
 }

@@ -1,20 +1,22 @@
 //! The plain relay that the router is measured against: lapin in, lapin out, nothing in between.
 //!
-//! Owns: carrying every delivery of the four lanes to `<prefix>.out`, with confirms, before it is acknowledged.
-//! Never: looks at a message.
+//! Owns: carrying every delivery of the four lanes to `<prefix>.out`, with confirms, before it is acknowledged; marked
+//! with as many headers as the router's, where that is asked for.
+//! Never: looks at a body.
 //! Holds: what a careful engineer would write in an afternoon: windows of confirms and cumulative acknowledgements.
 
 use futures_util::{FutureExt, StreamExt, future::join_all};
 use lapin::{
-    Channel, Connection, ConnectionProperties,
+    BasicProperties, Channel, Connection, ConnectionProperties,
+    message::Delivery,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     },
-    types::{FieldTable, ShortString},
+    types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 
 use crate::{
-    contract::lane::Lane,
+    contract::{lane::Lane, passage, routing::Family},
     interface::cli::{CliError, Exit, Globals},
     runtime::topology,
 };
@@ -31,6 +33,9 @@ pub struct Args {
     /// Prefetch of each lane.
     #[arg(long)]
     prefetch: u16,
+    /// Write the headers that the router would write.
+    #[arg(long)]
+    marked: bool,
 }
 
 /// Relays until it is killed.
@@ -56,7 +61,8 @@ async fn relay(url: &str, args: &Args) -> lapin::Result<()> {
         let queue = name(&topology::lane_queue(&args.prefix, lane));
         let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
         let stream = from.basic_consume(queue, tag, options, FieldTable::default()).await?;
-        lanes.push(carry(stream, from, to, name(&format!("{}.out", args.prefix))));
+        let properties = if args.marked { marked } else { plain };
+        lanes.push(carry(stream, from, to, name(&format!("{}.out", args.prefix)), properties));
     }
     for done in join_all(lanes).await {
         done?;
@@ -69,6 +75,7 @@ async fn carry(
     from: Channel,
     to: Channel,
     out: ShortString,
+    properties: fn(&Delivery) -> BasicProperties,
 ) -> lapin::Result<()> {
     while let Some(first) = stream.next().await {
         let mut window = vec![first?];
@@ -79,8 +86,8 @@ async fn carry(
         }
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let sends = join_all(window.iter().map(|delivery| {
-            let (key, properties) = (delivery.routing_key.clone(), delivery.properties.clone());
-            to.basic_publish(out.clone(), key, options, &delivery.data, properties)
+            let key = delivery.routing_key.clone();
+            to.basic_publish(out.clone(), key, options, &delivery.data, properties(delivery))
         }));
         for confirm in sends.await {
             confirm?.await?;
@@ -90,6 +97,26 @@ async fn carry(
         }
     }
     Ok(())
+}
+
+fn plain(delivery: &Delivery) -> BasicProperties {
+    delivery.properties.clone()
+}
+
+/// As many headers as the router's, as long as they are (`passage::onward`), and a message-id of the router's length.
+fn marked(delivery: &Delivery) -> BasicProperties {
+    let text = |text: &str| AMQPValue::LongString(LongString::from(text));
+    let mut properties = delivery.properties.clone();
+    let mut headers = FieldTable::default();
+    if Family::claimed_by(delivery.routing_key.as_str()) != Some(Family::Metric) {
+        let sent_as = properties.message_id().as_ref().map_or("", |id| id.as_str()).to_owned();
+        headers.insert(passage::MESSAGE_ID.into(), text(&sent_as));
+        headers.insert(passage::SEQ.into(), AMQPValue::LongLongInt(delivery.delivery_tag.cast_signed()));
+        properties = properties.with_message_id(name(&format!("{}.{sent_as}.0", "0".repeat(32))));
+    }
+    headers.insert(passage::PRINCIPAL.into(), text("orchestrator-1"));
+    headers.insert(passage::VERDICT.into(), text("forward"));
+    properties.with_headers(headers)
 }
 
 /// The benchmark makes its own names, and they are short.
