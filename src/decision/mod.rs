@@ -261,7 +261,7 @@ fn signal(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, 
         for fact in &mut decision.facts {
             fact.verdict = Some(Verdict::Park);
         }
-        command::parking::make_room(state, &said.key.scope, now, decision);
+        command::parking::make_room(state, &said.key.scope, arrival.body_bytes, now, decision);
     }
     if command::lifetime::supersedes(said, passed.class) {
         command::lifetime::supersede(state, &said.key.scope, &said.key.kind_type, now, decision);

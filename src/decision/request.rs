@@ -38,6 +38,8 @@ pub struct Arrival {
     pub redelivered: bool,
     /// SHA-256 of the raw body.
     pub body: Digest,
+    /// Its length.
+    pub body_bytes: usize,
     /// The sender's own time to live, in milliseconds.
     pub expiration_ms: Option<u64>,
     /// What it said, or why that could not be read.
@@ -69,6 +71,8 @@ pub struct Returned {
     pub ordinal: u32,
     /// Its key, for the alert.
     pub routing_key: String,
+    /// The length of its body.
+    pub body_bytes: usize,
 }
 
 /// What the host has seen or done.

@@ -27,6 +27,8 @@ pub struct Rules {
     pub parking_target_max: usize,
     /// How many may wait in all.
     pub parking_total_max: usize,
+    /// How large the bodies of all messages that wait may be together, in bytes.
+    pub parking_bytes_max: usize,
     /// How long what waited on the broker may take to be judged, after an outage, before anything times out.
     pub catch_up_ms: u64,
     /// What takes a confirmation, and whose.
@@ -90,6 +92,7 @@ impl Default for Rules {
             targets_max: 10_000,
             parking_target_max: 64,
             parking_total_max: 10_000,
+            parking_bytes_max: 64 * 1024 * 1024,
             catch_up_ms: 5_000,
             consent: super::consent::Consent::default(),
             safety: SafetyRules::default(),

@@ -24,7 +24,7 @@ use crate::{
         Decision, decide,
         effect::{Effect, Speech},
         request::{Arrival, Request},
-        state::State,
+        state::{Belief, State},
     },
     ledger::{
         Outgoing,
@@ -119,6 +119,7 @@ pub fn read(contract: &Contract, message: &Message, redelivered: bool) -> Arriva
         user_id: message.properties.user_id.clone(),
         redelivered,
         body: Digest::of(&message.body),
+        body_bytes: message.body.len(),
         expiration_ms: message.properties.expiration.as_deref().and_then(|text| text.parse().ok()),
         subject: contract.read(message),
     }
@@ -134,7 +135,18 @@ impl Corridor {
 
     /// Takes back the messages of parcels that the outbox keeps for commands that wait for their targets.
     pub fn park(&mut self, kept: Vec<Kept>) {
-        self.parked.extend(kept.into_iter().map(|kept| (kept.parcel, kept)));
+        kept.into_iter().for_each(|kept| self.keep(kept));
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        let (parcel, body_bytes) = (kept.parcel, kept.outgoing.message.body.len());
+        self.state.believe(&Belief::Kept { parcel, body_bytes });
+        self.parked.insert(parcel, kept);
+    }
+
+    fn let_go(&mut self, parcel: u64) -> Option<Kept> {
+        self.state.believe(&Belief::LetGo { parcel });
+        self.parked.remove(&parcel)
     }
 
     /// The state as it stands.
@@ -239,7 +251,7 @@ impl Corridor {
                     }
                     if *effect == Effect::Hold {
                         let kept = Kept { parcel: leaving.seq, lane: Lane::Signals, outgoing: leaving };
-                        self.parked.insert(kept.parcel, kept.clone());
+                        self.keep(kept.clone());
                         judged.held.push(kept);
                     } else {
                         judged.outgoing.push(leaving);
@@ -260,6 +272,10 @@ impl Corridor {
             self.state.believe(belief);
         }
         judged.decision = decision;
+        debug_assert_eq!(
+            self.state.kept_bytes(),
+            self.parked.values().map(|kept| kept.outgoing.message.body.len()).sum::<usize>()
+        );
         judged
     }
 
@@ -277,12 +293,12 @@ impl Corridor {
                 let Some(index) = returned.iter().position(came_back) else { return };
                 let lane = if *urgent { Lane::Urgent } else { Lane::Signals };
                 let kept = Kept { parcel: first + *fact as u64, lane, outgoing: returned.swap_remove(index) };
-                self.parked.insert(kept.parcel, kept.clone());
+                self.keep(kept.clone());
                 judged.held.push(kept);
             }
-            Effect::Release { parcel, .. } => judged.released.extend(self.parked.remove(parcel)),
+            Effect::Release { parcel, .. } => judged.released.extend(self.let_go(*parcel)),
             Effect::Drop { parcel } => {
-                self.parked.remove(parcel);
+                self.let_go(*parcel);
                 judged.dropped.push(*parcel);
             }
             _ => {}

@@ -94,6 +94,7 @@ fn rules(table: &Value, case: &Value) -> Rules {
             "alertsPerSecondMax" => rules.alerts_per_second_max = number as u32,
             "targetsMax" => rules.targets_max = number as usize,
             "parkingTargetMax" => rules.parking_target_max = number as usize,
+            "parkingBytesMax" => rules.parking_bytes_max = number as usize,
             "parkingTotalMax" => rules.parking_total_max = number as usize,
             "alertsDedupeMs" => rules.alerts_dedupe_ms = number,
             "gatesRequired" => rules.safety.gates_required = names(value),
@@ -266,6 +267,7 @@ fn broker_answer(answer: &Value, left: &mut Vec<Outgoing>) -> (Answer, Vec<Outgo
         seq: back.seq,
         ordinal: back.ordinal,
         routing_key: back.message.routing_key.clone(),
+        body_bytes: back.message.body.len(),
     });
     (Answer { returned: returned.collect(), carried: Carried { returned: places, spans } }, messages)
 }

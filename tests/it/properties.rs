@@ -172,7 +172,7 @@ fn request(contract: &Contract, step: &Step, message: Option<&Message>) -> Reque
             let seq = 2 + u64::from(step.number);
             let routing_key = format!("signal.swarm-plan.sim.controller.c-{}", step.number);
             answer.carried.returned.push((seq, 0));
-            answer.returned.push(Returned { seq, ordinal: 0, routing_key });
+            answer.returned.push(Returned { seq, ordinal: 0, routing_key, body_bytes: 2 });
             Request::Answered(answer)
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Owns: which command is parked, the order in which a target's parked commands leave, and the bounds on them.
 //! Never: parks a fan-out, puts a stop behind anything, or parks what could not be written.
-//! Holds: no more than `parking.target_max` wait for one target and `parking.total_max` in all: beyond, the oldest
-//! ends with `command.expired`.
+//! Holds: no more than `parking.target_max` wait for one target and `parking.total_max` in all, nor more bytes than
+//! `parking.bytes_max`: beyond, the oldest ends with `command.expired`.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ pub(in crate::decision) fn park(
         if flight.fans_out() || flight.is_parked() {
             continue;
         }
-        if !room.make_for(state, &flight.scope, flight.seq, now, decision) {
+        if !room.make_for(state, (&flight.scope, flight.seq, back.body_bytes), now, decision) {
             expire(state, flight, now, decision);
             continue;
         }
@@ -75,49 +75,66 @@ pub(in crate::decision) fn park(
 }
 
 /// Makes room for one more command of a target.
-pub(in crate::decision) fn make_room(state: &State, scope: &Scope, now: Timestamp, decision: &mut Decision) {
+pub(in crate::decision) fn make_room(
+    state: &State,
+    scope: &Scope,
+    body_bytes: usize,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
     // It is newer than whatever waits, so there is always something older to let go of.
-    Room::new(state).make_for(state, scope, u64::MAX, now, decision);
+    Room::new(state).make_for(state, (scope, u64::MAX, body_bytes), now, decision);
 }
 
 /// How many more may be parked, which were let go of and for whom some were parked in this decision.
 struct Room {
     total: usize,
+    bytes: usize,
     gone: Vec<u64>,
     more: BTreeMap<Scope, usize>,
 }
 
 impl Room {
     fn new(state: &State) -> Self {
-        Self { total: state.in_flight().parked_len(), gone: Vec::new(), more: BTreeMap::new() }
+        let (total, bytes) = (state.in_flight().parked_len(), state.kept_bytes());
+        Self { total, bytes, gone: Vec::new(), more: BTreeMap::new() }
     }
 
-    /// Makes room for the command of entry `seq`; `false` where it is the oldest itself.
+    /// Makes room for a command to `scope` of entry `seq` with so large a body; `false` where it is the oldest itself,
+    /// or larger than all the room there is.
     fn make_for(
         &mut self,
         state: &State,
-        scope: &Scope,
-        seq: u64,
+        (scope, seq, body_bytes): (&Scope, u64, usize),
         now: Timestamp,
         decision: &mut Decision,
     ) -> bool {
         let (rules, flights) = (state.rules(), state.in_flight());
+        if body_bytes > rules.parking_bytes_max {
+            return false;
+        }
         let more = self.more.get(scope).copied().unwrap_or_default();
-        let waiting = |flight: &&Flight| !self.gone.contains(&flight.seq);
-        let here = || flights.parked_for(scope).map(|(_, flight)| flight).filter(waiting);
-        let full_here = here().count() + more >= rules.parking_target_max;
-        let oldest = if full_here {
-            here().min_by_key(|flight| flight.seq)
-        } else if self.total >= rules.parking_total_max {
-            flights.oldest_parked().find(waiting)
-        } else {
-            self.total += 1;
-            *self.more.entry(scope.clone()).or_default() += 1;
-            return true;
-        };
-        let Some(oldest) = oldest.filter(|oldest| oldest.seq < seq) else { return false };
-        self.gone.push(oldest.seq);
-        expire(state, oldest, now, decision);
+        loop {
+            let waiting = |flight: &&Flight| !self.gone.contains(&flight.seq);
+            let here = || flights.parked_for(scope).map(|(_, flight)| flight).filter(waiting);
+            let oldest = if here().count() + more >= rules.parking_target_max {
+                here().min_by_key(|flight| flight.seq)
+            } else if self.total >= rules.parking_total_max
+                || self.bytes.saturating_add(body_bytes) > rules.parking_bytes_max
+            {
+                flights.oldest_parked().find(waiting)
+            } else {
+                break;
+            };
+            let Some(oldest) = oldest.filter(|oldest| oldest.seq < seq) else { return false };
+            self.gone.push(oldest.seq);
+            self.total = self.total.saturating_sub(1);
+            let freed = oldest.kept().map_or(0, |parcel| state.kept_bytes_of(parcel));
+            self.bytes = self.bytes.saturating_sub(freed);
+            expire(state, oldest, now, decision);
+        }
+        self.total += 1;
+        self.bytes = self.bytes.saturating_add(body_bytes);
         *self.more.entry(scope.clone()).or_default() += 1;
         true
     }
@@ -125,8 +142,8 @@ impl Room {
 
 /// Ends a parked command for want of room.
 fn expire(state: &State, flight: &Flight, now: Timestamp, decision: &mut Decision) {
-    let detail =
-        "more commands wait for absent targets than `parking.target_max` or `parking.total_max` allow";
+    let detail = "more commands wait for absent targets than `parking.target_max`, `parking.total_max` or \
+                  `parking.bytes_max` allow";
     ending::end(state, flight, "Refused", (detail, Some(Reason::Expired)), now, decision);
 }
 

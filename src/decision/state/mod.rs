@@ -124,6 +124,16 @@ impl State {
         self.recorded.flights.parked_len()
     }
 
+    /// The bytes of the bodies of messages that wait, in all.
+    pub fn kept_bytes(&self) -> usize {
+        self.observed.kept_bytes
+    }
+
+    /// The bytes of the body of one of them.
+    pub(super) fn kept_bytes_of(&self, parcel: u64) -> usize {
+        self.observed.kept.get(&parcel).copied().unwrap_or_default()
+    }
+
     /// The commands in flight, the newest first.
     pub fn flights(&self) -> impl Iterator<Item = &Flight> {
         self.recorded.flights.newest_first()
@@ -318,6 +328,8 @@ impl State {
             Belief::Heard { scope, at } => self.observed.heard(scope, *at),
             Belief::SessionsLooked(next) => self.observed.session_look = next.map(Timestamp::micros),
             Belief::Measured { place, breach } => self.observed.meters.set(place, *breach),
+            Belief::Kept { parcel, body_bytes } => self.observed.kept(*parcel, *body_bytes),
+            Belief::LetGo { parcel } => self.observed.let_go(*parcel),
             Belief::Shown { scope, from } => {
                 self.observed.shown.entry(scope.clone()).or_insert(from.micros());
             }

@@ -1,7 +1,7 @@
 //! The observed half: what is believed until told otherwise, gone with the process.
 //!
-//! Owns: whether the ledger can be written, the refusals being counted, the limits on alerts, which parked commands'
-//! targets have shown themselves, and the inventory.
+//! Owns: whether the ledger can be written, the refusals being counted, the limits on alerts, how large what waits is,
+//! which parked commands' targets have shown themselves, and the inventory.
 //! Never: part of the digest, or written anywhere.
 //! Holds: nothing here decides what a replay must repeat.
 
@@ -37,6 +37,9 @@ pub(super) struct Observed {
     pub alerts: BTreeMap<Digest, i64>,
     pub alerts_held_back: u64,
     pub inventory: Inventory,
+    /// The messages that wait for their targets or confirmations: the lengths of their bodies, by parcel, and the sum.
+    pub kept: BTreeMap<u64, usize>,
+    pub kept_bytes: usize,
     /// Targets with parked commands that have shown themselves, and from when on they are tried again.
     pub shown: BTreeMap<Scope, i64>,
     /// When something was last heard of each worker whose session stands, in microseconds since the epoch.
@@ -100,6 +103,18 @@ pub enum Belief {
     },
     /// An alert was held back by the limits.
     AlertHeldBack,
+    /// A message waits for its target or its confirmation.
+    Kept {
+        /// Its parcel.
+        parcel: u64,
+        /// The length of its body.
+        body_bytes: usize,
+    },
+    /// It waits no more.
+    LetGo {
+        /// Its parcel.
+        parcel: u64,
+    },
     /// A target with parked commands has shown itself.
     Shown {
         /// The target.
@@ -213,6 +228,17 @@ impl Observed {
             }
             _ => {}
         }
+    }
+
+    pub fn kept(&mut self, parcel: u64, body_bytes: usize) {
+        self.let_go(parcel);
+        self.kept.insert(parcel, body_bytes);
+        self.kept_bytes = self.kept_bytes.saturating_add(body_bytes);
+    }
+
+    pub fn let_go(&mut self, parcel: u64) {
+        let body_bytes = self.kept.remove(&parcel).unwrap_or_default();
+        self.kept_bytes = self.kept_bytes.saturating_sub(body_bytes);
     }
 
     /// Something was heard of a worker.

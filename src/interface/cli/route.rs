@@ -381,6 +381,7 @@ fn unreadable(line: &[u8], lack: String) -> (Arrival, Message) {
         user_id: None,
         redelivered: false,
         body: Digest::of(line),
+        body_bytes: line.len(),
         expiration_ms: None,
         subject: Err(Unsaid { refusal: Refusal::new(Reason::NotJson, lack), envelope: None }),
     };

@@ -40,6 +40,13 @@ pub(super) fn agree(config: &Config, merge: &mut Merge) {
         );
         merge.fault_of("amqp.in_flight_bytes_max", wrong);
     }
+    if config.parking.bytes_max < config.limits.body_bytes_max {
+        let wrong = Wrong::new(
+            "`parking.bytes_max` is below `limits.body_bytes_max`, so the largest command could never wait for its target",
+            "raise the first or lower the second",
+        );
+        merge.fault_of("parking.bytes_max", wrong);
+    }
     for (path, wrong) in config.consent.faults() {
         merge.fault_of(path, wrong);
     }

@@ -109,11 +109,13 @@ pub struct Parking {
     pub target_max: usize,
     /// How many wait in all.
     pub total_max: usize,
+    /// How large their bodies may be together, in bytes, with those that wait for a confirmation.
+    pub bytes_max: usize,
 }
 
 impl Default for Parking {
     fn default() -> Self {
-        Self { target_max: 64, total_max: 10_000 }
+        Self { target_max: 64, total_max: 10_000, bytes_max: 64 * 1024 * 1024 }
     }
 }
 

@@ -172,6 +172,11 @@ pub const FIELDS: &[Field] = &[
         "How many commands wait for one absent target; beyond, the oldest ends.",
     ),
     field("parking.total_max", Whole(1, 10_000_000), "How many commands wait for absent targets in all."),
+    field(
+        "parking.bytes_max",
+        Whole(1024, GIB),
+        "How large the bodies of commands that wait for absent targets may be together, in bytes; beyond, the oldest ends.",
+    ),
     deadline("deadlines.stop_ms"),
     deadline("deadlines.swarm_stop_ms"),
     deadline("deadlines.bot_stop_ms"),

@@ -377,6 +377,7 @@ impl Loaded {
             targets_max: config.commands.targets_max,
             parking_target_max: config.parking.target_max,
             parking_total_max: config.parking.total_max,
+            parking_bytes_max: config.parking.bytes_max,
             catch_up_ms: config.commands.catch_up_ms,
             consent: config.consent.rules(config.environment),
             safety: config.safety.rules(&config.interlocks),

@@ -169,6 +169,12 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        yaml: "limits: {body_bytes_max: 2097152}\nparking: {bytes_max: 1048576}\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "the largest command could never wait", "raise")],
+    },
+    Case {
         yaml: "limits: {body_bytes_max: 2097152}\namqp: {in_flight_bytes_max: 1048576}\n",
         env: &[],
         flags: &[],

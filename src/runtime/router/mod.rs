@@ -474,7 +474,8 @@ fn view<'a>(corridor: &'a Corridor, telemetry: &'a Telemetry, about: &'a About, 
 /// What the decision about the broker's answer needs to know of a message that came back.
 fn back(outgoing: &Outgoing) -> Returned {
     let Outgoing { seq, ordinal, message, .. } = outgoing;
-    Returned { seq: *seq, ordinal: *ordinal, routing_key: message.routing_key.clone() }
+    let (routing_key, body_bytes) = (message.routing_key.clone(), message.body.len());
+    Returned { seq: *seq, ordinal: *ordinal, routing_key, body_bytes }
 }
 
 impl Job {
