@@ -92,7 +92,7 @@ impl Default for Rules {
             targets_max: 10_000,
             parking_target_max: 64,
             parking_total_max: 10_000,
-            parking_bytes_max: 64 * 1024 * 1024,
+            parking_bytes_max: 32 * 1024 * 1024,
             catch_up_ms: 5_000,
             consent: super::consent::Consent::default(),
             safety: SafetyRules::default(),

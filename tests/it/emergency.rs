@@ -374,6 +374,14 @@ async fn people_and_machines_are_told_what_waits() {
         assert_eq!(text.contains("2 entries that are not in the ledger"), waiting == 2, "{text}");
     };
     told(2);
+    let copy = dir.path().join("second.log");
+    fs::rename(&path, &copy).unwrap();
+    let moved = ["audit", "verify", place, "--emergency", copy.to_str().unwrap()];
+    let (code, text) = swarmgate(&moved);
+    assert!(code == Some(0) && text.contains("holds 2 entries"), "{text}");
+    fs::rename(&copy, &path).unwrap();
+    let (_, text) = swarmgate(&moved);
+    assert!(text.contains("second.log"), "one that is named and not there is said: {text}");
     let (code, text) = swarmgate(&["audit", "emergency", place]);
     assert_eq!(code, Some(0));
     assert!(

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::{CliError, Exit, Globals};
 use crate::{
-    contract::{audit::EmergencyId, routing::Scope},
+    contract::routing::Scope,
     ledger::{
         chain::Sealed,
-        emergency::{self, EmergencyError},
+        emergency,
         query::{Filter, Reader},
         verify,
     },
@@ -47,10 +47,16 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Walk the whole chain and name the first entry that is wrong.
-    #[command(after_help = "EXAMPLES:\n  swarmgate audit verify ./swarmgate-data")]
+    #[command(after_help = "EXAMPLES:
+  swarmgate audit verify ./swarmgate-data
+  With the emergency log that `ledger.emergency_path` names:
+    swarmgate audit verify ./swarmgate-data --emergency /mnt/second/emergency.log")]
     Verify {
         /// The ledger's directory, or its file.
         dir: PathBuf,
+        /// Its emergency log's file. Left out: `emergency.log` in the directory, where it is there.
+        #[arg(long, value_name = "FILE")]
+        emergency: Option<PathBuf>,
     },
     /// Print entries, oldest first.
     #[command(after_help = "EXAMPLES:\n  swarmgate audit show ./swarmgate-data --correlation c-001")]
@@ -106,7 +112,7 @@ enum What {
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let json = globals.is_json();
     match args.what {
-        What::Verify { dir } => verify(dir, json).await,
+        What::Verify { dir, emergency } => verify(dir, emergency, json).await,
         What::Show { dir, seq, from, to, correlation, key, target, limit } => {
             let filter = Filter {
                 from: seq.or(from),
@@ -124,13 +130,15 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     }
 }
 
-async fn verify(dir: PathBuf, json: bool) -> Result<Exit, CliError> {
+async fn verify(dir: PathBuf, log: Option<PathBuf>, json: bool) -> Result<Exit, CliError> {
+    let log = log.or_else(|| beside(&dir));
     let report = verify::verify(&dir).await?;
     let verdict = if report.fault.is_none() { "VALID" } else { "INVALID" };
     let fault = report.fault.as_ref().map(|fault| json!({ "seq": fault.seq(), "what": fault.to_string() }));
-    let beside = beside(&dir, report.newest_emergency);
+    let waiting =
+        log.map(|log| emergency::read(&log).map(|found| found.newer_than(report.newest_emergency).len()));
     if json {
-        let emergency = beside.map(|waiting| match waiting {
+        let emergency = waiting.map(|waiting| match waiting {
             Ok(waiting) => json!({ "waiting": waiting, "fault": null }),
             Err(fault) => json!({ "waiting": null, "fault": fault.to_string() }),
         });
@@ -148,10 +156,10 @@ async fn verify(dir: PathBuf, json: bool) -> Result<Exit, CliError> {
         if let Some(fault) = &report.fault {
             write(&format!("  first fault: {fault}"))?;
         }
-        match beside {
+        match waiting {
             None | Some(Ok(0)) => {}
             Some(Ok(waiting)) => write(&format!(
-                "  the emergency log beside it holds {waiting} entries that are not in the ledger; the router's next start appends them"
+                "  the emergency log holds {waiting} entries that are not in the ledger; the router's next start appends them"
             ))?,
             Some(Err(fault)) => write(&format!("  {fault}"))?,
         }
@@ -159,10 +167,9 @@ async fn verify(dir: PathBuf, json: bool) -> Result<Exit, CliError> {
     Ok(if report.fault.is_none() { Exit::Done } else { Exit::Fault })
 }
 
-/// How many entries an emergency log beside a ledger holds that the ledger does not; `None` where there is no such log.
-fn beside(dir: &Path, newest: Option<EmergencyId>) -> Option<Result<usize, EmergencyError>> {
-    let path = dir.is_dir().then(|| emergency::place_of(dir)).filter(|path| path.exists())?;
-    Some(emergency::read(&path).map(|found| found.newer_than(newest).len()))
+/// The emergency log beside a ledger, where there is one.
+fn beside(dir: &Path) -> Option<PathBuf> {
+    dir.is_dir().then(|| emergency::place_of(dir)).filter(|path| path.exists())
 }
 
 fn show_emergency(place: &Path, json: bool) -> Result<Exit, CliError> {

@@ -115,7 +115,7 @@ pub struct Parking {
 
 impl Default for Parking {
     fn default() -> Self {
-        Self { target_max: 64, total_max: 10_000, bytes_max: 64 * 1024 * 1024 }
+        Self { target_max: 64, total_max: 10_000, bytes_max: 32 * 1024 * 1024 }
     }
 }
 
