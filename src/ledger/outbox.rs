@@ -1,19 +1,23 @@
 //! Parcels as bytes: what the outbox keeps of messages until they are carried.
 //!
 //! Owns: the encoding of a parcel's messages.
-//! Never: part of the chain; the entries hold the digests of the bodies.
+//! Never: part of the chain; the entries hold the digests of the bodies. Never trusts a length that the bytes cannot hold.
 //! Holds: `decode(encode(messages)) == messages`.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use lz4_flex::block::{compress_prepend_size, decompress, uncompressed_size};
 use serde::{Deserialize, Serialize};
 
 use super::Outgoing;
 use crate::contract::message::Message;
 
 /// The encoding's version, its first byte.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// No byte of LZ4 stands for more bytes than this.
+const GROWTH_MAX: usize = 255;
 
 /// Room for a head of the common size and both lengths.
 const HEAD_BYTES: usize = 1024;
@@ -27,11 +31,11 @@ struct Head<'a> {
     message: Cow<'a, Message>,
 }
 
-/// The messages as bytes: for each, its head as JSON and its raw body, both behind their lengths.
+/// The messages as bytes: for each, its head as JSON and its raw body, both behind their lengths; all of them as one
+/// block of LZ4.
 pub fn encode<'a>(messages: impl Iterator<Item = (u64, u32, bool, &'a Message)> + Clone) -> Vec<u8> {
     let room = messages.clone().map(|(.., message)| HEAD_BYTES + message.body.len()).sum();
     let mut bytes = Vec::with_capacity(room);
-    bytes.push(VERSION);
     for (seq, ordinal, mandatory, message) in messages {
         let head = Head { seq, ordinal, mandatory, message: Cow::Borrowed(message) };
         let at = bytes.len();
@@ -45,14 +49,16 @@ pub fn encode<'a>(messages: impl Iterator<Item = (u64, u32, bool, &'a Message)> 
         bytes.extend_from_slice(&(message.body.len() as u32).to_be_bytes());
         bytes.extend_from_slice(&message.body);
     }
-    bytes
+    [&[VERSION], compress_prepend_size(&bytes).as_slice()].concat()
 }
 
 /// Reads the messages back; the error says what is wrong.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Outgoing>, String> {
-    let Some((&VERSION, mut rest)) = bytes.split_first() else {
+    let Some((&VERSION, packed)) = bytes.split_first() else {
         return Err("not a parcel of a version that this release reads".to_owned());
     };
+    let plain = plain(packed)?;
+    let mut rest = plain.as_slice();
     let mut messages = Vec::new();
     while !rest.is_empty() {
         let head = take(&mut rest)?;
@@ -63,6 +69,15 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Outgoing>, String> {
         messages.push(Outgoing { seq: head.seq, ordinal: head.ordinal, mandatory: head.mandatory, message });
     }
     Ok(messages)
+}
+
+fn plain(packed: &[u8]) -> Result<Vec<u8>, String> {
+    let (length, block) = uncompressed_size(packed).map_err(|fault| fault.to_string())?;
+    if length > block.len().saturating_mul(GROWTH_MAX) {
+        return Err(format!("{} bytes cannot hold {length}", block.len()));
+    }
+    let plain = decompress(block, length).map_err(|fault| fault.to_string())?;
+    if plain.len() == length { Ok(plain) } else { Err("cut short".to_owned()) }
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], String> {

@@ -203,6 +203,13 @@ proptest! {
     }
 
     #[test]
+    fn what_is_no_parcel_is_told(bytes in any::<Vec<u8>>(), version in 0_u8..4) {
+        let bytes = [vec![version], bytes].concat();
+        // Whatever it is: it must not end the router.
+        let _ = Parcel { id: 1, lane: Lane::Signals, bytes }.unpack();
+    }
+
+    #[test]
     fn a_parcel_holds_what_was_packed(messages in proptest::collection::vec(any_message(), 1..4)) {
         let with_place = || messages.iter().enumerate();
         let packed = Parcel::pack(
@@ -308,10 +315,29 @@ fn a_parcel_that_was_cut_is_an_error_and_nothing_without_an_entry_is_packed() {
     };
     assert_eq!(Parcel::pack(Lane::Metrics, std::iter::once((0, 0, true, &message))), None);
     let whole = Parcel::pack(Lane::Metrics, std::iter::once((3, 0, true, &message))).expect("a parcel");
-    for length in (0..whole.bytes.len()).filter(|length| *length != 1) {
+    for length in 0..whole.bytes.len() {
         let cut = Parcel { bytes: whole.bytes[..length].to_vec(), ..whole.clone() };
         assert!(matches!(cut.unpack(), Err(LedgerError::Outbox { id: 3, .. })), "{length}");
     }
+    let mut bytes = whole.bytes.clone();
+    bytes[1..5].fill(0xff);
+    let Err(LedgerError::Outbox { what, .. }) = (Parcel { bytes, ..whole }).unpack() else { panic!("read") };
+    assert!(what.contains("cannot hold 4294967295"), "no room is made for what cannot be there: {what}");
+}
+
+#[test]
+fn messages_that_are_alike_take_little_room() {
+    let message = |number: u32| Message {
+        exchange: "swarmgate.out".to_owned(),
+        routing_key: format!("signal.config-update.kestrel.worker.w-{number}"),
+        properties: Properties { message_id: Some(format!("led.{number}.0")), ..Properties::default() },
+        body: format!(r#"{{"kind":"signal","type":"config-update","idempotencyKey":"i-{number}"}}"#).into(),
+    };
+    let messages: Vec<Message> = (0..100).map(message).collect();
+    let plain: usize = messages.iter().map(|message| message.routing_key.len() + message.body.len()).sum();
+    let packed = Parcel::pack(Lane::Signals, messages.iter().map(|message| (1, 0, true, message)));
+    let packed = packed.expect("a parcel").bytes.len();
+    assert!(packed * 2 < plain, "{packed} bytes for keys and bodies of {plain}");
 }
 
 #[test]
