@@ -360,7 +360,10 @@ mod on_rabbitmq {
         let url = vhost.options().url;
         let few = ["bench", "--rounds", "1", "--messages", "200", "--rate", "0"];
         let told = tool(&url, &few).await.with(0);
-        assert!(told.contains("throughputPerSecond"), "{told}");
+        assert!(told.contains("throughputPerSecond") && !told.contains("marked"), "{told}");
+        let marked = [few.as_slice(), &["--marked"]].concat();
+        let told = tool(&url, &marked).await.with(0);
+        assert!(told.contains("ratioToMarked"), "{told}");
         let mut unread = spawn(&url, &few);
         drop((unread.stdout.take(), unread.stderr.take()));
         assert_eq!(end(unread).await.code, Some(0));

@@ -8,7 +8,6 @@
 use futures_util::{FutureExt, StreamExt, future::join_all};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
-    message::Delivery,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     },
@@ -75,7 +74,7 @@ async fn carry(
     from: Channel,
     to: Channel,
     out: ShortString,
-    properties: fn(&Delivery) -> BasicProperties,
+    properties: fn(Delivered<'_>) -> BasicProperties,
 ) -> lapin::Result<()> {
     while let Some(first) = stream.next().await {
         let mut window = vec![first?];
@@ -87,7 +86,8 @@ async fn carry(
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let sends = join_all(window.iter().map(|delivery| {
             let key = delivery.routing_key.clone();
-            to.basic_publish(out.clone(), key, options, &delivery.data, properties(delivery))
+            let properties = properties((key.as_str(), delivery.delivery_tag, &delivery.properties));
+            to.basic_publish(out.clone(), key, options, &delivery.data, properties)
         }));
         for confirm in sends.await {
             confirm?.await?;
@@ -99,19 +99,22 @@ async fn carry(
     Ok(())
 }
 
-fn plain(delivery: &Delivery) -> BasicProperties {
-    delivery.properties.clone()
+/// Key, tag and properties of what came.
+type Delivered<'a> = (&'a str, u64, &'a BasicProperties);
+
+fn plain((.., properties): Delivered<'_>) -> BasicProperties {
+    properties.clone()
 }
 
 /// As many headers as the router's, as long as they are (`passage::onward`), and a message-id of the router's length.
-fn marked(delivery: &Delivery) -> BasicProperties {
+fn marked((key, tag, properties): Delivered<'_>) -> BasicProperties {
     let text = |text: &str| AMQPValue::LongString(LongString::from(text));
-    let mut properties = delivery.properties.clone();
+    let mut properties = properties.clone();
     let mut headers = FieldTable::default();
-    if Family::claimed_by(delivery.routing_key.as_str()) != Some(Family::Metric) {
+    if Family::claimed_by(key) != Some(Family::Metric) {
         let sent_as = properties.message_id().as_ref().map_or("", |id| id.as_str()).to_owned();
         headers.insert(passage::MESSAGE_ID.into(), text(&sent_as));
-        headers.insert(passage::SEQ.into(), AMQPValue::LongLongInt(delivery.delivery_tag.cast_signed()));
+        headers.insert(passage::SEQ.into(), AMQPValue::LongLongInt(tag.cast_signed()));
         properties = properties.with_message_id(name(&format!("{}.{sent_as}.0", "0".repeat(32))));
     }
     headers.insert(passage::PRINCIPAL.into(), text("orchestrator-1"));
@@ -122,4 +125,46 @@ fn marked(delivery: &Delivery) -> BasicProperties {
 /// The benchmark makes its own names, and they are short.
 fn name(text: &str) -> ShortString {
     ShortString::try_new(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{
+        audit::Verdict,
+        message::{Message, Properties},
+        passage::Stamp,
+    };
+
+    #[test]
+    fn the_marked_relay_writes_what_the_router_writes() {
+        for (key, family) in [
+            ("signal.config-update.a.b.c", Family::Signal),
+            ("event.outcome.config-update.a.b.c", Family::Outcome),
+            ("event.metric.status-full.a.b.c", Family::Metric),
+        ] {
+            let sent = BasicProperties::default().with_message_id(name("7"));
+            let relayed = marked((key, 7, &sent));
+            let stamp = Stamp {
+                exchange: "out",
+                message_id: Some(format!("{}.7.0", "0".repeat(32))),
+                seq: (family != Family::Metric).then_some(7),
+                principal: Some("orchestrator-1"),
+                verdict: Verdict::Forward,
+            };
+            let message = Message {
+                exchange: String::new(),
+                routing_key: key.to_owned(),
+                properties: Properties { message_id: Some("7".to_owned()), ..Properties::default() },
+                body: bytes::Bytes::new(),
+            };
+            let carried = passage::onward(message, family, &stamp).properties;
+            let headers =
+                relayed.headers().as_ref().map(|headers| headers.inner().clone()).unwrap_or_default();
+            let mut names: Vec<&str> = carried.headers.iter().map(|(name, _)| &**name).collect();
+            names.sort_unstable();
+            assert_eq!(headers.keys().map(ShortString::as_str).collect::<Vec<_>>(), names, "{key}");
+            assert_eq!(relayed.message_id().as_ref().map(ShortString::as_str), carried.message_id.as_deref());
+        }
+    }
 }
