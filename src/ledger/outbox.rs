@@ -1,7 +1,7 @@
 //! Parcels as bytes: what the outbox keeps of messages until they are carried.
 //!
 //! Owns: the encoding of a parcel's messages.
-//! Never: part of the chain; the entries hold the digests of the bodies. Never trusts a length that the bytes cannot hold.
+//! Never: part of the chain; the entries hold the digests of the bodies. It trusts no length that the bytes cannot hold.
 //! Holds: `decode(encode(messages)) == messages`.
 
 use std::borrow::Cow;
@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::Outgoing;
 use crate::contract::message::Message;
 
-/// The encoding's version, its first byte.
-const VERSION: u8 = 2;
+/// The encoding's version, its first byte: the messages as one block of LZ4, or, until there was that, as they are.
+const PACKED: u8 = 2;
+const PLAIN: u8 = 1;
 
 /// No byte of LZ4 stands for more bytes than this.
 const GROWTH_MAX: usize = 255;
@@ -49,16 +50,17 @@ pub fn encode<'a>(messages: impl Iterator<Item = (u64, u32, bool, &'a Message)> 
         bytes.extend_from_slice(&(message.body.len() as u32).to_be_bytes());
         bytes.extend_from_slice(&message.body);
     }
-    [&[VERSION], compress_prepend_size(&bytes).as_slice()].concat()
+    [&[PACKED], compress_prepend_size(&bytes).as_slice()].concat()
 }
 
 /// Reads the messages back; the error says what is wrong.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Outgoing>, String> {
-    let Some((&VERSION, packed)) = bytes.split_first() else {
-        return Err("not a parcel of a version that this release reads".to_owned());
+    let plain = match bytes.split_first() {
+        Some((&PACKED, packed)) => Cow::Owned(unpack(packed)?),
+        Some((&PLAIN, plain)) => Cow::Borrowed(plain),
+        _ => return Err("not a parcel of a version that this release reads".to_owned()),
     };
-    let plain = plain(packed)?;
-    let mut rest = plain.as_slice();
+    let mut rest = plain.as_ref();
     let mut messages = Vec::new();
     while !rest.is_empty() {
         let head = take(&mut rest)?;
@@ -71,7 +73,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Outgoing>, String> {
     Ok(messages)
 }
 
-fn plain(packed: &[u8]) -> Result<Vec<u8>, String> {
+fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
     let (length, block) = uncompressed_size(packed).map_err(|fault| fault.to_string())?;
     if length > block.len().saturating_mul(GROWTH_MAX) {
         return Err(format!("{} bytes cannot hold {length}", block.len()));

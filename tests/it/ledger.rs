@@ -326,6 +326,17 @@ fn a_parcel_that_was_cut_is_an_error_and_nothing_without_an_entry_is_packed() {
 }
 
 #[test]
+fn a_parcel_from_before_they_were_compressed_is_read() {
+    let head = br#"{"seq":3,"ordinal":1,"mandatory":true,"message":{"exchange":"x","routingKey":"k","properties":{}}}"#;
+    let length = |part: &[u8]| (part.len() as u32).to_be_bytes().to_vec();
+    let bytes = [vec![1], length(head), head.to_vec(), length(b"body"), b"body".to_vec()].concat();
+    let unpacked = Parcel { id: 3, lane: Lane::Signals, bytes }.unpack().expect("messages");
+    let [only] = unpacked.as_slice() else { panic!("{unpacked:?}") };
+    assert_eq!((only.seq, only.ordinal, only.mandatory), (3, 1, true));
+    assert_eq!((only.message.routing_key.as_str(), only.message.body.as_ref()), ("k", b"body".as_slice()));
+}
+
+#[test]
 fn messages_that_are_alike_take_little_room() {
     let message = |number: u32| Message {
         exchange: "swarmgate.out".to_owned(),
