@@ -7,7 +7,7 @@
 
 use tracing::{error, info, warn};
 
-use super::{Outcome, Router, UNWRITTEN_FACTS_MAX};
+use super::{Outcome, Router, UNWRITTEN_BYTES_MAX, UNWRITTEN_FACTS_MAX};
 use crate::{
     contract::{audit::Action, lane::Lane},
     decision::state::{Belief, State},
@@ -33,7 +33,9 @@ impl Router {
         let unwritten = self.memory.unwritten.get_or_insert_default();
         let first = unwritten.len();
         let mut records = emergency::records(sealed, parcels);
-        let lost = records.split_off(records.len().min(UNWRITTEN_FACTS_MAX.saturating_sub(first)));
+        let (count, bytes) = fitting(first, self.memory.unwritten_bytes, records.iter().map(size));
+        self.memory.unwritten_bytes = bytes;
+        let lost = records.split_off(count);
         unwritten.extend(records);
         if !lost.is_empty() {
             // Their places in the ledger will be others': no parcel may be booked under them.
@@ -75,9 +77,12 @@ impl Router {
         let unwritten = self.memory.unwritten.get_or_insert_default();
         for id in parcels {
             let found = unwritten.binary_search_by_key(&id, |record| record.sealed.entry.seq);
-            let kept = found.ok().and_then(|index| unwritten.get_mut(index)?.parcel.take());
-            if kept.is_none() {
-                self.memory.unbooked.push(id);
+            match found.ok().and_then(|index| unwritten.get_mut(index)?.parcel.take()) {
+                Some(kept) => {
+                    let bytes = &mut self.memory.unwritten_bytes;
+                    *bytes = bytes.saturating_sub(kept.bytes.len());
+                }
+                None => self.memory.unbooked.push(id),
             }
         }
     }
@@ -93,7 +98,9 @@ impl Router {
                 self.rebuild(*state, chain, parked);
                 self.corridor.state_mut().believe(&Belief::LedgerWritable(false));
                 let owed = self.not_appended(emergency::records(owed.entries, owed.parcels));
-                self.memory.unwritten = Some(emergency::seal_again(&mut self.corridor, owed));
+                let unwritten = emergency::seal_again(&mut self.corridor, owed);
+                self.memory.unwritten_bytes = unwritten.iter().map(size).sum();
+                self.memory.unwritten = Some(unwritten);
                 // A latch that was judged in what is given up is judged anew.
                 self.host.again.notify_one();
             }
@@ -101,6 +108,7 @@ impl Router {
                 self.memory.attempt = attempt;
                 self.forget_carried(booked);
                 let unwritten = self.memory.unwritten.take().unwrap_or_default();
+                self.memory.unwritten_bytes = 0;
                 self.rebuild(*state, chain, parked);
                 emergency::leave_out(again.iter_mut(), &unwritten);
                 let unwritten = self.not_appended(unwritten);
@@ -162,6 +170,23 @@ impl Router {
     }
 }
 
+/// The room that a record takes.
+fn size(record: &Record) -> usize {
+    record.sealed.bytes.len() + record.parcel.as_ref().map_or(0, |parcel| parcel.bytes.len())
+}
+
+/// How many of the records of those sizes may still be kept beside as many others of so many bytes, and the bytes of
+/// all then.
+fn fitting(count: usize, bytes: usize, sizes: impl Iterator<Item = usize>) -> (usize, usize) {
+    let sums = sizes.scan(bytes, |sum, size| {
+        *sum = sum.saturating_add(size);
+        Some(*sum)
+    });
+    let room = UNWRITTEN_FACTS_MAX.saturating_sub(count);
+    let fit = sums.take(room).take_while(|sum| *sum <= UNWRITTEN_BYTES_MAX);
+    fit.fold((0, bytes), |(count, _), sum| (count + 1, sum))
+}
+
 /// Says on whose record a command was carried.
 fn tell(record: &Record, on_log: bool) {
     let fact = &record.sealed.entry.fact;
@@ -184,5 +209,20 @@ fn tell(record: &Record, on_log: bool) {
             emergency_id,
             "UNAUDITED: carried while neither the ledger nor the emergency log can be written; it is kept in memory until one can"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_is_kept_as_there_is_room_for_and_the_oldest_stays() {
+        let half = UNWRITTEN_BYTES_MAX / 2;
+        assert_eq!(fitting(0, 0, [half, half, 1].into_iter()), (2, UNWRITTEN_BYTES_MAX));
+        assert_eq!(fitting(1, half, [half + 1, 1].into_iter()), (0, half), "what is later is lost with it");
+        assert_eq!(fitting(0, 0, [usize::MAX, 1].into_iter()), (0, 0));
+        assert_eq!(fitting(UNWRITTEN_FACTS_MAX - 2, 7, [1; 5].into_iter()), (2, 9));
+        assert_eq!(fitting(UNWRITTEN_FACTS_MAX + 1, 7, [1; 5].into_iter()), (0, 7));
     }
 }

@@ -45,9 +45,10 @@ use crate::{
 /// How many ended commands' outcomes are at hand without asking the ledger, and how large they may be together.
 const RECENT_OUTCOMES_MAX: usize = 4096;
 const RECENT_OUTCOMES_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How many facts may wait in memory while the ledger cannot be written; beyond, the oldest stay and the rest is
-/// said in the log only.
+/// How many facts may wait in memory while the ledger cannot be written, and how large they and their parcels may be
+/// together; beyond, the oldest stay and the rest is said in the log only.
 const UNWRITTEN_FACTS_MAX: usize = 100_000;
+const UNWRITTEN_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// How long an idle router sleeps at most; it is woken by whatever comes.
 const IDLE_LOOK: Duration = Duration::from_secs(3600);
@@ -120,6 +121,8 @@ pub(super) struct Memory {
     recent_bytes: usize,
     /// Entries that could not be written: `Some` while the ledger cannot be.
     unwritten: Option<Vec<Record>>,
+    /// How large they are.
+    unwritten_bytes: usize,
     /// Parcels of the outbox that were carried meanwhile.
     unbooked: Vec<u64>,
     /// Openings of a lane's consumer up to this one are void.
