@@ -30,22 +30,19 @@ impl Router {
     pub(super) async fn hand_on_unwritten(&mut self, outcome: Outcome) {
         let Outcome { sealed, mut jobs, settlements, parcels, parcels_done } = outcome;
         self.forget_carried(parcels_done);
+        let first = self.memory.unwritten.as_ref().map_or(0, Vec::len);
+        let lost = self.keep_unwritten(emergency::records(sealed, parcels));
         let unwritten = self.memory.unwritten.get_or_insert_default();
-        let first = unwritten.len();
-        let mut records = emergency::records(sealed, parcels);
-        let (count, bytes) = fitting(first, self.memory.unwritten_bytes, records.iter().map(size));
-        self.memory.unwritten_bytes = bytes;
-        let lost = records.split_off(count);
-        unwritten.extend(records);
         if !lost.is_empty() {
             // Their places in the ledger will be others': no parcel may be booked under them.
             let last = unwritten.last().map_or(0, |record| record.sealed.entry.seq);
             jobs.iter_mut().for_each(|job| job.parcel = job.parcel.filter(|parcel| *parcel <= last));
         }
         let on_log = self.emergency.write(unwritten).await;
-        for (place, record) in (first..).zip(unwritten.iter().skip(first).chain(&lost)) {
-            tell(record, place < on_log);
+        for (place, record) in (first..).zip(unwritten.iter().skip(first)) {
+            tell(record, if place < on_log { Place::Log } else { Place::Memory });
         }
+        lost.iter().for_each(|record| tell(record, Place::Nowhere));
         for job in jobs {
             self.dispatch.send(job).await;
         }
@@ -56,11 +53,11 @@ impl Router {
 
     /// What a stopping router sealed last, and a last try to write what is not on the emergency log.
     pub(super) async fn close_unwritten(&mut self, sealed: Vec<Sealed>) {
+        let lost = self.keep_unwritten(emergency::records(sealed, Vec::new()));
         let unwritten = self.memory.unwritten.get_or_insert_default();
-        unwritten.extend(emergency::records(sealed, Vec::new()));
         let on_log = self.emergency.write(unwritten).await;
-        if on_log < unwritten.len() {
-            let entries = unwritten.len() - on_log;
+        let entries = unwritten.len() + lost.len() - on_log;
+        if entries > 0 {
             error!(
                 entries,
                 "UNAUDITED: stopped before the ledger or the emergency log could be written again"
@@ -69,6 +66,15 @@ impl Router {
         if on_log > 0 {
             warn!(entries = on_log, "stopped; the next start appends what is on the emergency log");
         }
+    }
+
+    /// Keeps records in memory as far as there is room; answers those that are lost for want of it.
+    fn keep_unwritten(&mut self, mut records: Vec<Record>) -> Vec<Record> {
+        let unwritten = self.memory.unwritten.get_or_insert_default();
+        let bytes = &mut self.memory.unwritten_bytes;
+        let lost = records.split_off(fitting(unwritten.len(), bytes, records.iter().map(size)));
+        unwritten.extend(records);
+        lost
     }
 
     /// Parcels that need no longer be kept: those of what is not written yet are forgotten, the others are booked when
@@ -175,40 +181,56 @@ fn size(record: &Record) -> usize {
     record.sealed.bytes.len() + record.parcel.as_ref().map_or(0, |parcel| parcel.bytes.len())
 }
 
-/// How many of the records of those sizes may still be kept beside as many others of so many bytes, and the bytes of
-/// all then.
-fn fitting(count: usize, bytes: usize, sizes: impl Iterator<Item = usize>) -> (usize, usize) {
-    let sums = sizes.scan(bytes, |sum, size| {
-        *sum = sum.saturating_add(size);
-        Some(*sum)
-    });
-    let room = UNWRITTEN_FACTS_MAX.saturating_sub(count);
-    let fit = sums.take(room).take_while(|sum| *sum <= UNWRITTEN_BYTES_MAX);
-    fit.fold((0, bytes), |(count, _), sum| (count + 1, sum))
+/// How many of the records of those sizes may still be kept beside `count` others of so many bytes. After one that may
+/// not none may, however small: in the ledger it would take the place of the one that is lost.
+fn fitting(count: usize, bytes: &mut usize, sizes: impl Iterator<Item = usize>) -> usize {
+    let mut fit = 0;
+    for size in sizes {
+        let more = bytes.saturating_add(size);
+        if count + fit >= UNWRITTEN_FACTS_MAX || more > UNWRITTEN_BYTES_MAX {
+            *bytes = usize::MAX;
+            break;
+        }
+        *bytes = more;
+        fit += 1;
+    }
+    fit
+}
+
+/// Where a record is while the ledger cannot be written.
+enum Place {
+    Log,
+    Memory,
+    Nowhere,
 }
 
 /// Says on whose record a command was carried.
-fn tell(record: &Record, on_log: bool) {
+fn tell(record: &Record, place: Place) {
     let fact = &record.sealed.entry.fact;
     if !matches!(fact.action, Action::Requested) {
         return;
     }
     let (seq, idempotency_key) = (record.sealed.entry.seq, fact.idempotency_key.as_deref());
     let emergency_id = record.id().map(tracing::field::display);
-    if on_log {
-        warn!(
+    match place {
+        Place::Log => warn!(
             seq,
             idempotency_key,
             emergency_id,
             "carried on the emergency log's record: the ledger cannot be written"
-        );
-    } else {
-        error!(
+        ),
+        Place::Memory => error!(
             seq,
             idempotency_key,
             emergency_id,
             "UNAUDITED: carried while neither the ledger nor the emergency log can be written; it is kept in memory until one can"
-        );
+        ),
+        Place::Nowhere => error!(
+            seq,
+            idempotency_key,
+            emergency_id,
+            "UNAUDITED: carried while neither the ledger nor the emergency log can be written, and memory has no room for more: this line is all that says so"
+        ),
     }
 }
 
@@ -217,12 +239,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_much_is_kept_as_there_is_room_for_and_the_oldest_stays() {
+    fn as_much_is_kept_as_there_is_room_for_and_nothing_after_what_is_lost() {
         let half = UNWRITTEN_BYTES_MAX / 2;
-        assert_eq!(fitting(0, 0, [half, half, 1].into_iter()), (2, UNWRITTEN_BYTES_MAX));
-        assert_eq!(fitting(1, half, [half + 1, 1].into_iter()), (0, half), "what is later is lost with it");
-        assert_eq!(fitting(0, 0, [usize::MAX, 1].into_iter()), (0, 0));
-        assert_eq!(fitting(UNWRITTEN_FACTS_MAX - 2, 7, [1; 5].into_iter()), (2, 9));
-        assert_eq!(fitting(UNWRITTEN_FACTS_MAX + 1, 7, [1; 5].into_iter()), (0, 7));
+        let mut bytes = 0;
+        assert_eq!(fitting(0, &mut bytes, [half, half].into_iter()), 2);
+        assert_eq!(bytes, UNWRITTEN_BYTES_MAX);
+        bytes -= half;
+        assert_eq!(fitting(2, &mut bytes, [7].into_iter()), 1, "what was carried has made room");
+        assert_eq!(fitting(3, &mut bytes, [half, 1].into_iter()), 0);
+        bytes -= half;
+        assert_eq!(fitting(3, &mut bytes, [1].into_iter()), 0, "it would take the place of a lost one");
+        let mut bytes = 0;
+        assert_eq!(fitting(UNWRITTEN_FACTS_MAX - 2, &mut bytes, [1; 5].into_iter()), 2);
+        assert_eq!(fitting(0, &mut bytes, [1].into_iter()), 0);
     }
 }

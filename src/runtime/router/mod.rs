@@ -121,7 +121,7 @@ pub(super) struct Memory {
     recent_bytes: usize,
     /// Entries that could not be written: `Some` while the ledger cannot be.
     unwritten: Option<Vec<Record>>,
-    /// How large they are.
+    /// How large they are; beyond all bounds once one of them was lost.
     unwritten_bytes: usize,
     /// Parcels of the outbox that were carried meanwhile.
     unbooked: Vec<u64>,
