@@ -1,12 +1,14 @@
 //! A real RabbitMQ for tests: the node that `SWARMGATE_TEST_BROKER_DIR` names, or one that `scripts/broker` starts.
 //!
-//! Owns: finding or starting a node, virtual hosts of a test's own, and the management interface.
-//! Never: touches a broker that this repository did not start, or lets a test pass because there is none.
+//! Owns: finding or starting a node or a cluster, virtual hosts of a test's own, and the management interface.
+//! Never: touches a broker that this repository did not start, or lets a test pass because there is none, unless it is
+//! of RabbitMQ 4, which is not to be had everywhere: then the test says so.
 //! Holds: a node started here ends with the test run; a test's virtual host ends with the test.
 
 use std::{
     collections::BTreeMap,
     env,
+    fs::File,
     io::{Read, Write},
     net::TcpStream,
     os::unix::process::parent_id,
@@ -22,42 +24,61 @@ use swarmgate::bus::amqp::{self, Amqp, Options};
 /// How long the management interface may take to answer.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What `scripts/broker` ends with where a RabbitMQ of another series cannot be had.
+const SKIPPED: i32 = 77;
+
 /// One node.
 pub struct Broker {
     dir: PathBuf,
     addresses: BTreeMap<String, String>,
-    own: bool,
+    keeper: Keeper,
+}
+
+/// Who else would feel what is done to a node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeper {
+    /// All tests of the run.
+    Run,
+    /// This test, which ends it.
+    Test,
+    /// This test, for as long as it holds the node's cluster.
+    Cluster,
 }
 
 impl Broker {
     /// The node that all tests of a run share. Nothing may be done to it that another test would feel.
     pub fn shared() -> Self {
         if let Ok(dir) = env::var("SWARMGATE_TEST_BROKER_DIR") {
-            return Self::at(PathBuf::from(dir), false, None);
+            return Self::at(PathBuf::from(dir), Keeper::Run, None);
         }
-        // Under nextest each test is a process of its own, and the run is their parent.
-        let run = if env::var_os("NEXTEST").is_some() { parent_id() } else { std::process::id() };
+        let run = run();
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("broker-{run}"));
         // Tests of one process start it one after another; the script keeps processes apart.
         static STARTING: Mutex<()> = Mutex::new(());
         let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-        Self::at(dir, false, Some(run))
+        Self::at(dir, Keeper::Run, Some(run))
     }
 
     /// A node for one test, that may be killed, frozen or alarmed.
     pub fn own(test: &str) -> Self {
-        let process = std::process::id();
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("broker-{test}-{process}"));
-        Self::at(dir, true, Some(process))
+        Self::at(own_dir(test), Keeper::Test, Some(std::process::id()))
     }
 
-    fn at(dir: PathBuf, own: bool, while_runs: Option<u32>) -> Self {
+    /// The same, of RabbitMQ 4. None, which is said loudly, where that cannot be had.
+    pub fn own_4(test: &str) -> Option<Self> {
+        let dir = own_dir(test);
+        let process = std::process::id().to_string();
+        start_4(test, &["start", &dir.to_string_lossy(), &process])?;
+        Some(Self::at(dir, Keeper::Test, None))
+    }
+
+    fn at(dir: PathBuf, keeper: Keeper, while_runs: Option<u32>) -> Self {
         let mut arguments = vec!["start".to_owned(), dir.to_string_lossy().into_owned()];
         arguments.extend(while_runs.map(|process| process.to_string()));
         let said = script(&arguments);
         let addresses = said.lines().filter_map(|line| line.split_once('='));
         let addresses = addresses.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self { dir, addresses, own }
+        Self { dir, addresses, keeper }
     }
 
     fn address(&self, name: &str) -> &str {
@@ -118,7 +139,7 @@ impl Broker {
     }
 
     fn script(&self, command: &str, arguments: &[&str]) -> String {
-        assert!(self.own || command == "ctl", "`{command}` would be felt by other tests");
+        assert!(self.keeper != Keeper::Run || command == "ctl", "`{command}` would be felt by other tests");
         let mut all = vec![command.to_owned(), self.dir.to_string_lossy().into_owned()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         script(&all)
@@ -156,11 +177,74 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        if self.own {
+        if self.keeper == Keeper::Test {
             // The watcher that `start` left would do it too, a little later.
             let _ = Command::new(SCRIPT).arg("stop").arg(&self.dir).output();
         }
     }
+}
+
+/// Three joined nodes of RabbitMQ 4, which one test at a time holds.
+pub struct Cluster {
+    /// Its nodes.
+    pub nodes: Vec<Arc<Broker>>,
+    _held: File,
+}
+
+impl Cluster {
+    /// The cluster of the run, whole. None, which is said loudly, where RabbitMQ 4 cannot be had.
+    pub fn hold(test: &str) -> Option<Self> {
+        let run = run();
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-{run}"));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let held = File::create(dir.join("held")).expect("a lock");
+        held.lock().expect("the lock");
+        let pid = run.to_string();
+        start_4(test, &["cluster", "start", &dir.to_string_lossy(), "3", &pid])?;
+        let nodes = (1..=3).map(|number| {
+            let node = Broker::at(dir.join(number.to_string()), Keeper::Cluster, None);
+            Arc::new(node)
+        });
+        Some(Self { nodes: nodes.collect(), _held: held })
+    }
+
+    /// Lets every frozen node go on and starts every ended one.
+    pub fn heal(&self) {
+        for node in &self.nodes {
+            let _ = Command::new(SCRIPT).arg("resume").arg(&node.dir).output();
+        }
+        for node in &self.nodes {
+            node.start();
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.heal();
+    }
+}
+
+/// Under nextest each test is a process of its own, and the run is their parent.
+fn run() -> u32 {
+    if env::var_os("NEXTEST").is_some() { parent_id() } else { std::process::id() }
+}
+
+fn own_dir(test: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("broker-{test}-{}", std::process::id()))
+}
+
+/// Starts what `arguments` say, of the series that `SWARMGATE_TEST_RABBITMQ_4` names.
+fn start_4(test: &str, arguments: &[&str]) -> Option<()> {
+    let series = env::var("SWARMGATE_TEST_RABBITMQ_4").unwrap_or_else(|_| "4.0".to_owned());
+    let done = Command::new(SCRIPT).args(["--series", &series]).args(arguments).output();
+    let done = done.expect("scripts/broker");
+    if done.status.code() == Some(SKIPPED) {
+        eprintln!("SKIPPED: {test}: {}", String::from_utf8_lossy(&done.stderr));
+        return None;
+    }
+    assert!(done.status.success(), "RabbitMQ {series}: {}", String::from_utf8_lossy(&done.stderr));
+    Some(())
 }
 
 /// A virtual host of one test.

@@ -118,7 +118,7 @@ async fn empty(bus: &dyn Bus, queue: &str) -> bool {
 }
 
 /// All that both drivers promise.
-async fn promises(bus: Arc<dyn Bus>) {
+pub(crate) async fn promises(bus: Arc<dyn Bus>) {
     let bus = bus.as_ref();
     topology_is_checked(bus).await;
     patterns_and_alternates_route(bus).await;

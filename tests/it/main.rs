@@ -10,6 +10,7 @@ mod channel_lanes;
 mod channel_peers;
 mod channel_python;
 mod cli;
+mod cluster;
 mod config;
 mod config_cli;
 mod contract;
