@@ -2,9 +2,10 @@
 //!
 //! Owns: the principal of an envelope and the agreement of AMQP user-id, origin and scope.
 //! Never: believes `origin` against the broker's user-id.
-//! Holds: an outcome, alert, metric, `ready` or `heartbeat` comes from the instance that its scope names.
+//! Holds: an outcome, alert, metric, `ready` or `heartbeat` comes from the instance that its scope names; nobody
+//! confirms, loosens, starts live, releases or destroys on the word of `origin` alone.
 
-use super::Stopped;
+use super::{Stopped, consent, rules::Rules, state::State};
 use crate::contract::{
     Said,
     audit::{Actor, Proof},
@@ -26,12 +27,28 @@ pub(super) fn check(said: &Said, user_id: Option<&str>) -> Result<Actor, Stopped
     }
 }
 
+/// What `origin` alone cannot do: it would be one connection's word for two people.
+pub(super) fn prove(state: &State, said: &Said, class: Option<Class>, actor: &Actor) -> Result<(), Refusal> {
+    let takes_proof = || class == Some(Class::Consent) || consent::danger(state, said, class).is_some();
+    if is_trusted(state.rules(), actor) || said.key.family != Family::Signal || !takes_proof() {
+        return Ok(());
+    }
+    let detail =
+        "nothing but `origin` says who this is, and that is no proof for a consent or a dangerous operation";
+    Err(Refusal::new(Reason::Unproven, detail).at("/origin"))
+}
+
+/// Whether a sender is proven, or `identity.trust_origin` takes its word.
+pub(super) fn is_trusted(rules: &Rules, actor: &Actor) -> bool {
+    rules.trust_origin || actor.is_proven()
+}
+
 /// The sender of something that gates 1 and 2 refused: the user-id where there is one, else what it claims.
 pub(super) fn unproven(user_id: Option<&str>, envelope: Option<&Envelope<Tree>>) -> Actor {
     match (user_id, envelope) {
         (_, Some(envelope)) => open(user_id, envelope),
         (Some(user_id), None) => Actor { by: Proof::UserId, principal: user_id.to_owned() },
-        (None, None) => Actor { by: Proof::Unproven, principal: "unknown".to_owned() },
+        (None, None) => Actor::unknown(),
     }
 }
 

@@ -97,7 +97,8 @@ fn judge<'a>(state: &State, arrival: &'a Arrival, now: Timestamp) -> Result<Pass
     let said = contract_and_routing(arrival)?; //                                    gates 1 and 2
     let actor = identity::check(said, arrival.user_id.as_deref())?; //                gate 3
     let refused = |refusal| Stopped::Refused { actor: actor.clone(), refusal };
-    let class = safety::set::class(state, said, &actor, now); //                      what it does now
+    let class = safety::set::class(state, said, &actor, now); //                      what it does now,
+    identity::prove(state, said, class, &actor).map_err(refused)?; //                 and whether that takes a proof
     policy::check(state, said, class, &actor).map_err(refused)?; //                   gate 5
     let standing = command::check(state, arrival, (said, class), &actor, now)?; //    gates 4 (key memory) and 6
     session::check(state, said).map_err(refused)?; //                                 gate 7
@@ -116,6 +117,7 @@ fn judge<'a>(state: &State, arrival: &'a Arrival, now: Timestamp) -> Result<Pass
 /// The gates that a confirmed command walks again: what may have changed since it was challenged (rulings §6).
 fn walk_again(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> Result<(), Refusal> {
     let class = safety::set::class(state, said, actor, now);
+    identity::prove(state, said, class, actor)?;
     policy::check(state, said, class, actor)?;
     session::check(state, said)?;
     lifecycle::check(state, said)?;

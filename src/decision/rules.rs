@@ -31,6 +31,8 @@ pub struct Rules {
     pub parking_bytes_max: usize,
     /// How long what waited on the broker may take to be judged, after an outage, before anything times out.
     pub catch_up_ms: u64,
+    /// Whether a sender that only `origin` names may do what takes a proof; never outside `environment: dev`.
+    pub trust_origin: bool,
     /// What takes a confirmation, and whose.
     pub consent: super::consent::Consent,
     /// Readiness gates and interlocks.
@@ -94,6 +96,7 @@ impl Default for Rules {
             parking_total_max: 10_000,
             parking_bytes_max: 32 * 1024 * 1024,
             catch_up_ms: 5_000,
+            trust_origin: false,
             consent: super::consent::Consent::default(),
             safety: SafetyRules::default(),
             session_lost_after_ms: 60_000,

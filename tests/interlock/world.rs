@@ -242,10 +242,12 @@ impl World {
     }
 
     fn send(&mut self, routing_key: &str, body: &Value, mut heard: Heard) -> Heard {
+        // Everybody here is who he says; what `origin` alone may do stands in tests/decisions/identity.json.
+        let user_id = body["origin"].as_str().map(str::to_owned);
         let message = Message {
             exchange: "swarmgate.in".to_owned(),
             routing_key: routing_key.to_owned(),
-            properties: Properties::default(),
+            properties: Properties { user_id, ..Properties::default() },
             body: body.to_string().into(),
         };
         let arrival = corridor::read(&self.contract, &message, false);

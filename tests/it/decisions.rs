@@ -108,6 +108,7 @@ fn rules(table: &Value, case: &Value) -> Rules {
             "actors" => rules.consent.actors = names(value),
             "breakGlass" => rules.consent.break_glass = names(value),
             "standing" => rules.consent.standing = standing(value),
+            "trustOrigin" => rules.trust_origin = value == &json!(true),
             "bundleIsDangerous" => rules.consent.support_bundle = value == &json!(true),
             "commandsMax" => rules.safety.interlocks.commands_max = value.as_u64(),
             "missingOutcomesPercentMax" => {

@@ -77,6 +77,19 @@ impl Actor {
     pub fn router(instance: &str) -> Self {
         Self { by: Proof::Router, principal: format!("swarmgate:{instance}") }
     }
+
+    /// Somebody of whom nothing is known.
+    pub fn unknown() -> Self {
+        Self { by: Proof::Unproven, principal: "unknown".to_owned() }
+    }
+
+    /// Whether anything but the envelope's own word says who it is.
+    pub fn is_proven(&self) -> bool {
+        match self.by {
+            Proof::UserId | Proof::Router => true,
+            Proof::Origin | Proof::Unproven => false,
+        }
+    }
 }
 
 /// How a principal is known.

@@ -54,7 +54,7 @@ pub(super) fn may_confirm(
         let detail = "you have confirmed it; another must";
         return Err(Refusal::new(Reason::SelfConfirm, detail).at("/origin"));
     }
-    let own = actor.principal == flight.sender;
+    let own = actor.principal == flight.sender.principal;
     let alone = matches!(challenge.requires, Requires::Explicit)
         || standing(state, flight, challenge, now).is_some()
         || breaks_glass(state, said, actor);
@@ -79,7 +79,7 @@ pub(super) fn completes(
     actor: &Actor,
     now: Timestamp,
 ) -> Option<Complete> {
-    let own = actor.principal == flight.sender;
+    let own = actor.principal == flight.sender.principal;
     match &challenge.requires {
         Requires::Explicit => return Some(Complete(Right::Confirmed)),
         Requires::SecondPerson if !own => return Some(Complete(Right::Confirmed)),

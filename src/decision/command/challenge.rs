@@ -12,7 +12,7 @@ use super::{Decision, approval, ending, fact, flight::Flight, lifetime, own};
 use crate::{
     contract::{
         Said,
-        audit::{Accepted, Action, Actor, Change, Fact, Mode, Proof, Subject, Verdict},
+        audit::{Accepted, Action, Actor, Change, Fact, Mode, Subject, Verdict},
         command::Answerer,
         digest::Digest,
         envelope::Envelope,
@@ -64,8 +64,7 @@ impl Challenge {
     /// What those who are to confirm it should know.
     pub fn told(&self, state: &State, flight: &Flight) -> Option<Danger> {
         let said = stored(state, flight)?;
-        let actor = Actor { principal: flight.sender.clone(), by: Proof::Origin };
-        let class = safety::set::class(state, &said, &actor, state.last_at());
+        let class = safety::set::class(state, &said, &flight.sender, state.last_at());
         consent::danger(state, &said, class)
     }
 
@@ -260,8 +259,7 @@ pub(in crate::decision) fn follow(
 fn second_walk(state: &State, flight: &Flight, now: Timestamp) -> Result<Said, Refusal> {
     let gone = || Refusal::new(Reason::ChallengeMismatch, "the stored command cannot be read");
     let said = stored(state, flight).ok_or_else(gone)?;
-    let actor = Actor { principal: flight.sender.clone(), by: Proof::Origin };
-    crate::decision::walk_again(state, &said, &actor, now)?;
+    crate::decision::walk_again(state, &said, &flight.sender, now)?;
     Ok(said)
 }
 
@@ -292,8 +290,8 @@ fn go_on(
     if own::sends_for(state, said, flight.seq, now, decision) {
         return;
     }
-    let actor = Actor { principal: flight.sender.clone(), by: Proof::Origin };
-    let detail = safety::set::act(state, said, &actor, now, decision).unwrap_or_else(|| "done".to_owned());
+    let detail =
+        safety::set::act(state, said, &flight.sender, now, decision).unwrap_or_else(|| "done".to_owned());
     ending::end(state, flight, "Applied", (&detail, None), now, decision);
 }
 

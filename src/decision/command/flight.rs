@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::{STATUS_REQUEST, challenge::Challenge};
 use crate::contract::{
-    audit::{Evidence, EvidenceKind, Heard},
+    audit::{Actor, Evidence, EvidenceKind, Heard},
     digest::Digest,
     interlock::Life,
     routing::Scope,
@@ -33,8 +33,8 @@ pub struct Flight {
     pub kind_type: String,
     /// Whom it addresses; `ALL` in a fan-out.
     pub scope: Scope,
-    /// Who sent it.
-    pub sender: String,
+    /// Who sent it, and how that is known.
+    pub sender: Actor,
     /// Joins it to its outcomes.
     pub correlation_id: Option<String>,
     /// The sender's key.

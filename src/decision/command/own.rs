@@ -10,7 +10,7 @@ use super::{Decision, ending, fact, lifetime};
 use crate::{
     contract::{
         Said,
-        audit::{Accepted, Action, Actor, Change, Ended, Fact, Proof, Subject, Verdict},
+        audit::{Accepted, Action, Actor, Change, Ended, Fact, Subject, Verdict},
         digest::Digest,
         interlock::{KillSwitch, SafetySet},
         routing::{Family, RoutingKey, Scope},
@@ -168,10 +168,9 @@ pub(in crate::decision) fn unlatched(state: &State, unlatched: &Unlatched, now: 
         swarm: safety::swarm(&flight.scope).map(str::to_owned),
         ..SafetySet::default()
     };
-    let actor = Actor { principal: flight.sender.clone(), by: Proof::Origin };
     let detail = format!("the kill switch is at {level}; its latch is lifted");
     let step = (Action::KillSwitchSet, Change::Safety(change));
-    decision.facts.push(safety::set::set(&actor, &flight.scope, detail.clone(), step, now));
+    decision.facts.push(safety::set::set(&flight.sender, &flight.scope, detail.clone(), step, now));
     ending::end(state, flight, "Applied", (&detail, None), now, &mut decision);
     decision
 }

@@ -16,7 +16,7 @@ use crate::{
         timestamp::Timestamp,
         tree::View,
     },
-    decision::{Decision, alert, command, state::State},
+    decision::{Decision, alert, command, identity, state::State},
 };
 
 /// How many readiness gates are remembered, over all swarms.
@@ -47,13 +47,17 @@ impl super::Setting {
     }
 }
 
-/// A report of PASS over FAIL, from somebody who is not the gate's own reporter.
+/// A report of PASS over FAIL, from somebody who is not the gate's own reporter; and any PASS of somebody who says
+/// that he is that reporter and does not prove it.
 fn brightens(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> bool {
     let Some(name) = text(said, "gate") else { return false };
-    let is_own = state.rules().safety.gate_reporters.get(name).is_some_and(|own| *own == actor.principal);
     let better = result(said).is_some_and(|result| result < GateResult::Unknown);
+    let is_own = state.rules().safety.gate_reporters.get(name).is_some_and(|own| *own == actor.principal);
+    if is_own {
+        return better && !identity::is_trusted(state.rules(), actor);
+    }
     let fails = state.safety().known(name, &said.key.scope).any(|gate| now.micros() < gate.failed_until);
-    !is_own && better && fails
+    better && fails
 }
 
 /// Whether the sender may set that: a gate's report, and how long something may be switched off.

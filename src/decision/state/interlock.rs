@@ -74,7 +74,7 @@ impl Recorded {
     pub(super) fn close(&mut self, key: Short, why: Reason, unreviewed: bool, is_over: bool) {
         let Some(flight) = self.flights.get(key).filter(|_| is_over) else { return };
         let Some(challenge) = &flight.challenge else { return };
-        let (requester, kind_type) = (flight.sender.clone(), flight.kind_type.clone());
+        let (requester, kind_type) = (flight.sender.principal.clone(), flight.kind_type.clone());
         let closed = Closed { why, requester, kind_type, scope: flight.scope.clone(), unreviewed };
         let id = challenge.id.clone();
         // The first word on a challenge stands.

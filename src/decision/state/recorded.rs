@@ -16,8 +16,8 @@ use super::{
 use crate::{
     contract::{
         audit::{
-            Accepted, Carried, Change, EmergencyId, Ended, Evidence, EvidenceKind, Fact, Genesis, Proof,
-            ResultSeen, Standing,
+            Accepted, Actor, Carried, Change, EmergencyId, Ended, Evidence, EvidenceKind, Fact, Genesis,
+            Proof, ResultSeen, Standing,
         },
         canonical,
         interlock::Life,
@@ -229,7 +229,7 @@ impl Recorded {
                 command,
                 kind_type: subject.kind_type.clone(),
                 scope: subject.scope.clone(),
-                sender: fact.actor.as_ref().map(|actor| actor.principal.clone()).unwrap_or_default(),
+                sender: fact.actor.clone().unwrap_or_else(Actor::unknown),
                 correlation_id: fact.correlation_id.clone(),
                 idempotency_key: fact.idempotency_key.clone(),
                 always_passes: accepted.always_passes,

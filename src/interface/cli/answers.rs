@@ -227,6 +227,14 @@ pub struct Safety {
     pub gates: Vec<Gate>,
     pub latch: Option<Latched>,
     pub monitoring: Monitoring,
+    pub identity: Identity,
+}
+
+/// How senders are known.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Identity {
+    pub trust_origin: bool,
 }
 
 impl Safety {

@@ -137,6 +137,11 @@ async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Resu
             "identity is `open`: senders are believed by their AMQP user-id, else by what they say; no signature is asked for"
         );
     }
+    if config.identity.trust_origin {
+        warn!(
+            "`identity.trust_origin` is set: any connection may confirm, loosen and start live as anybody; for demos only"
+        );
+    }
     let mode = setup.rules.mode;
     let stopping = CancellationToken::new();
     let bounds = http::Bounds {

@@ -242,6 +242,11 @@ fn text(safety: &Safety, now: Timestamp) -> String {
     if let Some(until) = safety.monitoring.disabled_until {
         text.push_str(&format!("monitoring is disabled until {until}\n"));
     }
+    if safety.identity.trust_origin {
+        text.push_str(
+            "identity.trust_origin is set: any connection may confirm, loosen and start live as anybody\n",
+        );
+    }
     if let Some(page) = page(safety) {
         text.push_str(&format!("starts and config updates are refused somewhere; runbook: {page}\n"));
     }
@@ -461,6 +466,8 @@ mod tests {
              latch file: none\n\
              starts and config updates are refused somewhere; runbook: docs/operating/runbooks/safety.md\n"
         );
+        let trusting = Safety { identity: answers::Identity { trust_origin: true }, ..safety };
+        assert!(text(&trusting, now).contains("\nidentity.trust_origin is set: any connection may confirm"));
         let good = json!({ "global": { "mode": "NORMAL", "killSwitch": "ALLOW" } });
         assert_eq!(page(&read(good.clone())), None);
         let unknown = json!({ "gate": "risk", "result": "UNKNOWN", "required": true });

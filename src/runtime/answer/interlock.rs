@@ -41,6 +41,7 @@ impl View<'_> {
             "swarms": swarms,
             "gates": self.gates(),
             "latch": self.latch(),
+            "identity": { "trustOrigin": self.state.rules().trust_origin },
             "monitoring": { "disabledUntil": self.ahead(safety.unmonitored.get("").copied()) },
         })
     }
@@ -135,7 +136,7 @@ impl View<'_> {
             "target": flight.scope.to_string(),
             "environment": self.about.environment,
             "requires": challenge.requires.word(),
-            "requestedBy": flight.sender,
+            "requestedBy": flight.sender.principal,
             "requestedAt": Timestamp::from_micros(flight.accepted_at),
             "expiresAt": Timestamp::from_micros(challenge.expires_at),
             "effect": told.as_ref().map(|told| &told.effect),

@@ -270,7 +270,7 @@ fn command(state: &State, flight: &Flight) -> Value {
         "type": flight.kind_type,
         "class": rules.commands.get(&flight.kind_type).map(|row| row.class),
         "scope": flight.scope,
-        "sender": flight.sender,
+        "sender": flight.sender.principal,
         "correlationId": flight.correlation_id,
         "idempotencyKey": flight.idempotency_key,
         "state": stage,

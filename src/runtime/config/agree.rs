@@ -26,6 +26,13 @@ pub(super) fn agree(config: &Config, merge: &mut Merge) {
         );
         merge.fault_of("environment", wrong);
     }
+    if config.environment != Environment::Dev && config.identity.trust_origin {
+        let wrong = Wrong::new(
+            "`identity.trust_origin` is for `environment: dev`: elsewhere one connection could be two people",
+            "take it out, and have senders set the AMQP user-id",
+        );
+        merge.fault_of("identity.trust_origin", wrong);
+    }
     if config.amqp.reconnect_min_ms > config.amqp.reconnect_max_ms {
         let wrong = Wrong::new(
             "`amqp.reconnect_min_ms` is above `amqp.reconnect_max_ms`",

@@ -47,6 +47,7 @@ impl Wrong {
 pub fn coerce(kind: Kind, text: &str) -> Value {
     match kind {
         Kind::Whole(..) => text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from),
+        Kind::Flag => text.trim().parse::<bool>().map_or_else(|_| text.into(), Value::from),
         _ => text.into(),
     }
 }
@@ -64,6 +65,11 @@ pub fn check(field: &Field, shown: &str, value: &Value) -> Result<(), Wrong> {
     }
     match field.kind {
         Kind::Whole(min, max) => whole(shown, value, min, max),
+        Kind::Flag if value.is_boolean() => Ok(()),
+        Kind::Flag => Err(Wrong::new(
+            format!("`{shown}` wants true or false, not {}", form(value)),
+            "write `true` or `false`, without quotes",
+        )),
         Kind::Words => words(shown, value, SEGMENT_BYTES_MAX),
         Kind::Lines => words(shown, value, LINE_BYTES_MAX),
         Kind::Workers => Err(Wrong::new(

@@ -36,7 +36,9 @@ const fn deadline(path: &'static str) -> Field {
     )
 }
 
-use Kind::{Address, Choice, Lines, Loopback, Name, Path, SecretRef, Segment, Url, Whole, Words, Workers};
+use Kind::{
+    Address, Choice, Flag, Lines, Loopback, Name, Path, SecretRef, Segment, Url, Whole, Words, Workers,
+};
 
 /// Every setting but `types`, in the order of the printed defaults.
 pub const FIELDS: &[Field] = &[
@@ -223,6 +225,11 @@ pub const FIELDS: &[Field] = &[
         "identity.mode",
         Choice(&["open"]),
         "How senders are known; this release knows `open` (AMQP user-id, else origin).",
+    ),
+    field(
+        "identity.trust_origin",
+        Flag,
+        "Whether senders without user-id may confirm, loosen and start live; for demos, in `dev` only.",
     ),
     field(
         "session.lost_after_ms",

@@ -32,6 +32,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A whole number within bounds.
     Whole(u64, u64),
+    /// `true` or `false`.
+    Flag,
     /// A list of words.
     Words,
     /// A list of short lines, each in a form of its own.

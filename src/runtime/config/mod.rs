@@ -300,6 +300,8 @@ pub struct Log {
 pub struct Identity {
     /// The mode.
     pub mode: IdentityMode,
+    /// Whether a sender that only `origin` names may do what takes a proof.
+    pub trust_origin: bool,
 }
 
 /// How a sender is known.
@@ -379,6 +381,7 @@ impl Loaded {
             parking_total_max: config.parking.total_max,
             parking_bytes_max: config.parking.bytes_max,
             catch_up_ms: config.commands.catch_up_ms,
+            trust_origin: config.identity.trust_origin,
             consent: config.consent.rules(config.environment),
             safety: config.safety.rules(&config.interlocks),
             session_lost_after_ms: config.session.lost_after_ms,

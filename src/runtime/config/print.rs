@@ -217,6 +217,7 @@ fn shape(field: &Field) -> Value {
         Kind::Address => json!({ "type": "string", "pattern": ":[0-9]{1,5}$" }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Flag => json!({ "type": "boolean" }),
         Kind::Loopback => json!({ "type": "string", "pattern": "^(127(\\.[0-9]{1,3}){3}|::1)$" }),
         Kind::SecretRef => json!({ "type": "string", "pattern": "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$" }),
         Kind::Workers => supervisor::shape(),

@@ -142,6 +142,21 @@ const CASES: &[Case] = &[
         faults: &[(":1", "`prod` and `identity.mode` is `open`", "`stage` or `dev`")],
     },
     Case {
+        yaml: "environment: stage\nidentity: {trust_origin: true}\n",
+        env: &[],
+        flags: &[],
+        faults: &[(":2", "`identity.trust_origin` is for `environment: dev`", "user-id")],
+    },
+    Case {
+        yaml: "identity: {trust_origin: \"yes\"}\n",
+        env: &[("SWARMGATE_IDENTITY_TRUST_ORIGIN", "on")],
+        flags: &[],
+        faults: &[
+            (":1", "wants true or false, not text", "`true` or `false`"),
+            ("SWARMGATE_IDENTITY_TRUST_ORIGIN", "wants true or false", "`false`"),
+        ],
+    },
+    Case {
         yaml: "",
         env: &[("SWARMGATE_ENVIRONMENT", "prod")],
         flags: &[],
@@ -226,6 +241,17 @@ fn the_deepest_that_may_be_set_is_what_the_lexer_reads() {
     assert!(matches!(field.kind, Kind::Whole(_, max) if max == LEXER_DEPTH_MAX as u64));
     let loaded = run(&format!("limits: {{depth_max: {LEXER_DEPTH_MAX}}}"), &[], &[]).unwrap();
     assert_eq!(loaded.config.limits.depth_max, LEXER_DEPTH_MAX);
+}
+
+#[test]
+fn a_flag_is_set_by_every_layer() {
+    let trusts = |yaml: &str, env: &[(&str, &str)], flags: &[(&str, &str)]| {
+        run(yaml, env, flags).unwrap().rules().trust_origin
+    };
+    assert!(!trusts("", &[], &[]), "nobody is believed who did not ask for it");
+    assert!(trusts("identity: {trust_origin: true}", &[], &[]));
+    assert!(trusts("", &[("SWARMGATE_IDENTITY_TRUST_ORIGIN", "true")], &[]));
+    assert!(!trusts("identity: {trust_origin: true}", &[], &[("identity.trust_origin", "false")]));
 }
 
 #[test]
