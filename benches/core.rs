@@ -172,7 +172,7 @@ fn appending(bench: &mut Criterion) {
                     let parcel = Parcel::pack(Lane::Signals, packed);
                     let carried = std::mem::replace(&mut last, parcel.as_ref().map(|parcel| parcel.id));
                     let (parcels, carried) = (parcel.into_iter().collect(), carried.into_iter().collect());
-                    Batch { entries, parcels, carried }
+                    Batch { entries, parcels, carried, ..Batch::default() }
                 },
                 |batch| runtime.block_on(ledger.append(batch)).expect("an append"),
                 BatchSize::PerIteration,

@@ -1,6 +1,6 @@
-//! The four lanes (rulings §3).
+//! The four lanes in, and the six ways out.
 //!
-//! Owns: which lane an envelope travels in.
+//! Owns: which lane an envelope travels in, and the names of the ways that messages leave by.
 //! Never: knows how a lane is buffered or consumed.
 //! Holds: stop and tightening never share a lane with anything slower.
 
@@ -49,6 +49,46 @@ impl Lane {
             Lane::Results => "results",
             Lane::Metrics => "metrics",
         }
+    }
+}
+
+/// A way out of the router: a task with channels of its own, so that none holds another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Stop and tightening.
+    Urgent,
+    /// Every other signal.
+    Signals,
+    /// Forwarded outcomes and alerts.
+    Results,
+    /// Statuses.
+    Metrics,
+    /// What the router says because of a signal.
+    Own,
+    /// Refused copies.
+    Refused,
+}
+
+impl Way {
+    /// All six.
+    pub const ALL: [Way; 6] = [Way::Urgent, Way::Signals, Way::Results, Way::Metrics, Way::Own, Way::Refused];
+
+    /// Its word in logs, metrics and `/readyz`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Way::Urgent => "urgent",
+            Way::Signals => "signals",
+            Way::Results => "results",
+            Way::Metrics => "metrics",
+            Way::Own => "own",
+            Way::Refused => "refused",
+        }
+    }
+
+    /// Whether messages to one scope leave in the order of their entries. Stops may overtake each other, statuses are
+    /// ordered by their timestamps, and refused copies by nobody.
+    pub const fn keeps_order(self) -> bool {
+        matches!(self, Way::Signals | Way::Results | Way::Own)
     }
 }
 

@@ -398,7 +398,9 @@ fn done(state: &State, done: &Done, now: Timestamp) -> Decision {
 /// The broker's answer for what had left: one fact, and commands that came back wait for their targets.
 fn answered(state: &State, answer: &Answer, now: Timestamp) -> Decision {
     let mut decision = Decision::default();
-    decision.facts.push(Fact::new(Action::Carried, now, Change::Carried(answer.carried.clone())));
+    if !answer.carried.spans.is_empty() || !answer.carried.returned.is_empty() {
+        decision.facts.push(Fact::new(Action::Carried, now, Change::Carried(answer.carried.clone())));
+    }
     command::parking::park(state, &answer.returned, now, &mut decision);
     if let Some(first) = answer.returned.first() {
         let notice = alert::Notice {
@@ -406,6 +408,17 @@ fn answered(state: &State, answer: &Answer, now: Timestamp) -> Decision {
             message: "no queue took a command; one to a single instance waits until that shows itself",
             about: &first.routing_key,
             count: answer.returned.len() as u64,
+            correlation_id: None,
+        };
+        alert::raise(state, &notice, now, &mut decision);
+    }
+    for not_taken in &answer.not_taken {
+        let about = format!("{} {}", not_taken.exchange, not_taken.pattern);
+        let notice = alert::Notice {
+            code: "carriage.not-taken",
+            message: "the broker rejects or does not confirm messages: a queue bound there is full and rejects, or has lost its node",
+            about: &about,
+            count: not_taken.count,
             correlation_id: None,
         };
         alert::raise(state, &notice, now, &mut decision);

@@ -60,6 +60,19 @@ pub struct Answer {
     pub carried: Carried,
     /// The signals among what came back.
     pub returned: Vec<Returned>,
+    /// What the broker rejects or does not confirm, and is tried again.
+    pub not_taken: Vec<NotTaken>,
+}
+
+/// Messages that the broker does not take: a queue is full and rejects, or nobody confirms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotTaken {
+    /// Where they are published.
+    pub exchange: String,
+    /// The pattern of their keys.
+    pub pattern: String,
+    /// How many publishes failed since this was last said.
+    pub count: u64,
 }
 
 /// A signal that no queue took.

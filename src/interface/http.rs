@@ -148,12 +148,17 @@ async fn alive() -> Response {
 
 async fn ready(State(telemetry): State<Arc<Telemetry>>) -> Response {
     let lacks = telemetry.health.lacks();
+    let held: serde_json::Map<_, _> =
+        telemetry.health.held().into_iter().map(|(way, held)| (way.word().to_owned(), json!(held))).collect();
     if lacks.is_empty() {
-        return json_page(StatusCode::OK, &json!({ "status": "ready", "missing": [] }));
+        return json_page(StatusCode::OK, &json!({ "status": "ready", "missing": [], "held": held }));
     }
     let missing: Vec<_> =
         lacks.into_iter().map(|lack: Lack| json!({ "what": lack.word(), "why": lack.meaning() })).collect();
-    json_page(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not-ready", "missing": missing }))
+    json_page(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &json!({ "status": "not-ready", "missing": missing, "held": held }),
+    )
 }
 
 fn json_page(status: StatusCode, page: &serde_json::Value) -> Response {

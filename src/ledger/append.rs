@@ -90,7 +90,15 @@ impl Ledger {
     /// # Errors
     /// When it could not be written; nothing of the batch is there then (or, where the commit itself failed, the
     /// next replay tells).
-    pub async fn append(&mut self, batch: Batch) -> Result<(), LedgerError> {
+    pub async fn append(&mut self, mut batch: Batch) -> Result<(), LedgerError> {
+        self.append_from(&mut batch).await
+    }
+
+    /// The same for a batch whose facts are needed afterwards: only the bytes of its entries and parcels are taken.
+    ///
+    /// # Errors
+    /// As `append`.
+    pub async fn append_from(&mut self, batch: &mut Batch) -> Result<(), LedgerError> {
         self.abandon().await;
         self.begun = true;
         // One text for the whole transaction: the database's thread is woken once a batch, not once a statement.
@@ -151,8 +159,8 @@ impl Ledger {
 
 /// A batch as SQL: all of it or nothing. The first statement that fails ends it and leaves the transaction open. The
 /// batch's bytes are handed over, not copied.
-fn transaction(batch: Batch) -> QueryBuilder<Sqlite> {
-    let Batch { mut entries, mut parcels, carried } = batch;
+fn transaction(batch: &mut Batch) -> QueryBuilder<Sqlite> {
+    let Batch { entries, parcels, replaced, carried } = batch;
     let mut sql = QueryBuilder::new("BEGIN IMMEDIATE; ");
     // First what goes: pages that are overwritten and taken again within one transaction are written once.
     for ids in carried.chunks(ROWS_PER_INSERT) {
@@ -172,14 +180,17 @@ fn transaction(batch: Batch) -> QueryBuilder<Sqlite> {
         sql.push("; ");
     }
     // A parcel that is done with in the batch that made it never comes in.
-    parcels.retain(|parcel| !carried.contains(&parcel.id));
-    for rows in parcels.chunks_mut(ROWS_PER_INSERT) {
-        sql.push("INSERT INTO outbox (id, lane, messages) ");
-        sql.push_values(rows, |mut row, parcel| {
-            row.push_bind(parcel.id as i64).push_bind(parcel.lane.word());
-            row.push_bind(std::mem::take(&mut parcel.bytes));
-        });
-        sql.push("; ");
+    for (parcels, insert) in [(parcels, "INSERT"), (replaced, "INSERT OR REPLACE")] {
+        parcels.retain(|parcel| !carried.contains(&parcel.id));
+        for rows in parcels.chunks_mut(ROWS_PER_INSERT) {
+            sql.push(insert);
+            sql.push(" INTO outbox (id, lane, messages) ");
+            sql.push_values(rows, |mut row, parcel| {
+                row.push_bind(parcel.id as i64).push_bind(parcel.lane.word());
+                row.push_bind(std::mem::take(&mut parcel.bytes));
+            });
+            sql.push("; ");
+        }
     }
     sql.push("COMMIT");
     sql

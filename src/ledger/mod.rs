@@ -82,8 +82,18 @@ pub struct Batch {
     pub entries: Vec<Sealed>,
     /// New parcels.
     pub parcels: Vec<Parcel>,
+    /// Parcels of which less is to be kept than before.
+    pub replaced: Vec<Parcel>,
     /// Parcels that are carried and need no longer be kept.
     pub carried: Vec<u64>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        let Self { entries, parcels, replaced, carried } = self;
+        entries.is_empty() && parcels.is_empty() && replaced.is_empty() && carried.is_empty()
+    }
 }
 
 /// What goes wrong with a ledger.
@@ -133,6 +143,9 @@ pub enum LedgerError {
         /// Why.
         source: std::io::Error,
     },
+    /// Work of the ledger's was given up by the runtime.
+    #[error("the ledger's work was given up: {0}")]
+    Task(String),
     /// The system gave no random bits.
     #[error("the system gave no random bits: {0}")]
     Random(String),

@@ -24,7 +24,7 @@ use super::{
     clock::{self, Clock},
     config::Config,
     corridor::{Corridor, Names},
-    dispatch::{Dispatch, Dispatcher, Job, Report},
+    dispatch::{Dispatch, Job, Report, Settings, tracker::Tracker},
     emergency::{self, Clearer, Emergency},
     genesis::genesis,
     host::{self, Host},
@@ -60,8 +60,6 @@ const BATCHES_WAITING_MAX: usize = 4;
 const METRICS_BITE_MAX: usize = 32;
 /// How many reports may wait at the router.
 const REPORTS_WAITING_MAX: usize = 64;
-/// How many jobs of a lane may wait at its dispatcher.
-const JOBS_WAITING_MAX: usize = 8;
 
 /// What a router is started with.
 pub struct Setup {
@@ -97,8 +95,8 @@ pub struct Setup {
     pub batch_entries_max: usize,
     /// Bytes of their bodies, at most.
     pub batch_bytes_max: usize,
-    /// How long a publish may go unconfirmed.
-    pub confirm_timeout_ms: u64,
+    /// How messages are published.
+    pub publishing: Settings,
     /// How long shutdown may take.
     pub drain_timeout_ms: u64,
     /// Health and counters.
@@ -152,7 +150,7 @@ pub struct Running {
     intakes: Vec<JoinHandle<()>>,
     router: JoinHandle<Corridor>,
     recorder: JoinHandle<Option<Ledger>>,
-    dispatchers: Vec<JoinHandle<()>>,
+    ways: Vec<JoinHandle<()>>,
     /// Comes when the emergency log's file is let go of.
     emergency: oneshot::Receiver<()>,
 }
@@ -260,13 +258,14 @@ async fn start_tasks(
     let stopping = CancellationToken::new();
     let (link, keeper) = start_link(&setup, &stopping);
     let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
-    let (dispatch, dispatchers) = start_dispatchers(&setup, &link, &report);
+    let (dispatch, ways) = start_ways(&setup, &link, &report);
     let (commit, commits) = mpsc::channel(ROUNDS_WAITING_MAX);
     let (recovery, recoveries) = mpsc::channel(2);
     let recorder = Recorder {
         ledger: Some(ledger),
         commit_timeout: Duration::from_millis(setup.commit_timeout_ms),
         chain: *corridor.chain(),
+        durable: Box::new(corridor.state().replayed()),
         emergency: clearer,
         rules: setup.rules.clone(),
         commits,
@@ -277,12 +276,11 @@ async fn start_tasks(
         acks: Acks::new(link.clone(), Arc::clone(&setup.telemetry), &setup.consumers),
         telemetry: Arc::clone(&setup.telemetry),
     };
-    let recorder = tokio::spawn(recorder.run());
     let (open, opened) = watch::channel(true);
     let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
     let (host, done, watch) = start_host(&setup, &asker, &stopping);
     let router = Router {
-        memory: Memory::with_under_way(carry_again(&commit, jobs).await),
+        memory: Memory::with_jobs(carry_again(&commit, jobs).await),
         done,
         host,
         about: about(&setup, clock.now()),
@@ -313,10 +311,16 @@ async fn start_tasks(
         watch,
         intakes,
         router: tokio::spawn(router.run()),
-        recorder,
-        dispatchers,
+        recorder: tokio::spawn(recorder.run()),
+        ways,
         emergency: emergency_ended,
     }
+}
+
+/// The ways out.
+fn start_ways(setup: &Setup, link: &Link, report: &mpsc::Sender<Report>) -> (Dispatch, Vec<JoinHandle<()>>) {
+    let (refused, commands) = (&setup.names.refused, &setup.contract.commands);
+    Dispatch::start(&setup.publishing, link, report, refused, commands, &setup.telemetry)
 }
 
 /// The link to the broker, and the task that keeps it up.
@@ -367,30 +371,6 @@ fn about(setup: &Setup, started_at: Timestamp) -> About {
     }
 }
 
-/// One dispatcher a lane.
-fn start_dispatchers(
-    setup: &Setup,
-    link: &Link,
-    report: &mpsc::Sender<Report>,
-) -> (Dispatch, Vec<JoinHandle<()>>) {
-    let mut dispatchers = Vec::new();
-    let dispatch = Dispatch(Lane::ALL.map(|lane| {
-        let (send, jobs) = mpsc::channel(JOBS_WAITING_MAX);
-        let dispatcher = Dispatcher {
-            lane,
-            link: link.clone(),
-            jobs,
-            reports: report.clone(),
-            confirm_timeout: Duration::from_millis(setup.confirm_timeout_ms),
-            batch_count_max: batch_count_max(setup, lane),
-            telemetry: Arc::clone(&setup.telemetry),
-        };
-        dispatchers.push(tokio::spawn(dispatcher.run()));
-        send
-    }));
-    (dispatch, dispatchers)
-}
-
 /// One intake a lane that has a queue; `open` shuts all but the urgent one.
 fn start_intakes(
     setup: &Setup,
@@ -423,13 +403,14 @@ fn start_intakes(
 }
 
 /// What is written and not known carried goes first, under the ids it had.
-async fn carry_again(commit: &mpsc::Sender<Commit>, jobs: Vec<Job>) -> usize {
-    let count = jobs.len();
+async fn carry_again(commit: &mpsc::Sender<Commit>, mut jobs: Vec<Job>) -> Tracker {
+    let mut tracker = Tracker::default();
+    jobs.iter_mut().for_each(|job| tracker.begin(job));
     // The recorder was just started and outlives this sender.
     let _ = commit
         .send(Commit { attempt: 0, unaudited: false, batch: Batch::default(), jobs, settlements: Vec::new() })
         .await;
-    count
+    tracker
 }
 
 impl Running {
@@ -445,12 +426,12 @@ impl Running {
 
     /// Ends every task where it stands, as a crash would: for simulations and drills.
     pub async fn kill(self) {
-        let Self { keeper, watch, intakes, router, recorder, dispatchers, emergency, .. } = self;
+        let Self { keeper, watch, intakes, router, recorder, ways, emergency, .. } = self;
         watch.abort();
         router.abort();
         recorder.abort();
         keeper.abort();
-        for task in intakes.iter().chain(&dispatchers) {
+        for task in intakes.iter().chain(&ways) {
             task.abort();
         }
         // Waited for, so that the locks of ledger and emergency log are free when the next router comes.
@@ -458,7 +439,7 @@ impl Running {
         let _ = recorder.await;
         let _ = emergency.await;
         let _ = keeper.await;
-        for task in intakes.into_iter().chain(dispatchers) {
+        for task in intakes.into_iter().chain(ways) {
             let _ = task.await;
         }
     }
@@ -474,8 +455,8 @@ impl Running {
             }
             let corridor = self.router.await.ok();
             let ledger = self.recorder.await.ok().flatten();
-            for dispatcher in self.dispatchers {
-                let _ = dispatcher.await;
+            for way in self.ways {
+                let _ = way.await;
             }
             if let Some(ledger) = ledger {
                 ledger.close().await;

@@ -184,12 +184,18 @@ impl Corridor {
         sealed
     }
 
+    /// Gives up the messages that wait for their targets, for another state to take those that it knows of.
+    pub fn take_parked(&mut self) -> Vec<Kept> {
+        std::mem::take(&mut self.parked).into_values().collect()
+    }
+
     /// Goes on from another state and chain. The epoch, and the counts of messages without an entry and of emergency
     /// ids, go on too: no id is given twice within an epoch.
     pub fn resume(&mut self, state: State, chain: Chain, parked: Vec<Kept>) {
         (self.state, self.chain) = (state, chain);
         self.parked.clear();
-        self.park(parked);
+        let known = self.state.kept_parcels();
+        self.park(parked.into_iter().filter(|kept| known.contains(&kept.parcel)).collect());
     }
 
     /// Decides, changing nothing.

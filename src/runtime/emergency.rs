@@ -274,7 +274,7 @@ pub(super) fn leave_out<'a>(jobs: impl Iterator<Item = &'a mut Job>, records: &[
     let carried = facts.filter(|fact| fact.verdict == Some(Verdict::Forward));
     let bodies: BTreeSet<Digest> = carried.filter_map(|fact| fact.body).collect();
     for job in jobs {
-        job.flights.retain(|flight| !bodies.contains(&Digest::of(&flight.departure.message.body)));
+        job.messages.retain(|outbound| !bodies.contains(&Digest::of(&outbound.departure.message.body)));
     }
 }
 
@@ -290,7 +290,7 @@ mod tests {
             timestamp::Timestamp,
         },
         ledger::{Outgoing, chain::Chain, emergency},
-        runtime::dispatch::Flight,
+        runtime::dispatch::Outbound,
     };
 
     fn record(chain: &mut Chain, n: u64) -> Record {
@@ -312,9 +312,9 @@ mod tests {
             let mut record = record(&mut Chain::new(), 1);
             let fact = &mut record.sealed.entry.fact;
             (fact.verdict, fact.body) = (Some(verdict), Some(Digest::of(b"{}")));
-            let mut job = Job { flights: vec![Flight::from(outgoing.clone())], ..Job::default() };
+            let mut job = Job { messages: vec![Outbound::from(outgoing.clone())], ..Job::default() };
             leave_out([&mut job].into_iter(), &[record]);
-            assert_eq!(job.flights.len(), left, "{verdict}");
+            assert_eq!(job.messages.len(), left, "{verdict}");
         }
     }
 

@@ -14,7 +14,7 @@ pub mod bundle;
 pub mod clock;
 pub mod config;
 pub mod corridor;
-mod dispatch;
+pub mod dispatch;
 mod emergency;
 pub mod genesis;
 mod host;

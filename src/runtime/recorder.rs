@@ -1,9 +1,11 @@
 //! The recorder: makes batches durable, then lets their messages go.
 //!
 //! Owns: the ledger while the router runs, its group commits, and trying again after it failed or did not answer.
-//! Never: lets a job go whose batch is not durable, or waits for a disk without hearing what the router hands it.
+//! Never: lets a job go whose batch is not durable, waits for a disk without hearing what the router hands it, or lets a
+//! router go on from anything but the whole ledger.
 //! Holds: batches are committed in the order they were sealed; after a failure nothing of the failed attempt is begun,
-//! and what of it turns out to be written after all is carried from the outbox.
+//! and what of it turns out to be written after all is carried from the outbox. The state of what is durable is at hand
+//! at every moment, so that a failure is told at once, however long the ledger is.
 
 use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
@@ -47,21 +49,21 @@ pub(super) struct Commit {
 impl Commit {
     /// What to write. Of it stays here what must not be forgotten when that fails.
     fn take_batch(&mut self) -> Batch {
-        let Batch { entries, parcels, carried } = std::mem::take(&mut self.batch);
-        self.batch.carried.clone_from(&carried);
+        let batch = std::mem::take(&mut self.batch);
+        self.batch.carried.clone_from(&batch.carried);
         if self.unaudited {
-            self.batch.entries.clone_from(&entries);
-            self.batch.parcels.clone_from(&parcels);
+            self.batch.entries.clone_from(&batch.entries);
+            self.batch.parcels.clone_from(&batch.parcels);
         }
-        Batch { entries, parcels, carried }
+        batch
     }
 }
 
 /// What the recorder tells the router when the ledger fails, and when it is well again.
 pub(super) enum Recovery {
-    /// Nothing after the ledger's last entry is known to be written; this is the state it holds.
+    /// Nothing after the chain's end is known to be written; this is the state up to there.
     /// What had been carried unaudited and was in the failed commit is still `owed` to it.
-    Failed { attempt: u64, state: Box<State>, chain: Chain, parked: Vec<Kept>, owed: Batch },
+    Failed { attempt: u64, state: Box<State>, chain: Chain, owed: Batch },
     /// It can be written again. `booked` are parcels that were carried, and whose commit that says so was given up.
     /// What stands in the outbox by a commit that was given up is to be carried `again`.
     Writable {
@@ -74,20 +76,22 @@ pub(super) enum Recovery {
     },
 }
 
-/// The ledger at work; it comes back with the answer.
-type Work = Pin<Box<dyn Future<Output = (Ledger, Result<(), LedgerError>)> + Send>>;
+/// The ledger at work; it comes back with the result.
+type Work<T> = Pin<Box<dyn Future<Output = (Ledger, Result<T, LedgerError>)> + Send>>;
 
 /// A commit that the ledger did not take.
 enum Failure {
     /// It said so.
     Said(LedgerError),
     /// It has not answered in time, and may yet take it.
-    Late(Work),
+    Late(Work<Batch>),
 }
 
 /// What the ledger holds.
 struct Folded {
     state: State,
+    /// The same once more, for the recorder.
+    durable: State,
     chain: Chain,
     parked: Vec<Kept>,
     again: Vec<Job>,
@@ -110,6 +114,9 @@ pub(super) struct Recorder {
     pub commit_timeout: Duration,
     /// The end of what it is known to hold.
     pub chain: Chain,
+    /// The state up to there, for the router when the ledger fails. It costs the recorded state's memory once more; the
+    /// alternative is to fold the ledger before a stop can pass. Empty while the ledger cannot be written.
+    pub durable: Box<State>,
     pub emergency: Clearer,
     pub rules: Rules,
     pub commits: mpsc::Receiver<Commit>,
@@ -162,7 +169,7 @@ impl Recorder {
 
     /// `None` when the ledger is gone: nothing is let go then.
     async fn write(&mut self, batch: Batch) -> Option<Result<(), Failure>> {
-        if batch.entries.is_empty() && batch.parcels.is_empty() && batch.carried.is_empty() {
+        if batch.is_empty() {
             return Some(Ok(()));
         }
         let ledger = self.ledger.take()?;
@@ -173,11 +180,17 @@ impl Recorder {
             return Some(Err(Failure::Late(work)));
         };
         self.ledger = Some(ledger);
-        if written.is_ok() {
-            self.chain = chain;
-            self.telemetry.metrics.committed(entries, started.elapsed());
-        }
-        Some(written.map_err(Failure::Said))
+        Some(match written {
+            Ok(batch) => {
+                self.chain = chain;
+                for sealed in &batch.entries {
+                    self.durable.apply(sealed.entry.seq, &sealed.entry.fact);
+                }
+                self.telemetry.metrics.committed(entries, started.elapsed());
+                Ok(())
+            }
+            Err(fault) => Err(Failure::Said(fault)),
+        })
     }
 
     async fn let_go(&mut self, commit: Commit) {
@@ -193,10 +206,11 @@ impl Recorder {
 
     /// Forgets a commit: its deliveries come again, its jobs are over. Answers what must not be forgotten.
     async fn give_up(&mut self, commit: Commit) -> Batch {
-        let Batch { entries, parcels, carried } = commit.batch;
+        let Batch { entries, parcels, carried, .. } = commit.batch;
         self.given_up.unbooked.extend(carried);
         if !commit.jobs.is_empty() {
-            let report = Report { jobs: commit.jobs.len(), ..Report::default() };
+            let given_up = commit.jobs.iter().map(|job| job.number).collect();
+            let report = Report { given_up, ..Report::default() };
             // A router that is gone waits for no job.
             let _ = self.reports.send(report).await;
         }
@@ -204,7 +218,7 @@ impl Recorder {
     }
 
     /// Says that the ledger failed; answers the work that it has not come back from.
-    fn say(&self, failure: Failure) -> Option<Work> {
+    fn say(&self, failure: Failure) -> Option<Work<Batch>> {
         const CONSEQUENCE: &str = "the ledger cannot be written; only stop and tightening pass until it can";
         match failure {
             Failure::Said(fault) => {
@@ -222,7 +236,7 @@ impl Recorder {
     /// Lets the ledger come to its end with some work, however long that takes, and gives up what the router hands on
     /// meanwhile, so that it never waits for room. None of that is unaudited: that one is the first of its attempt.
     /// `None` when the router is gone.
-    async fn outlast(&mut self, mut work: Work) -> Option<Result<(), LedgerError>> {
+    async fn outlast<T>(&mut self, mut work: Work<T>) -> Option<Result<T, LedgerError>> {
         loop {
             tokio::select! {
                 biased;
@@ -249,25 +263,38 @@ impl Recorder {
         Some(probed.map(|()| std::mem::take(&mut self.given_up.unbooked)))
     }
 
-    /// Tells the router what stands, probes until writing works, and tells it again. Answers the attempt that counts
-    /// from then on; `None` when the router is gone.
-    async fn recover(&mut self, attempt: u64, owed: Batch, late: Option<Work>) -> Option<u64> {
+    /// Tells the router what stands, tries until the ledger can be written and is read whole, and tells it again. Answers
+    /// the attempt that counts from then on; `None` when the router is gone.
+    async fn recover(&mut self, attempt: u64, owed: Batch, late: Option<Work<Batch>>) -> Option<u64> {
         self.given_up.from.get_or_insert(self.chain.next_seq());
-        let Folded { state, chain, parked, .. } = self.fold().await;
-        let failed = Recovery::Failed { attempt, state: Box::new(state), chain, parked, owed };
-        self.recoveries.send(failed).await.ok()?;
+        // Nothing is read before this is told: stops wait for it.
+        let state = std::mem::replace(&mut self.durable, Box::new(State::new(self.rules.clone())));
+        self.recoveries.send(Recovery::Failed { attempt, state, chain: self.chain, owed }).await.ok()?;
         if let Some(work) = late {
             // Whether it was written after all, the fold tells.
             let _ = self.outlast(work).await?;
         }
-        let booked = loop {
+        let mut booked = Vec::new();
+        let folded = loop {
             self.outlast_pause().await?;
             match self.probe().await? {
-                Ok(booked) => break booked,
-                Err(fault) => warn!(error = %fault, "the ledger still cannot be written"),
+                Ok(newly) => booked.extend(newly),
+                Err(fault) => {
+                    warn!(error = %fault, "the ledger still cannot be written");
+                    continue;
+                }
+            }
+            match self.fold().await? {
+                Ok(folded) => break folded,
+                // Going on from less than all of it would forget kill switches and carry stops twice.
+                Err(fault) => error!(
+                    error = %fault,
+                    "the ledger can be written and cannot be read: only stop and tightening pass until a person mends it (see the runbook ledger); it is tried again"
+                ),
             }
         };
-        let Folded { state, chain, parked, again } = self.fold().await;
+        let Folded { state, durable, chain, parked, again } = folded;
+        (self.chain, self.durable) = (chain, Box::new(durable));
         let attempt = attempt + 1;
         let writable = Recovery::Writable { attempt, state: Box::new(state), chain, parked, booked, again };
         self.recoveries.send(writable).await.ok()?;
@@ -286,50 +313,22 @@ impl Recorder {
         }
     }
 
-    /// What the ledger holds; an empty state when it cannot be read or does not answer, so that a stop is never taken
-    /// for a repeat. What is sealed then follows on the last that is known to be written.
-    async fn fold(&mut self) -> Folded {
+    /// What the ledger holds, all of it or a fault. `None` when the router is gone.
+    async fn fold(&mut self) -> Option<Result<Folded, LedgerError>> {
+        let ledger = self.ledger.take()?;
         let from = self.given_up.from.unwrap_or(u64::MAX);
-        let nothing = |chain| Folded {
-            state: State::new(self.rules.clone()),
-            chain,
-            parked: Vec::new(),
-            again: Vec::new(),
-        };
-        let Some(ledger) = &mut self.ledger else { return nothing(self.chain) };
-        // What was first sealed while the ledger could not be written has been carried on another record, or on none.
-        let mut carried = BTreeSet::new();
-        let folded = replay::fold(ledger, &self.rules, |sealed| {
-            if sealed.entry.seq >= from && sealed.entry.fact.emergency_id.is_some() {
-                carried.insert(sealed.entry.seq);
-            }
-        });
-        match folded.await {
-            Ok((state, recovered)) => {
-                let (parked, mut again) = replay::sort(recovered.parcels, &state).unwrap_or_else(|fault| {
-                    error!(error = %fault, "what the outbox keeps cannot be read back");
-                    Default::default()
-                });
-                again.retain(|job| job.parcel.is_some_and(|id| id >= from && !carried.contains(&id)));
-                self.chain = recovered.chain;
-                Folded { state, chain: recovered.chain, parked, again }
-            }
-            Err(fault) => {
-                error!(error = %fault, "the ledger cannot be read either");
-                nothing(self.chain)
-            }
-        }
+        self.outlast(fold(ledger, self.rules.clone(), from)).await
     }
 }
 
-fn append(mut ledger: Ledger, batch: Batch) -> Work {
+fn append(mut ledger: Ledger, mut batch: Batch) -> Work<Batch> {
     Box::pin(async move {
-        let written = ledger.append(batch).await;
-        (ledger, written)
+        let written = ledger.append_from(&mut batch).await;
+        (ledger, written.map(|()| batch))
     })
 }
 
-fn probe(mut ledger: Ledger, carried: Vec<u64>) -> Work {
+fn probe(mut ledger: Ledger, carried: Vec<u64>) -> Work<()> {
     Box::pin(async move {
         let mut probed = ledger.probe().await;
         if probed.is_ok() && !carried.is_empty() {
@@ -337,4 +336,29 @@ fn probe(mut ledger: Ledger, carried: Vec<u64>) -> Work {
         }
         (ledger, probed)
     })
+}
+
+/// Folds the ledger. `from` is the first entry that a commit which was given up may have written.
+fn fold(mut ledger: Ledger, rules: Rules, from: u64) -> Work<Folded> {
+    Box::pin(async move {
+        let folded = folded(&mut ledger, &rules, from).await;
+        (ledger, folded)
+    })
+}
+
+async fn folded(ledger: &mut Ledger, rules: &Rules, from: u64) -> Result<Folded, LedgerError> {
+    // What was first sealed while the ledger could not be written has been carried on another record, or on none.
+    let mut carried = BTreeSet::new();
+    let (state, recovered) = replay::fold(ledger, rules, |sealed| {
+        if sealed.entry.seq >= from && sealed.entry.fact.emergency_id.is_some() {
+            carried.insert(sealed.entry.seq);
+        }
+    })
+    .await?;
+    let (parked, mut again) = replay::sort(recovered.parcels, &state)?;
+    again.retain(|job| job.parcel.is_some_and(|id| id >= from && !carried.contains(&id)));
+    // Off the tasks' thread: a large state takes a while to copy, and stops pass meanwhile.
+    let copied = tokio::task::spawn_blocking(move || (state.replayed(), state)).await;
+    let (durable, state) = copied.map_err(|fault| LedgerError::Task(fault.to_string()))?;
+    Ok(Folded { state, durable, chain: recovered.chain, parked, again })
 }

@@ -6,7 +6,7 @@
 
 use super::{
     corridor::Kept,
-    dispatch::{Flight, Job},
+    dispatch::{Job, Outbound},
 };
 use crate::{
     decision::{rules::Rules, state::State},
@@ -43,8 +43,8 @@ pub(super) fn sort(parcels: Vec<Parcel>, state: &State) -> Result<(Vec<Kept>, Ve
         if waiting.contains(&id) {
             parked.extend(messages.into_iter().map(|outgoing| Kept { parcel: id, lane, outgoing }));
         } else {
-            let flights = messages.into_iter().map(Flight::from).collect();
-            jobs.push(Job { lane, parcel: Some(id), flights, ..Job::default() });
+            let messages = messages.into_iter().map(Outbound::from).collect();
+            jobs.push(Job { lane, parcel: Some(id), messages, ..Job::default() });
         }
     }
     Ok((parked, jobs))

@@ -4,7 +4,7 @@
 //! Never: connects or opens anything.
 //! Holds: bodies in flight never exceed `amqp.in_flight_bytes_max`, because no prefetch allows more.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -12,6 +12,7 @@ use super::{
     boot::Setup,
     config::{Config, Loaded},
     corridor::Names,
+    dispatch::Settings,
     link::Connector,
     topology,
 };
@@ -83,10 +84,27 @@ fn setup(
         consumers,
         batch_entries_max: config.ledger.batch_entries_max,
         batch_bytes_max: BATCH_BYTES_MAX,
-        confirm_timeout_ms: config.amqp.confirm_timeout_ms,
+        publishing: publishing(config),
         drain_timeout_ms: config.drain_timeout_ms,
         telemetry,
         config: Arc::new(config.clone()),
+    }
+}
+
+/// Messages that one batch publishes: fewer than the 400 that RabbitMQ takes for a channel that is stuck before it stops
+/// reading its whole connection.
+const PUBLISH_BATCH_MAX: usize = 128;
+
+/// How messages are published.
+fn publishing(config: &Config) -> Settings {
+    Settings {
+        confirm_timeout: Duration::from_millis(config.amqp.confirm_timeout_ms),
+        confirm_slow: Duration::from_millis(config.amqp.confirm_slow_ms),
+        batches_max: config.amqp.slow_batches_max,
+        batch_count_max: PUBLISH_BATCH_MAX.min(config.ledger.batch_entries_max),
+        limits: config.outbox.into(),
+        metrics_attempts_max: config.metrics.attempts_max,
+        unrecorded_attempts_max: config.outbox.unrecorded_attempts_max,
     }
 }
 

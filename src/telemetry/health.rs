@@ -1,10 +1,17 @@
 //! Health: what the router can and cannot do just now.
 //!
-//! Owns: three facts that the tasks set and `/readyz` and the gauges read.
+//! Owns: the facts that the tasks set and `/readyz` and the gauges read.
 //! Never: probes anything itself; whoever holds the ledger or the connection says how it is.
 //! Holds: not ready until both the ledger and the broker were said to be well.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use serde::Serialize;
+
+use crate::contract::lane::Way;
 
 /// What works. Starts with nothing working.
 #[derive(Debug, Default)]
@@ -12,6 +19,22 @@ pub struct Health {
     ledger: AtomicBool,
     broker: AtomicBool,
     blocked: AtomicBool,
+    ways: Mutex<[Option<Held>; Way::ALL.len()]>,
+}
+
+/// Messages that the broker has not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// Where the last of them was published.
+    pub exchange: String,
+    /// The pattern of its key.
+    pub keys: String,
+    /// How many wait for their next try.
+    pub waiting: usize,
+    /// How many are published and wait for their confirm for longer than `amqp.confirm_slow_ms`.
+    pub unconfirmed: usize,
+    /// Whether the broker says anything at all about messages of this way.
+    pub hears: bool,
 }
 
 /// A reason not to be ready.
@@ -23,6 +46,8 @@ pub enum Lack {
     Broker,
     /// The broker is connected and blocks publishers (memory or disk alarm).
     Blocked,
+    /// The broker does not confirm commands or results.
+    Confirms,
 }
 
 impl Lack {
@@ -32,6 +57,7 @@ impl Lack {
             Lack::Ledger => "ledger",
             Lack::Broker => "broker",
             Lack::Blocked => "broker-blocked",
+            Lack::Confirms => "confirms",
         }
     }
 
@@ -41,6 +67,9 @@ impl Lack {
             Lack::Ledger => "the ledger cannot be written; see its disk and the log",
             Lack::Broker => "the broker is not connected; see its address and the log",
             Lack::Blocked => "the broker blocks publishers; see its memory and disk alarms",
+            Lack::Confirms => {
+                "the broker does not confirm what is published; see `held`, and the queues bound there for one that has lost its node"
+            }
         }
     }
 }
@@ -61,6 +90,20 @@ impl Health {
         self.blocked.store(blocked, Relaxed);
     }
 
+    /// Says what of a way the broker has not taken; `None`: nothing is held.
+    pub fn set_way(&self, way: Way, held: Option<Held>) {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = ways.get_mut(way as usize) {
+            *place = held;
+        }
+    }
+
+    /// What the broker has not taken, by way.
+    pub fn held(&self) -> Vec<(Way, Held)> {
+        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        Way::ALL.into_iter().zip(ways.iter()).filter_map(|(way, held)| Some((way, held.clone()?))).collect()
+    }
+
     /// Whether the ledger can be written.
     pub fn ledger(&self) -> bool {
         self.ledger.load(Relaxed)
@@ -79,10 +122,18 @@ impl Health {
     /// What is missing.
     pub fn lacks(&self) -> Vec<Lack> {
         let blocked = self.broker() && self.blocked.load(Relaxed);
-        [(!self.ledger(), Lack::Ledger), (!self.broker(), Lack::Broker), (blocked, Lack::Blocked)]
-            .into_iter()
-            .filter_map(|(lacking, lack)| lacking.then_some(lack))
-            .collect()
+        // A status or a refused copy that nobody confirms keeps no command waiting.
+        let silent = |(way, held): &(Way, Held)| !held.hears && !matches!(way, Way::Metrics | Way::Refused);
+        let silent = self.broker() && self.held().iter().any(silent);
+        [
+            (!self.ledger(), Lack::Ledger),
+            (!self.broker(), Lack::Broker),
+            (blocked, Lack::Blocked),
+            (silent, Lack::Confirms),
+        ]
+        .into_iter()
+        .filter_map(|(lacking, lack)| lacking.then_some(lack))
+        .collect()
     }
 }
 
@@ -100,5 +151,26 @@ mod tests {
         assert_eq!(health.lacks(), []);
         health.set_blocked(true);
         assert_eq!(health.lacks(), [Lack::Blocked]);
+        health.set_blocked(false);
+        let held = |hears| Held {
+            exchange: "swarmgate.out".to_owned(),
+            keys: "signal.#".to_owned(),
+            waiting: 3,
+            unconfirmed: 0,
+            hears,
+        };
+        health.set_way(Way::Signals, Some(held(true)));
+        assert_eq!(
+            (health.lacks(), health.held().len()),
+            (vec![], 1),
+            "a full subscriber is named, and no more"
+        );
+        health.set_way(Way::Metrics, Some(held(false)));
+        assert_eq!(health.lacks(), []);
+        health.set_way(Way::Signals, Some(held(false)));
+        assert_eq!(health.lacks(), [Lack::Confirms]);
+        health.set_way(Way::Signals, None);
+        health.set_way(Way::Metrics, None);
+        assert_eq!((health.lacks(), health.held().len()), (vec![], 0));
     }
 }

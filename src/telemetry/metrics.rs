@@ -27,7 +27,7 @@ use super::health::Health;
 use crate::contract::{
     audit::Verdict,
     interlock::{KillSwitch, SafetyMode},
-    lane::Lane,
+    lane::{Lane, Way},
     reason::Reason,
 };
 
@@ -86,6 +86,11 @@ struct ByLane {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByWay {
+    way: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     reason: &'static str,
 }
@@ -120,6 +125,8 @@ pub struct Metrics {
     envelopes: [[Counter; VERDICTS.len()]; 4],
     refusals: Vec<Counter>,
     published: [Counter; PublishFate::ALL.len()],
+    waiting: [Gauge; Way::ALL.len()],
+    dropped: [Counter; Way::ALL.len()],
     depth: [Gauge; 4],
     in_flight: [Gauge; 4],
     entries: Counter,
@@ -144,8 +151,8 @@ impl Metrics {
         let envelopes = registry.family("envelopes", "Envelopes judged, by lane and verdict");
         let refusals = registry.family("refusals", "Envelopes refused, by reason code");
         let published = registry.family("published", "Messages published, by what became of them");
-        let depth = registry.family("lane_depth", "Envelopes in a lane's buffer");
-        let in_flight = registry.family("lane_in_flight", "Deliveries of a lane taken and not yet settled");
+        let (waiting, dropped) = registry.publishing();
+        let (depth, in_flight) = registry.lanes();
         let mut metrics = Self {
             envelopes: Lane::ALL.map(|lane| {
                 VERDICTS.map(|verdict| {
@@ -159,8 +166,10 @@ impl Metrics {
                 .collect(),
             published: PublishFate::ALL
                 .map(|fate| published.get_or_create_owned(&ByFate { fate: fate.word() })),
-            depth: Lane::ALL.map(|lane| depth.get_or_create_owned(&ByLane { lane: lane.word() })),
-            in_flight: Lane::ALL.map(|lane| in_flight.get_or_create_owned(&ByLane { lane: lane.word() })),
+            waiting,
+            dropped,
+            depth,
+            in_flight,
             entries: registry.one("entries", "Entries written to the ledger", Counter::default()),
             on_emergency_log: registry.one("emergency_entries", EMERGENCY_ENTRIES, Gauge::default()),
             commit_seconds: registry.one(
@@ -233,6 +242,20 @@ impl Metrics {
         }
         for (counter, count) in self.published.iter().zip(counts).filter(|(_, count)| *count > 0) {
             counter.inc_by(count);
+        }
+    }
+
+    /// Says how many messages of a way the broker has not taken yet.
+    pub fn set_waiting(&self, way: Way, messages: usize) {
+        if let Some(gauge) = self.waiting.get(way as usize) {
+            gauge.set(i64::try_from(messages).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Counts a message without an entry that was given up.
+    pub fn dropped(&self, way: Way) {
+        if let Some(counter) = self.dropped.get(way as usize) {
+            counter.inc();
         }
     }
 
@@ -358,6 +381,31 @@ impl Section<'_> {
         self.0.register(name, help, metric.clone());
         metric
     }
+
+    /// What the lanes' buffers hold, and what is not settled of each.
+    fn lanes(&mut self) -> ([Gauge; 4], [Gauge; 4]) {
+        let depth: Family<ByLane, Gauge> = self.family("lane_depth", "Envelopes in a lane's buffer");
+        let in_flight: Family<ByLane, Gauge> =
+            self.family("lane_in_flight", "Deliveries of a lane taken and not yet settled");
+        let label = |lane: Lane| ByLane { lane: lane.word() };
+        (
+            Lane::ALL.map(|lane| depth.get_or_create_owned(&label(lane))),
+            Lane::ALL.map(|lane| in_flight.get_or_create_owned(&label(lane))),
+        )
+    }
+
+    /// What waits to be published, and what was given up, by way out.
+    fn publishing(&mut self) -> ([Gauge; Way::ALL.len()], [Counter; Way::ALL.len()]) {
+        let waiting: Family<ByWay, Gauge> = self
+            .family("publish_waiting", "Messages that the broker rejected or has not confirmed, by way out");
+        let dropped: Family<ByWay, Counter> = self
+            .family("publish_dropped", "Messages without an entry given up after their last try, by way out");
+        let label = |way: Way| ByWay { way: way.word() };
+        (
+            Way::ALL.map(|way| waiting.get_or_create_owned(&label(way))),
+            Way::ALL.map(|way| dropped.get_or_create_owned(&label(way))),
+        )
+    }
 }
 
 /// The gauges that `Health` is told by, read at the moment of asking.
@@ -430,6 +478,8 @@ mod tests {
                 "swarmgate_lane_depth gauge",
                 "swarmgate_lane_in_flight gauge",
                 "swarmgate_ledger_writable gauge",
+                "swarmgate_publish_dropped counter",
+                "swarmgate_publish_waiting gauge",
                 "swarmgate_published counter",
                 "swarmgate_ready gauge",
                 "swarmgate_refusals counter",

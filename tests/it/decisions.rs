@@ -270,7 +270,14 @@ fn broker_answer(answer: &Value, left: &mut Vec<Outgoing>) -> (Answer, Vec<Outgo
         routing_key: back.message.routing_key.clone(),
         body_bytes: back.message.body.len(),
     });
-    (Answer { returned: returned.collect(), carried: Carried { returned: places, spans } }, messages)
+    (
+        Answer {
+            returned: returned.collect(),
+            carried: Carried { returned: places, spans },
+            not_taken: Vec::new(),
+        },
+        messages,
+    )
 }
 
 fn message(record: &Value, step: &Value) -> Message {

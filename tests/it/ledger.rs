@@ -537,7 +537,7 @@ async fn a_full_ledger_takes_nothing_of_a_batch_and_goes_on_with_more_room() {
         let count = more.len() as u64;
         let id = more[0].entry.seq;
         let parcel = Parcel { id, lane: Lane::Signals, bytes: vec![1; 900] };
-        match ledger.append(Batch { entries: more, parcels: vec![parcel], carried: Vec::new() }).await {
+        match ledger.append(Batch { entries: more, parcels: vec![parcel], ..Batch::default() }).await {
             Ok(()) => (kept, parcels) = (kept + count, parcels + 1),
             Err(fault) => {
                 chain = before;
@@ -578,7 +578,7 @@ async fn parcels_come_and_go_with_their_batches() {
     let mut chain = Chain::new();
     let parcel = |id| Parcel { id, lane: Lane::Results, bytes: vec![1] };
     let first =
-        Batch { entries: entries(&mut chain, 4), parcels: vec![parcel(2), parcel(4)], carried: Vec::new() };
+        Batch { entries: entries(&mut chain, 4), parcels: vec![parcel(2), parcel(4)], ..Batch::default() };
     ledger.append(first).await.expect("an append");
     assert_eq!(ledger.replay(|_| {}).await.expect("a replay").parcels, [parcel(2), parcel(4)]);
     // A batch whose last statement fails takes its entries and bookings with it.
@@ -586,11 +586,30 @@ async fn parcels_come_and_go_with_their_batches() {
         entries: entries(&mut chain.clone(), 2),
         parcels: vec![parcel(6), parcel(6)],
         carried: vec![2],
+        ..Batch::default()
     };
     assert!(matches!(ledger.append(broken).await, Err(LedgerError::Database(_))));
     let recovered = ledger.replay(|_| {}).await.expect("a replay");
     assert_eq!((recovered.entries, recovered.parcels), (5, vec![parcel(2), parcel(4)]));
-    let booked = Batch { entries: entries(&mut chain, 2), parcels: vec![parcel(6)], carried: vec![2] };
+    let other = Parcel { bytes: b"less".to_vec(), ..parcel(4) };
+    let replaced = Batch { replaced: vec![other.clone()], ..Batch::default() };
+    ledger.append(replaced).await.expect("an append");
+    assert_eq!(ledger.replay(|_| {}).await.expect("a replay").parcels, [parcel(2), other.clone()]);
+    let done = Batch { replaced: vec![parcel(4)], carried: vec![4], ..Batch::default() };
+    ledger.append(done).await.expect("an append");
+    assert_eq!(
+        ledger.replay(|_| {}).await.expect("a replay").parcels,
+        [parcel(2)],
+        "done with in the same batch"
+    );
+    let kept = Batch { parcels: vec![parcel(4)], ..Batch::default() };
+    ledger.append(kept).await.expect("an append");
+    let booked = Batch {
+        entries: entries(&mut chain, 2),
+        parcels: vec![parcel(6)],
+        carried: vec![2],
+        ..Batch::default()
+    };
     ledger.append(booked).await.expect("an append");
     let recovered = ledger.replay(|_| {}).await.expect("a replay");
     assert_eq!((recovered.entries, recovered.parcels), (7, vec![parcel(4), parcel(6)]));

@@ -16,6 +16,7 @@ mod config_cli;
 mod contract;
 mod decisions;
 mod emergency;
+mod hostile;
 mod init;
 mod integrating;
 mod interlock_cli;

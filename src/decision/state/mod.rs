@@ -73,9 +73,18 @@ impl Known {
 impl State {
     /// The state before the first fact.
     pub fn new(rules: Rules) -> Self {
+        Self::of(rules, Recorded::default())
+    }
+
+    /// The same as a replay would make it: what is recorded, and no beliefs.
+    pub fn replayed(&self) -> Self {
+        Self::of(self.rules.clone(), self.recorded.clone())
+    }
+
+    fn of(rules: Rules, recorded: Recorded) -> Self {
         let meters = Meters::new(rules.safety.interlocks.clone());
         let observed = Observed::new(Inventory::new(rules.inventory.clone()), meters);
-        Self { rules, recorded: Recorded::default(), observed }
+        Self { rules, recorded, observed }
     }
 
     /// The settings it judges by.

@@ -119,6 +119,47 @@ impl Default for Parking {
     }
 }
 
+/// Messages that the broker rejects or does not confirm: they are in the ledger's outbox and in memory, and tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outbox {
+    /// How many wait for one target.
+    pub target_max: usize,
+    /// How many wait in all, for each way out.
+    pub total_max: usize,
+    /// How large their bodies may be together, in bytes, for each way out.
+    pub bytes_max: usize,
+    /// How often a message without an entry, such as a copy of a counted refusal, is tried.
+    pub unrecorded_attempts_max: u32,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { target_max: 1_000, total_max: 10_000, bytes_max: 16 * 1024 * 1024, unrecorded_attempts_max: 5 }
+    }
+}
+
+impl From<Outbox> for crate::runtime::dispatch::Limits {
+    fn from(outbox: Outbox) -> Self {
+        let Outbox { target_max, total_max, bytes_max, .. } = outbox;
+        Self { target_max, total_max, bytes_max }
+    }
+}
+
+/// Statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// How often one is tried that the broker rejects.
+    pub attempts_max: u32,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { attempts_max: 2 }
+    }
+}
+
 /// How long a command of each built-in type waits for its outcome: `<type>_ms`, the type's dashes as `_`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, transparent)]

@@ -84,6 +84,16 @@ pub const FIELDS: &[Field] = &[
         "How long a publish waits for its confirm before its fate is unknown.",
     ),
     field(
+        "amqp.confirm_slow_ms",
+        Whole(10, 600_000),
+        "After how long without a confirm a publish holds up no later one: that goes by a fresh channel.",
+    ),
+    field(
+        "amqp.slow_batches_max",
+        Whole(1, 1_000),
+        "How many batches may wait for their confirms, for each way out; beyond, the oldest is given up and tried again.",
+    ),
+    field(
         "amqp.reconnect_min_ms",
         Whole(1, 600_000),
         "The first pause before connecting again; it doubles up to the next.",
@@ -178,6 +188,31 @@ pub const FIELDS: &[Field] = &[
         "parking.bytes_max",
         Whole(1024, GIB),
         "How large the bodies of commands that wait for absent targets may be together, in bytes; beyond, the oldest ends.",
+    ),
+    field(
+        "outbox.target_max",
+        Whole(1, 100_000),
+        "How many messages that the broker does not take wait for one target; beyond, the oldest counts as taken by no queue.",
+    ),
+    field(
+        "outbox.total_max",
+        Whole(1, 1_000_000),
+        "How many messages that the broker does not take wait in all, for each way out; beyond, likewise.",
+    ),
+    field(
+        "outbox.bytes_max",
+        Whole(1024, GIB),
+        "How large the bodies of messages that the broker does not take may be together, in bytes, for each way out.",
+    ),
+    field(
+        "outbox.unrecorded_attempts_max",
+        Whole(1, 1_000),
+        "How often a message without an entry of its own is published that the broker does not take; then it is dropped and counted.",
+    ),
+    field(
+        "metrics.attempts_max",
+        Whole(1, 1_000),
+        "How often a status is published that the broker does not take; then it is dropped and counted.",
     ),
     deadline("deadlines.stop_ms"),
     deadline("deadlines.swarm_stop_ms"),

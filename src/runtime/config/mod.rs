@@ -42,7 +42,9 @@ use crate::{
 };
 
 pub use bootstrap::runtime_contract_summary;
-pub use bounds::{Alerts, CommandLimits, Deadlines, Idempotency, Inventory, Limits, Parking, Refusals};
+pub use bounds::{
+    Alerts, CommandLimits, Deadlines, Idempotency, Inventory, Limits, Metrics, Outbox, Parking, Refusals,
+};
 pub use check::nearest;
 pub use excerpt::Excerpt;
 pub use fields::{FIELDS, UNSET, variable};
@@ -81,6 +83,10 @@ pub struct Config {
     pub inventory: Inventory,
     /// Commands that wait for absent targets.
     pub parking: Parking,
+    /// Messages that the broker does not take.
+    pub outbox: Outbox,
+    /// Statuses.
+    pub metrics: Metrics,
     /// How long a command of each type waits for its outcome.
     pub deadlines: Deadlines,
     /// The router's own alerts.
@@ -123,6 +129,8 @@ impl Default for Config {
             commands: CommandLimits::default(),
             inventory: Inventory::default(),
             parking: Parking::default(),
+            outbox: Outbox::default(),
+            metrics: Metrics::default(),
             deadlines: Deadlines::default(),
             alerts: Alerts::default(),
             refusals: Refusals::default(),
@@ -183,6 +191,10 @@ pub struct Amqp {
     pub in_flight_bytes_max: usize,
     /// How long a publish waits for its confirm.
     pub confirm_timeout_ms: u64,
+    /// From when on what is not confirmed holds up no later publish.
+    pub confirm_slow_ms: u64,
+    /// How many batches of one way out may wait for their confirms, each on its own channel.
+    pub slow_batches_max: usize,
     /// The first pause before connecting again.
     pub reconnect_min_ms: u64,
     /// The longest pause before connecting again.
@@ -202,6 +214,8 @@ impl Default for Amqp {
             prefetch_metrics_count: 2_000,
             in_flight_bytes_max: 128 * 1024 * 1024,
             confirm_timeout_ms: 10_000,
+            confirm_slow_ms: 250,
+            slow_batches_max: 32,
             reconnect_min_ms: 100,
             reconnect_max_ms: 10_000,
             heartbeat_s: 10,

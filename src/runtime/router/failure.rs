@@ -12,7 +12,7 @@ use crate::{
     contract::{audit::Action, lane::Lane},
     decision::state::{Belief, State},
     ledger::{
-        Batch,
+        Batch, Parcel,
         chain::{Chain, Sealed},
         emergency::Record,
     },
@@ -28,7 +28,8 @@ impl Router {
     /// written to the emergency log; where that fails or takes too long they are said loudly. In either case they are
     /// kept in memory until the ledger has them.
     pub(super) async fn hand_on_unwritten(&mut self, outcome: Outcome) {
-        let Outcome { sealed, mut jobs, settlements, parcels, parcels_done } = outcome;
+        let Outcome { sealed, mut jobs, settlements, parcels, parcels_replaced, parcels_done } = outcome;
+        self.replace_unwritten(parcels_replaced);
         self.forget_carried(parcels_done);
         let first = self.memory.unwritten.as_ref().map_or(0, Vec::len);
         let lost = self.keep_unwritten(emergency::records(sealed, parcels));
@@ -77,6 +78,18 @@ impl Router {
         lost
     }
 
+    /// Parcels of which less is to be kept. One that is in the ledger stays whole there: after a restart all of it leaves
+    /// again, under the ids that it had.
+    fn replace_unwritten(&mut self, parcels: Vec<Parcel>) {
+        let unwritten = self.memory.unwritten.get_or_insert_default();
+        for parcel in parcels {
+            let found = unwritten.binary_search_by_key(&parcel.id, |record| record.sealed.entry.seq);
+            if let Some(kept) = found.ok().and_then(|index| unwritten.get_mut(index)?.parcel.as_mut()) {
+                *kept = parcel;
+            }
+        }
+    }
+
     /// Parcels that need no longer be kept: those of what is not written yet are forgotten, the others are booked when
     /// the ledger can be written.
     fn forget_carried(&mut self, parcels: Vec<u64>) {
@@ -96,11 +109,13 @@ impl Router {
     /// The recorder says that the ledger failed, or that it can be written again.
     pub(super) async fn recover(&mut self, recovery: Recovery) {
         match recovery {
-            Recovery::Failed { attempt, state, chain, parked, owed } => {
+            Recovery::Failed { attempt, state, chain, owed } => {
                 self.memory.attempt = attempt;
                 self.telemetry.health.set_ledger(false);
                 let _ = self.open.send(false);
                 self.void_consumers().await;
+                // What is kept for commands that wait is in memory: nothing is read before stops pass again.
+                let parked = self.corridor.take_parked();
                 self.rebuild(*state, chain, parked);
                 self.corridor.state_mut().believe(&Belief::LedgerWritable(false));
                 let owed = self.not_appended(emergency::records(owed.entries, owed.parcels));
@@ -127,8 +142,8 @@ impl Router {
                     sealed.into_iter().map(|record| (record.sealed, record.parcel)).unzip();
                 let parcels = parcels.into_iter().flatten().collect();
                 let carried = std::mem::take(&mut self.memory.unbooked);
-                let batch = Batch { entries, parcels, carried };
-                self.memory.under_way += again.len();
+                let batch = Batch { entries, parcels, carried, ..Batch::default() };
+                again.iter_mut().for_each(|job| self.memory.tracker.begin(job));
                 let commit = self.commit(batch, again, Vec::new());
                 let _ = self.recorder.send(Commit { unaudited: true, ..commit }).await;
                 self.telemetry.health.set_ledger(true);

@@ -8,10 +8,17 @@
 mod failure;
 mod time;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -20,7 +27,10 @@ use super::{
     ask::Asked,
     clock::Clock,
     corridor::{Corridor, Judged, Kept},
-    dispatch::{Dispatch, Flight, Job, Report},
+    dispatch::{
+        Dispatch, Job, Outbound, Report, Trouble,
+        tracker::{Done as Finished, Tracker},
+    },
     emergency::Emergency,
     host::Host,
     intake::{Arrivals, Incoming},
@@ -29,19 +39,23 @@ use super::{
 };
 use crate::{
     contract::{
-        audit::Action,
+        audit::{Action, Carried},
         lane::Lane,
         schema::{STATUS_DELTA, STATUS_FULL},
         timestamp::Timestamp,
     },
     decision::{
         effect::Effect,
-        request::{Answer, Done, Request, Returned},
+        request::{Answer, Done, NotTaken, Request, Returned},
     },
     ledger::{Batch, Outgoing, Parcel, chain::Sealed, emergency::Record, query::Reader},
     telemetry::Telemetry,
 };
 
+/// How long an entry may take to be read again, and how long nothing is read after one that took longer: a disk that
+/// hangs must hold no stop.
+const RECALL_TIMEOUT: Duration = Duration::from_millis(250);
+const RECALL_REST: Duration = Duration::from_secs(10);
 /// How many ended commands' outcomes are at hand without asking the ledger, and how large they may be together.
 const RECENT_OUTCOMES_MAX: usize = 4096;
 const RECENT_OUTCOMES_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -113,8 +127,10 @@ pub(super) struct Router {
 /// What the router keeps at hand besides the corridor.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// Jobs handed on and not yet reported done.
-    under_way: usize,
+    /// Jobs handed on and not yet done, and messages that were set aside.
+    tracker: Tracker,
+    /// Commands that were set aside and are in flight: they are published no more once they have ended.
+    aside: BTreeSet<u64>,
     /// Which attempt at the ledger is running; a failed one is never added to.
     attempt: u64,
     recent: VecDeque<(u64, Bytes)>,
@@ -130,6 +146,8 @@ pub(super) struct Memory {
     seen: [u64; 4],
     /// Since when there is no broker, as far as a round has seen it.
     away_since: Option<Timestamp>,
+    /// Until when no entry is read again, because the last one took too long.
+    recall_rests_until: Option<Instant>,
     /// Until when what waited during an outage may take to be judged.
     catching_up: Option<Timestamp>,
     /// The router has said its status in full once.
@@ -137,9 +155,9 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// The memory of a router that begins with that many jobs already handed on.
-    pub fn with_under_way(under_way: usize) -> Self {
-        Self { under_way, ..Self::default() }
+    /// The memory of a router that begins with jobs already handed on.
+    pub fn with_jobs(tracker: Tracker) -> Self {
+        Self { tracker, ..Self::default() }
     }
 
     /// Keeps the outcome in entry `seq` at hand, and lets go of the oldest where there are too many.
@@ -189,6 +207,7 @@ struct Outcome {
     jobs: Vec<Job>,
     settlements: Vec<Settlement>,
     parcels: Vec<Parcel>,
+    parcels_replaced: Vec<Parcel>,
     parcels_done: Vec<u64>,
 }
 
@@ -268,7 +287,7 @@ impl Router {
             pause.map_or(longest, |micros| Duration::from_micros(micros.max(0).unsigned_abs()).min(longest));
         let [urgent, signals, results, metrics] = &mut self.lanes.0;
         let over = |inbox: &mpsc::Receiver<Arrivals>| inbox.is_closed() && inbox.is_empty();
-        if self.memory.under_way == 0 && over(urgent) && over(signals) && over(results) && over(metrics) {
+        if self.memory.tracker.is_empty() && over(urgent) && over(signals) && over(results) && over(metrics) {
             round.idle = true;
             return round;
         }
@@ -278,7 +297,7 @@ impl Router {
             Some(done) = self.done.recv() => round.done.push(done),
             () = self.emergency.late() => {}
             Some(arrivals) = urgent.recv() => round.add(arrivals),
-            Some(report) = self.reports.recv(), if self.memory.under_way > 0 => round.reports.push(report),
+            Some(report) = self.reports.recv() => round.reports.push(report),
             Some(arrivals) = results.recv() => round.add(arrivals),
             Some(arrivals) = signals.recv() => round.add(arrivals),
             Some(arrivals) = metrics.recv() => round.add(arrivals),
@@ -330,6 +349,7 @@ impl Router {
         self.answer(round.reports, &mut outcome);
         if round.ticks {
             self.report(STATUS_DELTA, &mut outcome);
+            self.forget_ended().await;
         }
         self.telemetry.metrics.round(round.count);
         let state = self.corridor.state();
@@ -376,7 +396,7 @@ impl Router {
             };
             let judged = self.corridor.settle(decision, Some(message), recalled);
             job.tag = Some(tag);
-            job.flights.extend(self.keep(judged, outcome).flights);
+            job.messages.extend(self.keep(judged, outcome).messages);
         }
         job
     }
@@ -403,10 +423,10 @@ impl Router {
         outcome.jobs.extend(judged.released.into_iter().map(|Kept { parcel, lane, outgoing }| Job {
             lane,
             parcel: Some(parcel),
-            flights: vec![outgoing.into()],
+            messages: vec![outgoing.into()],
             ..Job::default()
         }));
-        Job { flights: judged.outgoing.into_iter().map(Flight::from).collect(), ..Job::default() }
+        Job { messages: judged.outgoing.into_iter().map(Outbound::from).collect(), ..Job::default() }
     }
 
     /// The body of the outcome in entry `of`.
@@ -415,7 +435,16 @@ impl Router {
         if let Some((_, body)) = at_hand.ok().and_then(|index| self.memory.recent.get(index)) {
             return Some(body.clone());
         }
-        match self.reader.entry(of).await {
+        let rests = self.memory.recall_rests_until.is_some_and(|until| Instant::now() < until);
+        if rests || self.memory.unwritten.is_some() {
+            return None;
+        }
+        let Ok(read) = timeout(RECALL_TIMEOUT, self.reader.entry(of)).await else {
+            warn!(seq = of, "the ledger does not answer; its repeat gets no outcome");
+            self.memory.recall_rests_until = Some(Instant::now() + RECALL_REST);
+            return None;
+        };
+        match read {
             Ok(Some(found)) => {
                 found.entry.fact.payload.map(|payload| Bytes::copy_from_slice(payload.text().as_bytes()))
             }
@@ -427,47 +456,71 @@ impl Router {
         }
     }
 
-    /// Takes the dispatchers' reports: one fact for all of them.
+    /// Takes the ways' reports: one fact for all of them.
     fn answer(&mut self, reports: Vec<Report>, outcome: &mut Outcome) {
-        let mut answer = Answer::default();
-        let mut returned = Vec::new();
+        let mut finished = Finished::default();
         for report in reports {
-            self.memory.under_way = self.memory.under_way.saturating_sub(report.jobs);
-            answer.carried.spans.extend(report.spans);
-            answer.carried.returned.extend(report.returned);
-            returned.extend(report.returned_signals);
-            outcome.parcels_done.extend(report.parcels);
-            outcome.settlements.extend(report.settlement);
+            self.memory.tracker.take(report, &mut finished);
         }
-        if answer.carried.spans.is_empty() && answer.carried.returned.is_empty() {
+        let Finished { spans, returned, returned_signals, parcels, replaced, settlements, refused } =
+            finished;
+        outcome.parcels_done.extend(parcels);
+        outcome.parcels_replaced.extend(replaced);
+        outcome.settlements.extend(settlements);
+        if spans.is_empty() && returned.is_empty() && refused.is_empty() {
             return;
         }
-        answer.returned = returned.iter().map(back).collect();
+        let answer = Answer {
+            carried: Carried { spans, returned },
+            returned: returned_signals.iter().map(back).collect(),
+            not_taken: refused.into_iter().map(not_taken).collect(),
+        };
         let now = self.clock.now();
         let decision = self.corridor.decide(&Request::Answered(answer), now);
-        let judged = self.corridor.settle_answer(decision, returned);
+        let judged = self.corridor.settle_answer(decision, returned_signals);
         let job = self.keep(judged, outcome);
-        if !job.flights.is_empty() {
+        if !job.messages.is_empty() {
             outcome.jobs.push(Job { lane: Lane::Results, ..job });
+        }
+    }
+
+    /// Takes back what was set aside and whose command has ended: nobody is to hear of it any more.
+    async fn forget_ended(&mut self) {
+        let state = self.corridor.state();
+        let memory = &mut self.memory;
+        let still: BTreeSet<u64> = memory.tracker.entries_aside().collect();
+        let is_in_flight = |seq: &u64| state.flight(*seq).is_some();
+        let ended: Vec<u64> =
+            memory.aside.iter().filter(|seq| still.contains(seq) && !is_in_flight(seq)).copied().collect();
+        memory.aside = still.into_iter().filter(is_in_flight).collect();
+        if !ended.is_empty() {
+            self.dispatch.forget(ended).await;
         }
     }
 
     /// Hands a round to the recorder, or straight on while the ledger cannot be written.
     async fn hand_on(&mut self, mut outcome: Outcome, permit: Option<mpsc::OwnedPermit<Commit>>) {
-        self.memory.under_way += outcome.jobs.len();
         outcome.pack();
+        outcome.jobs.iter_mut().for_each(|job| self.memory.tracker.begin(job));
         let Some(permit) = permit else { return self.hand_on_unwritten(outcome).await };
-        let Outcome { sealed, jobs, settlements, parcels, parcels_done } = outcome;
-        if sealed.is_empty() && jobs.is_empty() && settlements.is_empty() && parcels_done.is_empty() {
+        let Outcome { sealed, jobs, settlements, parcels, parcels_replaced: replaced, parcels_done } =
+            outcome;
+        let batch = Batch { entries: sealed, parcels, replaced, carried: parcels_done };
+        if batch.is_empty() && jobs.is_empty() && settlements.is_empty() {
             return;
         }
-        let batch = Batch { entries: sealed, parcels, carried: parcels_done };
         permit.send(self.commit(batch, jobs, settlements));
     }
 
     fn commit(&self, batch: Batch, jobs: Vec<Job>, settlements: Vec<Settlement>) -> Commit {
         Commit { attempt: self.memory.attempt, unaudited: false, batch, jobs, settlements }
     }
+}
+
+/// What the decision needs to know of messages that the broker does not take.
+fn not_taken(trouble: Trouble) -> NotTaken {
+    let Trouble { exchange, pattern, count } = trouble;
+    NotTaken { exchange, pattern, count }
 }
 
 fn view<'a>(corridor: &'a Corridor, telemetry: &'a Telemetry, about: &'a About, clock: &Clock) -> View<'a> {
@@ -484,8 +537,8 @@ fn back(outgoing: &Outgoing) -> Returned {
 impl Job {
     /// The parcel that keeps this job's messages until they are carried; `None` when none of them has an entry.
     fn pack(&mut self) -> Option<Parcel> {
-        let messages = self.flights.iter().map(|flight| {
-            (flight.seq, flight.ordinal, flight.departure.mandatory, &flight.departure.message)
+        let messages = self.messages.iter().map(|outbound| {
+            (outbound.seq, outbound.ordinal, outbound.departure.mandatory, &outbound.departure.message)
         });
         let parcel = Parcel::pack(self.lane, messages);
         self.parcel = parcel.as_ref().map(|parcel| parcel.id);

@@ -32,7 +32,7 @@ impl Router {
         let view = view(&self.corridor, &self.telemetry, &self.about, &self.clock);
         let (data, now) = (view.own_status(full), view.now);
         let leaving = self.corridor.report(if full { STATUS_FULL } else { STATUS_DELTA }, data, now);
-        outcome.jobs.push(Job { lane: Lane::Metrics, flights: vec![leaving.into()], ..Job::default() });
+        outcome.jobs.push(Job { lane: Lane::Metrics, messages: vec![leaving.into()], ..Job::default() });
     }
 
     /// What the host has seen or done: it goes by the urgent lane, because a latch does.
@@ -41,7 +41,7 @@ impl Router {
             let decision = self.corridor.decide(&Request::Done(done), self.clock.now());
             let judged = self.corridor.settle(decision, None, None);
             let job = self.keep(judged, outcome);
-            if !job.flights.is_empty() {
+            if !job.messages.is_empty() {
                 outcome.jobs.push(Job { lane: Lane::Urgent, ..job });
             }
         }
@@ -55,7 +55,7 @@ impl Router {
             }
             let Some(due) = self.corridor.due(now) else { return };
             let job = self.keep(due, outcome);
-            if !job.flights.is_empty() {
+            if !job.messages.is_empty() {
                 outcome.jobs.push(Job { lane: Lane::Results, ..job });
             }
         }

@@ -175,7 +175,9 @@ impl Process {
 fn spawn(command: &[&str], url: &str, ledger: &Path, stderr: Stdio) -> Child {
     Command::new(env!("CARGO_BIN_EXE_swarmgate"))
         .args(command)
-        .args(["--amqp", url, "--http", "127.0.0.1:0", "--ledger"])
+        .args(["--amqp", url])
+        .args(if command.contains(&"--http") { [].as_slice() } else { &["--http", "127.0.0.1:0"] })
+        .arg("--ledger")
         .arg(ledger)
         .env("SWARMGATE_AMQP_RECONNECT_MIN_MS", "50")
         .env("SWARMGATE_AMQP_RECONNECT_MAX_MS", "500")

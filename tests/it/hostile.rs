@@ -1,0 +1,270 @@
+//! Hostile subscribers: queues that reject what they are sent, and what that must not do to anybody else.
+//!
+//! Owns: the proof on a real broker that a subscriber can hold neither a stop, nor another lane, nor the order of
+//! another target's commands.
+//! Never: looks into the router; it publishes, listens, and asks `/readyz` and `/metrics` as anybody may.
+//! Holds: each test fails on a router that waits for a broker's answer anywhere but in the way that asked.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use lapin::{
+    Channel, Connection, ConnectionProperties,
+    options::{
+        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+        QueueDeclareOptions, QueuePurgeOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Value, json};
+use swarmgate::runtime::clock;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::{
+    broker::{Broker, Vhost},
+    router::{message, process::Process, signal},
+};
+
+/// How long a stop may take behind any hostile subscriber; the broker alone takes milliseconds.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A client that declares what it likes.
+struct Client {
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Client {
+    async fn new(vhost: &Vhost) -> Self {
+        let properties = ConnectionProperties::default();
+        let connection = Connection::connect(&vhost.options().url, properties).await.expect("a connection");
+        let channel = connection.create_channel().await.expect("a channel");
+        Self { channel, _connection: connection }
+    }
+
+    /// A durable queue with those arguments, bound to the router's exchange.
+    async fn queue(&self, name: &str, pattern: &str, arguments: &[(&str, AMQPValue)]) {
+        let mut table = FieldTable::default();
+        for (name, value) in arguments {
+            table.insert((*name).into(), value.clone());
+        }
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.channel.queue_declare(name.into(), options, table).await.expect("a queue");
+        let bind = QueueBindOptions::default();
+        let (exchange, pattern) = ("swarmgate.out".into(), pattern.into());
+        self.channel
+            .queue_bind(name.into(), exchange, pattern, bind, FieldTable::default())
+            .await
+            .expect("a binding");
+    }
+
+    /// A queue that has room for one message and rejects the rest.
+    async fn full(&self, name: &str, pattern: &str) {
+        let overflow = AMQPValue::LongString("reject-publish".into());
+        self.queue(name, pattern, &[("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", overflow)]).await;
+    }
+
+    async fn publish(&self, messages: &[swarmgate::contract::message::Message]) {
+        self.channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+        let mut confirms = Vec::new();
+        for message in messages {
+            let (exchange, key) = (message.exchange.as_str().into(), message.routing_key.as_str().into());
+            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+            let properties = lapin::BasicProperties::default().with_delivery_mode(2);
+            let published = self.channel.basic_publish(exchange, key, options, &message.body, properties);
+            confirms.push(published.await.expect("a publish"));
+        }
+        for confirm in confirms {
+            assert!(confirm.await.expect("a confirm").is_ack(), "the router's exchange takes it");
+        }
+    }
+
+    async fn listen(&self, queue: &str) -> lapin::Consumer {
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        self.channel
+            .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+            .await
+            .expect("a consumer")
+    }
+}
+
+/// Takes deliveries until `enough` says so, or the time is over; says when each came.
+async fn hear(
+    consumer: &mut lapin::Consumer,
+    patience: Duration,
+    mut enough: impl FnMut(&[lapin::message::Delivery]) -> bool,
+) -> Vec<lapin::message::Delivery> {
+    let until = Instant::now() + patience;
+    let mut heard = Vec::new();
+    while !enough(&heard) {
+        let left = until.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, consumer.next()).await {
+            Ok(Some(delivery)) => heard.push(delivery.expect("a delivery")),
+            _ => break,
+        }
+    }
+    heard
+}
+
+fn status(number: usize) -> swarmgate::contract::message::Message {
+    let instance = format!("w-{}", number % 50);
+    let body = json!({
+        "timestamp": clock::wall(), "version": "1", "kind": "metric", "type": "status-delta", "origin": instance,
+        "scope": { "swarmId": "kestrel", "role": "worker", "instance": instance },
+        "data": { "enabled": true, "tps": number, "ioState": { "work": { "input": "ok", "output": "ok" } } },
+    });
+    message(&format!("event.metric.status-delta.kestrel.worker.{instance}"), &body)
+}
+
+fn update(instance: &str, number: usize) -> swarmgate::contract::message::Message {
+    let body = json!({
+        "timestamp": clock::wall(), "version": "1", "kind": "signal", "type": "config-update", "origin": "orc",
+        "scope": { "swarmId": "kestrel", "role": "worker", "instance": instance },
+        "correlationId": format!("c-{number}"), "idempotencyKey": format!("u-{instance}-{number}"),
+        "data": { "v": number },
+    });
+    message(&format!("signal.config-update.kestrel.worker.{instance}"), &body)
+}
+
+fn body(delivery: &lapin::message::Delivery) -> Value {
+    serde_json::from_slice(&delivery.data).expect("an envelope")
+}
+
+fn key(delivery: &lapin::message::Delivery) -> String {
+    delivery.routing_key.to_string()
+}
+
+/// An address that is free now.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").to_string()
+}
+
+/// What the router shows on a page.
+async fn get(address: &str, page: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the router's window");
+    let request = format!("GET {page} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("a request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.expect("a page");
+    text
+}
+
+mod on_rabbitmq {
+    use super::*;
+
+    async fn router(vhost: &Vhost, more: &[&str]) -> (Process, String) {
+        let address = free_address();
+        let dir = TempDir::new().expect("a directory");
+        let router = Process::configured(&vhost.options().url, dir, &[&["--http", &address], more].concat());
+        router.ready(vhost.connect().await.as_ref()).await;
+        (router, address)
+    }
+
+    #[tokio::test]
+    async fn a_full_subscriber_of_statuses_holds_no_stop() {
+        let vhost = Arc::new(Broker::shared()).vhost("hostile-metrics");
+        let (router, address) = router(&vhost, &[]).await;
+        let client = Client::new(&vhost).await;
+        client.full("hostile.metrics", "event.metric.#").await;
+        client.queue("innocent", "signal.#", &[]).await;
+        let mut innocent = client.listen("innocent").await;
+        // More than every buffer on the way takes.
+        let flood: Vec<_> = (0..6_000).map(status).collect();
+        client.publish(&flood).await;
+        let stops: Vec<_> =
+            (0..20).map(|n| signal("swarm-stop", &format!("w-{n}"), &format!("stop-{n}"))).collect();
+        let asked = Instant::now();
+        client.publish(&stops).await;
+        let heard = hear(&mut innocent, STOP_PATIENCE, |heard| heard.len() == stops.len()).await;
+        assert_eq!(heard.len(), stops.len(), "stops behind a full subscriber, after {:?}", asked.elapsed());
+        let page = get(&address, "/readyz").await;
+        assert!(page.contains("\"event.metric.#\"") && page.contains("swarmgate.out"), "{page}");
+        let page = get(&address, "/metrics").await;
+        let dropped =
+            page.lines().find(|line| line.starts_with("swarmgate_publish_dropped_total{way=\"metrics\"}"));
+        assert!(dropped.is_some_and(|line| !line.ends_with(" 0")), "what is dropped is counted: {dropped:?}");
+        router.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_full_tap_on_signals_holds_no_stop_and_floods_nobody_with_copies() {
+        let vhost = Arc::new(Broker::shared()).vhost("hostile-signals");
+        let (router, _) = router(&vhost, &[]).await;
+        let client = Client::new(&vhost).await;
+        client.full("hostile.tap", "signal.#").await;
+        client.queue("innocent", "signal.#", &[]).await;
+        let mut innocent = client.listen("innocent").await;
+        let stops: Vec<_> =
+            (0..300).map(|n| signal("swarm-stop", &format!("w-{n}"), &format!("stop-{n}"))).collect();
+        let asked = Instant::now();
+        client.publish(&stops).await;
+        let mut copies: BTreeMap<String, usize> = BTreeMap::new();
+        let first = hear(&mut innocent, STOP_PATIENCE, |heard| {
+            let ids: std::collections::BTreeSet<String> = heard.iter().map(key).collect();
+            ids.len() == stops.len()
+        })
+        .await;
+        let took = asked.elapsed();
+        let rest = hear(&mut innocent, Duration::from_secs(25).saturating_sub(took), |_| false).await;
+        for delivery in first.iter().chain(&rest) {
+            let id = delivery.properties.message_id().as_ref().expect("an id").to_string();
+            *copies.entry(id).or_default() += 1;
+        }
+        assert_eq!(copies.len(), stops.len(), "every stop left, after {took:?}");
+        assert!(took < STOP_PATIENCE, "at once: {took:?}");
+        let most = copies.values().max().copied().unwrap_or_default();
+        assert!((2..=6).contains(&most), "{most} copies of one message within 25 s");
+        router.stop().await;
+    }
+
+    #[tokio::test]
+    async fn commands_to_one_target_leave_in_order_behind_a_queue_that_rejects_now_and_then() {
+        let vhost = Arc::new(Broker::shared()).vhost("hostile-order");
+        let (router, _) = router(&vhost, &[]).await;
+        let client = Client::new(&vhost).await;
+        client.full("hostile.flapping", "signal.config-update.#").await;
+        client.queue("innocent", "signal.#", &[]).await;
+        let mut innocent = client.listen("innocent").await;
+        let flapping = tokio::spawn({
+            let client = Client::new(&vhost).await;
+            async move {
+                loop {
+                    let purged =
+                        client.channel.queue_purge("hostile.flapping".into(), QueuePurgeOptions::default());
+                    purged.await.expect("a purge");
+                    tokio::time::sleep(Duration::from_millis(3)).await;
+                }
+            }
+        });
+        let updates: Vec<_> = (0..120).map(|number| update("w-1", number)).collect();
+        client.publish(&updates).await;
+        // Its other target is not held up, and a stop overtakes.
+        client.publish(&[signal("swarm-plan", "w-2", "other"), signal("bot-stop", "w-1", "stop")]).await;
+        let mut carried: Vec<u64> = Vec::new();
+        let mut others = Vec::new();
+        let heard = hear(&mut innocent, Duration::from_secs(60), |heard| {
+            let last = heard.last().map(body);
+            last.is_some_and(|last| last.pointer("/data/v") == Some(&json!(119)))
+        })
+        .await;
+        flapping.abort();
+        for delivery in &heard {
+            match body(delivery).pointer("/data/v").and_then(Value::as_u64) {
+                // A rejected message has reached the other subscribers: its copies are the same message.
+                Some(number) if carried.last() != Some(&number) => carried.push(number),
+                Some(_) => {}
+                None => others.push(key(delivery)),
+            }
+        }
+        let expected: Vec<u64> = (0..120).collect();
+        assert_eq!(carried, expected, "in the order of their entries");
+        assert!(others.iter().any(|key| key.contains("w-2")), "another target waits for nobody: {others:?}");
+        router.stop().await;
+    }
+}
