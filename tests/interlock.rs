@@ -12,6 +12,8 @@
 mod adapter;
 #[path = "interlock/exhaustive.rs"]
 mod exhaustive;
+#[path = "interlock/gates.rs"]
+mod gates;
 #[path = "interlock/model.rs"]
 mod model;
 #[path = "interlock/oracle.rs"]

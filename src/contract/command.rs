@@ -166,7 +166,7 @@ const BUILT_IN: &[Row] = &[
     Row("challenge-confirm", Class::Consent, &["Applied"], Router, FanOut::None, None),
     Row("challenge-reject", Class::Consent, &["Applied"], Router, FanOut::None, None),
     Row("bootstrap-bundle", Class::Session, &["Ack"], RouterAndTarget, FanOut::None, seconds(60)),
-    Row("start-work", Class::Session, &["Ack"], RouterAndTarget, FanOut::None, seconds(60)),
+    Row("start-work", Class::Start, &["Ack"], RouterAndTarget, FanOut::None, seconds(60)),
     Row("ready", Class::Liveness, &["Ack"], Router, FanOut::None, None),
     Row("heartbeat", Class::Liveness, &["Ack"], Router, FanOut::None, None),
     Row("status-request", Class::Evidence, &[], Target, Instances, seconds(10)),

@@ -18,7 +18,7 @@ use super::{
 use crate::contract::{
     Said,
     command::Class,
-    interlock::{Life, Requires, RunMode},
+    interlock::{Requires, RunMode},
     routing::Scope,
 };
 
@@ -121,13 +121,16 @@ pub(super) fn danger(state: &State, said: &Said, class: Option<Class>) -> Option
             if Step::of(kind_type) == Some(Step::Start) && lifecycle::mode(said) == Some(RunMode::Live) =>
         {
             let from = state.life(scope);
-            named("live start", format!("{scope} goes from {from} to RUNNING_LIVE"), &rules.live_requires)
+            let effect = format!("{scope} goes from {from} to RUNNING_LIVE");
+            named("live start", ungated(state, effect), &rules.live_requires)
         }
-        Class::Change if kind_type == "config-update" => {
-            let live = state.bots(scope).filter(|bot| state.life(bot) == Life::RunningLive).count();
+        // Making a bot ready changes none that runs.
+        Class::Change if kind_type != "bot-init" => {
+            // A controller hands on what it is told, and a template is the swarm's: whoever of it is live is concerned.
+            let live = state.live_bots(&scope.swarm_id).count();
             (live > 0).then_some(())?;
-            let effect = format!("the config of {live} instances that run live changes");
-            named("live config-update", effect, &rules.live_requires)
+            let effect = format!("what {live} live instances of swarm {} run by may change", scope.swarm_id);
+            named(&format!("live {kind_type}"), ungated(state, effect), &rules.live_requires)
         }
         Class::Loosen => {
             named(kind_type, format!("{kind_type} loosens the safety of {scope}"), &rules.requires)
@@ -139,6 +142,14 @@ pub(super) fn danger(state: &State, said: &Said, class: Option<Class>) -> Option
         }
         _ => None,
     }
+}
+
+/// Says so where nothing but a person's word stands between a command and what is live.
+fn ungated(state: &State, effect: String) -> String {
+    if state.rules().safety.gates_required.is_empty() {
+        return format!("{effect}; no readiness gate is configured, so none was asked");
+    }
+    effect
 }
 
 /// What a dangerous command leaves alone.

@@ -15,6 +15,7 @@ use super::{
 use crate::contract::{
     Said,
     audit::{Action, Actor, Change, Fact, Subject},
+    command::Class,
     interlock::{Life, Move, Moved, RunMode},
     reason::{Reason, Refusal},
     routing::{Family, Scope},
@@ -35,12 +36,25 @@ pub(super) struct Bot {
     pub starts: Vec<Started>,
     /// The entry of the last quarantine that covered it; 0 where none did.
     pub quarantined: u64,
+    /// It ran live last, and has neither come to rest nor to another mode since: paused, stopping, failed or
+    /// quarantined out of live, it may still hold what it began.
+    pub live: bool,
 }
 
 impl Bot {
     /// A bot that nobody has moved.
     pub fn created(at: i64) -> Self {
-        Self { life: Life::Created, since: at, starts: Vec::new(), quarantined: 0 }
+        Self { life: Life::Created, since: at, starts: Vec::new(), quarantined: 0, live: false }
+    }
+
+    /// It comes to another state.
+    pub fn comes_to(&mut self, to: Life, at: i64) {
+        self.live = match to {
+            Life::RunningLive => true,
+            Life::Paused | Life::Stopping | Life::Error | Life::Quarantined => self.live,
+            Life::Created | Life::Idle | Life::RunningPaper | Life::RunningShadow => false,
+        };
+        (self.life, self.since) = (to, at);
     }
 }
 
@@ -108,8 +122,9 @@ pub(super) fn leads_to(said: &Said) -> Option<Life> {
     (Step::of(&said.key.kind_type) == Some(Step::Start)).then(|| mode(said)).flatten().map(RunMode::life)
 }
 
-/// Whether a command may move its bot now.
-pub(super) fn check(state: &State, said: &Said) -> Result<(), Refusal> {
+/// Whether a command may move its bot now, and whether it may reach those that its scope covers.
+pub(super) fn check(state: &State, said: &Said, class: Option<Class>) -> Result<(), Refusal> {
+    reaches_none_in_quarantine(state, said, class)?;
     let Some(step) = Step::of(&said.key.kind_type).filter(|_| said.key.family == Family::Signal) else {
         return Ok(());
     };
@@ -117,10 +132,6 @@ pub(super) fn check(state: &State, said: &Said) -> Result<(), Refusal> {
         return Ok(());
     }
     let life = state.life(&said.key.scope);
-    if life == Life::Quarantined && step != Step::Release {
-        let detail = "the bot is QUARANTINED; only a confirmed `bot-release` leaves that";
-        return Err(Refusal::new(Reason::Quarantined, detail).at("/scope/instance"));
-    }
     if life == Life::Error && step != Step::Start {
         let detail = "the bot is in ERROR; only an explicit start or resume leaves that";
         return Err(Refusal::new(Reason::ExplicitStartRequired, detail).at("/type"));
@@ -147,6 +158,21 @@ pub(super) fn check(state: &State, said: &Said) -> Result<(), Refusal> {
         Some(mode) if mode.life() != to => illegal(format!("mode {mode} leads to {}", mode.life())),
         Some(_) => Ok(()),
     }
+}
+
+/// What starts, changes or destroys is carried to nobody in QUARANTINED, by whatever scope: a message that fans out
+/// cannot leave one of its targets out. What starts nothing (session, liveness, evidence) and what stops reaches them.
+fn reaches_none_in_quarantine(state: &State, said: &Said, class: Option<Class>) -> Result<(), Refusal> {
+    if !matches!(class, Some(Class::Start | Class::Change | Class::Destructive)) {
+        return Ok(());
+    }
+    let scope = &said.key.scope;
+    let Some(bot) = state.bots(scope).find(|bot| state.life(bot) == Life::Quarantined) else { return Ok(()) };
+    let detail = match scope.fans_out() {
+        false => "the bot is QUARANTINED; only a confirmed `bot-release` leaves that".to_owned(),
+        true => format!("{bot} is QUARANTINED, and this would reach it; address the others one by one"),
+    };
+    Err(Refusal::new(Reason::Quarantined, detail).at("/scope/instance"))
 }
 
 /// The step that a command says it asks for; from `None` is `ANY`.

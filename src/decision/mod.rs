@@ -97,12 +97,12 @@ fn judge<'a>(state: &State, arrival: &'a Arrival, now: Timestamp) -> Result<Pass
     let said = contract_and_routing(arrival)?; //                                    gates 1 and 2
     let actor = identity::check(said, arrival.user_id.as_deref())?; //                gate 3
     let refused = |refusal| Stopped::Refused { actor: actor.clone(), refusal };
-    let class = safety::set::class(state, said, &actor, now); //                      what it does now,
+    let class = safety::set::class(state, said, &actor); //                           what it does now,
     identity::prove(state, said, class, &actor).map_err(refused)?; //                 and whether that takes a proof
     policy::check(state, said, class, &actor).map_err(refused)?; //                   gate 5
     let standing = command::check(state, arrival, (said, class), &actor, now)?; //    gates 4 (key memory) and 6
     session::check(state, said).map_err(refused)?; //                                 gate 7
-    lifecycle::check(state, said).map_err(refused)?; //                               gate 8
+    lifecycle::check(state, said, class).map_err(refused)?; //                        gate 8
     safety::set::check(state, said, &actor, now).map_err(refused)?; //                gate 9: its own words,
     safety::check(state, said, class, now).map_err(refused)?; //                      and what they meet
     audit(state, class).map_err(refused)?; //                                         gate 11, which challenges need too
@@ -116,11 +116,11 @@ fn judge<'a>(state: &State, arrival: &'a Arrival, now: Timestamp) -> Result<Pass
 
 /// The gates that a confirmed command walks again: what may have changed since it was challenged (rulings §6).
 fn walk_again(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> Result<(), Refusal> {
-    let class = safety::set::class(state, said, actor, now);
+    let class = safety::set::class(state, said, actor);
     identity::prove(state, said, class, actor)?;
     policy::check(state, said, class, actor)?;
     session::check(state, said)?;
-    lifecycle::check(state, said)?;
+    lifecycle::check(state, said, class)?;
     safety::set::check(state, said, actor, now)?;
     safety::check(state, said, class, now)
 }
@@ -294,7 +294,7 @@ fn answer(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, 
         // Nobody else is told.
         decision.effects.retain(|effect| *effect != Effect::Forward);
     }
-    if matches!(said.class, Some(Class::Session | Class::Liveness)) {
+    if session::is_acknowledged(&said.key.kind_type) || said.class == Some(Class::Liveness) {
         let words = ("the router has recorded it", Some(session::ack(said)));
         return command::own::answer(state, (arrival, said), command, "Ack", words, now, decision);
     }

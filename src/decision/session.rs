@@ -111,6 +111,11 @@ fn word(kind_type: &str) -> Option<Word> {
     })
 }
 
+/// Whether the router itself acknowledges a type: the words of a session but `stop`, which its target answers.
+pub(super) fn is_acknowledged(kind_type: &str) -> bool {
+    word(kind_type).is_some_and(|word| word != Word::Stop)
+}
+
 /// Whether a signal may be said in its worker's session.
 pub(super) fn check(state: &State, said: &Said) -> Result<(), Refusal> {
     if said.key.family != Family::Signal {

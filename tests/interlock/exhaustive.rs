@@ -203,11 +203,13 @@ fn key(model: &Model) -> String {
     let challenged =
         challenged.map(|command| (command.about, command.actor, command.standing, model.is_past(command)));
     format!(
-        "{:?} {:?} {:?} {:?} {open:?} {challenged:?} {}",
+        "{:?} {} {:?} {:?} {:?} {:?} {open:?} {challenged:?} {}",
         model.lives[0],
+        model.live[0],
         model.safety,
         model.kill,
         model.gate,
+        (model.failed, model.failed_by),
         starts[0] > 0
     )
 }

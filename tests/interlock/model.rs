@@ -24,12 +24,16 @@ pub const ROUTER: usize = usize::MAX;
 #[derive(Clone, Debug)]
 pub struct Model {
     pub lives: [Option<Life>; BOTS],
+    /// What ran live last, and has neither come to rest nor to another mode since.
+    pub live: [bool; BOTS],
     /// The global setting and the swarm's own.
     pub safety: (Safety, Option<Safety>),
     pub kill: (Kill, Option<Kill>),
     pub gate: Gate,
-    /// It failed, and nothing better was said since: UNKNOWN does not wash that away.
+    /// It failed, and neither its reporter nor a confirmed report has cleared that.
     pub failed: bool,
+    /// Who alone said so.
+    pub failed_by: Option<usize>,
     pub commands: Vec<Command>,
     /// Whether the requester may not confirm.
     pub second_person: bool,
@@ -52,10 +56,12 @@ impl Model {
     pub fn new(second_person: bool) -> Self {
         Self {
             lives: [Some(Life::Created); BOTS],
+            live: [false; BOTS],
             safety: (Safety::Normal, None),
             kill: (Kill::Allow, None),
             gate: Gate::Pass,
             failed: false,
+            failed_by: None,
             commands: Vec::new(),
             second_person,
             chosen: None,
@@ -74,6 +80,30 @@ impl Model {
 
     /// Tells one word. `None` where there is nothing that it could be about.
     pub fn tell(&mut self, word: Word) -> Option<Said> {
+        let said = self.told(word);
+        self.see_who_is_live();
+        said
+    }
+
+    fn see_who_is_live(&mut self) {
+        for (life, live) in self.lives.iter().zip(&mut self.live) {
+            match life {
+                Some(Life::Live) => *live = true,
+                Some(Life::Paused | Life::Stopping | Life::Error | Life::Quarantined) => {}
+                None | Some(Life::Created | Life::Idle | Life::Paper | Life::Shadow) => *live = false,
+            }
+        }
+    }
+
+    /// Whether anybody is live, or was let start so and may answer that still.
+    fn somebody_is_live(&self) -> bool {
+        let may = |command: &Command| {
+            command.started() && command.mode() == Some("live") && command.is_answerable()
+        };
+        self.live.contains(&true) || self.commands.iter().any(may)
+    }
+
+    fn told(&mut self, word: Word) -> Option<Said> {
         self.now += if let Word::Wait { ms } = word { ms } else { STEP_MS };
         self.expire();
         self.open = None;
@@ -238,7 +268,8 @@ impl Model {
     fn walk(&self, at: usize) -> Answer {
         let command = &self.commands[at];
         let life = command.bot().and_then(|bot| self.lives[bot]);
-        let situation = Situation { life, safety: self.mode(), gate: self.gate, kill: self.switch() };
+        let (safety, kill, live) = (self.mode(), self.switch(), self.somebody_is_live());
+        let situation = Situation { life, safety, gate: self.gate, kill, live };
         let requested = match command.about {
             About::Bot { requested: Some((from, to)), .. } => {
                 Some(format!("{}->{}", from.map_or("CREATED", Life::name), to.name()))
@@ -280,10 +311,7 @@ impl Model {
                 }
                 self.lives[bot] = self.lives[bot].map(|life| moved(life, kind, mode, When::Accepted));
             }
-            About::Report { gate } => {
-                self.gate = gate;
-                self.failed = gate == Gate::Fail || (self.failed && gate == Gate::Unknown);
-            }
+            About::Report { gate } => self.report(gate, self.commands[at].actor),
             About::Mode { mode, global } => {
                 let tightens = mode > self.mode_at(global);
                 if mode >= self.mode_at(global) && mode > Safety::Normal {
@@ -316,6 +344,20 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// No other's report shortens a FAIL, but whose own it was may say that it is not known any more.
+    fn report(&mut self, gate: Gate, actor: usize) {
+        match gate {
+            Gate::Pass | Gate::Warn => (self.failed, self.failed_by) = (false, None),
+            Gate::Fail => {
+                self.failed_by = Some(actor).filter(|_| !self.failed || self.failed_by == Some(actor));
+                self.failed = true;
+            }
+            Gate::Unknown if self.failed && self.failed_by != Some(actor) => return,
+            Gate::Unknown => {}
+        }
+        self.gate = gate;
     }
 
     /// What tightens, or says again how tight it is, voids the loosening that waits to be confirmed where it reaches.
@@ -382,6 +424,10 @@ impl Model {
         let (kind, mode) = (command.kind(), command.mode());
         let Some(bot) = command.bot() else { return };
         let Some(life) = self.lives[bot] else { return };
+        if success && mode == Some("live") && matches!(kind, "bot-start" | "bot-resume") {
+            // Whatever is said of its state, it runs so.
+            self.live[bot] = true;
+        }
         // Whoever asked it to run, the quarantine came after that.
         if success && life == Life::Quarantined && matches!(kind, "bot-start" | "bot-resume") {
             return self.uncommanded(bot);

@@ -137,7 +137,7 @@ pub const TYPES: [(&str, Class); 33] = [
     ("challenge-confirm", Class::Consent),
     ("challenge-reject", Class::Consent),
     ("bootstrap-bundle", Class::Session),
-    ("start-work", Class::Session),
+    ("start-work", Class::Start),
     ("ready", Class::Liveness),
     ("heartbeat", Class::Liveness),
     ("status-request", Class::Evidence),
@@ -235,6 +235,9 @@ pub struct Situation {
     pub safety: Safety,
     pub gate: Gate,
     pub kill: Kill,
+    /// Whether some instance of the addressed swarm is live: runs so, was taken out of that without coming to rest since,
+    /// or was let start so and has not answered.
+    pub live: bool,
 }
 
 /// What a command asks.
@@ -261,13 +264,22 @@ pub fn answer(situation: &Situation, ask: &Ask<'_>) -> Answer {
     let refused = lifecycle(situation.life, ask).or_else(|| safety(situation, ask));
     match refused {
         Some(code) => Answer::Refuse(code),
-        None if is_dangerous(situation.life, ask) => Answer::Challenge,
+        None if is_dangerous(situation.live, ask) => Answer::Challenge,
         None => Answer::Forward,
     }
 }
 
-/// Gate 8, asked of the four commands that an instance may be refused.
+/// Whether a command is carried to somebody, and starts, changes or destroys something there. An instance in quarantine
+/// hears only of evidence, of stopping, and of its release; what opens a session starts nothing.
+fn disturbs(kind: &str) -> bool {
+    matches!(class(kind), Class::Start | Class::Change | Class::Destructive)
+}
+
+/// Gate 8: nothing that disturbs reaches quarantine, and four commands are asked where the instance is.
 fn lifecycle(life: Option<Life>, ask: &Ask<'_>) -> Option<&'static str> {
+    if disturbs(ask.kind) && life == Some(Quarantined) {
+        return Some("lifecycle.quarantined");
+    }
     let asks = matches!(ask.kind, "bot-init" | "bot-start" | "bot-resume" | "bot-release");
     if !asks {
         return None;
@@ -285,12 +297,9 @@ fn lifecycle(life: Option<Life>, ask: &Ask<'_>) -> Option<&'static str> {
     let said = said.and_then(|(from, to)| Some((Life::named(from)?, Life::named(to)?)));
     let agrees = said.is_some_and(|(from, to)| Some(from) == here && leads(to));
     let from_error = here == Some(Error) && !is_start;
-    let from_quarantine = here == Some(Quarantined) && ask.kind != "bot-release";
     let has_row =
         WAYS.iter().any(|way| way.by == ask.kind && here.is_some_and(|here| way.from.contains(&here)));
-    if from_quarantine {
-        Some("lifecycle.quarantined")
-    } else if from_error {
+    if from_error {
         Some("lifecycle.explicit-start-required")
     } else if !agrees || !has_row {
         Some("lifecycle.illegal-transition")
@@ -312,7 +321,8 @@ fn safety(situation: &Situation, ask: &Ask<'_>) -> Option<&'static str> {
     if passes || sets {
         return None;
     }
-    let gated = class(ask.kind) == Class::Start || ask.kind == "config-update";
+    // Before a start and before anything is applied.
+    let gated = matches!(class(ask.kind), Class::Start | Class::Change);
     if situation.safety != Safety::Normal {
         Some("safety.mode")
     } else if gated && situation.gate == Gate::Fail {
@@ -327,11 +337,12 @@ fn safety(situation: &Situation, ask: &Ask<'_>) -> Option<&'static str> {
 }
 
 /// Gate 10: what is done only after somebody has confirmed it.
-pub fn is_dangerous(life: Option<Life>, ask: &Ask<'_>) -> bool {
+pub fn is_dangerous(live: bool, ask: &Ask<'_>) -> bool {
     match class(ask.kind) {
         Class::Loosen | Class::Release | Class::Destructive => true,
-        Class::Start => ask.mode == Some("live") && ask.kind != "swarm-start",
-        Class::Change => ask.kind == "config-update" && life == Some(Live),
+        Class::Start => ask.mode == Some("live") && matches!(ask.kind, "bot-start" | "bot-resume"),
+        // Making an instance is no change of one that is live.
+        Class::Change => live && ask.kind != "bot-init",
         Class::Tighten | Class::Evidence => ask.loosens,
         Class::Stop | Class::Consent | Class::Session | Class::Liveness => false,
     }

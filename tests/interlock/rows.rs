@@ -41,15 +41,20 @@ fn the_conditions_and_classes_of_the_specification_are_the_oracles() {
             let to = if by == "bot-init" { "IDLE" } else { text(row, "to") };
             let requested = format!("{life}->{to}");
             let ask = Ask { kind: by, mode, requested: Some(&requested), loosens: false };
-            let good =
-                Situation { life: Some(life), safety: Safety::Normal, gate: Gate::Pass, kill: Kill::Allow };
+            let good = Situation {
+                life: Some(life),
+                safety: Safety::Normal,
+                gate: Gate::Pass,
+                kill: Kill::Allow,
+                live: false,
+            };
             let holds = |situation: Situation| !matches!(answer(&situation, &ask), Answer::Refuse(_));
             assert!(holds(good), "{row:?} from {life}");
             let asks = [
                 ("safety-normal", !holds(Situation { safety: Safety::Safe, ..good })),
                 ("gates-pass", !holds(Situation { gate: Gate::Unknown, ..good })),
                 ("kill-switch-allow", !holds(Situation { kill: Kill::CloseOnly, ..good })),
-                ("confirmed", is_dangerous(Some(life), &ask)),
+                ("confirmed", is_dangerous(false, &ask)),
             ];
             let asked: BTreeSet<String> =
                 asks.iter().filter(|(_, asks)| *asks).map(|(name, _)| (*name).to_owned()).collect();
@@ -107,6 +112,7 @@ fn refusals() -> BTreeSet<String> {
                         safety: Safety::Normal,
                         gate: Gate::Pass,
                         kill: Kill::Allow,
+                        live: false,
                     };
                     if let Answer::Refuse(code) = answer(&situation, &ask) {
                         found.insert(format!("{code} {kind}"));

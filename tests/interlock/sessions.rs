@@ -23,6 +23,7 @@ use swarmgate::{
 
 use crate::{
     adapter::{self, Requires},
+    oracle::Gate,
     world::{Heard, World, bot},
 };
 
@@ -265,7 +266,10 @@ fn orders(
 }
 
 fn begin() -> World {
-    World::new(adapter::rules(Requires::Explicit))
+    let mut world = World::new(adapter::rules(Requires::Explicit));
+    // A start of work is a start: the required gate is asked.
+    world.report("ops-a", Gate::Pass);
+    world
 }
 
 /// One word to both.

@@ -1,6 +1,6 @@
 //! The whole table: every state by every state that is asked for, by every setting, by every way of consenting.
 //!
-//! Owns: 9 states × 3 safety modes × 4 gate results × 4 kill-switch levels × 3 kinds of consent, each reached by facts
+//! Owns: 9 states, and the four that live is left for besides, × 3 safety modes × 4 gate results × 4 kill-switch levels × 3 kinds of consent, each reached by facts
 //! (the instance is walked there by its own outcomes, then the settings change), and in each every command with every
 //! state that `requestedTransition` may ask for, and every way to confirm or not to confirm what is challenged.
 //! Never: sets a state by hand.
@@ -16,8 +16,8 @@ use crate::{
     world::{Heard, STEP_MS, Ticket, World, bot, fleet, success_of},
 };
 
-/// The commands to an instance, with their modes.
-const COMMANDS: [(&str, Option<&str>); 16] = [
+/// The commands to an instance, with their modes; what is a swarm's or a session's may be addressed to it as well.
+const COMMANDS: [(&str, Option<&str>); 21] = [
     ("bot-init", None),
     ("bot-start", Some("paper")),
     ("bot-start", Some("shadow")),
@@ -34,7 +34,15 @@ const COMMANDS: [(&str, Option<&str>); 16] = [
     ("bot-release", None),
     ("config-update", None),
     ("data-delete", None),
+    ("start-work", None),
+    ("swarm-start", None),
+    ("swarm-plan", None),
+    ("swarm-template", None),
+    ("status-request", None),
 ];
+/// Those whose `requestedTransition` is asked or noted.
+const MOVES: [&str; 7] =
+    ["bot-init", "bot-start", "bot-resume", "bot-pause", "bot-stop", "bot-quarantine", "bot-release"];
 const OPERATOR: &str = "ops-a";
 const WINDOW_MS: u64 = 60_000;
 
@@ -75,38 +83,44 @@ impl Differences {
 }
 
 macro_rules! from_each_state {
-    ($($name:ident $life:ident)*) => {
+    ($($name:ident $life:ident $mode:literal)*) => {
         $(#[test]
         fn $name() {
-            every_cell_from(Life::$life);
+            every_cell_from(Life::$life, $mode);
         })*
     };
 }
 
 from_each_state! {
-    from_created Created
-    from_idle Idle
-    from_running_paper Paper
-    from_running_shadow Shadow
-    from_running_live Live
-    from_paused Paused
-    from_stopping Stopping
-    from_error Error
-    from_quarantined Quarantined
+    from_created Created "paper"
+    from_idle Idle "paper"
+    from_running_paper Paper "paper"
+    from_running_shadow Shadow "shadow"
+    from_running_live Live "live"
+    from_paused Paused "paper"
+    from_stopping Stopping "paper"
+    from_error Error "paper"
+    from_quarantined Quarantined "paper"
+    from_paused_out_of_live Paused "live"
+    from_stopping_out_of_live Stopping "live"
+    from_error_out_of_live Error "live"
+    from_quarantined_out_of_live Quarantined "live"
 }
 
-fn every_cell_from(life: Life) {
+/// Every cell of a state that was reached from a run of that mode.
+fn every_cell_from(life: Life, mode: &str) {
     let mut differences = Differences::default();
     for requires in Requires::ALL {
         for kill in Kill::ALL {
             // What leads to a state is done once; gates and mode are set on copies of it.
-            let walked = walk(life, kill, requires);
+            let walked = walk((life, mode), kill, requires);
             for gate in Gate::ALL {
                 for safety in Safety::ALL {
                     let mut world = walked.fork();
                     settle(&mut world, gate, safety);
-                    let situation = Situation { life: Some(life), safety, gate, kill };
-                    let place = format!("{life} {} {gate:?} {} {requires:?}", safety.name(), kill.name());
+                    let situation = Situation { life: Some(life), safety, gate, kill, live: mode == "live" };
+                    let place =
+                        format!("{life} of {mode} {} {gate:?} {} {requires:?}", safety.name(), kill.name());
                     if differences.compare(
                         "reached",
                         &format!("walk in {place}"),
@@ -132,7 +146,7 @@ fn cell(
 ) {
     let here = situation.life.map_or("CREATED", Life::name);
     for (kind, mode) in COMMANDS {
-        let asks = !matches!(kind, "config-update" | "data-delete");
+        let asks = MOVES.contains(&kind);
         for to in Life::ALL.into_iter().take(if asks { Life::ALL.len() } else { 1 }) {
             let requested = asks.then(|| format!("{here}->{to}"));
             // Which consent is asked changes nothing for what is not challenged.
@@ -277,8 +291,8 @@ fn confirm(
     }
 }
 
-/// Walks the instance to a state under a kill switch, by what it and its operators say.
-fn walk(life: Life, kill: Kill, requires: Requires) -> World {
+/// Walks the instance to a state out of a run of that mode, under a kill switch, by what it and its operators say.
+fn walk((life, mode): (Life, &str), kill: Kill, requires: Requires) -> World {
     let mut world = World::new(adapter::rules(requires));
     world.status(&bot(0));
     world.report(OPERATOR, Gate::Pass);
@@ -296,15 +310,15 @@ fn walk(life: Life, kill: Kill, requires: Requires) -> World {
         tighten(&mut world);
         return world;
     }
-    if life == Life::Quarantined {
+    if life == Life::Quarantined && mode == "paper" {
         done(&mut world, "bot-quarantine", None, "ANY->QUARANTINED");
         tighten(&mut world);
         return world;
     }
-    let (mode, to) = match life {
-        Life::Shadow => ("shadow", Life::Shadow),
-        Life::Live => ("live", Life::Live),
-        _ => ("paper", Life::Paper),
+    let to = match mode {
+        "shadow" => Life::Shadow,
+        "live" => Life::Live,
+        _ => Life::Paper,
     };
     let start =
         Ask { kind: "bot-start", mode: Some(mode), requested: Some(&format!("IDLE->{to}")), loosens: false };
@@ -320,8 +334,9 @@ fn walk(life: Life, kill: Kill, requires: Requires) -> World {
     }
     world.outcome("bot-start", &bot(0), &ticket.correlation, "Running");
     match life {
-        Life::Paused => done(&mut world, "bot-pause", None, "RUNNING_PAPER->PAUSED"),
+        Life::Paused => done(&mut world, "bot-pause", None, &format!("{to}->PAUSED")),
         Life::Error => drop(world.fatal(&bot(0))),
+        Life::Quarantined => done(&mut world, "bot-quarantine", None, "ANY->QUARANTINED"),
         Life::Stopping => {
             let stop = Ask { kind: "bot-stop", mode: None, requested: Some("ANY->IDLE"), loosens: false };
             send(&mut world, &stop);

@@ -34,7 +34,7 @@ fn every_type_in_every_setting() {
                 set(&mut world, kill, gate, safety);
                 for (kind, _) in TYPES {
                     cells += 1;
-                    let situation = Situation { life: Some(Life::Idle), safety, gate, kill };
+                    let situation = Situation { life: Some(Life::Idle), safety, gate, kill, live: false };
                     let got = ask(&mut world.fork(), kind);
                     let expected = expected(&situation, kind);
                     if got != expected {
@@ -206,12 +206,13 @@ fn flatten_stops_what_runs_and_nothing_else() {
 fn a_gate_that_has_expired_or_was_never_heard_of_is_unknown() {
     let mut world = World::new(adapter::rules(Requires::Explicit));
     world.status(&bot(0));
-    let init =
-        world.signal(OPERATOR, "bot-init", &bot(0), &json!({ "requestedTransition": "CREATED->IDLE" })).0;
-    world.outcome("bot-init", &bot(0), &init.correlation, "Created");
-    assert_eq!(start(&mut world.fork()), "refuse safety.gate-unknown");
+    let init = json!({ "requestedTransition": "CREATED->IDLE" });
+    let heard = world.fork().signal(OPERATOR, "bot-init", &bot(0), &init).1;
+    assert_eq!(heard.words(), "refuse safety.gate-unknown");
     let data = json!({ "gate": adapter::GATE, "result": "PASS", "expiresAt": "2026-03-04T10:16:00Z" });
     assert_eq!(world.signal("probe", "gate-report", &fleet(), &data).1.words(), "forward");
+    let init = world.signal(OPERATOR, "bot-init", &bot(0), &init).0;
+    world.outcome("bot-init", &bot(0), &init.correlation, "Created");
     assert_eq!(start(&mut world.fork()), "forward");
     world.wait(120_000);
     assert_eq!(start(&mut world.fork()), "refuse safety.gate-unknown");
@@ -230,6 +231,22 @@ fn pass_over_fail_is_loosening() {
         assert_eq!(fork.consent("somebody", "confirm", &ticket, &id).words(), "forward");
         assert_eq!(start(&mut fork), "forward", "{gate:?} over FAIL, confirmed");
     }
+}
+
+/// A world of those rules, with an instance in IDLE, and what made it so forgotten by the gate.
+pub fn running_by(rules: swarmgate::decision::rules::Rules) -> World {
+    let reporter = rules.safety.gate_reporters.get(adapter::GATE).cloned();
+    let mut world = World::new(rules);
+    world.status(&bot(0));
+    let data =
+        json!({ "gate": adapter::GATE, "result": "PASS", "expiresAt": world.now_plus(1_000).to_string() });
+    world.signal(reporter.as_deref().unwrap_or(OPERATOR), "gate-report", &fleet(), &data);
+    let init =
+        world.signal(OPERATOR, "bot-init", &bot(0), &json!({ "requestedTransition": "CREATED->IDLE" })).0;
+    world.outcome("bot-init", &bot(0), &init.correlation, "Created");
+    world.wait(2_000);
+    assert_eq!(world.life(0), Some(Life::Idle), "the way there");
+    world
 }
 
 /// A world with its instance there.

@@ -144,6 +144,11 @@ impl World {
         adapter::life(self.corridor.state(), &bot(number))
     }
 
+    /// A moment from now.
+    pub fn now_plus(&self, ms: u64) -> Timestamp {
+        self.now.plus_ms(ms)
+    }
+
     /// Lets time pass; what falls due is decided on the way.
     pub fn wait(&mut self, ms: u64) -> Heard {
         self.now = self.now.plus_ms(ms);

@@ -64,7 +64,7 @@ impl Challenge {
     /// What those who are to confirm it should know.
     pub fn told(&self, state: &State, flight: &Flight) -> Option<Danger> {
         let said = stored(state, flight)?;
-        let class = safety::set::class(state, &said, &flight.sender, state.last_at());
+        let class = safety::set::class(state, &said, &flight.sender);
         consent::danger(state, &said, class)
     }
 

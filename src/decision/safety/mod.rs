@@ -21,9 +21,6 @@ use crate::contract::{
     timestamp::Timestamp,
 };
 
-/// The type of a config's change, which consults the readiness gates too.
-const CONFIG_UPDATE: &str = "config-update";
-
 /// What is set of safety, for all and by swarm.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Safety {
@@ -69,15 +66,54 @@ pub struct Gate {
     pub reporter: String,
     /// Until when that counts, in microseconds since the epoch.
     pub expires_at: i64,
-    /// Until when its last FAIL counts, where nothing better was reported since: UNKNOWN does not wash it away.
+    /// Until when it says FAIL, where it has failed and nobody has cleared that; 0 where it has not. It stays failed
+    /// after that moment: what nobody looks at any more is unknown, and not well.
     pub failed_until: i64,
+    /// Who alone has said so; empty where several have.
+    pub failed_by: String,
     /// Until when the gate is not asked.
     pub disabled_until: i64,
 }
 
 impl Gate {
-    /// What it says now: an expired result is unknown.
+    /// Whether it has failed, and neither its reporter nor a confirmed report has cleared that.
+    pub const fn has_failed(&self) -> bool {
+        self.failed_until > 0
+    }
+
+    /// Takes an accepted report. Who may say that something better is the case was asked before.
+    fn report(&mut self, result: GateResult, expires_at: i64, reporter: &str, at: i64) {
+        match result {
+            GateResult::Pass | GateResult::Warn => {
+                self.failed_until = 0;
+                self.failed_by.clear();
+            }
+            GateResult::Fail if self.has_failed() => {
+                self.failed_until = self.failed_until.max(expires_at);
+                if self.failed_by != reporter {
+                    self.failed_by.clear();
+                }
+            }
+            GateResult::Fail => {
+                self.failed_until = expires_at;
+                reporter.clone_into(&mut self.failed_by);
+            }
+            // Whose FAIL it was may take back what it knows; that the gate has failed stays.
+            GateResult::Unknown if self.has_failed() && self.failed_by == reporter => {
+                self.failed_until = self.failed_until.min(at);
+            }
+            GateResult::Unknown => {}
+        }
+        self.result = Some(result);
+        reporter.clone_into(&mut self.reporter);
+        self.expires_at = expires_at;
+    }
+
+    /// What it says now: an expired result is unknown, and no other report shortens a FAIL.
     pub fn says(&self, now: Timestamp) -> GateResult {
+        if self.has_failed() {
+            return if now.micros() < self.failed_until { GateResult::Fail } else { GateResult::Unknown };
+        }
         self.result.filter(|_| now.micros() < self.expires_at).unwrap_or(GateResult::Unknown)
     }
 }
@@ -133,6 +169,17 @@ impl Safety {
         asked.map(|gate| gate.says(now)).max().unwrap_or(GateResult::Pass)
     }
 
+    /// The gates of a scope that have failed, are asked, and were not cleared.
+    fn failed<'a>(&'a self, scope: &'a Scope, now: Timestamp) -> impl Iterator<Item = &'a str> {
+        let of_scope = self
+            .gates
+            .iter()
+            .filter(|((swarm, _), _)| swarm.is_empty() || scope.swarm_id == ALL || *swarm == scope.swarm_id);
+        let failed =
+            of_scope.filter(move |(_, gate)| gate.has_failed() && gate.disabled_until <= now.micros());
+        failed.map(|((_, name), _)| name.as_str())
+    }
+
     fn known<'a>(&'a self, name: &'a str, scope: &'a Scope) -> impl Iterator<Item = &'a Gate> {
         self.gates
             .iter()
@@ -177,21 +224,14 @@ impl Safety {
         }
     }
 
-    pub(super) fn set_gate(&mut self, set: &GateSet, reporter: &str) {
+    pub(super) fn set_gate(&mut self, set: &GateSet, reporter: &str, at: Timestamp) {
         let place = (set.swarm.clone().unwrap_or_default(), set.gate.clone());
         let gate = self.gates.entry(place).or_default();
         if let Some(until) = set.disabled_until {
             gate.disabled_until = until.micros();
         }
         if let Some(result) = set.result {
-            gate.result = Some(result);
-            reporter.clone_into(&mut gate.reporter);
-            gate.expires_at = set.expires_at.map_or(i64::MAX, Timestamp::micros);
-            gate.failed_until = match result {
-                GateResult::Fail => gate.expires_at,
-                GateResult::Unknown => gate.failed_until,
-                GateResult::Pass | GateResult::Warn => 0,
-            };
+            gate.report(result, set.expires_at.map_or(i64::MAX, Timestamp::micros), reporter, at.micros());
         }
     }
 
@@ -229,7 +269,7 @@ pub(super) fn check(state: &State, said: &Said, class: Option<Class>, now: Times
     if mode != SafetyMode::Normal {
         return Err(Refusal::new(Reason::SafetyMode, format!("the safety mode is {mode}")));
     }
-    if class == Some(Class::Start) || said.key.kind_type == CONFIG_UPDATE {
+    if matches!(class, Some(Class::Start | Class::Change)) {
         readiness(state, scope, now)?;
     }
     match safety.kill_switch(scope) {
@@ -238,17 +278,22 @@ pub(super) fn check(state: &State, said: &Said, class: Option<Class>, now: Times
     }
 }
 
-/// The required readiness gates: the worst first, and what is unknown is not well.
+/// The readiness gates, the worst first: whatever has failed, required or not, and the required ones that are unknown.
 fn readiness(state: &State, scope: &Scope, now: Timestamp) -> Result<(), Refusal> {
-    let required = &state.rules().safety.gates_required;
-    let of = |result: GateResult| {
-        required.iter().find(move |name| state.safety().gate(name, scope, now) == result)
-    };
-    if let Some(name) = of(GateResult::Fail) {
+    let safety = state.safety();
+    if let Some(name) =
+        safety.failed(scope, now).find(|name| safety.gate(name, scope, now) == GateResult::Fail)
+    {
         return Err(Refusal::new(Reason::GateFailed, format!("readiness gate `{name}` says FAIL")));
     }
-    if let Some(name) = of(GateResult::Unknown) {
+    let required = &state.rules().safety.gates_required;
+    if let Some(name) = required.iter().find(|name| safety.gate(name, scope, now) == GateResult::Unknown) {
         let detail = format!("readiness gate `{name}` has no result, or one that has expired");
+        return Err(Refusal::new(Reason::GateUnknown, detail));
+    }
+    if let Some(name) = safety.failed(scope, now).next() {
+        let detail =
+            format!("readiness gate `{name}` has failed, its report has expired, and nobody has cleared it");
         return Err(Refusal::new(Reason::GateUnknown, detail));
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! Never: loosens without a confirmation; gate 10 sees to that before anything here is asked.
 //! Holds: tightening is free, and a setting that changes nothing leaves no fact of its own.
 
-use super::swarm;
+use super::{Gate, swarm};
 use crate::{
     contract::{
         Said,
@@ -23,7 +23,7 @@ use crate::{
 const GATES_MAX: usize = 1_000;
 
 /// The class of a command now: the types that loosen when they go down are what they do (rulings §1).
-pub(in crate::decision) fn class(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> Option<Class> {
+pub(in crate::decision) fn class(state: &State, said: &Said, actor: &Actor) -> Option<Class> {
     let class = said.class?;
     let setting = state.safety().setting(swarm(&said.key.scope));
     let lowers = match said.key.kind_type.as_str() {
@@ -34,7 +34,7 @@ pub(in crate::decision) fn class(state: &State, said: &Said, actor: &Actor, now:
             let set = own.or_else(|| inherited.kill_switch.into_iter().chain(inherited.latch).max());
             level(said).is_some_and(|level| set.is_some_and(|set| level < set))
         }
-        "gate-report" => brightens(state, said, actor, now),
+        "gate-report" => brightens(state, said, actor),
         _ => return Some(class),
     };
     Some(if lowers { Class::Loosen } else { class })
@@ -47,17 +47,16 @@ impl super::Setting {
     }
 }
 
-/// A report of PASS over FAIL, from somebody who is not the gate's own reporter; and any PASS of somebody who says
+/// A report of PASS over what has failed, however long ago, from somebody who is not the gate's own reporter; and any PASS of somebody who says
 /// that he is that reporter and does not prove it.
-fn brightens(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> bool {
+fn brightens(state: &State, said: &Said, actor: &Actor) -> bool {
     let Some(name) = text(said, "gate") else { return false };
     let better = result(said).is_some_and(|result| result < GateResult::Unknown);
     let is_own = state.rules().safety.gate_reporters.get(name).is_some_and(|own| *own == actor.principal);
     if is_own {
         return better && !identity::is_trusted(state.rules(), actor);
     }
-    let fails = state.safety().known(name, &said.key.scope).any(|gate| now.micros() < gate.failed_until);
-    better && fails
+    better && state.safety().known(name, &said.key.scope).any(Gate::has_failed)
 }
 
 /// Whether the sender may set that: a gate's report, and how long something may be switched off.

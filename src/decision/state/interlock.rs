@@ -113,13 +113,17 @@ impl Recorded {
         }
         let Some(bot) = self.bots.get_mut(&subject.scope) else { return };
         let trace = command::late(&subject.kind_type, fact.correlation_id.as_deref().unwrap_or_default());
-        bot.starts.iter_mut().filter(|start| start.trace == trace).for_each(|start| start.open = false);
+        for start in bot.starts.iter_mut().filter(|start| start.trace == trace) {
+            // Where a stop or a quarantine has the last word on its state, it runs live all the same until it obeys.
+            bot.live |= start.open && start.leads_to == Life::RunningLive;
+            start.open = false;
+        }
     }
 
     pub(super) fn moved(&mut self, moved: &Moved, at: i64) {
         for step in &moved.bots {
             let bot = self.bots.entry(step.scope.clone()).or_insert_with(|| Bot::created(at));
-            (bot.life, bot.since) = (step.to, at);
+            bot.comes_to(step.to, at);
         }
     }
 }

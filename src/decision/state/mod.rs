@@ -27,7 +27,7 @@ use super::{
         late, short,
     },
     inventory::{Inventory, UNKNOWN},
-    lifecycle::Started,
+    lifecycle::{Bot, Started},
     presence,
     rules::Rules,
     safety::{Safety, interlock::Meters},
@@ -209,6 +209,23 @@ impl State {
         let one = (!scope.fans_out()).then(|| self.recorded.bots.get_key_value(scope)).flatten();
         let all = scope.fans_out().then(|| self.recorded.bots.keys().filter(|bot| scope.covers(bot)));
         one.map(|(bot, _)| bot).into_iter().chain(all.into_iter().flatten())
+    }
+
+    /// The bots of a swarm (`ALL`: of every swarm) that are live: that run so, left it without coming to rest, or were
+    /// let start so and have not answered yet.
+    pub(super) fn live_bots<'a>(&'a self, swarm: &'a str) -> impl Iterator<Item = &'a Scope> {
+        let of_swarm =
+            self.recorded.bots.iter().filter(move |(bot, _)| swarm == ALL || bot.swarm_id == swarm);
+        of_swarm.filter(|(scope, bot)| bot.live || self.may_start_live(scope, bot)).map(|(scope, _)| scope)
+    }
+
+    /// Whether a start into live was let go to a bot, and may be answered still.
+    fn may_start_live(&self, scope: &Scope, bot: &Bot) -> bool {
+        let is_late = |start: &Started| start.open && self.recorded.late.contains_key(&start.trace);
+        let waits =
+            |flight: &Flight| flight.leads_to == Some(Life::RunningLive) && !flight.awaits_confirmation();
+        bot.starts.iter().any(|start| start.leads_to == Life::RunningLive && is_late(start))
+            || self.flights_for(scope).any(waits)
     }
 
     /// A worker's control session, the last one it had.

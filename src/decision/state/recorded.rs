@@ -172,7 +172,7 @@ impl Recorded {
             Change::Safety(set) => self.safety.set(set, fact.at),
             Change::Gate(set) => {
                 let reporter = fact.actor.as_ref().map(|actor| actor.principal.as_str());
-                self.safety.set_gate(set, reporter.unwrap_or_default());
+                self.safety.set_gate(set, reporter.unwrap_or_default(), fact.at);
             }
             Change::Monitoring(set) => self.safety.set_monitoring(set),
             Change::Challenged(challenged) => self.challenged(seq, fact, challenged),

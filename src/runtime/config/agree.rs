@@ -19,20 +19,7 @@ const SECRET_REF: &str = "runtime.platform.execution_ipc.auth.secret_ref";
 
 /// Tells `merge` what in the config cannot stand together.
 pub(super) fn agree(config: &Config, merge: &mut Merge) {
-    if config.environment == Environment::Prod && config.identity.mode == IdentityMode::Open {
-        let wrong = Wrong::new(
-            "`environment` is `prod` and `identity.mode` is `open`: whoever can publish could command, unproven",
-            "this release proves no sender, so run it as `stage` or `dev`, on a broker that only trusted users reach",
-        );
-        merge.fault_of("environment", wrong);
-    }
-    if config.environment != Environment::Dev && config.identity.trust_origin {
-        let wrong = Wrong::new(
-            "`identity.trust_origin` is for `environment: dev`: elsewhere one connection could be two people",
-            "take it out, and have senders set the AMQP user-id",
-        );
-        merge.fault_of("identity.trust_origin", wrong);
-    }
+    environment(config, merge);
     if config.amqp.reconnect_min_ms > config.amqp.reconnect_max_ms {
         let wrong = Wrong::new(
             "`amqp.reconnect_min_ms` is above `amqp.reconnect_max_ms`",
@@ -62,6 +49,31 @@ pub(super) fn agree(config: &Config, merge: &mut Merge) {
     }
     bootstrap(config, merge);
     supervisor::agree(config, merge);
+}
+
+/// What an environment does not let pass.
+fn environment(config: &Config, merge: &mut Merge) {
+    if config.environment == Environment::Prod && config.identity.mode == IdentityMode::Open {
+        let wrong = Wrong::new(
+            "`environment` is `prod` and `identity.mode` is `open`: whoever can publish could command, unproven",
+            "this release proves no sender, so run it as `stage` or `dev`, on a broker that only trusted users reach",
+        );
+        merge.fault_of("environment", wrong);
+    }
+    if config.environment != Environment::Dev && config.identity.trust_origin {
+        let wrong = Wrong::new(
+            "`identity.trust_origin` is for `environment: dev`: elsewhere one connection could be two people",
+            "take it out, and have senders set the AMQP user-id",
+        );
+        merge.fault_of("identity.trust_origin", wrong);
+    }
+    if config.environment == Environment::Prod && config.safety.gates_required.is_empty() {
+        let wrong = Wrong::new(
+            "`environment` is `prod` and `safety.gates_required` is empty: nothing would be asked before a live start",
+            "name the readiness gates that starts and changes consult",
+        );
+        merge.fault_of("environment", wrong);
+    }
 }
 
 /// Workers of our own are reached over the local channel, and its settings count only where it is there.

@@ -271,7 +271,11 @@ pub const FIELDS: &[Field] = &[
         Whole(1_000, DAY_MS),
         "How long nothing may be heard of a worker before its control session is lost.",
     ),
-    field("safety.gates_required", Words, "The readiness gates that starts and config-updates consult."),
+    field(
+        "safety.gates_required",
+        Words,
+        "The readiness gates that starts and changes consult; in prod at least one.",
+    ),
     field(
         "safety.gate_reporters",
         Lines,

@@ -36,7 +36,7 @@ impl Default for Session {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Safety {
-    /// The gates that starts and config-updates consult.
+    /// The gates that starts and changes consult.
     pub gates_required: Vec<String>,
     /// Who reports a gate, where that is one only: `GATE=PRINCIPAL`.
     pub gate_reporters: Vec<String>,

@@ -139,7 +139,10 @@ const CASES: &[Case] = &[
         yaml: "environment: prod\n",
         env: &[],
         flags: &[],
-        faults: &[(":1", "`prod` and `identity.mode` is `open`", "`stage` or `dev`")],
+        faults: &[
+            (":1", "`prod` and `identity.mode` is `open`", "`stage` or `dev`"),
+            (":1", "`prod` and `safety.gates_required` is empty", "readiness gates"),
+        ],
     },
     Case {
         yaml: "environment: stage\nidentity: {trust_origin: true}\n",
@@ -157,7 +160,7 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        yaml: "",
+        yaml: "safety: {gates_required: [risk]}\n",
         env: &[("SWARMGATE_ENVIRONMENT", "prod")],
         flags: &[],
         faults: &[("SWARMGATE_ENVIRONMENT", "`prod`", "`stage`")],
