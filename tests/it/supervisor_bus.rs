@@ -215,6 +215,71 @@ mod on_rabbitmq {
     }
 
     #[tokio::test]
+    async fn work_begins_by_the_routers_yes_alone() {
+        let vhost = Arc::new(Broker::shared()).vhost("supervisor-safe");
+        let url = vhost.options().url.clone();
+        let router = Process::start(&url);
+        let bus = vhost.connect().await;
+        let bus = bus.as_ref();
+        router.ready(bus).await;
+        let mut ear = Ear::open(bus, "#").await;
+        mode(&mut ear, bus, "SAFE", "one").await;
+        let settings = format!("{QUICK}  router_retry_ms: 100\n  status_delta_ms: 300\n");
+        let mut supervised = Supervised::configured(
+            "{secret_mode: generated}",
+            &settings,
+            &[python("p", "normal")],
+            &["--amqp", &url],
+        );
+        let waits = |body: &Value| {
+            body["data"]["context"]["supervisor"]["waitsFor"] == "the router's yes: safety.mode"
+        };
+        ear.hears(bus, "what it waits for", 2, waits).await;
+        supervised.reaches("p", "ready", 1);
+        assert_eq!(supervised.count("p", "working"), 0, "{}", supervised.log());
+        mode(&mut ear, bus, "NORMAL", "two").await;
+        supervised.reaches("p", "working", 1);
+        ear.hears(bus, "start-work of p", 1, is_own("start-work", "p", "Ack")).await;
+        // Its next process begins no sooner than any other.
+        mode(&mut ear, bus, "EMERGENCY_STOP", "three").await;
+        kill("KILL", supervised.pid("p", 1));
+        supervised.reaches("p", "ready", 2);
+        let heard = ear.heard.iter().filter(|body| waits(body)).count();
+        ear.hears(bus, "that it waits again", heard + 2, waits).await;
+        assert_eq!(supervised.count("p", "working"), 1, "{}", supervised.log());
+        let (code, _) = supervised.stop();
+        assert_eq!(code, Some(0), "{}", supervised.log());
+        router.stop().await;
+    }
+
+    /// Sets the safety mode, with the confirmation that a lower one takes.
+    async fn mode(ear: &mut Ear, bus: &dyn Bus, mode: &str, name: &str) {
+        let signal = |kind_type: &str, scope: Scope, name: String, data: Value| {
+            let envelope = json!({
+                "timestamp": clock::wall(), "version": "1", "kind": "signal", "type": kind_type, "origin": "orc-a",
+                "scope": scope, "correlationId": name, "idempotencyKey": name, "data": data,
+            });
+            let Scope { swarm_id, role, instance } = &scope;
+            message(&format!("signal.{kind_type}.{swarm_id}.{role}.{instance}"), &envelope)
+        };
+        let set = json!({ "mode": mode, "reason": "a test" });
+        send(bus, &[signal("safety-set", Scope::new("ALL", "ALL", "ALL"), format!("mode-{name}"), set)])
+            .await;
+        let of = |body: &Value, status: &str| {
+            body["correlationId"] == format!("mode-{name}") && body["data"]["status"] == status
+        };
+        if mode == "NORMAL" {
+            let asked = ear.hears(bus, "a challenge", 1, |body| of(body, "ChallengeRequired")).await;
+            let router =
+                asked["origin"].as_str().expect("an origin").trim_start_matches("swarmgate:").to_owned();
+            let data = json!({ "challengeId": asked["data"]["context"]["challengeId"], "reason": "a test" });
+            let router = Scope::new("swarmgate", "router", router);
+            send(bus, &[signal("challenge-confirm", router, format!("yes-{name}"), data)]).await;
+        }
+        ear.hears(bus, "the mode", 1, |body| of(body, "Applied")).await;
+    }
+
+    #[tokio::test]
     async fn a_command_that_its_worker_did_not_survive_reaches_the_next_process() {
         let vhost = Arc::new(Broker::shared()).vhost("supervisor-again");
         let url = vhost.options().url.clone();

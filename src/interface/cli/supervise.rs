@@ -19,7 +19,7 @@ use crate::{
         config::Loaded,
         setup::Broker,
         supervisor::{
-            self, Setup, Supervisor,
+            self, AsksRouter, Setup, SuperviseError, Supervisor,
             bridge::{self, Bridge},
             child, configured,
             event::{End, Report, Tell},
@@ -78,9 +78,10 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     // Before any worker runs, so that no signal ends this process where it should end its workers.
     let mut told = Told::listen()?;
     let run = supervisor::run_id().map_err(configured::ConfiguredError::from)?;
-    let bridge = args.amqp.is_some().then(|| bridge(&loaded, run.clone()));
+    let asks_router = asks_router(&loaded, args.amqp.is_some())?;
+    let bridge = args.amqp.is_some().then(|| bridge(&loaded, run.clone(), asks_router));
     let tell = bridge.as_ref().map_or_else(|| Arc::new(|_: &Scope, _| {}) as Tell, Bridge::tell);
-    let supervisor = start(&loaded, run, tell)?;
+    let supervisor = start(&loaded, run, tell, asks_router)?;
     let drained = CancellationToken::new();
     let workers = supervisor.workers();
     let carrying = bridge.map(|bridge| tokio::spawn(bridge.carry(workers, drained.clone())));
@@ -89,7 +90,8 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     tokio::spawn(async move {
         released.await;
         if !ending.is_cancelled() {
-            info!("every required worker is ready, and work has begun");
+            let then = if asks_router { "each begins by the router's yes" } else { "work has begun" };
+            info!("every required worker is ready, and {then}");
         }
     });
     let ended = supervisor.ended();
@@ -113,7 +115,16 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     report(&reports, json)
 }
 
-fn start(loaded: &Loaded, run: String, tell: Tell) -> Result<Supervisor, CliError> {
+/// Whether work begins by the router's yes only: where there is a bus, unless the config says otherwise.
+fn asks_router(loaded: &Loaded, has_bus: bool) -> Result<bool, CliError> {
+    match loaded.config.supervisor.router {
+        Some(AsksRouter::Required) if !has_bus => Err(SuperviseError::NoBus.into()),
+        Some(asks) => Ok(asks == AsksRouter::Required),
+        None => Ok(has_bus),
+    }
+}
+
+fn start(loaded: &Loaded, run: String, tell: Tell, asks_router: bool) -> Result<Supervisor, CliError> {
     let config = &loaded.config;
     let shim = std::env::current_exe().map_err(supervisor::SuperviseError::from)?;
     let setup = Setup {
@@ -123,11 +134,12 @@ fn start(loaded: &Loaded, run: String, tell: Tell) -> Result<Supervisor, CliErro
         shim,
         tell,
         run,
+        asks_router,
     };
     Ok(Supervisor::start(setup)?)
 }
 
-fn bridge(loaded: &Loaded, run: String) -> Bridge {
+fn bridge(loaded: &Loaded, run: String, asks_router: bool) -> Bridge {
     let config = &loaded.config;
     let setup = bridge::Setup {
         connector: Arc::new(Broker::new(config)),
@@ -136,6 +148,7 @@ fn bridge(loaded: &Loaded, run: String) -> Bridge {
         run,
         commands: loaded.contract.commands.clone(),
         status_delta_ms: config.supervisor.status_delta_ms,
+        asks_again_ms: asks_router.then_some(config.supervisor.router_retry_ms),
     };
     Bridge::new(setup, config.supervisor.wanted().into_iter().map(|wanted| wanted.scope))
 }

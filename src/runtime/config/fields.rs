@@ -459,6 +459,16 @@ pub const FIELDS: &[Field] = &[
         "How much of a line of a worker's output is kept.",
     ),
     field("supervisor.status_delta_ms", Whole(100, 3_600_000), "How often a worker's state goes to the bus."),
+    field(
+        "supervisor.router",
+        Choice(&["required", "none"]),
+        "Whether a worker begins its work by the router's yes only; left out: `required` where there is a bus.",
+    ),
+    field(
+        "supervisor.router_retry_ms",
+        Whole(100, 600_000),
+        "After a no of the router, how long until it is asked again.",
+    ),
     field("supervisor.workers", Workers, "The workers: a list of rows with `id`, `role` and `command`."),
 ];
 
@@ -466,6 +476,7 @@ pub const FIELDS: &[Field] = &[
 pub const UNSET: &[&str] = &[
     "ledger.emergency_path",
     "consent.live_requires",
+    "supervisor.router",
     "runtime.platform.execution_ipc.auth.kdf",
     "runtime.platform.execution_ipc.auth.secret_ref",
 ];

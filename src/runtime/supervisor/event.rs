@@ -39,6 +39,11 @@ pub enum Event {
     },
     /// It can work.
     Ready,
+    /// It waits for the router's yes before it is told to begin.
+    Asks {
+        /// Who is asked to be ready for that.
+        required: Vec<String>,
+    },
     /// It was told to begin.
     Working {
         /// Who was asked to be ready for that.

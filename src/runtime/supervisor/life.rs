@@ -61,6 +61,8 @@ pub(super) struct Floor {
     pub stopping: CancellationToken,
     /// What the correlation ids of this supervisor begin with.
     pub run: String,
+    /// Whether work begins by the router's yes only.
+    pub asks_router: bool,
 }
 
 /// What a worker is asked to do.
@@ -70,6 +72,10 @@ pub enum Order {
     Stop,
     /// Hear this, if it has come far enough to.
     Hear(ControlMessage),
+    /// Begin to work: the router lets this process, by its number.
+    Begin(u64),
+    /// Ask the router once more whether this process may begin.
+    Ask(u64),
 }
 
 /// Where the keys of sessions come from.
@@ -129,7 +135,7 @@ pub(super) struct Life {
     restarts: Restarts,
     output: JoinSet<()>,
     began: Instant,
-    processes: u64,
+    pub processes: u64,
     last_fall: Option<Cause>,
 }
 
@@ -233,8 +239,8 @@ impl Life {
                 () = self.floor.stopping.cancelled() => return true,
                 order = self.orders.recv() => match order {
                     Some(Order::Stop) | None => return true,
-                    // Who orders keeps what was not answered, and orders it again.
-                    Some(Order::Hear(_)) => {}
+                    // Who orders keeps what was not answered, and orders it again; a yes was for the process before.
+                    Some(Order::Hear(_) | Order::Begin(_) | Order::Ask(_)) => {}
                 },
                 // A connection of a process that is gone.
                 Some(stale) = self.knocks.recv() => drop(stale),

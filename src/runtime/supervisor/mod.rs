@@ -39,7 +39,8 @@ pub use life::{KeySource, Order};
 pub use process::SHIM;
 use process::Spawner;
 pub use settings::{
-    COMMAND_WORDS_MAX, COUNT_MAX, OWN_VARIABLES, ROWS_MAX, Row, Settings, WORD_BYTES_MAX, WORKERS_MAX, Wanted,
+    AsksRouter, COMMAND_WORDS_MAX, COUNT_MAX, OWN_VARIABLES, ROWS_MAX, Row, Settings, WORD_BYTES_MAX,
+    WORKERS_MAX, Wanted,
 };
 
 /// How many orders wait for one worker.
@@ -55,6 +56,9 @@ pub enum SuperviseError {
     /// There is nothing to run.
     #[error("`supervisor.workers` is empty; add a row with `id`, `role` and `command`")]
     Nobody,
+    /// Nobody could be asked.
+    #[error("`supervisor.router` is `required`, and there is no bus; give `--amqp URL`, or set it to `none`")]
+    NoBus,
     /// The channel cannot be opened.
     #[error("the channel to the workers cannot be opened")]
     Channel(#[from] channel::Error),
@@ -77,6 +81,8 @@ pub struct Setup {
     pub tell: Tell,
     /// What tells this run from another; [`run_id`] makes one.
     pub run: String,
+    /// Whether a worker begins by the router's yes only, which the bridge brings.
+    pub asks_router: bool,
 }
 
 /// Workers under way.
@@ -125,7 +131,7 @@ impl Supervisor {
     /// # Errors
     /// Before anything was started.
     pub fn start(setup: Setup) -> Result<Self, SuperviseError> {
-        let Setup { settings, channel, keys, shim, tell, run } = setup;
+        let Setup { settings, channel, keys, shim, tell, run, asks_router } = setup;
         let wanted = settings.wanted();
         if wanted.is_empty() {
             return Err(SuperviseError::Nobody);
@@ -149,6 +155,7 @@ impl Supervisor {
             tell,
             stopping: CancellationToken::new(),
             run,
+            asks_router,
         });
         let (mut reached, mut doors, mut lives) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
         for (seed, wanted) in (0..).zip(wanted) {

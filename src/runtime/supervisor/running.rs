@@ -41,6 +41,8 @@ pub(super) struct Running<'a> {
     connection: Option<Connection>,
     stage: Stage,
     released: watch::Receiver<bool>,
+    /// Whether the router was asked for its yes.
+    has_asked: bool,
     /// When it has been silent for too long.
     deadline: Instant,
     said: u64,
@@ -50,6 +52,8 @@ enum Happened {
     Ended(io::Result<ExitStatus>),
     Told,
     Order(ControlMessage),
+    Allowed,
+    Reminded,
     Late,
     Released,
     Knocked(Connection),
@@ -61,7 +65,16 @@ impl<'a> Running<'a> {
     pub(super) fn new(life: &'a mut Life, process: Process) -> Self {
         let released = life.floor.barrier.watch();
         let deadline = after(life.floor.settings.ready_timeout_ms);
-        Self { life, process, connection: None, stage: Stage::Started, released, deadline, said: 0 }
+        Self {
+            life,
+            process,
+            connection: None,
+            stage: Stage::Started,
+            released,
+            has_asked: false,
+            deadline,
+            said: 0,
+        }
     }
 
     /// Runs it to its end.
@@ -87,7 +100,9 @@ impl<'a> Running<'a> {
     fn take(&mut self, happened: Happened) -> Result<(), Cause> {
         let protocol = |fault: &dyn std::fmt::Display| Cause::Protocol(fault.to_string());
         match happened {
+            Happened::Released | Happened::Reminded if self.life.floor.asks_router => self.ask(),
             Happened::Released => self.start_work(),
+            Happened::Allowed if self.stage == Stage::Ready => self.start_work(),
             Happened::Knocked(connection) => {
                 self.life.floor.ring.take(connection.worker_id());
                 self.connection = Some(connection);
@@ -111,13 +126,15 @@ impl<'a> Running<'a> {
                 Ok(())
             }
             Happened::Ended(_) | Happened::Told | Happened::Late => Ok(()),
+            // It works already, or ends.
+            Happened::Allowed | Happened::Reminded => Ok(()),
         }
     }
 
     /// The next thing to happen. What a worker says comes last, so that no flood of it holds up the rest.
     async fn next(&mut self, deadline: Instant) -> Happened {
         let Self { life, process, connection, stage, released, .. } = self;
-        let waits = *stage == Stage::Ready;
+        let waits = *stage == Stage::Ready && !self.has_asked;
         let ends = *stage == Stage::Stopping;
         loop {
             return tokio::select! {
@@ -126,6 +143,10 @@ impl<'a> Running<'a> {
                 () = life.floor.stopping.cancelled(), if !ends => Happened::Told,
                 order = life.orders.recv(), if !life.orders.is_closed() => match order {
                     Some(Order::Hear(message)) => Happened::Order(message),
+                    Some(Order::Begin(number)) if number == life.processes => Happened::Allowed,
+                    Some(Order::Ask(number)) if number == life.processes => Happened::Reminded,
+                    // What was about the process before.
+                    Some(Order::Begin(_) | Order::Ask(_)) => continue,
                     Some(Order::Stop) if ends => continue,
                     Some(Order::Stop) => Happened::Told,
                     None => continue,
@@ -211,6 +232,21 @@ impl<'a> Running<'a> {
             kdf: bundle.kdf.word(),
             created_at_epoch,
         });
+        Ok(())
+    }
+
+    /// Asks the router whether it may begin, which is judged as every start is.
+    fn ask(&mut self) -> Result<(), Cause> {
+        if self.stage != Stage::Ready {
+            return Ok(());
+        }
+        let barrier = &self.life.floor.barrier;
+        let message = barrier.start_work(&self.life.wanted.scope.instance, String::from("ask"));
+        let message = message.map_err(|fault| Cause::Protocol(fault.to_string()))?;
+        let required = required_workers(&message).into_iter().map(str::to_owned).collect();
+        self.has_asked = true;
+        info!(worker = self.name(), "the worker is ready and waits for the router's yes");
+        self.tell(Event::Asks { required });
         Ok(())
     }
 

@@ -53,6 +53,10 @@ pub struct Settings {
     pub log_line_bytes_max: usize,
     /// How often a worker's state goes to the bus.
     pub status_delta_ms: u64,
+    /// Whether work begins by the router's yes only; left out: where there is a bus.
+    pub router: Option<AsksRouter>,
+    /// After a no of the router, how long until it is asked again.
+    pub router_retry_ms: u64,
     /// The rows.
     pub workers: Vec<Row>,
 }
@@ -73,9 +77,21 @@ impl Default for Settings {
             restart_window_ms: 60_000,
             log_line_bytes_max: 8 * 1024,
             status_delta_ms: 5_000,
+            router: None,
+            router_retry_ms: 2_000,
             workers: Vec::new(),
         }
     }
+}
+
+/// Whether the router is asked before a worker begins its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AsksRouter {
+    /// It is, and a worker waits for its yes.
+    Required,
+    /// It is not: the supervisor starts work, and tells the bus afterwards.
+    None,
 }
 
 /// One kind of worker.

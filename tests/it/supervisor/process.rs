@@ -131,6 +131,11 @@ impl Supervised {
         });
     }
 
+    /// How often a worker has reached a stage so far.
+    pub fn count(&self, worker: &str, stage: &str) -> usize {
+        self.lines().iter().filter(|line| line["worker"] == worker && line["stage"] == stage).count()
+    }
+
     /// Waits for the `count`th process of a worker; answers its number in the system.
     pub fn pid(&self, worker: &str, count: usize) -> u32 {
         let line = self.line(&format!("{worker} starts"), 1, |line| {

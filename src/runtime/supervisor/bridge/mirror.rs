@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::{
     words::{Asked, Speaker},
-    worker::{Due, Held, InHand, Mirrored, Tag, Word},
+    worker::{Asks, Due, Held, InHand, Mirrored, Tag, Word},
 };
 use crate::{
     bus::Delivery,
@@ -43,15 +43,22 @@ pub struct Mirror {
     waiting: VecDeque<Message>,
     orders: VecDeque<(String, Order)>,
     settled: Vec<(String, Tag)>,
+    /// Where work begins by the router's yes only: after a no, how long until it is asked again.
+    asks_again_ms: Option<u64>,
 }
 
 impl Mirror {
     /// Workers that have not started.
-    pub fn new(workers: impl IntoIterator<Item = Scope>, commands: Commands, speaker: Speaker) -> Self {
+    pub fn new(
+        workers: impl IntoIterator<Item = Scope>,
+        commands: Commands,
+        speaker: Speaker,
+        asks_again_ms: Option<u64>,
+    ) -> Self {
         let workers =
             workers.into_iter().map(|scope| (scope.instance.clone(), Mirrored::new(scope))).collect();
         let (waiting, orders) = (VecDeque::new(), VecDeque::new());
-        Self { workers, commands, speaker, waiting, orders, settled: Vec::new() }
+        Self { workers, commands, speaker, waiting, orders, settled: Vec::new(), asks_again_ms }
     }
 
     /// Takes what happened to a worker.
@@ -62,7 +69,7 @@ impl Mirror {
                 (mirrored.stage, mirrored.pid, mirrored.processes) = (Stage::Started, Some(pid), number);
                 mirrored.started_at = at;
                 mirrored.words.clear();
-                mirrored.bundle = None;
+                (mirrored.bundle, mirrored.asks) = (None, None);
                 // What this process says of its start ends the session of the one before, if it ever was ready.
                 mirrored.due = Due::Full;
                 mirrored.held = Some((Held::Status, now.plus_ms(HELD_MS)));
@@ -82,9 +89,18 @@ impl Mirror {
                 let orders = mirrored.in_hand.iter().filter(urgent).filter_map(order);
                 self.orders.extend(orders.map(|order| (worker.instance.clone(), order)));
             }
+            Event::Asks { required } => {
+                let asks = mirrored.asks.get_or_insert_default();
+                (asks.id, asks.again) = (None, None);
+                mirrored.words.push_back(Word::StartWork(required));
+                mirrored.due = mirrored.due.max(Due::Delta);
+            }
             Event::Working { required } => {
                 mirrored.stage = Stage::Working;
-                mirrored.words.push_back(Word::StartWork(required));
+                mirrored.asks = None;
+                if self.asks_again_ms.is_none() {
+                    mirrored.words.push_back(Word::StartWork(required));
+                }
                 mirrored.due = Due::Full;
                 let waits = |command: &&InHand| command.kind != Kind::Stop;
                 let orders = mirrored.in_hand.iter().filter(waits).filter_map(order);
@@ -166,13 +182,13 @@ impl Mirror {
             Some(Family::Signal) => self.signal(worker, tag, &delivery.message, body, now),
             family => {
                 self.settled.push((worker.to_owned(), tag));
-                self.came_round(worker, family, &body);
+                self.came_round(worker, family, &body, now);
             }
         }
     }
 
     /// What came round through the router may let the next word go.
-    fn came_round(&mut self, worker: &str, family: Option<Family>, body: &Value) {
+    fn came_round(&mut self, worker: &str, family: Option<Family>, body: &Value, now: Timestamp) {
         let Some(mirrored) = self.workers.get_mut(worker) else { return };
         if family == Some(Family::Metric) {
             let started_at = body.pointer("/data/startedAt").and_then(Value::as_str);
@@ -185,6 +201,21 @@ impl Mirror {
         let refused =
             body.pointer("/data/code").and_then(Value::as_str) == Some("session.duplicate-bootstrap");
         let id = body.get("correlationId").and_then(Value::as_str);
+        let status = body.pointer("/data/status").and_then(Value::as_str).unwrap_or_default();
+        if let Some(asks) = mirrored.asks.as_mut()
+            && asks.id.is_some()
+            && asks.id.as_deref() == id
+            && let ("Refused" | "Superseded", Some(again_ms)) = (status, self.asks_again_ms)
+        {
+            let code = body.pointer("/data/code").and_then(Value::as_str).unwrap_or(status);
+            if asks.refused.as_deref() != Some(code) {
+                warn!(worker, code, "the router does not let the worker begin; it is asked again");
+            }
+            (asks.id, asks.refused) = (None, Some(code.to_owned()));
+            asks.again = Some(now.plus_ms(again_ms));
+            mirrored.due = mirrored.due.max(Due::Delta);
+            return;
+        }
         if let Some((own, bundle)) = &mirrored.bundle
             && refused
             && id == Some(own.as_str())
@@ -224,6 +255,10 @@ impl Mirror {
             }
             "bootstrap-bundle" | "start-work" if own => {
                 self.settled.push(settle);
+                let allows = |asks: &Asks| asks.id.as_deref() == Some(asked.correlation_id.as_str());
+                if asked.kind_type == "start-work" && mirrored.asks.as_ref().is_some_and(allows) {
+                    self.orders.push_back((worker.to_owned(), Order::Begin(mirrored.processes)));
+                }
                 self.answer(&scope, &asked, json!({ "status": "Ack" }), now);
             }
             "status-request" => {
@@ -310,8 +345,12 @@ impl Mirror {
     /// What is to leave next, at most so many: session words, then outcomes and alerts, then statuses.
     pub fn departures(&mut self, count_max: usize, now: Timestamp) -> Vec<Message> {
         let mut leaving = Vec::new();
-        let Self { workers, speaker, waiting, .. } = self;
+        let Self { workers, speaker, waiting, orders, .. } = self;
         for mirrored in workers.values_mut() {
+            let again = mirrored.asks.as_mut().and_then(|asks| asks.again.take_if(|again| *again <= now));
+            if again.is_some() {
+                orders.push_back((mirrored.name(), Order::Ask(mirrored.processes)));
+            }
             mirrored.held.take_if(|(_, until)| *until <= now);
             while leaving.len() < count_max
                 && let Some(word) = mirrored.next_word(|word| !word.starts_work())
@@ -368,6 +407,11 @@ impl Mirror {
     pub fn connected(&mut self) {
         for mirrored in self.workers.values_mut().filter(|mirrored| mirrored.processes > 0) {
             mirrored.due = Due::Full;
+            // The queue that the router's answer would have come by is gone with the connection.
+            if let Some(asks) = mirrored.asks.as_mut().filter(|asks| asks.id.is_some()) {
+                asks.id = None;
+                self.orders.push_back((mirrored.scope.instance.clone(), Order::Ask(mirrored.processes)));
+            }
         }
     }
 
@@ -406,7 +450,12 @@ fn said(mirrored: &mut Mirrored, speaker: &mut Speaker, word: Word, now: Timesta
     match word {
         Word::Bundle(bundle) => mirrored.bundle = Some((id, bundle)),
         Word::Stop => mirrored.held = Some((Held::Stop(id), now.plus_ms(HELD_MS))),
-        Word::Ready | Word::StartWork(_) => {}
+        Word::StartWork(_) => {
+            if let Some(asks) = &mut mirrored.asks {
+                asks.id = Some(id);
+            }
+        }
+        Word::Ready => {}
     }
     message
 }

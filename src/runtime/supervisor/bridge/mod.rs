@@ -62,6 +62,8 @@ pub struct Setup {
     pub commands: Commands,
     /// How often a worker's state is told.
     pub status_delta_ms: u64,
+    /// Where work begins by the router's yes only: after a no, how long until it is asked again.
+    pub asks_again_ms: Option<u64>,
 }
 
 /// A bridge that hears of workers and is not connected yet.
@@ -85,7 +87,7 @@ impl Bridge {
     /// A bridge for those workers.
     pub fn new(setup: Setup, workers: impl IntoIterator<Item = Scope>) -> Self {
         let speaker = Speaker::new(format!("{}.in", setup.prefix), setup.instance.clone(), setup.run.clone());
-        let mirror = Mutex::new(Mirror::new(workers, setup.commands.clone(), speaker));
+        let mirror = Mutex::new(Mirror::new(workers, setup.commands.clone(), speaker, setup.asks_again_ms));
         Self { setup, shared: Arc::new(Shared { mirror, changed: Notify::new() }) }
     }
 
@@ -276,6 +278,8 @@ fn queue(prefix: &str, worker: &Scope) -> String {
 fn patterns(worker: &Scope) -> Vec<String> {
     let mut patterns = ControlPlaneRouting::signal_bindings("*", worker);
     patterns.push(ControlPlaneRouting::of(Family::Metric, "status-full", worker));
-    patterns.push(ControlPlaneRouting::of(Family::Outcome, "bootstrap-bundle", worker));
+    for word in ["bootstrap-bundle", "start-work"] {
+        patterns.push(ControlPlaneRouting::of(Family::Outcome, word, worker));
+    }
     patterns
 }

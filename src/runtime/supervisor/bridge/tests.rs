@@ -34,8 +34,13 @@ fn contract() -> Contract {
 }
 
 fn mirror(workers: &[&str]) -> Mirror {
+    mirror_that_asks(workers, None)
+}
+
+fn mirror_that_asks(workers: &[&str], again_ms: Option<u64>) -> Mirror {
     let speaker = Speaker::new("swarmgate.in".into(), "gate-1".into(), "run".into());
-    Mirror::new(workers.iter().map(|worker| scope(worker)), contract().commands.clone(), speaker)
+    let workers = workers.iter().map(|worker| scope(worker));
+    Mirror::new(workers, contract().commands.clone(), speaker, again_ms)
 }
 
 fn started(number: u64) -> Event {
@@ -163,6 +168,57 @@ fn a_session_that_stands_is_ended_by_a_stop_of_our_own() {
     mirror.delivered("a", 1, delivery(2, "signal", &stop), later);
     assert!(mirror.orders().is_empty());
     assert_eq!(leaving(&mut mirror, later), ["bootstrap-bundle a", "stop a"]);
+}
+
+#[test]
+fn work_begins_by_the_routers_yes_and_is_asked_for_again_after_a_no() {
+    let mut mirror = mirror_that_asks(&["a"], Some(2_000));
+    let asks = || Event::Asks { required: vec!["a".into()] };
+    for event in [started(3), bootstrapped(), Event::Ready, asks()] {
+        mirror.happened(&scope("a"), event, NOW);
+    }
+    let later = NOW.plus_ms(5_000);
+    let asked = |mirror: &mut Mirror, now| {
+        let sent = mirror.departures(100, now);
+        let bodies = sent.iter().map(|sent| serde_json::from_slice::<Value>(&sent.body).unwrap());
+        bodies.filter(|body| body["type"] == "start-work" && body["kind"] == "signal").last()
+    };
+    let first = asked(&mut mirror, later).expect("the router is asked");
+    let mut refused = body("outcome", "start-work", first["correlationId"].as_str().unwrap());
+    refused["data"] = json!({ "status": "Refused", "code": "safety.mode" });
+    mirror.delivered("a", 1, delivery(1, "event.outcome", &refused), later);
+    let status = mirror.departures(100, later);
+    let status: Value = serde_json::from_slice(&status[0].body).unwrap();
+    assert_eq!(status["data"]["context"]["supervisor"]["waitsFor"], "the router's yes: safety.mode");
+    assert!(mirror.orders().is_empty());
+    assert_eq!(asked(&mut mirror, later.plus_ms(2_000)), None);
+    assert!(matches!(mirror.orders().make_contiguous(), [(worker, Order::Ask(3))] if worker == "a"));
+    mirror.happened(&scope("a"), asks(), later);
+    let second = asked(&mut mirror, later.plus_ms(2_000)).expect("it is asked again");
+    // A yes to what was refused long since is none; the one to what is open begins the work.
+    mirror.delivered("a", 1, delivery(2, "signal", &first), later);
+    assert!(mirror.orders().is_empty());
+    mirror.delivered("a", 1, delivery(3, "signal", &second), later);
+    assert!(matches!(mirror.orders().make_contiguous(), [(worker, Order::Begin(3))] if worker == "a"));
+    mirror.happened(&scope("a"), Event::Working { required: vec!["a".into()] }, later);
+    assert_eq!(asked(&mut mirror, later.plus_ms(9_000)), None, "nobody is told of it twice");
+    // The next process asks for itself.
+    mirror.happened(&scope("a"), started(4), later);
+    mirror.delivered("a", 1, delivery(4, "signal", &second), later);
+    assert!(mirror.orders().is_empty());
+}
+
+#[test]
+fn what_was_asked_on_a_connection_that_is_gone_is_asked_again() {
+    let mut mirror = mirror_that_asks(&["a"], Some(2_000));
+    for event in [started(1), bootstrapped(), Event::Ready, Event::Asks { required: vec!["a".into()] }] {
+        mirror.happened(&scope("a"), event, NOW);
+    }
+    mirror.connected();
+    assert!(mirror.orders().is_empty(), "what has not left will");
+    leaving(&mut mirror, NOW.plus_ms(5_000));
+    mirror.connected();
+    assert!(matches!(mirror.orders().make_contiguous(), [(_, Order::Ask(1))]));
 }
 
 #[test]

@@ -90,10 +90,23 @@ pub(super) struct Mirrored {
     pub held: Option<(Held, Timestamp)>,
     /// The bundle that was said last, with its correlation id.
     pub bundle: Option<(String, Value)>,
+    /// What was asked of the router before work begins, while that is open.
+    pub asks: Option<Asks>,
     pub stops: Vec<Asked>,
     pub in_hand: VecDeque<InHand>,
     answered: VecDeque<String>,
     status: Map<String, Value>,
+}
+
+/// A process that waits for the router's yes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asks {
+    /// The correlation id of what was asked last, once it has left.
+    pub id: Option<String>,
+    /// What the router's no said.
+    pub refused: Option<String>,
+    /// When it is asked again.
+    pub again: Option<Timestamp>,
 }
 
 /// What a word waits for.
@@ -118,6 +131,7 @@ impl Mirrored {
             words: VecDeque::new(),
             held: None,
             bundle: None,
+            asks: None,
             stops: Vec::new(),
             in_hand: VecDeque::new(),
             answered: VecDeque::new(),
@@ -170,7 +184,13 @@ impl Mirrored {
         let unknown = json!({ "work": { "input": "unknown", "output": "unknown" } });
         let mut context =
             told("context").and_then(|context| context.as_object().cloned()).unwrap_or_default();
-        let supervisor = json!({ "stage": self.stage, "pid": self.pid, "processes": self.processes });
+        let mut supervisor = json!({ "stage": self.stage, "pid": self.pid, "processes": self.processes });
+        if let Some(asks) = &self.asks {
+            supervisor["waitsFor"] = match &asks.refused {
+                Some(code) => format!("the router's yes: {code}").into(),
+                None => "the router's yes".into(),
+            };
+        }
         context.insert("supervisor".to_owned(), supervisor);
         let mut data = Map::new();
         data.insert("enabled".to_owned(), enabled.into());
