@@ -159,7 +159,7 @@ fn asked(world: &World, known: &Known, setting: Setting, turn: usize, name: &str
     let later = Known { now: known.now + STEP_MS, ..*known };
     let expected = later.expects(setting.required);
     let start = json!({ "requestedTransition": "IDLE->RUNNING_PAPER", "mode": "paper" });
-    let (kind, data) = if turn % 2 == 0 { ("bot-start", start) } else { ("swarm-plan", json!({})) };
+    let (kind, data) = if turn.is_multiple_of(2) { ("bot-start", start) } else { ("swarm-plan", json!({})) };
     let got = world.fork().signal("ops-a", kind, &bot(0), &data).1.words();
     assert_eq!(got, expected, "{kind}: {name}");
 }

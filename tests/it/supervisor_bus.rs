@@ -256,11 +256,15 @@ mod on_rabbitmq {
     async fn mode(ear: &mut Ear, bus: &dyn Bus, mode: &str, name: &str) {
         let signal = |kind_type: &str, scope: Scope, name: String, data: Value| {
             let envelope = json!({
-                "timestamp": clock::wall(), "version": "1", "kind": "signal", "type": kind_type, "origin": "orc-a",
+                "timestamp": clock::wall(), "version": "1", "kind": "signal", "type": kind_type, "origin": "guest",
                 "scope": scope, "correlationId": name, "idempotencyKey": name, "data": data,
             });
             let Scope { swarm_id, role, instance } = &scope;
-            message(&format!("signal.{kind_type}.{swarm_id}.{role}.{instance}"), &envelope)
+            let key = format!("signal.{kind_type}.{swarm_id}.{role}.{instance}");
+            let mut message = message(&key, &envelope);
+            // The broker's word for who this is: a confirmation takes a proof.
+            message.properties.user_id = Some("guest".to_owned());
+            message
         };
         let set = json!({ "mode": mode, "reason": "a test" });
         send(bus, &[signal("safety-set", Scope::new("ALL", "ALL", "ALL"), format!("mode-{name}"), set)])
