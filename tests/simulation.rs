@@ -310,7 +310,7 @@ async fn listen(broker: &Embedded, rules: &Rules) {
 }
 
 async fn send(broker: &Embedded, messages: &[Message]) {
-    let mut publisher = broker.publisher().await.expect("a publisher");
+    let publisher = broker.publisher().await.expect("a publisher");
     let batch: Vec<Departure> =
         messages.iter().map(|message| Departure { message: message.clone(), mandatory: true }).collect();
     let fates =
@@ -544,7 +544,7 @@ struct FusedPublisher {
 
 #[async_trait]
 impl Publisher for FusedPublisher {
-    async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
+    async fn publish(&self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
         self.fuse.pass(self.inner.publish(batch, deadline)).await
     }
 }

@@ -391,7 +391,7 @@ struct Speaking(Arc<Broker>);
 
 #[async_trait]
 impl Publisher for Speaking {
-    async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
+    async fn publish(&self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
         let unblocked = async {
             loop {
                 let changed = self.0.changed.notified();

@@ -124,11 +124,21 @@ pub trait Settler: Send + Sync {
 
 /// One publishing channel.
 #[async_trait]
-pub trait Publisher: Send {
+pub trait Publisher: Send + Sync {
     /// Publishes a batch in order and waits until the fate of each is known or `deadline` has passed. The answer
     /// has one fate per departure, in order. An error means that the channel is gone; then every fate is unknown.
-    /// After fates that are `Unknown` the next batch goes by a fresh channel.
-    async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError>;
+    /// After fates that are `Unknown` the next batch goes by a fresh channel, unless the publisher is a lasting one.
+    async fn publish(&self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError>;
+
+    /// Keeps its channel also while confirms are outstanding, and lets batches overlap on it. What is confirmed then is
+    /// not believed where a return could belong to it: it is `Unknown`. A channel that has published before a node of
+    /// the cluster hung still delivers, where a fresh one waits for that node.
+    fn set_lasting(&mut self) {}
+
+    /// How many messages the present channel has published whose fate nobody told.
+    fn unresolved(&self) -> usize {
+        0
+    }
 }
 
 /// How an exchange routes.

@@ -98,7 +98,7 @@ mod tests {
             body: bytes::Bytes::new(),
         };
         let departures = vec![Departure { message, mandatory: true }; 40];
-        let mut publisher = bus.publisher().await.unwrap();
+        let publisher = bus.publisher().await.unwrap();
         publisher.publish(&departures.iter().collect::<Vec<_>>(), Duration::from_secs(5)).await.unwrap();
         let mut consumer = bus.consumer(QUEUE, 40).await.unwrap();
         let mut taken = 0;

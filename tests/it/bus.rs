@@ -23,7 +23,7 @@ async fn a_blocked_embedded_bus_tells_no_fate() {
     bus.declare(&topology()).await.expect("a topology");
     bus.block(Some("low on memory"));
     assert_eq!(bus.blocked().as_deref(), Some("low on memory"));
-    let mut publisher = bus.publisher().await.expect("a publisher");
+    let publisher = bus.publisher().await.expect("a publisher");
     let batch = [departure("in", "a.b", 1)];
     let fates = publisher.publish(&lent(&batch), Duration::from_millis(20)).await;
     assert_eq!(fates.expect("fates"), [Fate::Unknown]);
@@ -92,7 +92,7 @@ fn lent(batch: &[Departure]) -> Vec<&Departure> {
 }
 
 pub(crate) async fn publish(bus: &dyn Bus, batch: Vec<Departure>) -> Vec<Fate> {
-    let mut publisher = bus.publisher().await.expect("a publisher");
+    let publisher = bus.publisher().await.expect("a publisher");
     publisher.publish(&lent(&batch), DEADLINE).await.expect("fates")
 }
 
@@ -297,7 +297,7 @@ mod on_rabbitmq {
         let vhost = Arc::new(Broker::shared()).vhost("unroutable");
         let bus = vhost.connect().await;
         bus.declare(&topology()).await.expect("a topology");
-        let mut publisher = bus.publisher().await.expect("a publisher");
+        let publisher = bus.publisher().await.expect("a publisher");
         for round in 0..5 {
             let unroutable = |number: usize| number % 10 == 3;
             let key = |number| if unroutable(number) { "no" } else { "ok.x" };
@@ -322,7 +322,7 @@ mod on_rabbitmq {
         vhost.bound("^out$", 20);
         let bus = vhost.connect().await;
         bus.declare(&topology()).await.expect("a topology");
-        let mut publisher = bus.publisher().await.expect("a publisher");
+        let publisher = bus.publisher().await.expect("a publisher");
         let mut carried = 0;
         let mut rejected = 0;
         for round in 0..20 {
@@ -386,7 +386,7 @@ mod on_rabbitmq {
         let vhost = Arc::new(Broker::shared()).vhost("unknown");
         let bus = vhost.connect().await;
         bus.declare(&topology()).await.expect("a topology");
-        let mut publisher = bus.publisher().await.expect("a publisher");
+        let publisher = bus.publisher().await.expect("a publisher");
         let fault =
             publisher.publish(&[&departure("nowhere", "ok", 1)], DEADLINE).await.expect_err("no exchange");
         assert!(matches!(&fault, BusError::Refused { reason, .. } if reason.contains("nowhere")), "{fault}");
@@ -401,7 +401,7 @@ mod on_rabbitmq {
         let vhost = broker.vhost("alarm");
         let bus = vhost.connect().await;
         bus.declare(&topology()).await.expect("a topology");
-        let mut publisher = bus.publisher().await.expect("a publisher");
+        let publisher = bus.publisher().await.expect("a publisher");
         let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
         assert_eq!(bus.blocked(), None);
         assert_eq!(
@@ -440,7 +440,7 @@ mod on_rabbitmq {
         assert!(publish(bus.as_ref(), batch).await.iter().all(|fate| *fate == Fate::Carried));
         let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
         take(consumer.as_mut(), 10).await;
-        let mut publisher = bus.publisher().await.expect("a publisher");
+        let publisher = bus.publisher().await.expect("a publisher");
         broker.kill();
         let fault =
             tokio::time::timeout(DEADLINE, consumer.next(1)).await.expect("an end").expect_err("an end");
@@ -468,7 +468,7 @@ mod on_rabbitmq {
 
     /// A broker that neither answers nor goes.
     async fn frozen(broker: &Broker, options: &Options, bus: &dyn Bus, consumer: &mut dyn Consumer) {
-        let mut publisher = bus.publisher().await.expect("a publisher");
+        let publisher = bus.publisher().await.expect("a publisher");
         assert_eq!(
             publisher.publish(&[&departure("out", "ok", 1)], DEADLINE).await.expect("fates"),
             [Fate::Carried]

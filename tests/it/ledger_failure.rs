@@ -139,7 +139,7 @@ impl Drill {
     }
 
     async fn send(&self, messages: &[Message]) {
-        let mut publisher = self.broker.publisher().await.expect("a publisher");
+        let publisher = self.broker.publisher().await.expect("a publisher");
         let batch: Vec<Departure> =
             messages.iter().map(|message| Departure { message: message.clone(), mandatory: true }).collect();
         let fates = publisher.publish(&batch.iter().collect::<Vec<_>>(), PATIENCE).await.expect("fates");

@@ -41,7 +41,7 @@ mod on_rabbitmq {
         let producer = connect("producer").await;
         let key = "signal.swarm-start.s.r.i";
         let refused = async |exchange: &str, key: &str| {
-            let mut publisher = producer.publisher().await.expect("a publisher");
+            let publisher = producer.publisher().await.expect("a publisher");
             let fault =
                 publisher.publish(&[&departure(exchange, key, 1)], DEADLINE).await.expect_err("no way");
             assert!(fault.to_string().contains("ACCESS_REFUSED"), "{exchange} {key}: {fault}");
@@ -87,7 +87,7 @@ mod on_rabbitmq {
         let mut consumer = subscriber.consumer("subscriber.kestrel", 10).await.expect("a consumer");
         assert_eq!(publish(router, vec![departure("swarmgate.out", key, 7)]).await, [Fate::Carried]);
         assert_eq!(ids(&take(consumer.as_mut(), 1).await), ["id-7"]);
-        let mut publisher = subscriber.publisher().await.expect("a publisher");
+        let publisher = subscriber.publisher().await.expect("a publisher");
         for exchange in ["swarmgate.out", "swarmgate.in", ""] {
             let said = publisher.publish(&[&departure(exchange, key, 8)], DEADLINE).await;
             assert!(said.is_err(), "a subscriber spoke on `{exchange}`: {said:?}");

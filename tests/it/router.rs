@@ -62,7 +62,7 @@ pub(crate) fn outcome(kind_type: &str, instance: &str, name: &str, status: &str)
 pub(crate) async fn send(bus: &dyn Bus, messages: &[Message]) {
     let departures: Vec<Departure> =
         messages.iter().map(|message| Departure { message: message.clone(), mandatory: true }).collect();
-    let mut publisher = bus.publisher().await.expect("a publisher");
+    let publisher = bus.publisher().await.expect("a publisher");
     let fates = publisher.publish(&departures.iter().collect::<Vec<_>>(), CONFIRM).await.expect("fates");
     assert!(
         fates.iter().all(|fate| *fate == Fate::Carried),

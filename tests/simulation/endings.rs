@@ -255,7 +255,7 @@ fn message(key: &str, body: &Value) -> Message {
 
 async fn send(broker: &Embedded, message: Message) {
     let departure = Departure { message, mandatory: true };
-    let mut publisher = broker.publisher().await.expect("a publisher");
+    let publisher = broker.publisher().await.expect("a publisher");
     publisher.publish(&[&departure], PATIENCE).await.expect("a fate");
 }
 

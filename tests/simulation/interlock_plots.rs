@@ -31,7 +31,7 @@ impl World {
     pub(super) async fn put(&self, messages: &[Message]) {
         let batch: Vec<Departure> =
             messages.iter().map(|message| Departure { message: message.clone(), mandatory: true }).collect();
-        let mut publisher = self.broker.publisher().await.expect("a publisher");
+        let publisher = self.broker.publisher().await.expect("a publisher");
         publisher.publish(&batch.iter().collect::<Vec<_>>(), PATIENCE).await.expect("fates");
     }
 

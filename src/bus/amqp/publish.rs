@@ -4,13 +4,13 @@
 //! Never: believes which confirm a return came with: lapin attributes returns to whichever confirm resolves next,
 //! so under pipelining an unroutable message can get a clean confirm and a routed one its return.
 //! Holds: once every confirm of a batch is in, its returns are matched by message-id; before that, no mandatory
-//! message of the batch counts as carried. A channel with confirms outstanding is given up, so that a late return
-//! of one batch is never taken for another's, and nothing is written while the broker blocks.
+//! message of the batch counts as carried. A channel with confirms outstanding is given up or believed no more, so that a
+//! late return of one batch is never taken for another's, and nothing is written while the broker blocks.
 
 use std::{
     collections::BTreeSet,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -30,54 +30,124 @@ use crate::bus::{BusError, Departure, Fate, Publisher};
 /// Publishes.
 pub(super) struct Speaking {
     line: Arc<Line>,
-    /// Opened by the first batch and again after one that was given up.
+    lasting: bool,
+    /// Held while a channel is opened, so that batches that overlap open one.
+    opening: tokio::sync::Mutex<()>,
+    place: Mutex<Place>,
+}
+
+/// The present channel, opened by the first batch, and what is not known of it.
+#[derive(Default)]
+struct Place {
     channel: Option<Channel>,
+    /// Counts the channels, so that a batch on an earlier one books nothing here.
+    number: u64,
+    /// Batches under way.
+    users: usize,
+    /// Whether batches overlapped, or one ended without all its confirms: a return may be anybody's from then on.
+    suspect: bool,
+    /// Messages whose fate is not known.
+    unresolved: usize,
+}
+
+/// A batch's hold on a channel. What it does not resolve stays unresolved, also where it is dropped half way.
+struct Hold<'a> {
+    place: &'a Mutex<Place>,
+    number: u64,
+    count: usize,
+    resolved: usize,
 }
 
 impl Speaking {
     pub fn new(line: Arc<Line>) -> Self {
-        Self { line, channel: None }
+        let (opening, place) = Default::default();
+        Self { line, lasting: false, opening, place }
     }
 
-    /// The channel, as soon as the broker lets us publish.
-    async fn ready(&mut self) -> Result<Channel, BusError> {
+    /// The channel, as soon as the broker lets us publish, and a hold on it for so many messages.
+    async fn ready(&self, count: usize) -> Result<(Channel, Hold<'_>), BusError> {
         // Lapin keeps in memory what it may not write, without a bound: better not to hand it anything.
         self.line.unblocked().await;
-        if let Some(channel) = self.channel.as_ref().filter(|channel| channel.status().connected()) {
-            return Ok(channel.clone());
+        let _opening = self.opening.lock().await;
+        if let Some(ready) = self.take(count) {
+            return Ok(ready);
         }
         let channel = self.line.connection.create_channel().await.map_err(|fault| self.line.lost(fault))?;
         let confirms = channel.confirm_select(ConfirmSelectOptions::default()).await;
         confirms.map_err(|fault| self.line.fault(&fault, "confirm on", "the publishing channel"))?;
-        self.channel = Some(channel.clone());
-        Ok(channel)
+        {
+            let mut place = locked(&self.place);
+            *place = Place { channel: Some(channel), number: place.number + 1, ..Place::default() };
+        }
+        self.take(count).ok_or_else(|| self.line.lost("the channel was closed at once"))
     }
+
+    /// The present channel, where it may be used.
+    fn take(&self, count: usize) -> Option<(Channel, Hold<'_>)> {
+        let mut place = locked(&self.place);
+        // Everything that was published has its fate: no return is on its way.
+        place.suspect &= place.users > 0 || place.unresolved > 0;
+        let usable = self.lasting || !place.suspect;
+        let channel =
+            place.channel.as_ref().filter(|channel| usable && channel.status().connected())?.clone();
+        place.suspect |= place.users > 0;
+        place.users += 1;
+        place.unresolved += count;
+        Some((channel, Hold { place: &self.place, number: place.number, count, resolved: 0 }))
+    }
+}
+
+impl Hold<'_> {
+    /// Whether each return that the batch has heard of is known to be its own.
+    fn is_alone(&self) -> bool {
+        let place = locked(self.place);
+        place.number == self.number && !place.suspect
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut place = locked(self.place);
+        if place.number == self.number {
+            place.users -= 1;
+            place.unresolved -= self.resolved;
+            place.suspect |= self.resolved < self.count;
+        }
+    }
+}
+
+fn locked(place: &Mutex<Place>) -> MutexGuard<'_, Place> {
+    // Counters and a handle: a panic elsewhere leaves them good enough.
+    place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
 impl Publisher for Speaking {
-    async fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
+    async fn publish(&self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
         let until = Instant::now() + deadline;
-        let Ok(channel) = timeout_at(until, self.ready()).await else {
+        let Ok(ready) = timeout_at(until, self.ready(batch.len())).await else {
             return Ok(vec![Fate::Unknown; batch.len()]);
         };
-        let channel = channel?;
-        // Taken out until the batch is over: a call that is dropped half way leaves no channel behind.
-        self.channel = None;
+        let (channel, mut hold) = ready?;
         let mut round = Round::new(&channel, batch);
         let confirmed = timeout_at(until, std::future::poll_fn(|task| round.poll(task))).await;
         if let Ok(Err(fault)) = confirmed {
             return Err(self.line.fault(&fault, "publish on", "the publishing channel"));
         }
-        let complete = confirmed.is_ok();
-        if !complete {
+        if confirmed.is_err() {
             round.take_ready();
         }
-        let fates = round.fates(batch, complete);
-        if complete {
-            self.channel = Some(channel);
-        }
-        Ok(fates)
+        hold.resolved = round.resolved();
+        let believed = confirmed.is_ok() && hold.is_alone();
+        Ok(round.fates(batch, believed))
+    }
+
+    fn set_lasting(&mut self) {
+        self.lasting = true;
+    }
+
+    fn unresolved(&self) -> usize {
+        locked(&self.place).unresolved
     }
 }
 
@@ -154,8 +224,13 @@ impl<'a> Round<'a> {
         Poll::Ready(Ok(()))
     }
 
-    /// Matches returns to messages by id.
-    fn fates(self, batch: &[&Departure], complete: bool) -> Vec<Fate> {
+    /// How many have their fate.
+    fn resolved(&self) -> usize {
+        self.flights.iter().filter(|flight| matches!(flight, Flight::Told(_))).count()
+    }
+
+    /// Matches returns to messages by id. What is confirmed is `believed` where no return can have gone astray.
+    fn fates(self, batch: &[&Departure], believed: bool) -> Vec<Fate> {
         let returned = self.returned;
         let told = self.flights.into_iter().map(|flight| match flight {
             Flight::Told(fate) => fate,
@@ -167,7 +242,7 @@ impl<'a> Round<'a> {
                 match fate {
                     Fate::Rejected | Fate::Unsendable => fate,
                     _ if departure.mandatory && id.is_some_and(|id| returned.contains(id)) => Fate::Returned,
-                    Fate::Carried if departure.mandatory && !complete => Fate::Unknown,
+                    Fate::Carried if departure.mandatory && !believed => Fate::Unknown,
                     fate => fate,
                 }
             })

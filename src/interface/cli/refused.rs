@@ -185,7 +185,7 @@ async fn replay(
     chosen: Vec<&Delivery>,
     out: &mut Out,
 ) -> Result<Exit, CliError> {
-    let mut publisher = bus.publisher().await?;
+    let publisher = bus.publisher().await?;
     let mut replayed = 0;
     for copy in &chosen {
         let departure = Departure { message: original(&copy.message, prefix), mandatory: true };

@@ -6,6 +6,7 @@
 //! channels of their own. What is in memory here is bounded: what its delivery waits for by the prefetches, what it no
 //! longer waits for by the bounds of [`queue`].
 
+mod channels;
 pub(super) mod queue;
 pub(super) mod tracker;
 mod way;

@@ -3,7 +3,7 @@
 //! Owns: the batches under way and their channels, and what a failure means for a message.
 //! Never: believes a publish before its batch's confirms are in, or shares a channel between what is tried first and
 //! what is tried again.
-//! Holds: a batch whose confirms stay away for `confirm_slow` holds up no later one: that goes by a fresh channel, and no
+//! Holds: a batch whose confirms stay away for `confirm_slow` holds up no later one: that goes by another channel, and no
 //! job waits for the slow batch any more. At `batches_max` the oldest is given up and its messages are tried again.
 
 use std::{
@@ -22,10 +22,11 @@ use tracing::{debug, error, warn};
 
 use super::{
     Late, Order, Outbound, Report, Settings, Trouble,
+    channels::{Channels, Kind},
     queue::{Queue, Waiting},
 };
 use crate::{
-    bus::{BusError, Departure, Fate, Publisher},
+    bus::{BusError, Departure, Fate},
     contract::{
         lane::Way,
         routing::{ControlPlaneRouting, Family},
@@ -43,13 +44,6 @@ const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// How often a message may lose its connection before it is suspected of being the reason.
 const LOSSES_MAX: u32 = 3;
 
-/// What a batch is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    First,
-    Again,
-}
-
 /// A batch whose confirms are awaited.
 struct Batch {
     kind: Kind,
@@ -64,7 +58,6 @@ struct Batch {
 /// How a batch ended.
 struct Ended {
     number: u64,
-    publisher: Option<Box<dyn Publisher>>,
     fates: Result<Vec<Fate>, BusError>,
 }
 
@@ -89,9 +82,7 @@ pub(super) struct Sender {
     batches: BTreeMap<u64, Batch>,
     next: u64,
     running: FuturesUnordered<BoxFuture<'static, Ended>>,
-    /// A channel of the present connection that is free, for each kind.
-    free: [Option<Box<dyn Publisher>>; 2],
-    free_generation: u64,
+    channels: Channels,
     troubles: Troubles,
     /// Whether the last that is known of the broker is that it confirms, or says no.
     hears: bool,
@@ -118,8 +109,7 @@ impl Sender {
             batches: BTreeMap::new(),
             next: 0,
             running: FuturesUnordered::new(),
-            free: [None, None],
-            free_generation: 0,
+            channels: Channels::default(),
             troubles: Troubles::default(),
             hears: true,
             told: None,
@@ -208,9 +198,7 @@ impl Sender {
     /// Starts what may leave now: a batch of first tries while none is young, and likewise one of those that are due.
     fn start(&mut self) {
         let Some(connected) = self.link.now() else { return };
-        if self.free_generation != connected.generation {
-            (self.free, self.free_generation) = ([None, None], connected.generation);
-        }
+        self.channels.of(connected.generation);
         let blocked = connected.bus.blocked();
         if self.way == Way::Urgent {
             self.telemetry.health.set_blocked(blocked.is_some());
@@ -242,7 +230,9 @@ impl Sender {
         }
         self.next += 1;
         let (number, abandon, messages) = (self.next, CancellationToken::new(), Arc::new(messages));
-        let publisher = self.free.get_mut(kind as usize).and_then(Option::take);
+        let count = messages.len();
+        let confirms_arrive = self.hears && !self.batches.values().any(|batch| batch.is_slow);
+        let channel = self.channels.pick(kind, count, confirms_arrive);
         let batch = Batch {
             kind,
             generation: connected.generation,
@@ -254,36 +244,25 @@ impl Sender {
         self.batches.insert(number, batch);
         let (bus, deadline) = (Arc::clone(&connected.bus), self.settings.confirm_timeout);
         let publishing = async move {
-            let mut publisher = match publisher {
-                Some(free) => free,
-                None => match bus.publisher().await {
-                    Ok(opened) => opened,
-                    Err(fault) => return Ended { number, publisher: None, fates: Err(fault) },
-                },
+            let publishing = async {
+                let publisher = channel.publisher(bus.as_ref()).await?;
+                let departures: Vec<&Departure> =
+                    messages.iter().map(|waiting| &waiting.outbound.departure).collect();
+                publisher.publish(&departures, deadline).await
             };
-            let departures: Vec<&Departure> =
-                messages.iter().map(|waiting| &waiting.outbound.departure).collect();
             let fates = tokio::select! {
-                fates = publisher.publish(&departures, deadline) => fates,
-                () = abandon.cancelled() => Ok(vec![Fate::Unknown; departures.len()]),
+                fates = publishing => fates,
+                () = abandon.cancelled() => Ok(vec![Fate::Unknown; count]),
             };
-            // A channel with confirms outstanding must not see their ids again.
-            let whole = fates.as_ref().is_ok_and(|fates| !fates.contains(&Fate::Unknown));
-            Ended { number, publisher: whole.then_some(publisher), fates }
+            Ended { number, fates }
         };
         self.running.push(publishing.boxed());
     }
 
     /// Books the fates of a batch.
     fn end(&mut self, ended: Ended) {
-        let Ended { number, publisher, fates } = ended;
+        let Ended { number, fates } = ended;
         let Some(batch) = self.batches.remove(&number) else { return };
-        if publisher.is_some()
-            && batch.generation == self.free_generation
-            && let Some(free) = self.free.get_mut(batch.kind as usize)
-        {
-            *free = publisher;
-        }
         // The task that shared them has ended.
         let Some(messages) = Arc::into_inner(batch.messages) else { return };
         let lost = matches!(fates, Err(BusError::Unreachable { .. }));

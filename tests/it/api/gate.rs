@@ -157,7 +157,7 @@ impl Gate {
     }
 
     pub async fn say(&self, message: Message) {
-        let mut publisher = self.broker.publisher().await.expect("a publisher");
+        let publisher = self.broker.publisher().await.expect("a publisher");
         let departure = Departure { message, mandatory: true };
         let fates = publisher.publish(&[&departure], PATIENCE).await.expect("fates");
         assert_eq!(fates, [Fate::Carried]);

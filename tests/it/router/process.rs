@@ -103,7 +103,7 @@ impl Process {
                 for (number, departure) in departures.iter_mut().enumerate() {
                     departure.message.properties.message_id = Some(number.to_string());
                 }
-                let mut publisher = bus.publisher().await.expect("a publisher");
+                let publisher = bus.publisher().await.expect("a publisher");
                 let fates =
                     publisher.publish(&departures.iter().collect::<Vec<_>>(), PATIENCE).await.expect("fates");
                 if fates.iter().all(|fate| *fate == Fate::Carried) {

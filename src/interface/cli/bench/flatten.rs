@@ -68,13 +68,13 @@ impl Fleet<'_> {
             "event.outcome.challenge-confirm.#".to_owned(),
         ];
         ears.push(self.listen(OPERATOR, own, &hear).await?);
-        let mut publisher = self.bus.publisher().await?;
-        self.tell_all(publisher.as_mut(), &mut heard, "bot-init", 0, "CREATED->IDLE").await?;
+        let publisher = self.bus.publisher().await?;
+        self.tell_all(publisher.as_ref(), &mut heard, "bot-init", 0, "CREATED->IDLE").await?;
         let mut millis = Vec::new();
         for round in 1..=self.rounds {
-            self.tell_all(publisher.as_mut(), &mut heard, "bot-start", round, "IDLE->RUNNING_PAPER").await?;
+            self.tell_all(publisher.as_ref(), &mut heard, "bot-start", round, "IDLE->RUNNING_PAPER").await?;
             tokio::time::sleep(REST).await;
-            let reached = self.throw(publisher.as_mut(), &mut heard).await?;
+            let reached = self.throw(publisher.as_ref(), &mut heard).await?;
             let sorted = sorted(reached.clone());
             aside(&format!(
                 "round {round}  p50 {:>6.1} ms  p99 {:>6.1} ms",
@@ -83,7 +83,7 @@ impl Fleet<'_> {
             ));
             millis.extend(reached);
             tokio::time::sleep(REST).await;
-            self.lift(publisher.as_mut(), &mut heard, round).await?;
+            self.lift(publisher.as_ref(), &mut heard, round).await?;
         }
         ears.iter().for_each(tokio::task::JoinHandle::abort);
         let millis = sorted(millis);
@@ -126,7 +126,7 @@ impl Fleet<'_> {
     /// Tells every instance to do something, and has each answer that it has.
     async fn tell_all(
         &self,
-        publisher: &mut dyn Publisher,
+        publisher: &dyn Publisher,
         heard: &mut mpsc::Receiver<Heard>,
         kind: &str,
         round: usize,
@@ -151,7 +151,7 @@ impl Fleet<'_> {
     /// Waits until so many instances have heard a command, and has each answer it; answers when each heard it.
     async fn answered(
         &self,
-        publisher: &mut dyn Publisher,
+        publisher: &dyn Publisher,
         heard: &mut mpsc::Receiver<Heard>,
         kind: &str,
         wanted: usize,
@@ -188,7 +188,7 @@ impl Fleet<'_> {
     /// Throws the latch; answers how long each instance's stop took, in milliseconds.
     async fn throw(
         &self,
-        publisher: &mut dyn Publisher,
+        publisher: &dyn Publisher,
         heard: &mut mpsc::Receiver<Heard>,
     ) -> Result<Vec<f64>, CliError> {
         let wanted = latch::Latch {
@@ -208,7 +208,7 @@ impl Fleet<'_> {
     /// Opens the kill switch again, as an operator does: asked for, and confirmed.
     async fn lift(
         &self,
-        publisher: &mut dyn Publisher,
+        publisher: &dyn Publisher,
         heard: &mut mpsc::Receiver<Heard>,
         round: usize,
     ) -> Result<(), CliError> {

@@ -41,7 +41,7 @@ impl Load {
 
     /// Publishes `count` messages as fast as the broker confirms them.
     pub async fn publish(&self, bus: &dyn Bus, count: u64) -> Result<(), CliError> {
-        let mut publisher = bus.publisher().await?;
+        let publisher = bus.publisher().await?;
         for first in (0..count).step_by(BATCH_COUNT as usize) {
             let batch: Vec<Departure> =
                 (first..count.min(first + BATCH_COUNT)).map(|number| self.departure(number)).collect();
@@ -60,7 +60,7 @@ impl Load {
     ) -> Result<Vec<f64>, CliError> {
         let (count, first) = (per_second * seconds, 1_000_000);
         let sent = Arc::new(Mutex::new(BTreeMap::new()));
-        let mut publisher = bus.publisher().await?;
+        let publisher = bus.publisher().await?;
         let started = Instant::now();
         let speak = async {
             let mut next = 0;

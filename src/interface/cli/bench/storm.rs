@@ -86,7 +86,7 @@ impl Storm<'_> {
 
     /// Every instance reports in full, so that none is asked to.
     async fn report_once(&self) -> Result<(), CliError> {
-        let mut publisher = self.bus.publisher().await?;
+        let publisher = self.bus.publisher().await?;
         let fulls: Vec<Departure> =
             (0..self.instances).map(|number| self.status(number, "status-full")).collect();
         for batch in fulls.chunks(256) {
@@ -103,7 +103,7 @@ impl Storm<'_> {
         let first = *next;
         *next += count;
         let command = async {
-            let mut publisher = self.bus.publisher().await?;
+            let publisher = self.bus.publisher().await?;
             let started = Instant::now();
             for number in first..first + count {
                 let due = Duration::from_micros((number - first) * 1_000_000 / COMMANDS_PER_SECOND);
@@ -142,7 +142,7 @@ impl Storm<'_> {
 
     /// The fleet reports at a rate until the phase is over.
     async fn report(&self, per_second: u64, over: &AtomicBool) -> Result<(), CliError> {
-        let mut publisher = self.bus.publisher().await?;
+        let publisher = self.bus.publisher().await?;
         let (started, mut told) = (Instant::now(), 0);
         while per_second > 0 && !over.load(Relaxed) {
             let due = started.elapsed().as_micros() as u64 * per_second / 1_000_000;

@@ -53,7 +53,7 @@ pub fn signal(kind_type: &str, scope: &Scope, origin: &str, key: &str, at: Times
 
 /// Publishes one message.
 pub async fn publish(bus: &dyn Bus, message: Message) -> Result<(), BusError> {
-    let mut publisher = bus.publisher().await?;
+    let publisher = bus.publisher().await?;
     publisher.publish(&[&Departure { message, mandatory: false }], Duration::from_secs(5)).await?;
     Ok(())
 }

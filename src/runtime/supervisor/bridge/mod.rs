@@ -153,7 +153,7 @@ impl Bridge {
         opening: u64,
         stopping: &CancellationToken,
     ) -> Result<(), BusError> {
-        let mut publisher = bus.publisher().await?;
+        let publisher = bus.publisher().await?;
         let mut settlers: BTreeMap<String, Box<dyn Settler>> = BTreeMap::new();
         let mut consuming = JoinSet::new();
         for scope in workers.scopes() {
@@ -166,7 +166,7 @@ impl Bridge {
         let mut told = Instant::now();
         let mut drain: Option<Instant> = None;
         loop {
-            let idle = self.pump(publisher.as_mut(), &settlers, workers, opening).await?;
+            let idle = self.pump(publisher.as_ref(), &settlers, workers, opening).await?;
             if stopping.is_cancelled() {
                 let until = *drain.get_or_insert_with(|| Instant::now() + DRAIN_TIMEOUT);
                 if idle || Instant::now() >= until {
@@ -191,7 +191,7 @@ impl Bridge {
     /// Does what is due; answers whether nothing is left.
     async fn pump(
         &self,
-        publisher: &mut dyn Publisher,
+        publisher: &dyn Publisher,
         settlers: &BTreeMap<String, Box<dyn Settler>>,
         workers: &Workers,
         opening: u64,
@@ -218,7 +218,7 @@ impl Bridge {
         Ok(false)
     }
 
-    async fn publish(&self, publisher: &mut dyn Publisher, leaving: Vec<Message>) -> Result<(), BusError> {
+    async fn publish(&self, publisher: &dyn Publisher, leaving: Vec<Message>) -> Result<(), BusError> {
         let departures: Vec<Departure> =
             leaving.into_iter().map(|message| Departure { message, mandatory: false }).collect();
         let batch: Vec<&Departure> = departures.iter().collect();
