@@ -73,11 +73,16 @@ impl<Data> Envelope<Data> {
 
     /// The instance that `origin` names, without its role.
     pub fn origin_instance(&self) -> &str {
-        self.origin.split_once(':').map_or(self.origin.as_str(), |(_, instance)| instance)
+        origin_instance(&self.origin)
     }
 
     /// The role that `origin` names, where it names one.
     pub fn origin_role(&self) -> Option<&str> {
         self.origin.split_once(':').map(|(role, _)| role)
     }
+}
+
+/// The instance that an `origin` names, without its role.
+pub fn origin_instance(origin: &str) -> &str {
+    origin.split_once(':').map_or(origin, |(_, instance)| instance)
 }

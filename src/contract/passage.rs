@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::{
-    audit::Verdict,
+    audit::{Actor, Proof, Replay, Verdict},
     message::{HeaderValue, Headers, Message, Properties},
     reason::Refusal,
     routing::{Family, KEY_BYTES_MAX},
@@ -36,6 +36,17 @@ pub const REASON: &str = "x-swarmgate-reason";
 pub const DETAIL: &str = "x-swarmgate-detail";
 /// Why: where in the body.
 pub const POINTER: &str = "x-swarmgate-pointer";
+
+/// What begins the idempotencyKey of a message that is sent again; the refused copy's message-id follows.
+pub const REPLAY_KEY: &str = "replay:";
+/// The message-id of the refused copy that is sent again.
+pub const REPLAY_OF: &str = "x-swarmgate-replay-of";
+/// Who sent it first.
+pub const REPLAY_SENDER: &str = "x-swarmgate-replay-sender";
+/// Whether the broker had proven who that was: `user-id` or `origin`.
+pub const REPLAY_PROOF: &str = "x-swarmgate-replay-proof";
+/// Bytes of each of these at most.
+const REPLAY_BYTES_MAX: usize = 255;
 
 /// Bytes of a header that the router adds; frames have room for all of them.
 pub const HEADER_BYTES_MAX: usize = 1024;
@@ -94,6 +105,29 @@ pub fn own(routing_key: &str, body: Bytes, stamp: &Stamp<'_>) -> Message {
     make_lasting(&mut properties, stamp);
     mark(&mut properties.headers, &Stamp { principal: None, verdict: Verdict::Forward, ..stamp.clone() });
     leave(stamp, routing_key.to_owned(), properties, body)
+}
+
+/// Whose refused message a message sends again. Only who is proven is asked: the word goes into the ledger.
+pub fn replay(properties: &Properties) -> Option<Replay> {
+    properties.user_id.as_ref()?;
+    let text = |name| properties.header_text(name).filter(|text| text.len() <= REPLAY_BYTES_MAX);
+    let by = match text(REPLAY_PROOF)? {
+        "user-id" => Proof::UserId,
+        "origin" => Proof::Origin,
+        _ => return None,
+    };
+    let (principal, of) = (text(REPLAY_SENDER)?.to_owned(), text(REPLAY_OF)?.to_owned());
+    Some(Replay { first: Actor { by, principal }, of })
+}
+
+/// The headers by which a message says that it sends a refused copy again.
+pub fn replaying(copy: &Properties, of: &str) -> Headers {
+    let user_id = copy.header_text(USER_ID);
+    let sender = user_id.or_else(|| copy.header_text(PRINCIPAL)).unwrap_or("unknown");
+    let proof = if user_id.is_some() { "user-id" } else { "origin" };
+    [(REPLAY_OF, of), (REPLAY_SENDER, sender), (REPLAY_PROOF, proof)]
+        .map(|(name, text)| (Cow::Borrowed(name), HeaderValue::Text(cut(text, REPLAY_BYTES_MAX).to_owned())))
+        .into()
 }
 
 /// The longest beginning of a text that has at most that many bytes.

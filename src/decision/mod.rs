@@ -438,6 +438,7 @@ fn fact(
     let mut fact = Fact::new(action, now, change);
     fact.actor = Some(actor);
     fact.body = Some(arrival.body);
+    fact.replay.clone_from(&arrival.replay);
     if let Some(said) = said {
         fact.subject = Some(Subject {
             family: said.key.family,

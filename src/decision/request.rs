@@ -6,7 +6,7 @@
 
 use crate::contract::{
     Said, Unsaid,
-    audit::Carried,
+    audit::{Carried, Replay},
     digest::Digest,
     interlock::KillSwitch,
     routing::{ALL, Family, Scope},
@@ -34,6 +34,8 @@ pub struct Arrival {
     pub routing_key: String,
     /// The AMQP user-id, validated by the broker where present.
     pub user_id: Option<String>,
+    /// Whose refused message it sends again, as a proven sender says.
+    pub replay: Option<Replay>,
     /// Whether the broker says that it was delivered before.
     pub redelivered: bool,
     /// SHA-256 of the raw body.

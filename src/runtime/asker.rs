@@ -15,9 +15,10 @@ use super::{
     ask::{Asked, Question, Unanswered},
 };
 use crate::{
-    contract::audit::Change,
+    contract::{audit::Change, passage::REPLAY_KEY},
     decision::rules::Rules,
     ledger::{
+        LedgerError,
         chain::Sealed,
         query::{Filter, Reader},
     },
@@ -81,6 +82,7 @@ impl Asker {
         };
         let numbered = match id.parse() {
             Ok(seq) => self.ledger.entry(seq).await.map_err(fault)?,
+            Err(_) if id.starts_with(REPLAY_KEY) => self.replayed(id).await.map_err(fault)?,
             Err(_) => None,
         };
         let filter = match &numbered {
@@ -100,11 +102,19 @@ impl Asker {
         }
         let mut entries = self.ledger.select(&filter, ENTRIES_MAX).await.map_err(fault)?;
         // Refused sends of the same correlationId stand before the one that was accepted.
-        let accepted = |sealed: &Sealed| {
-            matches!(&sealed.entry.fact.change, Change::Accepted(_) | Change::Challenged(_))
-        };
-        let first = entries.iter().position(accepted).unwrap_or(entries.len());
+        let first = entries.iter().position(is_accepted).unwrap_or(entries.len());
         entries.drain(..first);
         Ok(answer::ended(&self.rules, &entries))
     }
+
+    /// The entry that accepted what was sent again under that key.
+    async fn replayed(&self, key: &str) -> Result<Option<Sealed>, LedgerError> {
+        let from = self.ledger.last_seq().await?.saturating_sub(SEARCHED_MAX);
+        let filter = Filter { from: Some(from), idempotency_key: Some(key.to_owned()), ..Filter::default() };
+        Ok(self.ledger.select(&filter, ENTRIES_MAX).await?.into_iter().find(is_accepted))
+    }
+}
+
+fn is_accepted(sealed: &Sealed) -> bool {
+    matches!(&sealed.entry.fact.change, Change::Accepted(_) | Change::Challenged(_))
 }

@@ -117,6 +117,7 @@ pub fn read(contract: &Contract, message: &Message, redelivered: bool) -> Arriva
     Arrival {
         routing_key: message.routing_key.clone(),
         user_id: message.properties.user_id.clone(),
+        replay: passage::replay(&message.properties),
         redelivered,
         body: Digest::of(&message.body),
         body_bytes: message.body.len(),

@@ -17,6 +17,7 @@ mod contract;
 mod decisions;
 mod emergency;
 mod hostile;
+mod identity;
 mod init;
 mod integrating;
 mod interlock_cli;

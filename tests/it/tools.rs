@@ -176,11 +176,31 @@ mod on_rabbitmq {
         router.stop().await;
     }
 
+    /// Looks at the copies by every way; that takes nothing, and leaves the order.
+    async fn looks(url: &str, (id, schema): (&str, &Value), copies: &[Value]) {
+        let one = tool(url, &["refused", "list", "--reason", "contract.schema"]).await.with(0);
+        assert_eq!(one.lines().count(), 1, "{one}");
+        assert!(one.contains(text(schema, "/id")) && one.contains("/data"), "{one}");
+        let none = tool(url, &["refused", "list", "--reason", "contract.shema"]).await;
+        assert!(none.stderr.contains("`contract.shema` is no reason code"), "{}", none.stderr);
+        none.with(2);
+        let shown = tool(url, &["refused", "show", id]).await.with(0);
+        for part in ["contract.unknown-type", "rule: ", "next: ", "\"idempotencyKey\":\"i-2\""] {
+            assert!(shown.contains(part), "{part}\n{shown}");
+        }
+        tool(url, &["refused", "show", "nobody"]).await.with(2);
+        assert_eq!(refused(url).await, copies, "looking takes nothing, and leaves the order");
+    }
+
     #[tokio::test]
     async fn what_was_refused_is_listed_shown_and_replayed_once_it_is_mended() {
         let vhost = Arc::new(Broker::shared()).vhost("tools-refused");
         let url = vhost.options().url;
-        let router = Process::start(&url);
+        let address =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let (http, api) = (format!("http.addr={address}"), format!("http://{address}"));
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let router = Process::configured(&url, dir, &["--set", &http]);
         let bus = vhost.connect().await;
         router.ready(bus.as_ref()).await;
         let mut inbox = Inbox::open(bus.as_ref(), "inbox", "swarmgate.out").await;
@@ -202,22 +222,18 @@ mod on_rabbitmq {
         let schema = of("contract.schema");
         assert_eq!(text(schema, "/pointer"), "/data");
 
-        let one = tool(&url, &["refused", "list", "--reason", "contract.schema"]).await.with(0);
-        assert_eq!(one.lines().count(), 1, "{one}");
-        assert!(one.contains(text(schema, "/id")) && one.contains("/data"), "{one}");
-        let none = tool(&url, &["refused", "list", "--reason", "contract.shema"]).await;
-        assert!(none.stderr.contains("`contract.shema` is no reason code"), "{}", none.stderr);
-        none.with(2);
         let id = text(of("contract.unknown-type"), "/id");
-        let shown = tool(&url, &["refused", "show", id]).await.with(0);
-        for part in ["contract.unknown-type", "rule: ", "next: ", "\"idempotencyKey\":\"i-2\""] {
-            assert!(shown.contains(part), "{part}\n{shown}");
-        }
-        tool(&url, &["refused", "show", "nobody"]).await.with(2);
-        assert_eq!(refused(&url).await, copies, "looking takes nothing, and leaves the order");
+        looks(&url, (id, schema), &copies).await;
 
         // Replayed before it is mended, it is judged again and refused again: a copy of a new entry.
-        assert_eq!(tool(&url, &["refused", "replay", id]).await.with(0), "1 of 1 sent again\n");
+        let unheard = ["refused", "replay", id, "--api", "http://127.0.0.1:1"];
+        tool(&url, &unheard).await.with(4);
+        assert_eq!(refused(&url).await, copies, "nothing is sent whose verdict nobody hears");
+        let said = tool(&url, &["refused", "replay", id, "--api", &api]).await.with(3);
+        assert!(
+            said.contains("refused again: contract.unknown-type") && said.ends_with("1 of 1 sent again\n"),
+            "{said}"
+        );
         let again = refused_are(&url, 3).await;
         assert!(again.iter().all(|copy| text(copy, "/id") != id), "{again:?}");
 
@@ -228,15 +244,19 @@ mod on_rabbitmq {
         std::fs::write(&file, "types: [{type: cache-flush, schema: any.json, class: change}]\n")
             .expect("a config");
         let file = file.to_str().expect("UTF-8");
-        let router = Process::configured(&url, ledger, &["--config", file]);
+        let router = Process::configured(&url, ledger, &["--config", file, "--set", &http]);
         router.ready(bus.as_ref()).await;
-        let replay = ["refused", "replay", "--all", "--reason", "contract.unknown-type"];
-        assert_eq!(tool(&url, &replay).await.with(0), "1 of 1 sent again\n");
-        inbox.hear(bus.as_ref(), |heard| heard.iter().any(|message| message.body == unknown.body)).await;
-        let carried = inbox.heard.iter().find(|message| message.routing_key == unknown.routing_key);
-        let carried = carried.expect("the mended signal is carried");
-        assert_eq!(carried.body, unknown.body, "byte for byte");
-        assert_eq!(carried.properties.header_text("x-swarmgate-message-id"), Some("mine-2"));
+        let replay = ["refused", "replay", "--all", "--reason", "contract.unknown-type", "--api", &api];
+        let said = tool(&url, &replay).await.with(0);
+        assert!(said.contains("taken: command ") && said.ends_with("1 of 1 sent again\n"), "{said}");
+        let is_it = |message: &Message| message.routing_key == unknown.routing_key;
+        inbox.hear(bus.as_ref(), |heard| heard.iter().any(is_it)).await;
+        let carried = inbox.heard.iter().find(|message| is_it(message));
+        let carried = body(carried.expect("the mended signal is carried"));
+        let first = body(&unknown);
+        assert_eq!((&carried["data"], &carried["correlationId"]), (&first["data"], &first["correlationId"]));
+        assert_eq!(carried["origin"], "guest", "it is the replayer's own");
+        let carried = inbox.heard.iter().find(|message| is_it(message)).expect("it");
         assert_eq!(carried.properties.header("x-swarmgate-reason"), None);
         let left = refused_are(&url, 2).await;
         assert!(left.iter().all(|copy| text(copy, "/reason") != "contract.unknown-type"), "{left:?}");

@@ -106,6 +106,15 @@ pub enum Proof {
     Unproven,
 }
 
+/// That somebody sends again what was refused when somebody else sent it. It is the replayer's own signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// Who sent it first, as the replayer says.
+    pub first: Actor,
+    /// The message-id of the refused copy.
+    pub of: String,
+}
+
 /// What an envelope was about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
@@ -461,6 +470,9 @@ pub struct Fact {
     /// Why it was refused or suppressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// Whose refused message it sends again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
     /// What it was about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
@@ -485,6 +497,7 @@ impl Fact {
             payload: None,
             pointer: None,
             reason: None,
+            replay: None,
             subject: None,
             verdict: None,
         }

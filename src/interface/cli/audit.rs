@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Globals};
+use super::{CliError, Exit, Globals, table::clean};
 use crate::{
     contract::routing::Scope,
     ledger::{
@@ -238,11 +238,14 @@ fn print(sealed: &Sealed, json: bool) -> Result<(), CliError> {
     let verdict = fact.verdict.map_or_else(String::new, |verdict| verdict.to_string());
     let reason = fact.reason.map_or("", |reason| reason.code());
     let detail = fact.detail.as_deref().unwrap_or("");
+    let replay = fact.replay.as_ref().map_or_else(String::new, |replay| {
+        format!(" [again: {}, first sent by {}]", clean(&replay.of), clean(&replay.first.principal))
+    });
     let emergency_id = fact.emergency_id.map_or_else(String::new, |id| format!(" [{id}]"));
     let (seq, at, action) = (sealed.entry.seq, fact.at, fact.action.word());
     write(
         format!(
-            "{seq:>8}  {at}  {action:<30} {actor} → {subject}  {verdict} {reason} {detail}{emergency_id}"
+            "{seq:>8}  {at}  {action:<30} {actor} → {subject}  {verdict} {reason} {detail}{replay}{emergency_id}"
         )
         .trim_end(),
     )

@@ -1,29 +1,23 @@
 //! `swarmgate refused`: what was refused, why, and sending it again once it is mended elsewhere.
 //!
-//! Owns: reading the refused queue without taking from it, and replaying from it.
-//! Never: takes a copy off the queue before its replay is confirmed.
+//! Owns: reading the refused queue without taking from it, and choosing what is replayed from it.
+//! Never: takes a copy off the queue before the broker has its replay.
 //! Holds: list and show leave every copy where it was (marked redelivered, as a broker does).
+
+mod replay;
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{CliError, Exit, Globals, Out, client::Connect};
+use super::{CliError, Exit, Globals, Out, access::Access, client::Connect, signal};
 use crate::{
-    bus::{Bus, Consumer, Delivery, Departure, Fate, Settler},
+    bus::{Bus, Consumer, Delivery},
     contract::{message::Message, reason::Reason},
 };
 
-/// How long the broker may take to confirm.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a read waits for the next copy before it takes the queue for empty.
 const EMPTY_AFTER: Duration = Duration::from_millis(500);
-/// Where the router keeps the sender's own message-id.
-const SENDERS_ID: &str = "x-swarmgate-message-id";
-/// Headers that sign a message: the sender's, though they bear our name.
-const SIGNING: [&str; 4] =
-    ["x-swarmgate-key-id", "x-swarmgate-timestamp", "x-swarmgate-nonce", "x-swarmgate-signature"];
-
 /// Look at refused messages, and send them again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
@@ -58,8 +52,11 @@ enum What {
         /// Its message-id, as `list` prints it.
         id: String,
     },
-    /// Publish again to the router, and then take the copy off the queue.
-    #[command(after_help = "EXAMPLES:\n  swarmgate refused replay ID")]
+    /// Send signals again as your own, and wait for the router's verdict: 0 it took every one, 3 it refused one again,
+    /// 1 one stays or nobody knows.
+    #[command(
+        after_help = "EXAMPLES:\n  swarmgate refused replay ID\n  swarmgate refused replay --all --reason contract.unknown-type"
+    )]
     Replay {
         /// Its message-id.
         #[arg(required_unless_present = "all")]
@@ -70,6 +67,9 @@ enum What {
         /// Only this reason code.
         #[arg(long, value_name = "CODE")]
         reason: Option<String>,
+        /// Who is asked what became of it.
+        #[command(flatten)]
+        access: Access,
     },
 }
 
@@ -93,13 +93,22 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
             }
             Exit::Done
         }
-        What::Show { id } => show(copies.iter().find(|copy| has_id(copy, &id)), &id, globals, &mut out)?,
-        What::Replay { id, reason, .. } => {
+        What::Show { id } => show(found(&copies, &id)?, globals, &mut out)?,
+        What::Replay { id, reason, access, .. } => {
             let reason = known(reason)?;
-            let chosen = copies
-                .iter()
-                .filter(|copy| id.as_deref().is_none_or(|id| has_id(copy, id)) && is_of(copy, reason));
-            replay(bus.as_ref(), settler.as_ref(), prefix, chosen.collect(), &mut out).await?
+            let chosen = match &id {
+                Some(id) => vec![found(&copies, id)?],
+                None => copies.iter().collect(),
+            };
+            let way = replay::Way {
+                bus: bus.as_ref(),
+                settler: settler.as_ref(),
+                loaded: &loaded,
+                user: signal::user(loaded.config.amqp.url.expose()),
+                router: access.router(globals)?,
+            };
+            let chosen = chosen.into_iter().filter(|copy| is_of(copy, reason));
+            way.replay(chosen.collect(), globals, &mut out).await?
         }
     };
     // What was not replayed goes back, in its order, with the consumer.
@@ -124,8 +133,13 @@ fn is_of(copy: &Delivery, reason: Option<Reason>) -> bool {
     reason.is_none_or(|reason| reason_of(&copy.message) == reason.code())
 }
 
-fn has_id(copy: &Delivery, id: &str) -> bool {
-    copy.message.properties.message_id.as_deref() == Some(id)
+/// The copy of that message-id.
+fn found<'a>(copies: &'a [Delivery], id: &str) -> Result<&'a Delivery, CliError> {
+    let has_id = |copy: &&Delivery| copy.message.properties.message_id.as_deref() == Some(id);
+    copies.iter().find(has_id).ok_or_else(|| CliError::Usage {
+        message: format!("no refused copy has the id `{id}`"),
+        help: "`swarmgate refused list` prints the ids; a larger --limit looks further".to_owned(),
+    })
 }
 
 async fn read(consumer: &mut dyn Consumer, limit: usize) -> Result<Vec<Delivery>, CliError> {
@@ -156,13 +170,7 @@ fn list(message: &Message, globals: &Globals, out: &mut Out) -> Result<(), CliEr
     out.line(&format!("{id}  {reason:<26} {}  {pointer} {detail}", message.routing_key))
 }
 
-fn show(copy: Option<&Delivery>, id: &str, globals: &Globals, out: &mut Out) -> Result<Exit, CliError> {
-    let Some(copy) = copy else {
-        return Err(CliError::Usage {
-            message: format!("no refused copy has the id `{id}`"),
-            help: "`swarmgate refused list` prints the ids; a larger --limit looks further".to_owned(),
-        });
-    };
+fn show(copy: &Delivery, globals: &Globals, out: &mut Out) -> Result<Exit, CliError> {
     let reason = Reason::from_code(reason_of(&copy.message));
     let (rule, next) = reason.map_or(("", ""), |reason| (reason.rule(), reason.next_step()));
     if globals.is_json() {
@@ -176,40 +184,4 @@ fn show(copy: Option<&Delivery>, id: &str, globals: &Globals, out: &mut Out) -> 
         out.line(&String::from_utf8_lossy(&copy.message.body))?;
     }
     Ok(Exit::Done)
-}
-
-async fn replay(
-    bus: &dyn Bus,
-    settler: &dyn Settler,
-    prefix: &str,
-    chosen: Vec<&Delivery>,
-    out: &mut Out,
-) -> Result<Exit, CliError> {
-    let publisher = bus.publisher().await?;
-    let mut replayed = 0;
-    for copy in &chosen {
-        let departure = Departure { message: original(&copy.message, prefix), mandatory: true };
-        let fates = publisher.publish(&[&departure], CONFIRM_TIMEOUT).await?;
-        if fates == [Fate::Carried] {
-            settler.ack(copy.tag, false).await?;
-            replayed += 1;
-        } else {
-            out.line(&format!("{} was not taken ({fates:?}) and stays", copy.message.routing_key))?;
-        }
-    }
-    out.line(&format!("{replayed} of {} sent again", chosen.len()))?;
-    Ok(if replayed == chosen.len() { Exit::Done } else { Exit::Fault })
-}
-
-/// The message as its sender made it. Its user-id is not put back: the broker lets nobody speak for another.
-fn original(copy: &Message, prefix: &str) -> Message {
-    let mut message = copy.clone();
-    message.exchange = format!("{prefix}.in");
-    message.properties.message_id = copy.properties.header_text(SENDERS_ID).map(str::to_owned);
-    message.properties.user_id = None;
-    message
-        .properties
-        .headers
-        .retain(|(name, _)| !name.starts_with("x-swarmgate-") || SIGNING.contains(&&**name));
-    message
 }

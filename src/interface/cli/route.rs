@@ -379,6 +379,7 @@ fn unreadable(line: &[u8], lack: String) -> (Arrival, Message) {
     let arrival = Arrival {
         routing_key: String::new(),
         user_id: None,
+        replay: None,
         redelivered: false,
         body: Digest::of(line),
         body_bytes: line.len(),

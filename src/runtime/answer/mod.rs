@@ -13,6 +13,7 @@ use crate::{
     contract::{
         audit::{Change, Mode},
         lane::Lane,
+        passage::REPLAY_KEY,
         routing::Scope,
         timestamp::Timestamp,
     },
@@ -222,10 +223,15 @@ impl View<'_> {
         json!({ "commands": rows, "more": wanted.next().is_some() })
     }
 
-    /// A command in flight, by its number or its correlationId.
+    /// A command in flight, by its number or its correlationId; what was sent again, by its idempotencyKey, because it
+    /// shares the correlationId of the first send.
     fn command(&self, id: &str) -> Option<Value> {
         let by_seq = id.parse().ok().and_then(|seq| self.state.flight(seq));
-        let by_trace = || self.state.flights().find(|flight| flight.correlation_id.as_deref() == Some(id));
+        let name = |flight: &&Flight| match id.starts_with(REPLAY_KEY) {
+            true => flight.idempotency_key.as_deref() == Some(id),
+            false => flight.correlation_id.as_deref() == Some(id),
+        };
+        let by_trace = || self.state.flights().find(name);
         let flight = by_seq.or_else(by_trace)?;
         let mut row = command(self.state, flight);
         // A status is volatile evidence: it is told while it is there, and never written.
