@@ -273,7 +273,7 @@ async fn assert_valid(seed: u64, ledger: &Path) {
 }
 
 fn lanes() -> [String; 4] {
-    ["urgent", "signals", "results", "metrics"].map(|lane| format!("swarmgate.in.{lane}"))
+    ["urgent", "signals", "results", "metrics"].map(|lane| format!("swarmgate.in.{lane}.v2"))
 }
 
 fn defaults() -> Loaded {
@@ -461,8 +461,16 @@ struct Fused {
 
 #[async_trait]
 impl Bus for Fused {
-    async fn declare(&self, topology: &Topology) -> Result<(), BusError> {
+    async fn declare(&self, topology: &Topology) -> Result<Vec<String>, BusError> {
         self.bus.declare(topology).await
+    }
+
+    async fn ready_count(&self, queue: &str) -> Result<Option<u64>, BusError> {
+        self.bus.ready_count(queue).await
+    }
+
+    async fn unbind(&self, queue: &Queue) -> Result<(), BusError> {
+        self.bus.unbind(queue).await
     }
 
     async fn exists(&self, exchange: &str) -> Result<bool, BusError> {

@@ -156,7 +156,8 @@ impl Kept {
     }
 
     fn rejects(&self) -> bool {
-        self.queue.kind == QueueKind::Quorum && self.ready.len() >= QUEUE_MESSAGES_MAX
+        matches!(self.queue.kind, QueueKind::Quorum | QueueKind::Lane { .. })
+            && self.ready.len() >= QUEUE_MESSAGES_MAX
     }
 
     fn push(&mut self, message: Message, redelivered: bool) {
@@ -194,7 +195,7 @@ impl Kept {
 
 #[async_trait]
 impl Bus for Embedded {
-    async fn declare(&self, topology: &Topology) -> Result<(), BusError> {
+    async fn declare(&self, topology: &Topology) -> Result<Vec<String>, BusError> {
         let mut world = self.world();
         for exchange in &topology.exchanges {
             let there = world.exchanges.entry(exchange.name.clone()).or_insert_with(|| exchange.clone());
@@ -225,6 +226,20 @@ impl Bus for Embedded {
                 if !bindings.contains(&binding) {
                     bindings.push(binding);
                 }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn ready_count(&self, queue: &str) -> Result<Option<u64>, BusError> {
+        Ok(self.depth(queue).map(|(ready, _)| ready as u64))
+    }
+
+    async fn unbind(&self, queue: &Queue) -> Result<(), BusError> {
+        let mut world = self.world();
+        for (exchange, pattern) in &queue.bindings {
+            if let Some(bindings) = world.bindings.get_mut(exchange) {
+                bindings.retain(|(bound, to)| *bound != queue.name || to != pattern);
             }
         }
         Ok(())
@@ -366,7 +381,10 @@ impl Listening {
         let mut world = self.hold.broker.world();
         match world.ended.get(&self.hold.consumer) {
             Some(Ended::Closed) => return Ok(Some(Vec::new())),
-            Some(Ended::Lost) => return Err(BusError::Cancelled { queue: self.hold.queue.clone() }),
+            Some(Ended::Lost) => {
+                let (address, reason) = ("embedded".to_owned(), "the connection ended".to_owned());
+                return Err(BusError::Unreachable { address, reason });
+            }
             None => {}
         }
         let consumer = self.hold.consumer;

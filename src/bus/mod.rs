@@ -93,8 +93,14 @@ pub enum BusError {
     Mismatch {
         /// The exchange or queue.
         name: String,
-        /// The broker's words.
+        /// What is found and what is wanted.
         reason: String,
+    },
+    /// Another connection has an exclusive queue of that name.
+    #[error("`{name}` belongs to another connection")]
+    Locked {
+        /// The queue.
+        name: String,
     },
 }
 
@@ -162,11 +168,16 @@ pub struct Exchange {
 }
 
 /// How a queue keeps its messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueueKind {
-    /// Replicated, fsynced before a confirm: commands and results.
+    /// Replicated, fsynced before a confirm; rejects what it has no room for.
     Quorum,
-    /// Drops its oldest beyond a bound: metrics, refused copies.
+    /// Likewise, and what it would drop (expired, redelivered too often, beyond a policy's bound) goes to an exchange.
+    Lane {
+        /// That exchange.
+        dead: String,
+    },
+    /// Replicated; drops its oldest beyond a bound: metrics, refused copies.
     DropHead {
         /// The bound, in bytes of bodies.
         bytes_max: u64,
@@ -198,8 +209,15 @@ pub struct Topology {
 /// A broker, or what stands in for one.
 #[async_trait]
 pub trait Bus: Send + Sync {
-    /// Declares the topology and checks that what is there agrees with it.
-    async fn declare(&self, topology: &Topology) -> Result<(), BusError>;
+    /// Declares the topology and checks that what is there agrees with it. A queue of the right type that is there
+    /// without some argument, or with another, is used as it is; the answer says what differs.
+    async fn declare(&self, topology: &Topology) -> Result<Vec<String>, BusError>;
+
+    /// How many messages are ready in a queue; `None` where there is none of that name.
+    async fn ready_count(&self, queue: &str) -> Result<Option<u64>, BusError>;
+
+    /// Takes a queue's bindings away.
+    async fn unbind(&self, queue: &Queue) -> Result<(), BusError>;
 
     /// Whether an exchange of that name is there, whatever its kind; declares nothing.
     async fn exists(&self, exchange: &str) -> Result<bool, BusError>;

@@ -44,6 +44,8 @@ pub struct Arrival {
     pub body_bytes: usize,
     /// The sender's own time to live, in milliseconds.
     pub expiration_ms: Option<u64>,
+    /// Whether the broker would have dropped it: it expired, was redelivered too often, or had no room.
+    pub was_dropped: bool,
     /// What it said, or why that could not be read.
     pub subject: Result<Said, Unsaid>,
 }

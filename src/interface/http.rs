@@ -150,8 +150,10 @@ async fn ready(State(telemetry): State<Arc<Telemetry>>) -> Response {
     let lacks = telemetry.health.lacks();
     let held: serde_json::Map<_, _> =
         telemetry.health.held().into_iter().map(|(way, held)| (way.word().to_owned(), json!(held))).collect();
+    let topology = telemetry.health.topology();
     if lacks.is_empty() {
-        return json_page(StatusCode::OK, &json!({ "status": "ready", "missing": [], "held": held }));
+        let page = json!({ "status": "ready", "missing": [], "held": held, "topology": topology });
+        return json_page(StatusCode::OK, &page);
     }
     let missing: Vec<_> =
         lacks.into_iter().map(|lack: Lack| json!({ "what": lack.word(), "why": lack.meaning() })).collect();

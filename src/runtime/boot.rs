@@ -30,12 +30,13 @@ use super::{
     host::{self, Host},
     intake::{Arrivals, Intake},
     link::{Connector, Link},
+    mover::Mover,
     recorder::{Commit, GivenUp, Recorder},
     replay,
     router::{self, Bounds, LaneInboxes, Memory, Router},
 };
 use crate::{
-    bus::Topology,
+    bus::{BusError, Queue, Topology},
     contract::{
         Contract,
         audit::{Action, Change, Fact, Mode, Opened},
@@ -91,6 +92,10 @@ pub struct Setup {
     pub names: Names,
     /// Each lane's queue and prefetch, in lane order; observe mode has one.
     pub consumers: Vec<(Lane, String, u16)>,
+    /// Each lane's queue of an earlier release, which is emptied first.
+    pub retired: Vec<(Lane, Queue)>,
+    /// The refused copies' queue of an earlier release: what is in it is moved.
+    pub retired_refused: Option<Queue>,
     /// Envelopes judged and committed together, at most.
     pub batch_entries_max: usize,
     /// Bytes of their bodies, at most.
@@ -333,6 +338,19 @@ fn start_link(setup: &Setup, stopping: &CancellationToken) -> (Link, JoinHandle<
     )
 }
 
+/// What the broker would have dropped comes back, and what an earlier release left is moved. Nobody waits for their end.
+fn start_movers(setup: &Setup, link: &Link, stopping: &CancellationToken) {
+    let names = &setup.names;
+    let dead = setup.topology.queues.iter().find(|queue| queue.name == names.dead).cloned();
+    let dead = dead.map(|queue| (queue, names.returned.clone(), false));
+    let retired = setup.retired_refused.clone().map(|queue| (queue, names.refused.clone(), true));
+    for (from, to, retired) in dead.into_iter().chain(retired) {
+        let (link, stopping) = (link.clone(), stopping.clone());
+        let mover = Mover { from, to, retired, link, telemetry: Arc::clone(&setup.telemetry), stopping };
+        tokio::spawn(mover.run());
+    }
+}
+
 /// The host of a router, what it finds, and its watch.
 fn start_host(
     setup: &Setup,
@@ -371,13 +389,14 @@ fn about(setup: &Setup, started_at: Timestamp) -> About {
     }
 }
 
-/// One intake a lane that has a queue; `open` shuts all but the urgent one.
+/// One intake a lane that has a queue, and what brings messages to their queues; `open` shuts all but the urgent one.
 fn start_intakes(
     setup: &Setup,
     link: &Link,
     open: &watch::Receiver<bool>,
     stopping: &CancellationToken,
 ) -> ([mpsc::Receiver<Arrivals>; 4], Vec<JoinHandle<()>>) {
+    start_movers(setup, link, stopping);
     let always = watch::channel(true).1;
     let mut intakes = Vec::new();
     let inboxes = Lane::ALL.map(|lane| {
@@ -386,6 +405,9 @@ fn start_intakes(
             let intake = Intake {
                 lane,
                 queue: queue.clone(),
+                retired: setup.retired.iter().find(|(of, _)| *of == lane).map(|(_, queue)| queue.clone()),
+                into_exchange: setup.names.into.clone(),
+                returned: setup.names.returned.clone(),
                 prefetch_count: *prefetch_count,
                 batch_count_max: batch_count_max(setup, lane),
                 contract: Arc::clone(&setup.contract),
@@ -417,6 +439,11 @@ impl Running {
     /// Asks the router's task.
     pub fn asker(&self) -> &Asker {
         &self.asker
+    }
+
+    /// Waits for a fault of the broker's that a person has to mend before this router can begin; for ever once it has.
+    pub async fn hopeless(&self) -> Arc<BusError> {
+        self.link.hopeless().await
     }
 
     /// The link to the broker.

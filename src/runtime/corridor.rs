@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::topology;
 use crate::{
     contract::{
         Contract,
@@ -39,12 +40,24 @@ pub struct Names {
     pub out: String,
     /// Where refused copies go.
     pub refused: String,
+    /// Where everybody publishes.
+    pub into: String,
+    /// What the broker would have dropped of a lane, and where the router puts it back.
+    pub dead: String,
+    /// Where that is.
+    pub returned: String,
 }
 
 impl Names {
     /// The names under a prefix: `<prefix>.out`, `<prefix>.refused`.
     pub fn with_prefix(prefix: &str) -> Self {
-        Self { out: format!("{prefix}.out"), refused: format!("{prefix}.refused") }
+        Self {
+            out: format!("{prefix}.out"),
+            refused: format!("{prefix}.refused"),
+            into: format!("{prefix}.in"),
+            dead: topology::dead(prefix),
+            returned: topology::returned(prefix),
+        }
     }
 }
 
@@ -122,6 +135,7 @@ pub fn read(contract: &Contract, message: &Message, redelivered: bool) -> Arriva
         body: Digest::of(&message.body),
         body_bytes: message.body.len(),
         expiration_ms: message.properties.expiration.as_deref().and_then(|text| text.parse().ok()),
+        was_dropped: false,
         subject: contract.read(message),
     }
 }

@@ -4,19 +4,33 @@
 //! Never: drops or settles a delivery; what it does not hand on goes back to its queue with the consumer.
 //! Holds: deliveries of a lane reach the router in the order they came; what is unread is bounded by the prefetch.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use super::{corridor, link::Link};
+use super::{
+    corridor,
+    link::{Connected, Link, WORKED_FOR},
+    mover,
+};
 use crate::{
-    bus::{BusError, Consumer},
+    bus::{BusError, Consumer, Delivery, Queue},
     contract::{Contract, lane::Lane, message::Message},
     decision::request::Arrival,
-    telemetry::Telemetry,
+    telemetry::{Telemetry, health::Fault},
 };
+
+/// The pause before a lane's consumer is opened again; it doubles.
+const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(250);
+const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long a retired queue gives nothing before it is looked at whether it is empty, and how often at most.
+const EMPTY_LOOK: Duration = Duration::from_millis(200);
+const EMPTY_LOOKS_MAX: u32 = 50;
 
 /// A delivery, read.
 #[derive(Debug)]
@@ -44,6 +58,11 @@ pub(super) struct Arrivals {
 pub(super) struct Intake {
     pub lane: Lane,
     pub queue: String,
+    /// The lane's queue of a release before, with the bindings it had: emptied first, and deleted.
+    pub retired: Option<Queue>,
+    /// Where everybody publishes, and where the router puts back what the broker would have dropped.
+    pub into_exchange: String,
+    pub returned: String,
     pub prefetch_count: u16,
     pub batch_count_max: usize,
     pub contract: Arc<Contract>,
@@ -55,10 +74,19 @@ pub(super) struct Intake {
     pub stopping: CancellationToken,
 }
 
+/// Why a consumer ended.
+enum Ended {
+    /// It was closed: the lane is shut, or the router stops.
+    Closed,
+    /// The queue had nothing more, and was a retired one.
+    Empty,
+}
+
 impl Intake {
-    /// Consumes until the router stops.
+    /// Consumes until the router stops. A consumer that is refused or cancelled is opened again, after a pause that grows
+    /// unless the last one worked for a while; other lanes and the connection are not touched.
     pub async fn run(mut self) {
-        let (mut generation, mut opening) = (0, 0);
+        let (mut opening, mut attempt) = (0, 0);
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return,
@@ -66,63 +94,151 @@ impl Intake {
             }
             let connected = tokio::select! {
                 () = self.stopping.cancelled() => return,
-                connected = self.link.connected(generation) => connected,
+                connected = self.link.connected(0) => connected,
             };
             let Some(connected) = connected else { return };
-            opening += 1;
-            match self.consume(&connected, opening).await {
-                // Closed because the lane was shut: the same connection serves when it opens again.
-                Ok(()) => {}
-                Err(fault) => {
-                    warn!(lane = %self.lane, error = %fault, "the lane lost its consumer");
-                    generation = connected.generation;
-                    self.link.fail(generation);
-                }
-            }
+            let since = Instant::now();
+            let ended = self.consume(&connected, &mut opening).await;
             if self.stopping.is_cancelled() || self.into.is_closed() {
                 return;
+            }
+            // Closed because the lane was shut: the same connection serves when it opens again.
+            let Err(fault) = ended else { continue };
+            let mut standing = self.link.watch();
+            if matches!(fault, BusError::Unreachable { .. }) {
+                warn!(lane = %self.lane, error = %fault, "the lane lost its connection");
+                self.link.fail(connected.generation);
+                attempt = 0;
+                // The next one is another; this one must not be taken once more before it is known to be gone.
+                let gone = |now: &Option<Connected>| {
+                    now.as_ref().is_none_or(|now| now.generation != connected.generation)
+                };
+                tokio::select! {
+                    () = self.stopping.cancelled() => return,
+                    ended = standing.wait_for(gone) => if ended.is_err() { return },
+                }
+                continue;
+            }
+            attempt = if since.elapsed() >= WORKED_FOR { 0 } else { attempt + 1 };
+            let pause = (REOPEN_PAUSE_MIN * (1 << attempt.min(10))).min(REOPEN_PAUSE_MAX);
+            warn!(lane = %self.lane, error = %fault, retry_ms = pause.as_millis() as u64, "the lane has no consumer");
+            let fault = Fault { why: fault.to_string(), needed: self.lane != Lane::Metrics };
+            self.telemetry.health.set_topology(&self.consumer_name(), Some(fault));
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                ended = standing.changed() => if ended.is_err() { return },
             }
         }
     }
 
-    async fn consume(&mut self, connected: &super::link::Connected, opening: u64) -> Result<(), BusError> {
-        let mut consumer = connected.bus.consumer(&self.queue, self.prefetch_count).await?;
-        self.link.set_settler(self.lane, opening, Arc::from(consumer.settler()));
+    /// What a fault of the consumer stands under in health, beside those of the queue itself.
+    fn consumer_name(&self) -> String {
+        format!("{} (consumer)", self.queue)
+    }
+
+    async fn consume(&mut self, connected: &Connected, opening: &mut u64) -> Result<(), BusError> {
+        if let Some(retired) = self.retired.clone() {
+            match self.empty(connected, &retired, opening).await {
+                Ok(true) => self.retired = None,
+                Ok(false) => {}
+                Err(fault @ BusError::Unreachable { .. }) => return Err(fault),
+                Err(fault) => {
+                    let queue = &retired.name;
+                    warn!(queue, error = %fault, "a queue of an earlier release cannot be emptied; it is tried again with the next connection");
+                }
+            }
+        }
+        self.drain_queue(connected, &self.queue.clone(), false, opening).await.map(|_| ())
+    }
+
+    fn read(&self, delivery: Delivery) -> Incoming {
+        let Delivery { tag, redelivered, mut message } = delivery;
+        let was_dropped = message.exchange == self.returned;
+        let expiration_ms =
+            if was_dropped { mover::unpacked(&mut message, &self.into_exchange) } else { None };
+        let mut arrival = corridor::read(&self.contract, &message, redelivered);
+        arrival.was_dropped = was_dropped;
+        arrival.expiration_ms = arrival.expiration_ms.or(expiration_ms);
+        Incoming { arrival: Box::new(arrival), message, tag }
+    }
+
+    /// Takes what is left in a queue of an earlier release, and deletes it. Whether it is gone.
+    async fn empty(
+        &mut self,
+        connected: &Connected,
+        retired: &Queue,
+        opening: &mut u64,
+    ) -> Result<bool, BusError> {
+        let bus = connected.bus.as_ref();
+        let Some(left) = bus.ready_count(&retired.name).await? else { return Ok(true) };
+        info!(queue = retired.name, left, "a queue of an earlier release is emptied first");
+        bus.unbind(retired).await?;
+        loop {
+            if let Ended::Closed = self.drain_queue(connected, &retired.name, true, opening).await? {
+                return Ok(false);
+            }
+            if bus.ready_count(&retired.name).await? == Some(0) {
+                bus.delete_queue(&retired.name).await?;
+                info!(queue = retired.name, "a queue of an earlier release is empty and deleted");
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Consumes a queue until it is closed or, where it is `retired`, until it is empty and all of it is settled.
+    async fn drain_queue(
+        &mut self,
+        connected: &Connected,
+        queue: &str,
+        retired: bool,
+        opening: &mut u64,
+    ) -> Result<Ended, BusError> {
+        let mut consumer = connected.bus.consumer(queue, self.prefetch_count).await?;
+        *opening += 1;
+        self.link.set_settler(self.lane, *opening, Arc::from(consumer.settler()));
         self.telemetry.metrics.opened(self.lane);
-        debug!(lane = %self.lane, opening, "consuming");
-        let ended = self.drain(consumer.as_mut(), opening).await;
+        self.telemetry.health.set_topology(&self.consumer_name(), None);
+        debug!(lane = %self.lane, opening = *opening, queue, "consuming");
+        let ended = self.drain(consumer.as_mut(), *opening, retired).await;
         if ended.is_ok() && !self.stopping.is_cancelled() {
             consumer.settler().close().await;
         }
         ended
     }
 
-    async fn drain(&mut self, consumer: &mut dyn Consumer, opening: u64) -> Result<(), BusError> {
+    async fn drain(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        opening: u64,
+        retired: bool,
+    ) -> Result<Ended, BusError> {
+        let mut last = 0;
+        let mut idle = 0;
         loop {
             let deliveries = tokio::select! {
                 biased;
-                () = self.stopping.cancelled() => return Ok(()),
-                Ok(_) = self.open.wait_for(|open| !*open) => return Ok(()),
+                () = self.stopping.cancelled() => return Ok(Ended::Closed),
+                Ok(_) = self.open.wait_for(|open| !*open) => return Ok(Ended::Closed),
                 deliveries = consumer.next(self.batch_count_max) => deliveries?,
+                () = tokio::time::sleep(EMPTY_LOOK), if retired => {
+                    idle += 1;
+                    // What is not settled by then comes again by another consumer, and is known for a repeat.
+                    if self.link.settled(self.lane, opening) >= last || idle >= EMPTY_LOOKS_MAX {
+                        return Ok(Ended::Empty);
+                    }
+                    continue;
+                }
             };
             if deliveries.is_empty() {
-                return Ok(());
+                return Ok(Ended::Closed);
             }
+            idle = 0;
+            last = deliveries.last().map_or(last, |delivery| delivery.tag);
             self.telemetry.metrics.taken(self.lane, deliveries.len());
-            let incoming = deliveries
-                .into_iter()
-                .map(|delivery| Incoming {
-                    arrival: Box::new(corridor::read(
-                        &self.contract,
-                        &delivery.message,
-                        delivery.redelivered,
-                    )),
-                    message: delivery.message,
-                    tag: delivery.tag,
-                })
-                .collect();
+            let incoming = deliveries.into_iter().map(|delivery| self.read(delivery)).collect();
             if self.into.send(Arrivals { lane: self.lane, opening, incoming }).await.is_err() {
-                return Ok(());
+                return Ok(Ended::Closed);
             }
         }
     }

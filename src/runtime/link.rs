@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -15,10 +15,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    bus::{Bus, BusError, Settler, Topology},
+    bus::{Bus, BusError, Queue, QueueKind, Settler, Topology},
     contract::lane::Lane,
-    telemetry::Telemetry,
+    telemetry::{Telemetry, health::Fault},
 };
+
+/// How long a connection or consumer must have lasted for the next one to be tried at once.
+pub(super) const WORKED_FOR: Duration = Duration::from_secs(30);
+/// The first pause before something of the topology is declared again; it grows to sixteen times that.
+const MEND_PAUSE: Duration = Duration::from_secs(2);
 
 /// Makes connections; a broker's driver, or the embedded bus that is always there.
 #[async_trait]
@@ -55,6 +60,7 @@ type SettlerSlot = Mutex<Option<Open>>;
 pub struct Link {
     current: watch::Receiver<Option<Connected>>,
     failed: watch::Sender<u64>,
+    hopeless: watch::Receiver<Option<Arc<BusError>>>,
     settlers: Arc<[SettlerSlot; 4]>,
 }
 
@@ -68,9 +74,20 @@ impl Link {
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (publish, current) = watch::channel(None);
         let (failed, failures) = watch::channel(0);
+        let (give_up, hopeless) = watch::channel(None);
         let settlers = Arc::new([const { Mutex::new(None) }; 4]);
-        let keeper = Keeper { connector, topology, telemetry, publish, failures, stopping };
-        (Self { current, failed, settlers }, tokio::spawn(keeper.keep()))
+        let keeper = Keeper { connector, topology, telemetry, publish, failures, give_up, stopping };
+        (Self { current, failed, hopeless, settlers }, tokio::spawn(keeper.keep()))
+    }
+
+    /// Waits for a fault that a person has to mend before this router can begin; for ever once it has begun.
+    pub async fn hopeless(&self) -> Arc<BusError> {
+        let mut hopeless = self.hopeless.clone();
+        let found = hopeless.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        match found {
+            Some(fault) => fault,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits for a connection newer than `after`; `None` when the router stops.
@@ -146,21 +163,25 @@ struct Keeper {
     telemetry: Arc<Telemetry>,
     publish: watch::Sender<Option<Connected>>,
     failures: watch::Receiver<u64>,
+    give_up: watch::Sender<Option<Arc<BusError>>>,
     stopping: CancellationToken,
 }
 
 impl Keeper {
-    async fn keep(mut self) {
-        let mut generation = 0;
+    async fn keep(self) {
+        let (mut generation, mut attempt) = (0, 0);
         while !self.stopping.is_cancelled() {
-            let Some(bus) = self.connect().await else { break };
+            let Some(bus) = self.connect(&mut attempt, generation == 0).await else { break };
             generation += 1;
             info!(generation, "connected to the broker and found its topology in order");
             self.telemetry.health.set_broker(true);
             self.publish.send_replace(Some(Connected { generation, bus: Arc::clone(&bus) }));
+            let since = Instant::now();
+            let mut failures = self.failures.clone();
             tokio::select! {
                 () = self.stopping.cancelled() => {}
-                _ = self.failures.wait_for(|failed| *failed >= generation) => {
+                () = self.mend(bus.as_ref()) => {}
+                _ = failures.wait_for(|failed| *failed >= generation) => {
                     warn!(generation, "the connection to the broker is lost; connecting again");
                 }
             }
@@ -168,17 +189,22 @@ impl Keeper {
                 // The tasks still drain over this connection; boot closes it after them.
                 break;
             }
+            // A connection that does not last is no reason to come back faster.
+            attempt = if since.elapsed() >= WORKED_FOR { 0 } else { attempt + 1 };
             self.telemetry.health.set_broker(false);
             self.publish.send_replace(None);
             let _ = tokio::time::timeout(Duration::from_secs(2), bus.close()).await;
+            if attempt > 0 && !self.pause(attempt - 1).await {
+                break;
+            }
         }
     }
 
     /// Tries until it stands; `None` when the router stops first.
-    async fn connect(&self) -> Option<Arc<dyn Bus>> {
-        for attempt in 0_u32.. {
+    async fn connect(&self, attempt: &mut u32, first: bool) -> Option<Arc<dyn Bus>> {
+        loop {
             let fault = match self.connector.connect().await {
-                Ok(bus) => match bus.declare(&self.topology).await {
+                Ok(bus) => match self.declare(bus.as_ref(), first).await {
                     Ok(()) => return Some(bus),
                     Err(fault) => {
                         bus.close().await;
@@ -187,14 +213,90 @@ impl Keeper {
                 },
                 Err(fault) => fault,
             };
-            let pause = Duration::from_millis(self.connector.pause_ms(attempt));
-            warn!(error = %fault, attempt, retry_ms = pause.as_millis() as u64, "no connection to the broker");
-            tokio::select! {
-                () = self.stopping.cancelled() => return None,
-                () = tokio::time::sleep(pause) => {}
+            let retry_ms = self.connector.pause_ms(*attempt);
+            warn!(error = %fault, attempt = *attempt, retry_ms, "no connection to the broker");
+            if first && matches!(fault, BusError::Mismatch { .. }) {
+                self.give_up.send_replace(Some(Arc::new(fault)));
+            }
+            if !self.pause(*attempt).await {
+                return None;
+            }
+            *attempt = attempt.saturating_add(1);
+        }
+    }
+
+    /// Waits before try number `attempt`; `false` when the router stops first.
+    async fn pause(&self, attempt: u32) -> bool {
+        let pause = Duration::from_millis(self.connector.pause_ms(attempt));
+        tokio::select! {
+            () = self.stopping.cancelled() => false,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+
+    /// Declares what nothing works without: the exchanges, and the queue that stops come by. The rest is declared too, and
+    /// what of it cannot be is mended aside: a queue of statuses whose node is away keeps no stop waiting.
+    async fn declare(&self, bus: &dyn Bus, first: bool) -> Result<(), BusError> {
+        for exchange in &self.topology.exchanges {
+            let one = Topology { exchanges: vec![exchange.clone()], queues: Vec::new() };
+            self.note(&exchange.name, true, bus.declare(&one).await)?;
+        }
+        for queue in &self.topology.queues {
+            let declared = self.declare_queue(bus, queue).await;
+            let is_first = self.topology.queues.first().is_some_and(|first| first.name == queue.name);
+            match declared {
+                Err(fault @ BusError::Unreachable { .. }) => return Err(fault),
+                // A person is at hand when a router starts for the first time; later it goes on with what it has.
+                Err(fault @ BusError::Mismatch { .. }) if first => return Err(fault),
+                Err(fault) if is_first => return Err(fault),
+                _ => {}
             }
         }
-        None
+        Ok(())
+    }
+
+    async fn declare_queue(&self, bus: &dyn Bus, queue: &Queue) -> Result<(), BusError> {
+        let one = Topology { exchanges: Vec::new(), queues: vec![queue.clone()] };
+        let needed = matches!(queue.kind, QueueKind::Lane { .. });
+        self.note(&queue.name, needed, bus.declare(&one).await)
+    }
+
+    /// Says how a declaration ended, in health and log.
+    fn note(
+        &self,
+        name: &str,
+        needed: bool,
+        declared: Result<Vec<String>, BusError>,
+    ) -> Result<(), BusError> {
+        let health = &self.telemetry.health;
+        match declared {
+            Ok(differences) => {
+                differences.iter().for_each(|difference| warn!("{difference}"));
+                health.set_topology(name, None);
+                Ok(())
+            }
+            // Nothing is known of it without a connection.
+            Err(fault @ BusError::Unreachable { .. }) => Err(fault),
+            Err(fault) => {
+                warn!(name, error = %fault, "an exchange or a queue of the router's own cannot be used");
+                health.set_topology(name, Some(Fault { why: fault.to_string(), needed }));
+                Err(fault)
+            }
+        }
+    }
+
+    /// Declares again what could not be declared, with growing pauses. Ends never: there may be more to mend later.
+    async fn mend(&self, bus: &dyn Bus) {
+        let mut attempt = 0;
+        loop {
+            tokio::time::sleep(MEND_PAUSE * (1 << attempt.min(4))).await;
+            let broken = self.telemetry.health.topology();
+            let queues = self.topology.queues.iter().filter(|queue| broken.contains_key(&queue.name));
+            for queue in queues {
+                let _ = self.declare_queue(bus, queue).await;
+            }
+            attempt = if broken.is_empty() { 0 } else { attempt + 1 };
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod host;
 mod intake;
 pub mod latch;
 pub mod link;
+mod mover;
 mod recorder;
 pub mod replay;
 mod router;

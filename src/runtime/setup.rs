@@ -40,7 +40,10 @@ pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Te
         .into_iter()
         .map(|lane| (lane, topology::lane_queue(prefix, lane), prefetch(config, lane, Lane::ALL.len())))
         .collect();
-    setup(loaded, connector, telemetry, topology, consumers)
+    let retired =
+        Lane::ALL.map(|lane| (lane, topology::retired_lane(prefix, lane, &loaded.contract.commands))).into();
+    let retired_refused = Some(topology::retired_refused(prefix));
+    Setup { retired, retired_refused, ..setup(loaded, connector, telemetry, topology, consumers) }
 }
 
 /// A router that only looks: an own queue on an exchange that is there already (rulings §11).
@@ -82,6 +85,8 @@ fn setup(
         topology,
         names: Names::with_prefix(&config.amqp.prefix),
         consumers,
+        retired: Vec::new(),
+        retired_refused: None,
         batch_entries_max: config.ledger.batch_entries_max,
         batch_bytes_max: BATCH_BYTES_MAX,
         publishing: publishing(config),

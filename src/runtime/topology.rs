@@ -1,8 +1,9 @@
-//! What stands on the broker (contract.md "Running", rulings §3).
+//! What stands on the broker.
 //!
 //! Owns: the names and shapes of the router's exchanges and queues, from one prefix.
 //! Never: talks to a broker.
-//! Holds: each lane has its own queue; every key that `swarmgate.in` gets goes to exactly one of them.
+//! Holds: each lane has its own queue; every key that `<prefix>.in` gets goes to exactly one of them, and so does every key
+//! that comes back from what the broker would have dropped.
 
 use crate::{
     bus::{Exchange, ExchangeKind, Queue, QueueKind, Topology},
@@ -16,45 +17,90 @@ use crate::{
 /// Bytes of bodies that the metrics queue and the refused queue keep before they drop their oldest.
 pub const DROP_HEAD_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// The version of the lane queues: with new arguments they get a new name, so that an upgrade never meets a queue that it
+/// cannot use. Queues of the version before are emptied and deleted.
+const VERSION: &str = "v2";
+
 /// The queue of a lane.
 pub fn lane_queue(prefix: &str, lane: Lane) -> String {
-    format!("{prefix}.in.{lane}")
+    format!("{prefix}.in.{lane}.{VERSION}")
+}
+
+/// The queue of refused copies.
+pub fn refused_queue(prefix: &str) -> String {
+    format!("{prefix}.refused.{VERSION}")
+}
+
+/// Where what the broker would drop of a lane goes: an exchange and a queue of the same name.
+pub fn dead(prefix: &str) -> String {
+    format!("{prefix}.in.dead")
+}
+
+/// Where the router puts it back, for its lane: nobody else may write there, so what comes from there has been dropped.
+pub fn returned(prefix: &str) -> String {
+    format!("{prefix}.in.returned")
 }
 
 /// Everything the router declares in `enforce` mode.
 pub fn enforce(prefix: &str, commands: &Commands) -> Topology {
     let (into, out) = (format!("{prefix}.in"), format!("{prefix}.out"));
     let (unknown, refused) = (format!("{prefix}.in.unknown"), format!("{prefix}.refused"));
+    let (dead, returned) = (dead(prefix), returned(prefix));
     let topic = |name: &str| Exchange { name: name.to_owned(), kind: ExchangeKind::Topic, alternate: None };
+    let fanout = |name: &str| Exchange { kind: ExchangeKind::Fanout, ..topic(name) };
     let exchanges = vec![
-        Exchange { name: unknown.clone(), kind: ExchangeKind::Fanout, alternate: None },
+        fanout(&unknown),
         Exchange { alternate: Some(unknown.clone()), ..topic(&into) },
         topic(&out),
         topic(&refused),
+        fanout(&dead),
+        Exchange { alternate: Some(unknown.clone()), ..topic(&returned) },
     ];
     let mut queues: Vec<Queue> = Lane::ALL
         .into_iter()
-        .map(|lane| Queue {
-            name: lane_queue(prefix, lane),
-            kind: match lane {
-                Lane::Metrics => QueueKind::DropHead { bytes_max: DROP_HEAD_BYTES_MAX },
-                _ => QueueKind::Quorum,
-            },
-            bindings: lane_patterns(lane, commands)
-                .into_iter()
-                .map(|pattern| (into.clone(), pattern))
-                .collect(),
+        .map(|lane| {
+            let patterns = lane_patterns(lane, commands);
+            let from = |exchange: &str| {
+                let exchange = exchange.to_owned();
+                patterns.iter().map(move |pattern| (exchange.clone(), pattern.clone())).collect::<Vec<_>>()
+            };
+            Queue {
+                name: lane_queue(prefix, lane),
+                kind: match lane {
+                    Lane::Metrics => QueueKind::DropHead { bytes_max: DROP_HEAD_BYTES_MAX },
+                    _ => QueueKind::Lane { dead: dead.clone() },
+                },
+                bindings: [from(&into), from(&returned)].concat(),
+            }
         })
         .collect();
     if let Some(results) = queues.iter_mut().find(|queue| queue.name == lane_queue(prefix, Lane::Results)) {
         results.bindings.push((unknown, String::new()));
     }
+    queues.push(Queue { name: dead.clone(), kind: QueueKind::Quorum, bindings: vec![(dead, String::new())] });
     queues.push(Queue {
-        name: refused.clone(),
+        name: refused_queue(prefix),
         kind: QueueKind::DropHead { bytes_max: DROP_HEAD_BYTES_MAX },
         bindings: vec![(refused, "#".to_owned())],
     });
     Topology { exchanges, queues }
+}
+
+/// A lane's queue of an earlier release, with the bindings it had.
+pub fn retired_lane(prefix: &str, lane: Lane, commands: &Commands) -> Queue {
+    let into = format!("{prefix}.in");
+    let patterns = lane_patterns(lane, commands).into_iter();
+    let mut bindings: Vec<_> = patterns.map(|pattern| (into.clone(), pattern)).collect();
+    if lane == Lane::Results {
+        bindings.push((format!("{prefix}.in.unknown"), String::new()));
+    }
+    Queue { name: format!("{prefix}.in.{lane}"), kind: QueueKind::Quorum, bindings }
+}
+
+/// The queue of refused copies of an earlier release, with the binding it had.
+pub fn retired_refused(prefix: &str) -> Queue {
+    let name = format!("{prefix}.refused");
+    Queue { bindings: vec![(name.clone(), "#".to_owned())], kind: QueueKind::Quorum, name }
 }
 
 /// What observe mode declares: one own queue on an exchange that is there already.

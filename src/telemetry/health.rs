@@ -4,9 +4,12 @@
 //! Never: probes anything itself; whoever holds the ledger or the connection says how it is.
 //! Holds: not ready until both the ledger and the broker were said to be well.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use serde::Serialize;
@@ -20,6 +23,17 @@ pub struct Health {
     broker: AtomicBool,
     blocked: AtomicBool,
     ways: Mutex<[Option<Held>; Way::ALL.len()]>,
+    /// What of the topology cannot be used, by name, in the broker's words.
+    topology: Mutex<BTreeMap<String, Fault>>,
+}
+
+/// Something of the router's own on the broker that it cannot use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// What was refused, and why.
+    pub why: String,
+    /// Whether the router is of use without it.
+    pub needed: bool,
 }
 
 /// Messages that the broker has not taken.
@@ -48,6 +62,8 @@ pub enum Lack {
     Blocked,
     /// The broker does not confirm commands or results.
     Confirms,
+    /// An exchange or a queue of the router's own cannot be used.
+    Topology,
 }
 
 impl Lack {
@@ -58,6 +74,7 @@ impl Lack {
             Lack::Broker => "broker",
             Lack::Blocked => "broker-blocked",
             Lack::Confirms => "confirms",
+            Lack::Topology => "topology",
         }
     }
 
@@ -67,6 +84,7 @@ impl Lack {
             Lack::Ledger => "the ledger cannot be written; see its disk and the log",
             Lack::Broker => "the broker is not connected; see its address and the log",
             Lack::Blocked => "the broker blocks publishers; see its memory and disk alarms",
+            Lack::Topology => "an exchange or a queue of the router's own cannot be used; see `topology`",
             Lack::Confirms => {
                 "the broker does not confirm what is published; see `held`, and the queues bound there for one that has lost its node"
             }
@@ -104,6 +122,20 @@ impl Health {
         Way::ALL.into_iter().zip(ways.iter()).filter_map(|(way, held)| Some((way, held.clone()?))).collect()
     }
 
+    /// Says that an exchange or a queue of the router's own cannot be used, or that it can.
+    pub fn set_topology(&self, name: &str, fault: Option<Fault>) {
+        let mut topology = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
+        match fault {
+            Some(fault) => topology.insert(name.to_owned(), fault),
+            None => topology.remove(name),
+        };
+    }
+
+    /// What of the topology cannot be used.
+    pub fn topology(&self) -> BTreeMap<String, Fault> {
+        self.topology.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether the ledger can be written.
     pub fn ledger(&self) -> bool {
         self.ledger.load(Relaxed)
@@ -130,6 +162,7 @@ impl Health {
             (!self.broker(), Lack::Broker),
             (blocked, Lack::Blocked),
             (silent, Lack::Confirms),
+            (self.topology().values().any(|fault| fault.needed), Lack::Topology),
         ]
         .into_iter()
         .filter_map(|(lacking, lack)| lacking.then_some(lack))
@@ -169,6 +202,12 @@ mod tests {
         assert_eq!(health.lacks(), []);
         health.set_way(Way::Signals, Some(held(false)));
         assert_eq!(health.lacks(), [Lack::Confirms]);
+        let fault = |needed| Some(Fault { why: "no".to_owned(), needed });
+        health.set_topology("refused", fault(false));
+        assert_eq!(health.lacks(), [Lack::Confirms], "what can be missing is named, and no more");
+        health.set_topology("urgent", fault(true));
+        assert_eq!(health.lacks(), [Lack::Confirms, Lack::Topology]);
+        health.set_topology("urgent", None);
         health.set_way(Way::Signals, None);
         health.set_way(Way::Metrics, None);
         assert_eq!((health.lacks(), health.held().len()), (vec![], 0));

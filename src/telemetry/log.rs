@@ -73,7 +73,7 @@ pub fn install(format: Format, severity: Severity) -> Result<(), LogError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(text)?,
         // The client library tells each reconnect at its own length, and every good-bye as an error; ours says it once.
-        _ => EnvFilter::try_new(format!("{},lapin=warn,lapin::channels=off", severity.level()))?,
+        _ => EnvFilter::try_new(format!("{},lapin=warn,lapin::channel=off", severity.level()))?,
     };
     // The client library prints a returned message whole, body and all, and a body may hold a secret. Nothing that
     // is asked for in RUST_LOG brings that back.

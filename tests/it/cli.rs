@@ -147,7 +147,7 @@ fn each_family_is_explained() {
         let told: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(told["read"]["family"], family, "{key}");
         assert_eq!(told["read"]["lane"], lane, "{key}");
-        assert_eq!(told["read"]["queue"], format!("swarmgate.in.{lane}"), "{key}");
+        assert_eq!(told["read"]["queue"], format!("swarmgate.in.{lane}.v2"), "{key}");
         assert_eq!(told["refused"], Value::Null, "{key}");
         let text = stdout(&run(&["explain", key]));
         assert!(text.contains("hears") && text.contains("sender") && text.contains(lane), "{text}");
@@ -179,9 +179,9 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         let told: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
         told["read"]["queue"].as_str().unwrap().to_owned()
     };
-    assert_eq!(queue(None, None), "file.in.signals");
-    assert_eq!(queue(Some("env"), None), "env.in.signals");
-    assert_eq!(queue(Some("env"), Some("flag")), "flag.in.signals");
+    assert_eq!(queue(None, None), "file.in.signals.v2");
+    assert_eq!(queue(Some("env"), None), "env.in.signals.v2");
+    assert_eq!(queue(Some("env"), Some("flag")), "flag.in.signals.v2");
 }
 
 #[test]

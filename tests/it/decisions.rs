@@ -203,7 +203,10 @@ fn run(
         let mut record = table["base"].clone();
         merge(&mut record, &step["patch"]);
         let message = message(&record, step);
-        let arrival = corridor::read(contract, &message, step["redelivered"].as_bool().unwrap_or_default());
+        let mut arrival =
+            corridor::read(contract, &message, step["redelivered"].as_bool().unwrap_or_default());
+        arrival.was_dropped = step["wasDropped"].as_bool().unwrap_or_default();
+        arrival.expiration_ms = arrival.expiration_ms.or(step["expirationMs"].as_u64());
         let decision = corridor.decide(&Request::Arrived(Box::new(arrival)), now);
         let recalled = decision.effects.iter().find_map(|effect| match effect {
             Effect::Repeat { of } => ledger.iter().find(|entry| entry.entry.seq == *of),

@@ -5,6 +5,8 @@
 //! Never: looks into the router; it publishes, listens, and asks `/readyz` and `/metrics` as anybody may.
 //! Holds: each test fails on a router that waits for a broker's answer anywhere but in the way that asked.
 
+mod brokers;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,

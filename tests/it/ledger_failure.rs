@@ -155,7 +155,7 @@ impl Drill {
 
     /// How many messages wait in a lane's queue or are unsettled.
     fn held(&self, lane: &str) -> usize {
-        let depth = self.broker.depth(&format!("swarmgate.in.{lane}")).expect("a queue");
+        let depth = self.broker.depth(&format!("swarmgate.in.{lane}.v2")).expect("a queue");
         depth.0 + depth.1
     }
 

@@ -52,7 +52,7 @@ mod on_rabbitmq {
         );
         refused("swarmgate.out", key).await;
         refused("", "subscriber.kestrel").await;
-        refused("", "swarmgate.in.signals").await;
+        refused("", "swarmgate.in.signals.v2").await;
         refused("amq.topic", key).await;
         refused("swarmgate.refused", key).await;
         refused("swarmgate.in.unknown", key).await;
@@ -64,7 +64,7 @@ mod on_rabbitmq {
         };
         let fault = producer.declare(&Topology { queues: vec![own], ..Topology::default() }).await;
         assert!(matches!(fault, Err(BusError::Refused { .. })), "{fault:?}");
-        let fault = producer.consumer("swarmgate.in.signals", 1).await.err().expect("no way");
+        let fault = producer.consumer("swarmgate.in.signals.v2", 1).await.err().expect("no way");
         assert!(fault.to_string().contains("ACCESS_REFUSED"), "{fault}");
         subscriber_hears(connect("subscriber").await.as_ref(), router.as_ref(), key).await;
     }

@@ -321,7 +321,7 @@ mod on_rabbitmq {
             vhost.broker.http("PUT", &format!("/api/permissions/{}/{name}", vhost.name), &row);
         }
         // A queue that somebody declared before the router, in a form that loses confirmed messages with its node.
-        let classic = format!("/api/queues/{}/swarmgate.in.signals", vhost.name);
+        let classic = format!("/api/queues/{}/swarmgate.in.signals.v2", vhost.name);
         vhost.broker.http("PUT", &classic, r#"{"durable":true}"#);
         let said = tool(&url, &["doctor", "--management", &management, "--ledger", "/nonexistent"]).await;
         for (name, _) in rows {
@@ -335,7 +335,7 @@ mod on_rabbitmq {
         let wide = format!("`{}` may write swarmgate.out, amq.default, amq.topic", user("tools-wide"));
         assert!(permissions.contains(&wide), "{permissions}");
         assert!(!permissions.contains("narrow") && !permissions.contains("silent"), "{permissions}");
-        assert!(line("FAIL     queue:").contains("`swarmgate.in.signals` is a classic queue"), "{told}");
+        assert!(line("FAIL     queue:").contains("`swarmgate.in.signals.v2` is a classic queue"), "{told}");
         assert!(told.contains("→ narrow their write patterns"), "{told}");
     }
 

@@ -266,7 +266,7 @@ async fn rest(seed: u64, running: &Running, broker: &Embedded) {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let overview = running.asker().ask(Question::Overview).await.ok().flatten().unwrap_or_default();
             let idle = ["urgent", "signals", "results"].iter().all(|lane| {
-                broker.depth(&format!("swarmgate.in.{lane}")).is_some_and(|(ready, out)| ready + out == 0)
+                broker.depth(&format!("swarmgate.in.{lane}.v2")).is_some_and(|(ready, out)| ready + out == 0)
             });
             if idle && overview["commands"]["inFlight"] == 0 {
                 // Late answers are still on their way.

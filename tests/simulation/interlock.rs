@@ -366,7 +366,7 @@ impl World {
 
     fn is_idle(&self) -> bool {
         ["urgent", "signals", "results"].iter().all(|lane| {
-            self.broker.depth(&format!("swarmgate.in.{lane}")).is_some_and(|depth| depth == (0, 0))
+            self.broker.depth(&format!("swarmgate.in.{lane}.v2")).is_some_and(|depth| depth == (0, 0))
         })
     }
 

@@ -27,13 +27,15 @@ use lapin::{
 
 use self::connection::Line;
 pub use self::connection::{Options, Server, address};
-use super::{Bus, BusError, Consumer, Delivery, Publisher, Settler, Topology};
+use super::{Bus, BusError, Consumer, Delivery, Publisher, Queue, Settler, Topology};
 
 /// AMQP's reply code for a good-bye.
 const GOOD_BYE: u16 = 200;
 /// How long the broker may take over an operation that is neither a publish nor a delivery. RabbitMQ 3.10 leaves who
 /// consumes from a quorum queue without a leader, as after a restart, waiting for a minute.
 const OPERATION_TIMEOUT_MS: u64 = 5_000;
+/// In how many arguments a queue may differ and still be used.
+const DIFFERENCES_MAX: usize = 10;
 /// How long a good-bye may take: a broker that is frozen never answers it.
 const CLOSE_TIMEOUT_MS: u64 = 2_000;
 
@@ -93,6 +95,30 @@ impl Amqp {
         Ok(consume::Listening::new(Arc::clone(&self.consuming), channel, stream, queue))
     }
 
+    /// Declares a queue and its bindings; the answer says how it differs from what is wanted.
+    async fn declare_queue(&self, wanted: &Queue) -> Result<Option<String>, BusError> {
+        let mut arguments = declare::arguments(&wanted.kind, &self.server);
+        let mut differences = Vec::new();
+        loop {
+            let channel = self.channel().await?;
+            match declare::queue(&self.consuming, &channel, wanted, &mut arguments).await? {
+                declare::Declared::AsWanted => {
+                    declare::bind(&self.consuming, &channel, wanted).await?;
+                    bye(&channel).await;
+                    break;
+                }
+                declare::Declared::Differs(how) if differences.len() < DIFFERENCES_MAX => {
+                    differences.push(how)
+                }
+                declare::Declared::Differs(reason) => {
+                    return Err(BusError::Mismatch { name: wanted.name.clone(), reason });
+                }
+            }
+        }
+        let used = |how: String| format!("queue `{}` is used as it is: {how}", wanted.name);
+        Ok((!differences.is_empty()).then(|| used(differences.join("; "))))
+    }
+
     async fn got(&self, queue: &str) -> Result<Option<(Delivery, Box<dyn Settler>)>, BusError> {
         let channel = self.channel().await?;
         let got = channel.basic_get(short(queue)?, BasicGetOptions { no_ack: false }).await;
@@ -106,12 +132,43 @@ impl Amqp {
 
 #[async_trait]
 impl Bus for Amqp {
-    async fn declare(&self, topology: &Topology) -> Result<(), BusError> {
-        let declaring = async {
+    async fn declare(&self, topology: &Topology) -> Result<Vec<String>, BusError> {
+        let mut differences = Vec::new();
+        // Each has a bound of its own: a broker that does not answer for one may answer for the others.
+        for wanted in &topology.exchanges {
+            let declaring = async {
+                let channel = self.channel().await?;
+                let declared = declare::exchange(&self.consuming, &channel, wanted).await;
+                bye(&channel).await;
+                declared
+            };
+            answered(&format!("declare `{}`", wanted.name), declaring).await?;
+        }
+        for wanted in &topology.queues {
+            let declaring = self.declare_queue(wanted);
+            differences.extend(answered(&format!("declare `{}`", wanted.name), declaring).await?);
+        }
+        Ok(differences)
+    }
+
+    async fn ready_count(&self, queue: &str) -> Result<Option<u64>, BusError> {
+        let looking = async {
             let channel = self.channel().await?;
-            declare::all(&self.consuming, &channel, &self.server, topology).await
+            let found = declare::ready_count(&self.consuming, &channel, queue).await;
+            bye(&channel).await;
+            found
         };
-        answered("declare the topology", declaring).await
+        answered(&format!("look at `{queue}`"), looking).await
+    }
+
+    async fn unbind(&self, queue: &Queue) -> Result<(), BusError> {
+        let unbinding = async {
+            let channel = self.channel().await?;
+            let unbound = declare::unbind(&self.consuming, &channel, queue).await;
+            bye(&channel).await;
+            unbound
+        };
+        answered(&format!("unbind `{}`", queue.name), unbinding).await
     }
 
     async fn exists(&self, exchange: &str) -> Result<bool, BusError> {
@@ -166,6 +223,11 @@ impl Bus for Amqp {
         };
         futures_util::join!(bye(Arc::clone(&self.consuming)), bye(Arc::clone(&self.publishing)));
     }
+}
+
+/// Closes a channel that served one operation; one that is gone needs no good-bye.
+async fn bye(channel: &Channel) {
+    let _ = channel.close(GOOD_BYE, ShortString::default()).await;
 }
 
 /// Gives up on an operation that the broker does not answer.

@@ -207,7 +207,7 @@ fn refuse_unless(actor: &Actor, checked: Result<(), Refusal>) -> Result<(), Stop
 }
 
 /// A command older than the window could be a repeat of one that is forgotten; a command past the sender's own
-/// expiration is no longer wanted.
+/// expiration is no longer wanted, nor is one that the broker would have dropped.
 fn fresh_enough(state: &State, arrival: &Arrival, said: &Said, now: Timestamp) -> Result<(), Refusal> {
     let said_at = said.envelope.timestamp;
     let window_ms = state.rules().idempotency_window_ms;
@@ -215,6 +215,14 @@ fn fresh_enough(state: &State, arrival: &Arrival, said: &Said, now: Timestamp) -
         let detail =
             format!("said more than {window_ms} ms ago, when its repeats can no longer be told from it");
         return Err(Refusal::new(Reason::Expired, detail).at("/timestamp"));
+    }
+    if arrival.was_dropped {
+        let detail = match arrival.expiration_ms {
+            Some(ms) => format!("its AMQP expiration of {ms} ms was over before the router could take it"),
+            None => "the broker had given it up: expired by a policy, delivered too often, or without room"
+                .to_owned(),
+        };
+        return Err(Refusal::new(Reason::Expired, detail));
     }
     if arrival.expiration_ms.is_some_and(|expiration_ms| said_at.plus_ms(expiration_ms) < now) {
         return Err(Refusal::new(Reason::Expired, "older than its own AMQP expiration").at("/timestamp"));

@@ -9,6 +9,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use serde_json::json;
@@ -72,6 +73,9 @@ pub enum CliError {
     /// The broker cannot be used.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// The broker cannot be used before a person has mended something there.
+    #[error(transparent)]
+    Hopeless(Arc<BusError>),
     /// The running router cannot be asked, or said no.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -162,7 +166,7 @@ impl CliError {
             Self::Ledger(_) | Self::Emergency(_) => Exit::Ledger,
             Self::Boot(_) => Exit::Usage,
             Self::Latch(_) => Exit::Ledger,
-            Self::Bus(_) | Self::Unsent { .. } => Exit::Broker,
+            Self::Bus(_) | Self::Hopeless(_) | Self::Unsent { .. } => Exit::Broker,
             Self::Access(fault) if fault.is_wrong_call() => Exit::Usage,
             Self::Access(_) => Exit::Broker,
         }
@@ -192,7 +196,11 @@ impl CliError {
                 "`swarmgate audit emergency FILE` shows what it holds; docs/operating/ledger.md says what it is for"
                     .to_owned()
             }
-            Self::Bus(_) => {
+            Self::Hopeless(fault) if matches!(**fault, BusError::Mismatch { .. }) => {
+                "delete it on the broker where nothing of value is in it, or give this router other names with `amqp.prefix`; `swarmgate doctor --amqp URL` looks at the rest"
+                    .to_owned()
+            }
+            Self::Bus(_) | Self::Hopeless(_) => {
                 "`swarmgate doctor --amqp URL` looks at the broker and says what it misses".to_owned()
             }
             Self::Bundle(BundleError::Secret { .. }) => {

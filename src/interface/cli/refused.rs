@@ -14,6 +14,7 @@ use super::{CliError, Exit, Globals, Out, access::Access, client::Connect, signa
 use crate::{
     bus::{Bus, Consumer, Delivery},
     contract::{message::Message, reason::Reason},
+    runtime::topology,
 };
 
 /// How long a read waits for the next copy before it takes the queue for empty.
@@ -81,7 +82,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let (loaded, bus) = args.connect.open(globals).await?;
     let prefix = &loaded.config.amqp.prefix;
     let prefetch = u16::try_from(args.limit).unwrap_or(u16::MAX);
-    let mut consumer = bus.consumer(&format!("{prefix}.refused"), prefetch).await?;
+    let mut consumer = bus.consumer(&topology::refused_queue(prefix), prefetch).await?;
     let settler = consumer.settler();
     let copies = read(consumer.as_mut(), args.limit).await?;
     let mut out = Out::new();

@@ -384,6 +384,7 @@ fn unreadable(line: &[u8], lack: String) -> (Arrival, Message) {
         body: Digest::of(line),
         body_bytes: line.len(),
         expiration_ms: None,
+        was_dropped: false,
         subject: Err(Unsaid { refusal: Refusal::new(Reason::NotJson, lack), envelope: None }),
     };
     (arrival, message)

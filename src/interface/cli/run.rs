@@ -155,7 +155,15 @@ async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Resu
     let running = boot::start(setup).await?;
     desk.open(running.asker().clone());
     info!(%mode, environment = config.environment.word(), instance = config.instance, http = %address, "running");
-    told_to_stop().await?;
+    tokio::select! {
+        told = told_to_stop() => told?,
+        fault = running.hopeless() => {
+            running.stop().await;
+            stopping.cancel();
+            let _ = served.await;
+            return Err(CliError::Hopeless(fault));
+        }
+    }
     info!("draining; a second signal ends at once");
     tokio::select! {
         _ = running.stop() => {}

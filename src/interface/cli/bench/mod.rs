@@ -294,7 +294,7 @@ impl Bench {
         for lane in Lane::ALL {
             self.bus.delete_queue(&topology::lane_queue(prefix, lane)).await?;
         }
-        self.bus.delete_queue(&format!("{prefix}.refused")).await?;
+        self.bus.delete_queue(&topology::refused_queue(prefix)).await?;
         for exchange in ["in", "in.unknown", "out", "refused"] {
             self.bus.delete_exchange(&format!("{prefix}.{exchange}")).await?;
         }

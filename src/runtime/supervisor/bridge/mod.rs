@@ -137,7 +137,7 @@ impl Bridge {
         });
         let topology = Topology { exchanges: Vec::new(), queues: queues.collect() };
         match bus.declare(&topology).await {
-            Ok(()) => Ok(bus),
+            Ok(_) => Ok(bus),
             Err(fault) => {
                 bus.close().await;
                 Err(fault)
