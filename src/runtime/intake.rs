@@ -105,6 +105,8 @@ impl Intake {
             // Closed because the lane was shut: the same connection serves when it opens again.
             let Err(fault) = ended else { continue };
             let mut standing = self.link.watch();
+            // Only what changes from now on is news.
+            standing.mark_unchanged();
             if matches!(fault, BusError::Unreachable { .. }) {
                 warn!(lane = %self.lane, error = %fault, "the lane lost its connection");
                 self.link.fail(connected.generation);
