@@ -247,10 +247,19 @@ pub struct Challenged {
     pub accepted: Accepted,
     /// Its challenge's id.
     pub challenge_id: String,
+    /// What it does, in words, as it was when it was challenged: those who confirm it are shown that.
+    #[serde(default)]
+    pub effect: String,
     /// Until when it may be confirmed.
     pub expires_at: Timestamp,
     /// Whether this entry's parcel keeps the command.
     pub held: bool,
+    /// What it leaves as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_affected: Vec<String>,
+    /// What it is, in words.
+    #[serde(default)]
+    pub operation: String,
     /// Who must confirm.
     pub requires: Requires,
 }

@@ -4,6 +4,7 @@
 //! Never: answers in the router's place; what is read here was said on its bus.
 //! Holds: every router has a ledger and an address of its own, and every terminal a server of its own.
 
+mod challenges;
 pub mod gate;
 pub(crate) mod terminal;
 

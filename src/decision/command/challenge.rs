@@ -25,7 +25,7 @@ use crate::{
     },
     decision::{
         alert,
-        consent::{self, Danger, Permit},
+        consent::{Danger, Permit},
         effect::{Effect, Speech},
         request::Arrival,
         safety,
@@ -43,6 +43,10 @@ pub struct Challenge {
     pub id: String,
     /// Until when it may be confirmed, in microseconds since the epoch.
     pub expires_at: i64,
+    /// What it is, in words.
+    pub operation: String,
+    /// What it does, and what it leaves as it is.
+    pub effect: (String, Vec<String>),
     /// Who must confirm.
     pub requires: Requires,
     /// Who has confirmed, in order.
@@ -61,13 +65,6 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// What those who are to confirm it should know.
-    pub fn told(&self, state: &State, flight: &Flight) -> Option<Danger> {
-        let said = stored(state, flight)?;
-        let class = safety::set::class(state, &said, &flight.sender);
-        consent::danger(state, &said, class)
-    }
-
     /// Why the sender wants it, where the command says so.
     pub fn reason(&self) -> Option<String> {
         let envelope: Envelope = serde_json::from_str(&self.text).ok()?;
@@ -125,10 +122,19 @@ pub(in crate::decision) fn issue(
     let speech = Speech::answer(rules, said, "ChallengeRequired", &detail, Some(context), now);
     let carried =
         rules.commands.get(&said.key.kind_type).is_some_and(|row| row.answered_by != Answerer::Router);
-    let requires = danger.requires.clone();
     let change = match rules.mode {
         Mode::Enforce => {
-            Change::Challenged(Challenged { accepted, challenge_id, expires_at, held: carried, requires })
+            let Danger { operation, effect, not_affected, requires } = danger.clone();
+            Change::Challenged(Challenged {
+                accepted,
+                challenge_id,
+                effect,
+                expires_at,
+                held: carried,
+                not_affected,
+                operation,
+                requires,
+            })
         }
         // Who only looks challenges nobody.
         Mode::Observe => Change::Accepted(accepted),

@@ -38,6 +38,12 @@ impl Recorded {
         let challenge = Challenge {
             id: challenged.challenge_id.clone(),
             expires_at: challenged.expires_at.micros(),
+            // An entry of an older release has no words of its own.
+            operation: match challenged.operation.as_str() {
+                "" => fact.subject.as_ref().map(|subject| subject.kind_type.clone()).unwrap_or_default(),
+                operation => operation.to_owned(),
+            },
+            effect: (challenged.effect.clone(), challenged.not_affected.clone()),
             requires: challenged.requires.clone(),
             confirmed_by: Vec::new(),
             complete: false,

@@ -294,7 +294,8 @@ pub struct Monitoring {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Challenges {
-    pub challenges: Vec<Challenge>,
+    /// Each by itself, so that an odd one hides no other.
+    pub challenges: Vec<Value>,
 }
 
 /// A dangerous operation that waits for its confirmation.
@@ -302,6 +303,7 @@ pub struct Challenges {
 #[serde(rename_all = "camelCase", default)]
 pub struct Challenge {
     pub challenge_id: String,
+    #[serde(deserialize_with = "null_is_none")]
     pub operation: String,
     pub target: Value,
     pub environment: Option<String>,
@@ -312,8 +314,10 @@ pub struct Challenge {
     #[serde(deserialize_with = "time")]
     pub expires_at: Option<Timestamp>,
     pub effect: Option<String>,
+    #[serde(deserialize_with = "null_is_none")]
     pub not_affected: Vec<String>,
     pub difference: Value,
+    #[serde(deserialize_with = "null_is_none")]
     pub confirmed_by: Vec<String>,
     pub command: Value,
     pub command_sha256: Option<String>,
@@ -354,6 +358,11 @@ pub fn words(value: &Value) -> Option<String> {
 /// When it has another: whatever answered is no router of this release.
 pub fn read<T: DeserializeOwned>(answer: &Value, url: &str) -> Result<T, AccessError> {
     T::deserialize(answer).map_err(|_| AccessError::Stranger { url: url.to_owned(), status: 200 })
+}
+
+/// A field that is null is as one that is absent.
+fn null_is_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
 /// A time, as text; one that cannot be read is not known.

@@ -138,16 +138,23 @@ async fn list(way: &Way, globals: &Globals) -> Result<Exit, CliError> {
     if challenges.is_empty() {
         out.line("nothing waits for a confirmation")?;
     } else {
-        out.text(&listed(&challenges, clock::wall()))?;
+        out.text(&listed(&challenges, router.url(), clock::wall()))?;
     }
     Ok(Exit::Done)
 }
 
-fn listed(challenges: &[Challenge], now: Timestamp) -> String {
+fn listed(challenges: &[Value], url: &str, now: Timestamp) -> String {
     let columns =
         ["challenge", "operation", "target", "environment", "requires", "by", "confirmed by", "left#"];
     let mut table = Table::new(&columns);
-    for challenge in challenges {
+    for row in challenges {
+        let Ok(challenge) = answers::read::<Challenge>(row, url) else {
+            // One that is not understood is listed all the same: it can be shown, and rejected.
+            let id = row.get("challengeId").and_then(Value::as_str).unwrap_or("?").to_owned();
+            table.row([id].into_iter().chain((1..columns.len()).map(|_| "?".to_owned())));
+            continue;
+        };
+        let challenge = &challenge;
         let mark = if is_live(challenge) { format!("{LIVE} ") } else { String::new() };
         table.row([
             challenge.challenge_id.clone(),
@@ -359,15 +366,29 @@ fn is_live(challenge: &Challenge) -> bool {
 mod tests {
     use super::*;
 
-    fn challenge() -> Challenge {
-        let body = json!({
+    fn row() -> Value {
+        json!({
             "challengeId": "c-1", "operation": "bot-start", "environment": "prod", "requires": "second-person",
             "target": { "swarmId": "kestrel", "role": "trader", "instance": "t-1" },
             "requestedBy": "ann", "requestedAt": "2026-03-04T10:15:00Z", "expiresAt": "2026-03-04T10:16:00Z",
             "effect": "it trades", "notAffected": ["t-2"], "difference": "IDLE->RUNNING_LIVE",
             "confirmedBy": [], "command": 1234, "reason": "open",
-        });
-        answers::read(&body, "").unwrap()
+        })
+    }
+
+    fn challenge() -> Challenge {
+        answers::read(&row(), "").unwrap()
+    }
+
+    #[test]
+    fn an_odd_row_hides_no_other() {
+        let odd = json!({ "challengeId": "c-0", "operation": 7 });
+        let bare =
+            json!({ "challengeId": "c-2", "operation": null, "notAffected": null, "confirmedBy": null });
+        let text = listed(&[odd, row(), bare], "", now());
+        for id in ["c-0 ", "c-1 ", "c-2 "] {
+            assert!(text.lines().any(|line| line.starts_with(id)), "{text}");
+        }
     }
 
     fn now() -> Timestamp {
@@ -377,7 +398,7 @@ mod tests {
     #[test]
     fn what_waits_is_listed_with_its_mark() {
         assert_eq!(
-            listed(&[challenge()], now()),
+            listed(&[row()], "", now()),
             "CHALLENGE  OPERATION         TARGET              ENVIRONMENT  REQUIRES       BY   CONFIRMED BY  LEFT\n\
              c-1        [LIVE] bot-start  kestrel/trader/t-1  prod         second-person  ann  -              40s\n"
         );

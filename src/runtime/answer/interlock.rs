@@ -129,18 +129,18 @@ impl View<'_> {
     fn open(&self, flight: &Flight) -> Option<Value> {
         let challenge: &Challenge = flight.challenge.as_deref()?;
         let difference = flight.leads_to.map(|to| format!("{} -> {to}", self.state.life(&flight.scope)));
-        let told = challenge.told(self.state, flight);
+        let (effect, not_affected) = &challenge.effect;
         Some(json!({
             "challengeId": challenge.id,
-            "operation": told.as_ref().map(|told| &told.operation),
+            "operation": challenge.operation,
             "target": flight.scope.to_string(),
             "environment": self.about.environment,
             "requires": challenge.requires.word(),
             "requestedBy": flight.sender.principal,
             "requestedAt": Timestamp::from_micros(flight.accepted_at),
             "expiresAt": Timestamp::from_micros(challenge.expires_at),
-            "effect": told.as_ref().map(|told| &told.effect),
-            "notAffected": told.as_ref().map(|told| &told.not_affected),
+            "effect": effect,
+            "notAffected": not_affected,
             "difference": difference,
             "confirmedBy": challenge.confirmed_by,
             "command": flight.seq,
