@@ -22,6 +22,7 @@ pub mod effect;
 mod identity;
 pub mod inventory;
 pub mod lifecycle;
+mod live;
 mod policy;
 mod presence;
 mod refusal;
@@ -389,7 +390,11 @@ fn done(state: &State, done: &Done, now: Timestamp) -> Decision {
         // Who only looks sets nothing.
         _ if state.only_looks() => Decision::default(),
         Done::Latched(latch) => safety::set::latched(state, latch, now),
-        Done::Measured(measured) => safety::interlock::measured(state, measured, now),
+        Done::Measured(measured) => {
+            let mut decision = safety::interlock::measured(state, measured, now);
+            live::lost(state, now, &mut decision);
+            decision
+        }
         Done::Bundled(bundled) => command::own::bundled(state, bundled, now),
         Done::Unlatched(unlatched) => command::own::unlatched(state, unlatched, now),
     }

@@ -8,15 +8,16 @@
 use super::{
     Decision, alert, command,
     effect::{Effect, Speech},
-    fact,
+    fact, live,
     request::Arrival,
     state::{Belief, State},
 };
 use crate::contract::{
     audit::{Action, Actor, Change, Fact, Tallied, Verdict},
+    command::Class,
     digest::Digest,
     reason::{Reason, Refusal},
-    routing::Family,
+    routing::{ControlPlaneRouting, Family},
     timestamp::Timestamp,
 };
 
@@ -36,9 +37,18 @@ pub(super) fn refuse(
     };
     if is_counted(arrival, refusal.reason) {
         let fingerprint = fingerprint(state, &actor, refusal.reason);
+        let entries_max = state.rules().refusals_entries_per_second_max;
         match state.tallies().get(&fingerprint) {
+            Some(tally)
+                if tally.second == now.second()
+                    && tally.written < entries_max
+                    && is_dangerous(state, arrival) =>
+            {
+                decision.beliefs.push(Belief::TallyWritten { fingerprint });
+            }
             Some(tally) if tally.second == now.second() => {
                 decision.beliefs.push(Belief::Tallied { fingerprint, body: arrival.body });
+                live::disagrees(state, arrival, refusal.reason, now, &mut decision);
                 decision.refusal = Some(refusal);
                 return decision;
             }
@@ -55,6 +65,7 @@ pub(super) fn refuse(
     }
     write(state, arrival, &actor, &refusal, now, &mut decision);
     tell(state, arrival, &actor, &refusal, now, &mut decision);
+    live::disagrees(state, arrival, refusal.reason, now, &mut decision);
     decision.refusal = Some(refusal);
     decision
 }
@@ -82,6 +93,32 @@ pub(super) fn close_tallies(state: &State, until: Timestamp, now: Timestamp) -> 
 /// Gates 1 to 3 and metrics can be refused by the thousand: the first in a second has an entry, the rest a count.
 fn is_counted(arrival: &Arrival, reason: Reason) -> bool {
     matches!(reason.gate(), "contract" | "routing" | "identity") || arrival.family() == Some(Family::Metric)
+}
+
+/// Whether its key names a type that can be dangerous, or that answers a challenge: whoever tried that is written each
+/// time. What it says is not read for that: it may be why it is refused.
+fn is_dangerous(state: &State, arrival: &Arrival) -> bool {
+    let Some(kind_type) = signal_type(arrival) else { return false };
+    let class = state.rules().commands.get(&kind_type).map(|row| row.class);
+    let can_loosen = matches!(kind_type.as_str(), "safety-set" | "kill-switch-set" | "gate-report");
+    can_loosen
+        || matches!(
+            class,
+            Some(
+                Class::Loosen
+                    | Class::Consent
+                    | Class::Start
+                    | Class::Change
+                    | Class::Release
+                    | Class::Destructive
+            )
+        )
+}
+
+/// The type of a signal, by its key.
+fn signal_type(arrival: &Arrival) -> Option<String> {
+    let key = ControlPlaneRouting::parse(&arrival.routing_key).ok()?;
+    (key.family == Family::Signal).then_some(key.kind_type)
 }
 
 /// One tally a sender and code, until there are too many senders; then one a code.
@@ -128,6 +165,9 @@ fn write(
         decision.facts.extend(said.and_then(|said| command::challenge::rejected(said, actor, refusal, now)));
     } else {
         decision.facts.push(denial(action(refusal.reason)));
+        if refusal.reason.gate() == "contract" {
+            decision.facts.extend(command::challenge::unread(&arrival.routing_key, actor, refusal, now));
+        }
     }
 }
 

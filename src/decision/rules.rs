@@ -39,10 +39,16 @@ pub struct Rules {
     pub safety: SafetyRules,
     /// For how long nothing may be heard of a worker before its session is lost.
     pub session_lost_after_ms: u64,
+    /// For how long nothing may be heard of a bot that runs live.
+    pub lost_live_after_ms: u64,
+    /// How many times, within an interlock's window, a sender may disagree with the scope of a bot that runs live.
+    pub mismatches_max: u64,
     /// The bounds and timers of the inventory.
     pub inventory: super::inventory::Limits,
     /// How many (sender, code) pairs are tallied apart within a second; more share one tally a code.
     pub refusals_senders_max: usize,
+    /// How many refusals of dangerous commands and consents have an entry each, of one sender and code in a second.
+    pub refusals_entries_per_second_max: u64,
     /// For how long the same alert is not raised again.
     pub alerts_dedupe_ms: u64,
     /// How many alerts leave in one second at most.
@@ -100,8 +106,11 @@ impl Default for Rules {
             consent: super::consent::Consent::default(),
             safety: SafetyRules::default(),
             session_lost_after_ms: 60_000,
+            lost_live_after_ms: 300_000,
+            mismatches_max: 3,
             inventory: super::inventory::Limits::default(),
             refusals_senders_max: 10_000,
+            refusals_entries_per_second_max: 200,
             alerts_dedupe_ms: 60_000,
             alerts_per_second_max: 10,
         }

@@ -203,6 +203,23 @@ fn what_an_older_start_achieved_late_is_seen() {
     assert_ne!(world.life(0), Some(Life::Paused), "it says that it runs");
 }
 
+#[test]
+fn what_runs_live_and_is_not_heard_of_is_set_apart_and_stopped() {
+    for (life, mode) in [(Life::Live, Some(Life::Quarantined)), (Life::Paper, Some(Life::Paper))] {
+        let mut world = running(life);
+        world.wait(299_000);
+        world.measured();
+        assert_eq!(world.life(0), Some(life), "{life}: five minutes are not over");
+        world.status(&bot(0));
+        world.wait(299_000);
+        world.measured();
+        assert_eq!(world.life(0), Some(life), "{life}: it was heard since");
+        world.wait(2_000);
+        let heard = world.measured();
+        assert_eq!((world.life(0), heard.carried("bot-stop")), (mode, life == Life::Live), "{life}");
+    }
+}
+
 /// IDLE, or where a paper run has left the instance.
 fn at(life: Life) -> World {
     if life == Life::Idle {

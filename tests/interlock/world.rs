@@ -18,7 +18,11 @@ use swarmgate::{
         routing::Scope,
         timestamp::Timestamp,
     },
-    decision::{request::Request, rules::Rules, state::State},
+    decision::{
+        request::{Done, Measured, Request},
+        rules::Rules,
+        state::State,
+    },
     ledger::chain::Chain,
     runtime::corridor::{self, Corridor, Judged, Kept, Names},
 };
@@ -159,6 +163,17 @@ impl World {
             rounds += 1;
             assert!(rounds < 1000, "what is due is never done");
         }
+        heard
+    }
+
+    /// The host has measured itself, and found nothing.
+    pub fn measured(&mut self) -> Heard {
+        let mut heard = self.wait(STEP_MS);
+        let none =
+            Measured { clock_drift_ms: Some(0), disk_free_bytes: Some(u64::MAX), ledger_failures: Some(0) };
+        let decision = self.corridor.decide(&Request::Done(Done::Measured(none)), self.now);
+        let judged = self.corridor.settle(decision, None, None);
+        self.take(judged, &mut heard);
         heard
     }
 

@@ -101,6 +101,8 @@ fn rules(table: &Value, case: &Value) -> Rules {
             "gateReporters" => {
                 rules.safety.gate_reporters = serde_json::from_value(value.clone()).expect("reporters");
             }
+            "lostLiveAfterMs" => rules.lost_live_after_ms = number,
+            "refusalsEntriesPerSecondMax" => rules.refusals_entries_per_second_max = number,
             "sessionLostAfterMs" => rules.session_lost_after_ms = number,
             "requires" => rules.consent.requires = requires(value),
             "liveRequires" => rules.consent.live_requires = requires(value),

@@ -24,9 +24,12 @@ pub enum Action {
     /// A signal was refused.
     #[serde(rename = "controlplane.command.denied")]
     Denied,
-    /// An outcome ended a command.
+    /// The target did what a command asks, or failed at it; or the router did, whose own it was.
     #[serde(rename = "controlplane.command.applied")]
     Applied,
+    /// A command ended without its target's word, or not by all of them: timed out, partial, superseded.
+    #[serde(rename = "controlplane.command.ended")]
+    Ended,
     /// A target gave its first sign of a command.
     #[serde(rename = "controlplane.command.observed")]
     Observed,
@@ -105,6 +108,7 @@ impl Action {
             Self::Requested => "controlplane.command.requested",
             Self::Denied => "controlplane.command.denied",
             Self::Applied => "controlplane.command.applied",
+            Self::Ended => "controlplane.command.ended",
             Self::Observed => "controlplane.command.observed",
             Self::Parked => "controlplane.command.parked",
             Self::Released => "controlplane.command.released",

@@ -19,7 +19,7 @@ use crate::{
         interlock::{Challenged, Confirmed, Requires, Reviewed, Right},
         read,
         reason::{Reason, Refusal},
-        routing::{Family, RoutingKey, Scope},
+        routing::{ControlPlaneRouting, Family, RoutingKey, Scope},
         timestamp::Timestamp,
         tree::View,
     },
@@ -123,19 +123,7 @@ pub(in crate::decision) fn issue(
     let carried =
         rules.commands.get(&said.key.kind_type).is_some_and(|row| row.answered_by != Answerer::Router);
     let change = match rules.mode {
-        Mode::Enforce => {
-            let Danger { operation, effect, not_affected, requires } = danger.clone();
-            Change::Challenged(Challenged {
-                accepted,
-                challenge_id,
-                effect,
-                expires_at,
-                held: carried,
-                not_affected,
-                operation,
-                requires,
-            })
-        }
+        Mode::Enforce => Change::Challenged(challenged(accepted, challenge_id, danger, expires_at, carried)),
         // Who only looks challenges nobody.
         Mode::Observe => Change::Accepted(accepted),
     };
@@ -165,6 +153,18 @@ pub(in crate::decision) fn issue(
         effects,
         ..Decision::default()
     }
+}
+
+/// A challenge as it is written: with its words, because the state that they were taken from moves on.
+fn challenged(
+    accepted: Accepted,
+    challenge_id: String,
+    danger: &Danger,
+    expires_at: Timestamp,
+    held: bool,
+) -> Challenged {
+    let Danger { operation, effect, not_affected, requires } = danger.clone();
+    Challenged { accepted, challenge_id, effect, expires_at, held, not_affected, operation, requires }
 }
 
 /// Whether a confirmation or rejection is one that counts.
@@ -348,6 +348,27 @@ pub(in crate::decision) fn rejected(
         reason: Some(refusal.reason),
         ..step(
             Subject { family: Family::Signal, scope: said.key.scope.clone(), kind_type: CONFIRM.to_owned() },
+            actor,
+            Action::Rejected,
+            Change::None,
+            &refusal.detail,
+            now,
+        )
+    })
+}
+
+/// So is one that the contract refuses: who it was for stands in its key.
+pub(in crate::decision) fn unread(
+    routing_key: &str,
+    actor: &Actor,
+    refusal: &Refusal,
+    now: Timestamp,
+) -> Option<Fact> {
+    let key = ControlPlaneRouting::parse(routing_key).ok()?;
+    (key.family == Family::Signal && key.kind_type == CONFIRM).then(|| Fact {
+        reason: Some(refusal.reason),
+        ..step(
+            Subject { family: Family::Signal, scope: key.scope, kind_type: CONFIRM.to_owned() },
             actor,
             Action::Rejected,
             Change::None,

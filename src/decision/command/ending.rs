@@ -187,10 +187,19 @@ pub(in crate::decision) fn end(
             scope: flight.scope.clone(),
         }),
         verdict: Some(Verdict::Forward),
-        ..Fact::new(Action::Applied, now, Change::Ended(ended))
+        ..Fact::new(action(status), now, Change::Ended(ended))
     });
     decision.effects.push(Effect::Speak(speech));
     decision.effects.extend(flight.kept().map(|parcel| Effect::Drop { parcel }));
+}
+
+/// What an end by the router's word is: done, denied, or over without having been done.
+fn action(status: &str) -> Action {
+    match status {
+        "Refused" => Action::Denied,
+        "TimedOut" | "Partial" | "Superseded" => Action::Ended,
+        _ => Action::Applied,
+    }
 }
 
 /// Who was addressed and who answered what, as the outcome's context.

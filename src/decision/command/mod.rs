@@ -141,14 +141,7 @@ pub(super) fn overtaken(
             Change::Ended(Ended { command, status: "Superseded".to_owned() })
         }),
         verdict: Some(Verdict::Suppress),
-        ..fact(
-            arrival,
-            Some(said),
-            Actor::router(&state.rules().instance),
-            Action::Applied,
-            Change::None,
-            now,
-        )
+        ..fact(arrival, Some(said), Actor::router(&state.rules().instance), Action::Ended, Change::None, now)
     };
     Decision {
         verdict: Some(Verdict::Suppress),

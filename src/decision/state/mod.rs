@@ -7,6 +7,7 @@
 
 mod interlock;
 mod known;
+mod live;
 mod observed;
 mod payload;
 mod recorded;
@@ -27,7 +28,7 @@ use super::{
         late, short,
     },
     inventory::{Inventory, UNKNOWN},
-    lifecycle::{Bot, Started},
+    lifecycle::Started,
     presence,
     rules::Rules,
     safety::{Safety, interlock::Meters},
@@ -211,23 +212,6 @@ impl State {
         one.map(|(bot, _)| bot).into_iter().chain(all.into_iter().flatten())
     }
 
-    /// The bots of a swarm (`ALL`: of every swarm) that are live: that run so, left it without coming to rest, or were
-    /// let start so and have not answered yet.
-    pub(super) fn live_bots<'a>(&'a self, swarm: &'a str) -> impl Iterator<Item = &'a Scope> {
-        let of_swarm =
-            self.recorded.bots.iter().filter(move |(bot, _)| swarm == ALL || bot.swarm_id == swarm);
-        of_swarm.filter(|(scope, bot)| bot.live || self.may_start_live(scope, bot)).map(|(scope, _)| scope)
-    }
-
-    /// Whether a start into live was let go to a bot, and may be answered still.
-    fn may_start_live(&self, scope: &Scope, bot: &Bot) -> bool {
-        let is_late = |start: &Started| start.open && self.recorded.late.contains_key(&start.trace);
-        let waits =
-            |flight: &Flight| flight.leads_to == Some(Life::RunningLive) && !flight.awaits_confirmation();
-        bot.starts.iter().any(|start| start.leads_to == Life::RunningLive && is_late(start))
-            || self.flights_for(scope).any(waits)
-    }
-
     /// A worker's control session, the last one it had.
     pub fn session(&self, worker: &Scope) -> Option<&Session> {
         self.recorded.sessions.get(worker)
@@ -311,7 +295,8 @@ impl State {
     pub fn apply(&mut self, seq: u64, fact: &Fact) {
         self.recorded.apply(seq, fact, self.rules.idempotency_window_ms);
         self.observed.follow(fact, self.rules.session_lost_after_ms);
-        if matches!(fact.change, Change::Opened(_) | Change::Resumed(_)) {
+        if matches!(fact.change, Change::Genesis(_) | Change::Opened(_) | Change::Resumed(_)) {
+            self.observed.listens_since = Some(fact.at.micros());
             self.observed.hear_all(self.recorded.sessions.iter(), fact.at, self.rules.session_lost_after_ms);
         }
         debug_assert!(self.recorded.invariants_hold());
@@ -324,10 +309,14 @@ impl State {
             Belief::LedgerWritable(writable) => self.observed.ledger_unwritable = !writable,
             Belief::TallyOpened { fingerprint, actor, reason, second } => {
                 let (actor, reason, second) = (actor.clone(), *reason, *second);
-                let tally = Tally { second, count: 0, bodies: Digest::default(), actor, reason };
+                let tally = Tally { second, count: 0, written: 1, bodies: Digest::default(), actor, reason };
                 self.observed.tally_opened(*fingerprint, tally);
             }
             Belief::Tallied { fingerprint, body } => self.observed.tallied(fingerprint, *body),
+            Belief::TallyWritten { fingerprint } => self.observed.tally_written(fingerprint),
+            Belief::Disagreed { scope, at } => {
+                self.observed.disagreed(scope, at.micros(), self.window_micros());
+            }
             Belief::TallyClosed { fingerprint } => self.observed.tally_closed(fingerprint),
             Belief::Alerted { fingerprint, at } => self.observed.alerted(*fingerprint, *at, dedupe),
             Belief::AlertHeldBack => self.observed.alerts_held_back += 1,
@@ -345,9 +334,11 @@ impl State {
             }
             Belief::Away(at) => {
                 self.observed.session_look = None;
+                self.observed.listens_since = None;
                 self.observed.inventory.pause(*at);
             }
             Belief::Back(at) => {
+                self.observed.listens_since = Some(at.micros());
                 self.observed.hear_all(self.recorded.sessions.iter(), *at, self.rules.session_lost_after_ms);
                 self.observed.inventory.resume(*at);
             }

@@ -47,6 +47,10 @@ pub(super) struct Observed {
     /// When the sessions are to be looked through next.
     pub session_look: Option<i64>,
     pub meters: Meters,
+    /// Since when somebody could be heard, in microseconds since the epoch; `None` while nobody can.
+    pub listens_since: Option<i64>,
+    /// How often senders disagreed with the scope of a bot that runs live, and since when.
+    pub disagreed: BTreeMap<Scope, (i64, u64)>,
     alerts_second: i64,
     alerts_in_second: u32,
 }
@@ -56,8 +60,10 @@ pub(super) struct Observed {
 pub(in crate::decision) struct Tally {
     /// The second, since the epoch.
     pub second: i64,
-    /// How many after the first.
+    /// How many after those that have an entry each.
     pub count: u64,
+    /// How many have an entry each.
+    pub written: u64,
     /// Digest chained over their bodies.
     pub bodies: Digest,
     /// Who was refused.
@@ -88,6 +94,18 @@ pub enum Belief {
         fingerprint: Digest,
         /// Its body.
         body: Digest,
+    },
+    /// One more of them, with an entry of its own.
+    TallyWritten {
+        /// Digest of sender and code.
+        fingerprint: Digest,
+    },
+    /// A sender that is not a live bot said that it is.
+    Disagreed {
+        /// The bot.
+        scope: Scope,
+        /// When.
+        at: Timestamp,
     },
     /// The second is over.
     TallyClosed {
@@ -273,6 +291,19 @@ impl Observed {
             tally.count += 1;
             tally.bodies = Digest::of_fields(&[&tally.bodies.0, &body.0]);
         }
+    }
+
+    pub fn tally_written(&mut self, fingerprint: &Digest) {
+        if let Some(tally) = self.tallies.get_mut(fingerprint) {
+            tally.written += 1;
+        }
+    }
+
+    /// Counts a sender that disagrees with a live bot's scope; a window that is over begins anew, and is forgotten where
+    /// nothing more comes.
+    pub fn disagreed(&mut self, scope: &Scope, at: i64, window: i64) {
+        self.disagreed.retain(|_, (since, _)| at - *since < window);
+        self.disagreed.entry(scope.clone()).or_insert((at, 0)).1 += 1;
     }
 
     pub fn tally_closed(&mut self, fingerprint: &Digest) {

@@ -364,7 +364,8 @@ fn published(outgoing: &Outgoing) -> Value {
 /// The entry that ended a command, as the body that a repeat publishes again.
 fn outcome_of(sealed: &Sealed) -> Option<(u64, Bytes)> {
     let fact = &sealed.entry.fact;
-    let payload = fact.payload.as_ref().filter(|_| fact.action == Action::Applied)?;
+    let ends = matches!(fact.action, Action::Applied | Action::Denied | Action::Ended);
+    let payload = fact.payload.as_ref().filter(|_| ends)?;
     Some((sealed.entry.seq, Bytes::copy_from_slice(payload.text().as_bytes())))
 }
 

@@ -206,10 +206,12 @@ impl Default for Alerts {
 pub struct Refusals {
     /// How many (sender, code) pairs are tallied apart within a second.
     pub senders_max: usize,
+    /// How many refusals of dangerous commands and consents have an entry each, of one sender and code in a second.
+    pub entries_per_second_max: u64,
 }
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self { senders_max: 10_000 }
+        Self { senders_max: 10_000, entries_per_second_max: 200 }
     }
 }

@@ -247,6 +247,11 @@ pub const FIELDS: &[Field] = &[
         "How many pairs of sender and code are tallied apart within a second.",
     ),
     field(
+        "refusals.entries_per_second_max",
+        Whole(1, 1_000_000),
+        "How many refusals of dangerous commands and consents have an entry each, of one sender and code in a second.",
+    ),
+    field(
         "telemetry.log_format",
         Choice(&["text", "json"]),
         "`text` for people, `json` for machines; always on stderr.",
@@ -270,6 +275,16 @@ pub const FIELDS: &[Field] = &[
         "session.lost_after_ms",
         Whole(1_000, DAY_MS),
         "How long nothing may be heard of a worker before its control session is lost.",
+    ),
+    field(
+        "lifecycle.lost_live_after_ms",
+        Whole(1_000, DAY_MS),
+        "How long nothing may be heard of a bot that runs live before it is quarantined and told to stop.",
+    ),
+    field(
+        "lifecycle.mismatches_max",
+        Whole(1, 10_000),
+        "How many times in `interlocks.window_ms` others may speak for a bot that runs live; then it is quarantined.",
     ),
     field(
         "safety.gates_required",

@@ -32,6 +32,22 @@ impl Default for Session {
     }
 }
 
+/// What runs live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lifecycle {
+    /// How long nothing may be heard of a bot that runs live before it is quarantined and told to stop.
+    pub lost_live_after_ms: u64,
+    /// How many times, within an interlock's window, a sender may disagree with the scope of a bot that runs live.
+    pub mismatches_max: u64,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { lost_live_after_ms: 300_000, mismatches_max: 3 }
+    }
+}
+
 /// Readiness gates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -99,6 +99,8 @@ pub struct Config {
     pub identity: Identity,
     /// Control sessions.
     pub session: interlock::Session,
+    /// What runs live.
+    pub lifecycle: interlock::Lifecycle,
     /// Readiness gates.
     pub safety: interlock::Safety,
     /// What raises the safety mode by itself.
@@ -137,6 +139,7 @@ impl Default for Config {
             telemetry: Log::default(),
             identity: Identity::default(),
             session: interlock::Session::default(),
+            lifecycle: interlock::Lifecycle::default(),
             safety: interlock::Safety::default(),
             interlocks: interlock::Interlocks::default(),
             consent: interlock::Consent::default(),
@@ -399,6 +402,9 @@ impl Loaded {
             consent: config.consent.rules(config.environment),
             safety: config.safety.rules(&config.interlocks),
             session_lost_after_ms: config.session.lost_after_ms,
+            lost_live_after_ms: config.lifecycle.lost_live_after_ms,
+            mismatches_max: config.lifecycle.mismatches_max,
+            refusals_entries_per_second_max: config.refusals.entries_per_second_max,
             refusals_senders_max: config.refusals.senders_max,
             alerts_dedupe_ms: config.alerts.dedupe_ms,
             alerts_per_second_max: config.alerts.per_second_max,

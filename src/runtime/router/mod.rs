@@ -405,8 +405,10 @@ impl Router {
     /// leave at once.
     fn keep(&mut self, judged: Judged, outcome: &mut Outcome) -> Job {
         for entry in judged.sealed {
-            if matches!(entry.entry.fact.action, Action::Applied | Action::Challenged)
-                && let Some(payload) = &entry.entry.fact.payload
+            if matches!(
+                entry.entry.fact.action,
+                Action::Applied | Action::Challenged | Action::Denied | Action::Ended
+            ) && let Some(payload) = &entry.entry.fact.payload
             {
                 self.memory.remember(entry.entry.seq, payload.text());
             }
