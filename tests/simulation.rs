@@ -68,7 +68,8 @@ fn every_invariant_holds_in_every_world() {
     };
     let mut crashes = 0;
     if env::var("RUST_LOG").is_ok() {
-        let _ = swarmgate::telemetry::log::install(Default::default(), Default::default());
+        let _ =
+            swarmgate::telemetry::log::install(Default::default(), Default::default(), Default::default());
     }
     for seed in &seeds {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -72,4 +72,7 @@ pub enum Unanswered {
     /// The ledger cannot be read.
     #[error("the ledger cannot be read; look at the router's log")]
     Ledger,
+    /// It was looked for among so many of the ledger's entries, and there was no time for more.
+    #[error("it is not among {0} entries of the ledger, and there was no time for more")]
+    NotAmongTheLast(u64),
 }

@@ -75,6 +75,7 @@ impl Host {
                     }
                 }
                 _ = measure.tick() => {
+                    self.telemetry.tell_repeats(false);
                     let measured = self.measure(&mut clocks);
                     self.tell(Done::Measured(measured)).await;
                 }

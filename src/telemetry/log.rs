@@ -1,7 +1,7 @@
 //! The log: text for people, JSON for machines, always on stderr.
 //!
 //! Owns: the subscriber, its form and its level.
-//! Never: writes to stdout, which belongs to what a command was asked for.
+//! Never: writes to stdout, which belongs to what a command was asked for, or waits for whoever reads the log.
 //! Holds: `RUST_LOG`, where it is set, wins over the configured level.
 
 use std::io::IsTerminal;
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
+
+use super::stderr::{Bounds, Own, Stderr};
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +62,9 @@ pub enum LogError {
     /// `RUST_LOG` cannot be read.
     #[error("`RUST_LOG` is not a log filter; unset it or write it like `info,swarmgate=debug`")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The system starts no thread for it.
+    #[error("no thread can be started for the log")]
+    Thread(#[source] std::io::Error),
     /// A log stands already.
     #[error("a log is installed already; install it once, at the start")]
     Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -68,8 +73,8 @@ pub enum LogError {
 /// Installs the process's log.
 ///
 /// # Errors
-/// When `RUST_LOG` is not a filter, or a log is installed already.
-pub fn install(format: Format, severity: Severity) -> Result<(), LogError> {
+/// When `RUST_LOG` is not a filter, a log is installed already, or the system starts no thread.
+pub fn install(format: Format, severity: Severity, bounds: Bounds) -> Result<(), LogError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(text)?,
         // The client library tells each reconnect at its own length, and every good-bye as an error; ours says it once.
@@ -78,15 +83,16 @@ pub fn install(format: Format, severity: Severity) -> Result<(), LogError> {
     // The client library prints a returned message whole, body and all, and a body may hold a secret. Nothing that
     // is asked for in RUST_LOG brings that back.
     let filter = filter.add_directive(RETURNS_OFF.parse()?);
-    // A line that cannot be written would be told on stderr by a macro that panics when stderr is what is gone: a
-    // closed log must not end a router.
+    let stderr = Stderr::start(format, bounds, Own).map_err(LogError::Thread)?;
     let builder = tracing_subscriber::fmt()
         .log_internal_errors(false)
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(stderr.clone());
     match format {
         Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
         Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     }
-    .map_err(LogError::Installed)
+    .map_err(LogError::Installed)?;
+    stderr.install();
+    Ok(())
 }

@@ -13,7 +13,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
     metrics::{
-        counter::Counter,
+        counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
@@ -23,7 +23,7 @@ use prometheus_client::{
 };
 use serde::Serialize;
 
-use super::health::Health;
+use super::{health::Health, stderr};
 use crate::contract::{
     audit::Verdict,
     interlock::{KillSwitch, SafetyMode},
@@ -422,6 +422,10 @@ impl Collector for HealthGauges {
             let gauge = ConstGauge::new(i64::from(works));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        let (name, help) =
+            ("swarmgate_log_lines_dropped", "Lines of the log that stderr's reader left no room for");
+        let dropped = ConstCounter::new(stderr::dropped_lines());
+        dropped.encode(encoder.encode_descriptor(name, help, None, dropped.metric_type())?)?;
         Ok(())
     }
 }
@@ -478,6 +482,7 @@ mod tests {
                 "swarmgate_lane_depth gauge",
                 "swarmgate_lane_in_flight gauge",
                 "swarmgate_ledger_writable gauge",
+                "swarmgate_log_lines_dropped counter",
                 "swarmgate_publish_dropped counter",
                 "swarmgate_publish_waiting gauge",
                 "swarmgate_published counter",

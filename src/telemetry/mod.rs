@@ -7,9 +7,14 @@
 pub mod health;
 pub mod log;
 pub mod metrics;
+mod repeats;
+pub mod stderr;
 pub mod trace;
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tracing::{debug, info};
 
@@ -19,6 +24,10 @@ use crate::{
 };
 use health::Health;
 use metrics::Metrics;
+use repeats::{Repeated, Repeats};
+
+/// How long refusals of one kind are counted before the log has their number, where nothing else is set.
+pub const REFUSALS_LOG_MS: u64 = 10_000;
 
 /// What the shell's tasks tell, and what the windows read.
 #[derive(Debug)]
@@ -27,16 +36,26 @@ pub struct Telemetry {
     pub metrics: Arc<Metrics>,
     /// What works and what does not.
     pub health: Arc<Health>,
+    /// Refusals that the log has the first of.
+    repeats: Mutex<Repeats>,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        let health = Arc::new(Health::default());
-        Self { metrics: Arc::new(Metrics::new(Arc::clone(&health))), health }
+        Self::new(REFUSALS_LOG_MS)
     }
 }
 
 impl Telemetry {
+    /// The telemetry of one router, whose log has one line of a kind of refusal and then its number each
+    /// `refusals_log_ms`.
+    pub fn new(refusals_log_ms: u64) -> Self {
+        let health = Arc::new(Health::default());
+        let metrics = Arc::new(Metrics::new(Arc::clone(&health)));
+        let repeats = Mutex::new(Repeats::new(Duration::from_millis(refusals_log_ms)));
+        Self { metrics, health, repeats }
+    }
+
     /// Counts and tells one decision about `message`, which came by `lane`. Its trace is looked for only where a line is
     /// written.
     pub fn decided(&self, lane: Lane, decision: &Decision, message: &Message) {
@@ -58,11 +77,19 @@ impl Telemetry {
             self.metrics.refusal(refusal.reason);
         }
         let pointer = refusal.pointer.as_deref().unwrap_or("");
-        // A flood of refusals is one entry a sender, code and second; the log keeps to the same measure.
-        if decision.facts.is_empty() {
-            debug!(%lane, %verdict, reason = %refusal.reason, principal, pointer, trace_id = trace::id(message), "{}", refusal.detail);
-        } else {
+        let repeats = &mut *self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+        if repeats.is_first(verdict, refusal.reason, principal, Instant::now()) {
             info!(%lane, %verdict, reason = %refusal.reason, principal, pointer, trace_id = trace::id(message), "{}", refusal.detail);
+        } else {
+            debug!(%lane, %verdict, reason = %refusal.reason, principal, pointer, trace_id = trace::id(message), "{}", refusal.detail);
+        }
+    }
+
+    /// Tells how many more refusals of each kind there were; of those whose window is over, or of `all`.
+    pub fn tell_repeats(&self, all: bool) {
+        let due = self.repeats.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now(), all);
+        for Repeated { verdict, reason, principal, count } in due {
+            info!(%verdict, %reason, principal = &*principal, count, "{count} more like this one");
         }
     }
 }
@@ -139,6 +166,36 @@ mod tests {
             .collect();
         assert_eq!(traces, [Some(trace.to_owned()), Some(trace.to_owned()), None, None]);
         assert!(!lines.contains("canary"), "{lines}");
+    }
+
+    #[test]
+    fn refusals_of_one_kind_are_one_line_and_a_count() {
+        let told = Told::default();
+        let writer = told.clone();
+        let log = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let refused = |principal: &str| Decision {
+            verdict: Some(Verdict::Refuse),
+            refusal: Some(Refusal::new(Reason::Schema, "`/data` is missing")),
+            principal: Some(principal.to_owned()),
+            ..Decision::default()
+        };
+        let telemetry = Telemetry::default();
+        tracing::subscriber::with_default(log, || {
+            for number in 0..500 {
+                let principal = if number % 5 == 0 { "bob" } else { "ann" };
+                telemetry.decided(Lane::Signals, &refused(principal), &message(&[]));
+            }
+            telemetry.tell_repeats(false);
+            telemetry.tell_repeats(true);
+        });
+        let told = told.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = String::from_utf8_lossy(&told).into_owned();
+        let counts: Vec<u64> = lines
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line of JSON"))
+            .map(|line| line.pointer("/fields/count").and_then(serde_json::Value::as_u64).unwrap_or(1))
+            .collect();
+        assert_eq!(counts, [1, 1, 399, 99], "{lines}");
     }
 
     #[test]

@@ -392,3 +392,24 @@ mod on_rabbitmq {
         assert!(ended == 3 && told.contains("identity.origin-mismatch"), "{told}{fault}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_for_a_command_that_nobody_knows_is_bounded() {
+    let gate = Gate::start().await;
+    gate.command("config-update", "w-1", "again").await;
+    gate.until("commands/c-again", |command| command["state"] == "carried").await;
+    gate.outcome("config-update", "w-1", "again", "Applied").await;
+    let ended = gate.until("commands/c-again", |command| command["state"] == "ended").await;
+    let id = ended["id"].as_str().expect("a number").to_owned();
+    assert_eq!(gate.page(&format!("commands/{id}")).await["status"], "Applied");
+    // Many at once take their turns, and none of them long.
+    let begun = Instant::now();
+    for number in 0..50 {
+        let (status, problem) = gate.get(&format!("commands/unknown-{number}")).await;
+        assert_eq!((status, &problem["code"]), (404, &json!("api.unknown")), "{problem}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    // The number of an entry that is no command is nobody's command.
+    assert_eq!(gate.get("commands/1").await.0, 404);
+    gate.stop().await;
+}

@@ -80,7 +80,8 @@ fn the_interlock_holds_in_every_world() {
         }
     };
     if env::var("RUST_LOG").is_ok() {
-        let _ = swarmgate::telemetry::log::install(Default::default(), Default::default());
+        let _ =
+            swarmgate::telemetry::log::install(Default::default(), Default::default(), Default::default());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let whole = seeds.len() >= 60;

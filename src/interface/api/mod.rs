@@ -55,12 +55,13 @@ impl Desk {
             Err(Unanswered::Gone) => Err(Problem::stopping()),
             Err(Unanswered::Busy) => Err(Problem::busy()),
             Err(Unanswered::Ledger) => Err(Problem::ledger()),
+            Err(Unanswered::NotAmongTheLast(searched)) => Err(Problem::not_among_the_last(&what, searched)),
         }
     }
 }
 
 /// The paths of the API.
-pub fn routes(desk: Arc<Desk>) -> Router {
+pub fn routes(desk: Arc<Desk>, hosts: Hosts) -> Router {
     let routes = Router::new()
         .route("/v1/overview", whole(|| Question::Overview))
         .route("/v1/inventory", get(inventory::swarms))
@@ -75,7 +76,7 @@ pub fn routes(desk: Arc<Desk>) -> Router {
         .route("/v1/impact", get(graph::impact))
         .fallback(async |uri: Uri| Problem::no_path(uri.path()))
         .method_not_allowed_fallback(async || Problem::read_only())
-        .layer(middleware::from_fn(only_ours))
+        .layer(middleware::from_fn_with_state(hosts, only_ours))
         .with_state(desk);
     Router::new().nest("/api", routes)
 }
@@ -97,22 +98,30 @@ fn one(question: fn(String) -> Question) -> MethodRouter<Arc<Desk>> {
     })
 }
 
-/// Lets a request in that was addressed to an address or to localhost.
+/// Names by which the router may be asked besides its addresses and localhost.
+pub type Hosts = Arc<[String]>;
+
+/// Lets a request in that was addressed to an address, to localhost, or by a name that the config gives.
 ///
-/// A name would do for a browser that was told that somebody's web site is this machine: its scripts could read what
+/// Any name would do for a browser that was told that somebody's web site is this machine: its scripts could read what
 /// we answer. An address cannot be taken over in that way.
-async fn only_ours(request: Request, next: Next) -> Response {
-    if !is_ours(request.headers(), request.uri()) {
+pub(super) async fn only_ours(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
+    if !is_ours(request.headers(), request.uri(), &hosts) {
         return Problem::foreign_host().into_response();
     }
     next.run(request).await
 }
 
-fn is_ours(headers: &HeaderMap, uri: &Uri) -> bool {
+fn is_ours(headers: &HeaderMap, uri: &Uri, hosts: &[String]) -> bool {
+    let is_ours = |host: &str| is_address_or_localhost(host) || is_one_of(host, hosts);
     let mut named = headers.get_all(header::HOST).iter().peekable();
-    let in_headers =
-        named.peek().is_some() && named.all(|host| host.to_str().is_ok_and(is_address_or_localhost));
-    in_headers && uri.authority().is_none_or(|host| is_address_or_localhost(host.as_str()))
+    let in_headers = named.peek().is_some() && named.all(|host| host.to_str().is_ok_and(is_ours));
+    in_headers && uri.authority().is_none_or(|host| is_ours(host.as_str()))
+}
+
+fn is_one_of(host: &str, hosts: &[String]) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    hosts.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn is_address_or_localhost(host: &str) -> bool {
@@ -163,7 +172,7 @@ mod tests {
             for host in hosts {
                 headers.append(header::HOST, host.parse().unwrap());
             }
-            is_ours(&headers, &uri.parse().unwrap())
+            is_ours(&headers, &uri.parse().unwrap(), &["gate.swarm".to_owned()])
         };
         for host in
             ["127.0.0.1", "127.0.0.1:8080", "localhost", "LocalHost:80", "[::1]:8080", "[::1]", "10.1.2.3:1"]

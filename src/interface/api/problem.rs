@@ -36,6 +36,13 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "api.unknown", detail, next)
     }
 
+    /// The search in the ledger came to its bound first.
+    pub fn not_among_the_last(what: &str, searched: u64) -> Self {
+        let detail = format!("{what} is not among the last {searched} entries of the ledger");
+        let next = "ask by the command's number, or look with `swarmgate audit show --correlation ID DIR`";
+        Self::new(StatusCode::NOT_FOUND, "api.unknown", detail, next)
+    }
+
     pub fn no_path(path: &str) -> Self {
         let detail = format!("there is nothing at `{path}`");
         Self::new(StatusCode::NOT_FOUND, "api.no-such-path", detail, "docs/reference/api.md lists the paths")

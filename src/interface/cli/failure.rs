@@ -27,7 +27,7 @@ use crate::{
         config::ConfigError,
         supervisor::{SuperviseError, child::ChildError, configured::ConfiguredError},
     },
-    telemetry::log::LogError,
+    telemetry::{log::LogError, stderr},
 };
 
 /// How a run ended.
@@ -250,7 +250,7 @@ impl CliError {
             let _ = writeln!(text, "help: {help}");
         }
         // Where stderr is gone too, the exit code is all that is left.
-        let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+        stderr::tell(&text);
         self.exit()
     }
 }
@@ -265,7 +265,7 @@ pub(super) fn tell_bugs() {
             env!("CARGO_PKG_VERSION"),
             place.unwrap_or_default()
         );
-        let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+        stderr::tell(&text);
     }));
 }
 

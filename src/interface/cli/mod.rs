@@ -13,6 +13,7 @@ mod answers;
 mod audit;
 mod bench;
 mod bot;
+mod bypass;
 mod challenge;
 mod check;
 mod client;
@@ -47,14 +48,20 @@ mod top;
 mod typed;
 mod wait;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::runtime::config::{self, Layers, Loaded, Setting};
+use crate::{
+    runtime::config::{self, Layers, Loaded, Setting},
+    telemetry::stderr,
+};
 
 pub use failure::{CliError, Exit};
 pub use output::{Out, OutputFormat};
+
+/// How long a process waits at its end for whoever reads its log.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 const EXIT_CODES: &str = "EXIT CODES:
   0   done
@@ -188,6 +195,7 @@ enum Command {
     Explain(explain::Args),
     Check(check::Args),
     Doctor(doctor::Args),
+    Bypass(bypass::Args),
     SupportBundle(support_bundle::Args),
     Bench(bench::Args),
     #[command(hide = true)]
@@ -207,13 +215,14 @@ pub fn main() -> ExitCode {
     };
     let json = cli.globals.is_json();
     let ended = std::panic::catch_unwind(|| dispatch(cli));
-    match ended {
+    let exit = match ended {
         Ok(Ok(exit)) => exit,
         Ok(Err(error)) => error.tell(json),
         // The hook has told it.
         Err(_) => Exit::Bug,
-    }
-    .into()
+    };
+    stderr::drain(LAST_LINES);
+    exit.into()
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, CliError> {
@@ -242,6 +251,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::SupportBundle(args) => wait(support_bundle::run(args, &globals)),
         Command::Bench(args) => wait(bench::run(args, &globals)),
         Command::BenchRelay(args) => wait(bench::relay::run(args, &globals)),
+        Command::Bypass(args) => bypass::run(&args, &globals),
         Command::Explain(args) => explain::run(&args, &globals),
         Command::Check(args) => check::run(&args, &globals),
         Command::Completions(args) => completions::run(&args, &globals),

@@ -4,11 +4,17 @@
 //! Never: writes an error, or uses the printing macros: they panic when a pipe is closed.
 //! Holds: a closed pipe ends the command quietly; every other fault of stdout is told.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use serde_json::Value;
 
 use super::CliError;
+use crate::telemetry::stderr;
 
 /// How answers and errors look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -58,9 +64,23 @@ impl Out {
     }
 }
 
+/// Prints text, and waits no longer than that for whoever reads it: what a process that serves others prints at its end
+/// must not keep it.
+///
+/// # Errors
+/// When stdout is closed or full.
+pub fn text_within(text: String, patience: Duration) -> Result<(), CliError> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(Out::new().text(&text)));
+    told.recv_timeout(patience).unwrap_or_else(|_| {
+        aside("warning: stdout is not read, and what belongs there is lost");
+        Ok(())
+    })
+}
+
 /// Tells something beside the answer, on stderr. Whoever closed it does not want to know.
 pub fn aside(line: &str) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    stderr::tell(&format!("{line}\n"));
 }
 
 impl Default for Out {

@@ -102,7 +102,7 @@ pub async fn run(args: RunArgs, globals: &Globals) -> Result<Exit, CliError> {
     let mut settings = args.shared.settings();
     settings.extend(args.mode.map(|mode| ("--mode", "mode", mode)));
     let loaded = globals.config_with(settings)?;
-    let telemetry = Arc::new(Telemetry::default());
+    let telemetry = Arc::new(Telemetry::new(loaded.config.telemetry.refusals_log_ms));
     let broker = Arc::new(Broker::new(&loaded.config));
     let setup = match loaded.config.mode {
         Mode::Enforce => setup::enforce(&loaded, broker, Arc::clone(&telemetry)),
@@ -119,7 +119,7 @@ pub async fn observe(args: ObserveArgs, globals: &Globals) -> Result<Exit, CliEr
     let mut settings = args.shared.settings();
     settings.push(("observe", "mode", "observe".to_owned()));
     let loaded = globals.config_with(settings)?;
-    let telemetry = Arc::new(Telemetry::default());
+    let telemetry = Arc::new(Telemetry::new(loaded.config.telemetry.refusals_log_ms));
     let broker = Arc::new(Broker::new(&loaded.config));
     let setup = setup::observe(&loaded, broker, Arc::clone(&telemetry), &args.exchange);
     serve(&loaded, setup, telemetry).await
@@ -128,7 +128,7 @@ pub async fn observe(args: ObserveArgs, globals: &Globals) -> Result<Exit, CliEr
 /// Starts the router and its window, and stops them when a signal says so.
 async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Result<Exit, CliError> {
     let config = &loaded.config;
-    log::install(config.telemetry.log_format, config.telemetry.log_level)?;
+    log::install(config.telemetry.log_format, config.telemetry.log_level, config.telemetry.bounds())?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -146,9 +146,11 @@ async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Resu
     let stopping = CancellationToken::new();
     let bounds = http::Bounds {
         header_timeout_ms: config.http.header_timeout_ms,
+        write_timeout_ms: config.http.write_timeout_ms,
         connections_max: config.http.connections_max,
+        health_connections_max: config.http.health_connections_max,
     };
-    let window = http::Window::open(config.http.addr, bounds).await?;
+    let window = http::Window::open(config.http.addr, bounds).await?.named(&config.http.hosts);
     let address = window.address();
     let desk = Arc::new(Desk::default());
     let served = tokio::spawn(window.serve(Arc::clone(&telemetry), Arc::clone(&desk), stopping.clone()));
@@ -169,6 +171,7 @@ async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Resu
         _ = running.stop() => {}
         told = told_to_stop() => told?,
     }
+    telemetry.tell_repeats(true);
     stopping.cancel();
     let _ = served.await;
     Ok(Exit::Done)

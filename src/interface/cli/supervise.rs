@@ -5,14 +5,14 @@
 //! Holds: SIGTERM and Ctrl-C end every worker, each in bounded time; a second one ends at once, and the system takes
 //! the workers along.
 
-use std::{ffi::OsString, sync::Arc};
+use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CliError, Exit, Globals, Out, OutputFormat};
+use super::{CliError, Exit, Globals, OutputFormat, output};
 use crate::{
     contract::routing::Scope,
     runtime::{
@@ -27,6 +27,9 @@ use crate::{
     },
     telemetry::log::{self, Format},
 };
+
+/// How long whoever reads the report may take to do so.
+const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Run the configured workers as processes, and carry between them and the bus.
 #[derive(Debug, clap::Args)]
@@ -71,7 +74,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let loaded = globals.config_with(flags)?;
     let json = globals.output_or(OutputFormat::Text) == OutputFormat::Json;
     let format = if json { Format::Json } else { loaded.config.telemetry.log_format };
-    log::install(format, loaded.config.telemetry.log_level)?;
+    log::install(format, loaded.config.telemetry.log_level, loaded.config.telemetry.bounds())?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -155,17 +158,20 @@ fn bridge(loaded: &Loaded, run: String, asks_router: bool) -> Bridge {
 
 /// Tells how each worker ended; a fault where one was given up or would not end.
 fn report(reports: &[Report], json: bool) -> Result<Exit, CliError> {
-    let mut out = Out::new();
+    let mut text = String::new();
     if json {
-        out.json(&json!({ "workers": reports }))?;
+        text = format!("{}\n", json!({ "workers": reports }));
     } else {
         for Report { worker, processes, end, last_fall } in reports {
             let fall = last_fall.as_ref().map(|fall| format!(" (last fall: {fall})")).unwrap_or_default();
-            out.line(&format!("{worker}  {}  processes: {processes}{fall}", end.word()))?;
+            text.push_str(&format!("{worker}  {}  processes: {processes}{fall}\n", end.word()));
         }
     }
     let failed = reports.iter().any(|report| matches!(report.end, End::GivenUp | End::Stuck));
-    Ok(if failed { Exit::Fault } else { Exit::Done })
+    let exit = if failed { Exit::Fault } else { Exit::Done };
+    // The workers have ended, and whoever does not read the report does not keep their supervisor.
+    output::text_within(text, REPORT_PATIENCE)?;
+    Ok(exit)
 }
 
 /// The signals that end a supervisor.

@@ -47,6 +47,7 @@ impl Wrong {
 pub fn coerce(kind: Kind, text: &str) -> Value {
     match kind {
         Kind::Whole(..) => text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from),
+        Kind::Words => text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect(),
         Kind::Flag => text.trim().parse::<bool>().map_or_else(|_| text.into(), Value::from),
         _ => text.into(),
     }

@@ -137,7 +137,26 @@ pub const FIELDS: &[Field] = &[
         Whole(100, 60_000),
         "How long a client may take to send a request's head, or idle.",
     ),
-    field("http.connections_max", Whole(1, 10_000), "How many connections at once; more are closed."),
+    field(
+        "http.write_timeout_ms",
+        Whole(100, 600_000),
+        "How long a client may take to read an answer; then its connection is closed.",
+    ),
+    field(
+        "http.connections_max",
+        Whole(1, 10_000),
+        "How many connections at once; more get /healthz and /readyz only.",
+    ),
+    field(
+        "http.health_connections_max",
+        Whole(1, 1_000),
+        "How many connections beyond those; one more closes the oldest of them.",
+    ),
+    field(
+        "http.hosts",
+        Words,
+        "Names by which /metrics and /api may be asked, besides addresses and `localhost`, like a container's.",
+    ),
     field(
         "limits.body_bytes_max",
         Whole(1024, 16 * 1024 * 1024),
@@ -260,6 +279,21 @@ pub const FIELDS: &[Field] = &[
         "telemetry.log_level",
         Choice(&["error", "warn", "info", "debug", "trace"]),
         "What is worth a line; RUST_LOG wins over it.",
+    ),
+    field(
+        "telemetry.log_line_bytes_max",
+        Whole(256, 1024 * 1024),
+        "Bytes of one line of the log; more is cut, and says so.",
+    ),
+    field(
+        "telemetry.log_queue_bytes_max",
+        Whole(64 * 1024, GIB),
+        "Bytes of lines that wait for the reader of stderr; beyond, lines are dropped and counted.",
+    ),
+    field(
+        "telemetry.refusals_log_ms",
+        Whole(100, DAY_MS),
+        "How often the log has the number of refusals like one that it has told.",
     ),
     field(
         "identity.mode",
@@ -472,6 +506,11 @@ pub const FIELDS: &[Field] = &[
         "supervisor.log_line_bytes_max",
         Whole(64, 1024 * 1024),
         "How much of a line of a worker's output is kept.",
+    ),
+    field(
+        "supervisor.log_lines_per_second_max",
+        Whole(1, 1_000_000),
+        "How many lines a second of each stream of a worker are kept; the rest is counted.",
     ),
     field("supervisor.status_delta_ms", Whole(100, 3_600_000), "How often a worker's state goes to the bus."),
     field(

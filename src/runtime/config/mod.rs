@@ -38,7 +38,11 @@ use crate::{
     decision::{inventory, rules::Rules},
     ledger::emergency,
     runtime::supervisor::Settings as Supervisor,
-    telemetry::log::{Format, Severity},
+    telemetry::{
+        REFUSALS_LOG_MS,
+        log::{Format, Severity},
+        stderr,
+    },
 };
 
 pub use bootstrap::runtime_contract_summary;
@@ -287,8 +291,14 @@ pub struct Http {
     pub addr: SocketAddr,
     /// How long a client may take to send its request's head, and how long a connection may idle.
     pub header_timeout_ms: u64,
+    /// How long a client may take to read an answer.
+    pub write_timeout_ms: u64,
     /// How many connections at once.
     pub connections_max: usize,
+    /// How many more that get the health pages only.
+    pub health_connections_max: usize,
+    /// Names by which it may be asked, besides its addresses and localhost.
+    pub hosts: Vec<String>,
 }
 
 impl Default for Http {
@@ -296,19 +306,47 @@ impl Default for Http {
         Self {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             header_timeout_ms: 5_000,
+            write_timeout_ms: 10_000,
             connections_max: 64,
+            health_connections_max: 16,
+            hosts: Vec::new(),
         }
     }
 }
 
 /// The log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// How a line looks.
     pub log_format: Format,
     /// What is worth a line.
     pub log_level: Severity,
+    /// How much of a line is written, in bytes.
+    pub log_line_bytes_max: usize,
+    /// How much waits for the reader of stderr, in bytes.
+    pub log_queue_bytes_max: usize,
+    /// How often refusals of one kind are counted in the log.
+    pub refusals_log_ms: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            log_format: Format::default(),
+            log_level: Severity::default(),
+            log_line_bytes_max: stderr::Bounds::default().line_bytes_max,
+            log_queue_bytes_max: stderr::Bounds::default().queue_bytes_max,
+            refusals_log_ms: REFUSALS_LOG_MS,
+        }
+    }
+}
+
+impl Log {
+    /// The bounds on what waits for the reader of stderr.
+    pub fn bounds(&self) -> stderr::Bounds {
+        stderr::Bounds { queue_bytes_max: self.log_queue_bytes_max, line_bytes_max: self.log_line_bytes_max }
+    }
 }
 
 /// How senders are known.

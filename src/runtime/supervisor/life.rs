@@ -270,13 +270,16 @@ impl Life {
         floor.ring.put(&scope.instance, first.clone());
         let mut process = floor.spawner.spawn(start, &first).await.map_err(|fault| fault.to_string())?;
         let (said, complained) = process.streams();
-        let bytes_max = floor.settings.log_line_bytes_max;
+        let bounds = output::Bounds {
+            line_bytes_max: floor.settings.log_line_bytes_max,
+            lines_per_second_max: floor.settings.log_lines_per_second_max,
+        };
         // They end with the streams, which end with the process and its group.
         if let Some(said) = said {
-            self.output.spawn(output::tell(scope.instance.clone(), "stdout", said, bytes_max));
+            self.output.spawn(output::tell(scope.instance.clone(), "stdout", said, bounds));
         }
         if let Some(complained) = complained {
-            self.output.spawn(output::tell(scope.instance.clone(), "stderr", complained, bytes_max));
+            self.output.spawn(output::tell(scope.instance.clone(), "stderr", complained, bounds));
         }
         let (pid, number) = (process.id(), self.processes);
         info!(worker = scope.instance, pid, number, "the worker's process has started");

@@ -51,6 +51,8 @@ pub struct Settings {
     pub restart_window_ms: u64,
     /// How much of a line of a worker's output is kept.
     pub log_line_bytes_max: usize,
+    /// How many lines a second of each stream of a worker are kept.
+    pub log_lines_per_second_max: u32,
     /// How often a worker's state goes to the bus.
     pub status_delta_ms: u64,
     /// Whether work begins by the router's yes only; left out: where there is a bus.
@@ -76,6 +78,7 @@ impl Default for Settings {
             restart_count_max: 5,
             restart_window_ms: 60_000,
             log_line_bytes_max: 8 * 1024,
+            log_lines_per_second_max: 100,
             status_delta_ms: 5_000,
             router: None,
             router_retry_ms: 2_000,

@@ -96,7 +96,7 @@ impl Gate {
     pub async fn go_up(&mut self) {
         let telemetry = Arc::new(Telemetry::default());
         let bus: Arc<dyn Bus> = Arc::new(self.broker.clone());
-        let bounds = Bounds { header_timeout_ms: 5_000, connections_max: 32 };
+        let bounds = Bounds { connections_max: 32, ..Bounds::default() };
         let window = Window::open(self.address, bounds).await.expect("a window");
         self.address = window.address();
         let (closing, desk) = (CancellationToken::new(), Arc::new(Desk::default()));

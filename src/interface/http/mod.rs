@@ -2,14 +2,18 @@
 //!
 //! Owns: the first three pages, and the bounds on who may hold the window open.
 //! Never: takes a body, changes anything, or shows more of an envelope than its place and its end.
-//! Holds: a slow or idle client is let go after `header_timeout_ms`; at most `connections_max` are served at once.
+//! Holds: a slow or idle client is let go after `header_timeout_ms`, one that does not read its answer after
+//! `write_timeout_ms`; at most `connections_max` are served at once, and beyond them the health pages alone.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod patience;
+
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State,
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -23,12 +27,14 @@ use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::api::{self, Desk};
+use patience::Patient;
+
+use super::api::{self, Desk, Hosts};
 use crate::telemetry::{Telemetry, health::Lack, metrics};
 
 /// The largest head of a request, in bytes (hyper's smallest).
@@ -58,8 +64,23 @@ pub enum HttpError {
 pub struct Bounds {
     /// How long a client may take to send a head, or idle between requests.
     pub header_timeout_ms: u64,
+    /// How long a client may take to read an answer.
+    pub write_timeout_ms: u64,
     /// How many connections at once.
     pub connections_max: usize,
+    /// How many more that get the health pages only; beyond, the oldest of them is closed.
+    pub health_connections_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            header_timeout_ms: 5_000,
+            write_timeout_ms: 10_000,
+            connections_max: 64,
+            health_connections_max: 16,
+        }
+    }
 }
 
 /// An address that is listened on, not yet answering.
@@ -68,6 +89,7 @@ pub struct Window {
     listener: TcpListener,
     address: SocketAddr,
     bounds: Bounds,
+    hosts: Hosts,
 }
 
 impl Window {
@@ -79,7 +101,12 @@ impl Window {
         let fault = |source| HttpError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
-        Ok(Self { listener, address, bounds })
+        Ok(Self { listener, address, bounds, hosts: Hosts::default() })
+    }
+
+    /// Answers those too that ask by one of these names.
+    pub fn named(self, hosts: &[String]) -> Self {
+        Self { hosts: hosts.into(), ..self }
     }
 
     /// Where it listens.
@@ -89,21 +116,30 @@ impl Window {
 
     /// Answers until `stopping`; then lets every connection go. What `desk` is asked is answered once it is open.
     pub async fn serve(self, telemetry: Arc<Telemetry>, desk: Arc<Desk>, stopping: CancellationToken) {
-        let pages = pages(telemetry).merge(api::routes(desk));
+        let health = health(Arc::clone(&telemetry)).fallback(busy);
+        let pages = pages(telemetry, Arc::clone(&self.hosts)).merge(api::routes(desk, self.hosts));
         let slots = Arc::new(Semaphore::new(self.bounds.connections_max));
         let mut connections = JoinSet::new();
+        let mut spare = Spare { held: VecDeque::new(), count_max: self.bounds.health_connections_max };
         loop {
             tokio::select! {
                 () = stopping.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
-                    // Over the bound the connection is closed at once: a queue would only hide the flood.
-                    Ok((stream, _)) => if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
-                        let (pages, bounds) = (pages.clone(), self.bounds);
-                        connections.spawn(async move {
-                            answer(stream, pages, bounds).await;
-                            drop(slot);
-                        });
+                    Ok((stream, _)) => match Arc::clone(&slots).try_acquire_owned() {
+                        Ok(slot) => {
+                            let (pages, bounds) = (pages.clone(), self.bounds);
+                            connections.spawn(async move {
+                                answer(stream, pages, bounds, true).await;
+                                drop(slot);
+                            });
+                        }
+                        // Whoever holds every place must not take the probes' answer away: they are told that the
+                        // router lives, and nobody is told anything else.
+                        Err(_) => {
+                            let answered = answer(stream, health.clone(), self.bounds, false);
+                            spare.hold(connections.spawn(answered));
+                        }
                     },
                     Err(fault) => {
                         debug!(error = %fault, "no connection");
@@ -116,12 +152,33 @@ impl Window {
     }
 }
 
-async fn answer(stream: TcpStream, pages: Router, bounds: Bounds) {
+/// The connections beyond all places: few, and the newest count.
+struct Spare {
+    held: VecDeque<AbortHandle>,
+    count_max: usize,
+}
+
+impl Spare {
+    fn hold(&mut self, connection: AbortHandle) {
+        self.held.retain(|held| !held.is_finished());
+        if self.held.len() >= self.count_max
+            && let Some(oldest) = self.held.pop_front()
+        {
+            oldest.abort();
+        }
+        self.held.push_back(connection);
+    }
+}
+
+/// Serves one client; beyond all places a client gets one answer.
+async fn answer(stream: TcpStream, pages: Router, bounds: Bounds, keeps_alive: bool) {
+    let stream = Patient::new(stream, Duration::from_millis(bounds.write_timeout_ms));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(bounds.header_timeout_ms))
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
+        .keep_alive(keeps_alive)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
     let bound = Duration::from_millis(CONNECTION_MS_MAX);
     match tokio::time::timeout(bound, connection).await {
@@ -130,16 +187,24 @@ async fn answer(stream: TcpStream, pages: Router, bounds: Bounds) {
     }
 }
 
-fn pages(telemetry: Arc<Telemetry>) -> Router {
-    Router::new()
-        .route("/metrics", get(told))
-        .route("/healthz", get(alive))
-        .route("/readyz", get(ready))
-        .with_state(telemetry)
+fn pages(telemetry: Arc<Telemetry>, hosts: Hosts) -> Router {
+    let metrics = get(told).layer(middleware::from_fn_with_state(hosts, api::only_ours));
+    health(Arc::clone(&telemetry)).merge(Router::new().route("/metrics", metrics).with_state(telemetry))
+}
+
+/// The pages that answer whoever asks, and by whatever name.
+fn health(telemetry: Arc<Telemetry>) -> Router {
+    Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).with_state(telemetry)
 }
 
 async fn told(State(telemetry): State<Arc<Telemetry>>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], telemetry.metrics.encode()).into_response()
+}
+
+async fn busy() -> Response {
+    let page =
+        json!({ "status": "busy", "missing": [{ "what": "http", "why": "every connection is taken" }] });
+    json_page(StatusCode::SERVICE_UNAVAILABLE, &page)
 }
 
 async fn alive() -> Response {
@@ -182,7 +247,8 @@ mod tests {
     }
 
     async fn running(header_timeout_ms: u64, connections_max: usize) -> Running {
-        let bounds = Bounds { header_timeout_ms, connections_max };
+        let bounds =
+            Bounds { header_timeout_ms, write_timeout_ms: 300, connections_max, health_connections_max: 2 };
         let window = Window::open(SocketAddr::from(([127, 0, 0, 1], 0)), bounds).await.unwrap();
         let (address, telemetry, stopping) =
             (window.address(), Arc::new(Telemetry::default()), CancellationToken::new());
@@ -192,7 +258,7 @@ mod tests {
 
     async fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
@@ -231,23 +297,56 @@ mod tests {
         let Running { address, .. } = running(100, 1).await;
         let mut silent = TcpStream::connect(address).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
-        // The only slot is taken, so this one is closed at once.
-        let mut second = TcpStream::connect(address).await.unwrap();
+        // The only place is taken: the health pages are answered all the same, and nothing else.
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
+        let page = get(address, "/metrics").await;
+        assert!(page.starts_with("HTTP/1.1 503 ") && page.contains("\"busy\""), "{page}");
         let mut nothing = Vec::new();
-        let _ = second.read_to_end(&mut nothing).await;
-        assert!(nothing.is_empty());
         tokio::time::timeout(Duration::from_secs(5), silent.read_to_end(&mut nothing))
             .await
             .unwrap()
             .unwrap();
-        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+        assert!(get(address, "/metrics").await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn clients_that_read_nothing_take_neither_health_nor_for_long_the_rest() {
+        let Running { address, .. } = running(60_000, 4).await;
+        let mut deaf = Vec::new();
+        for _ in 0..12 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let asked = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+            // Those beyond all places are closed while they write.
+            let _ = tokio::time::timeout(Duration::from_millis(50), stream.write_all(asked.as_bytes())).await;
+            deaf.push(stream);
+            assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+        }
+        let again = async {
+            while !get(address, "/metrics").await.starts_with("HTTP/1.1 200 ") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), again).await.expect("their places come back");
+    }
+
+    #[tokio::test]
+    async fn metrics_are_not_told_to_a_foreign_host() {
+        let Running { address, .. } = running(1_000, 4).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.starts_with("HTTP/1.1 421 "), "{text}");
     }
 
     #[tokio::test]
     async fn a_taken_address_is_an_error_with_its_address() {
         let Running { address, .. } = running(100, 1).await;
-        let fault =
-            Window::open(address, Bounds { header_timeout_ms: 1, connections_max: 1 }).await.unwrap_err();
+        let fault = Window::open(address, Bounds::default()).await.unwrap_err();
         assert!(fault.to_string().contains(&address.to_string()));
     }
 }
