@@ -224,7 +224,7 @@ async fn ready(State(telemetry): State<Arc<Telemetry>>) -> Response {
         lacks.into_iter().map(|lack: Lack| json!({ "what": lack.word(), "why": lack.meaning() })).collect();
     json_page(
         StatusCode::SERVICE_UNAVAILABLE,
-        &json!({ "status": "not-ready", "missing": missing, "held": held }),
+        &json!({ "status": "not-ready", "missing": missing, "held": held, "topology": topology }),
     )
 }
 
