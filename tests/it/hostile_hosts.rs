@@ -191,7 +191,7 @@ async fn a_reader_that_reads_again_is_told_how_much_it_missed() {
     ];
     let mut host = Host::start(&vhost.options().url, &small, Stdio::null(), stopped.end());
     let bus = vhost.connect().await;
-    send(bus.as_ref(), &broken(1_000)).await;
+    send(bus.as_ref(), &broken(5_000)).await;
     let mut inbox = Inbox::open(bus.as_ref(), "inbox", "swarmgate.out").await;
     stop_passes(bus.as_ref(), &mut inbox, "stop").await;
     let told = thread::spawn(move || {
