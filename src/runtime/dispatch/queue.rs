@@ -169,6 +169,16 @@ impl Queue {
         Some(waiting)
     }
 
+    /// The broker takes messages again: what waits for its next try need wait no longer.
+    pub fn hasten(&mut self, now: Instant) {
+        for (_, target) in std::mem::take(&mut self.retries) {
+            if let Some(line) = self.lines.get_mut(&target) {
+                line.retry_at = Some(now);
+                self.retries.insert((now, target));
+            }
+        }
+    }
+
     /// A message's way is over: the next to its target may leave.
     pub fn done(&mut self, waiting: &Waiting) {
         let target = self.target(&waiting.outbound, waiting.number);

@@ -86,6 +86,8 @@ pub(super) struct Sender {
     troubles: Troubles,
     /// Whether the last that is known of the broker is that it confirms, or says no.
     hears: bool,
+    /// Whether the broker blocked publishers when it was last looked at.
+    was_blocked: bool,
     told: Option<Held>,
     report: Report,
 }
@@ -112,6 +114,7 @@ impl Sender {
             channels: Channels::default(),
             troubles: Troubles::default(),
             hears: true,
+            was_blocked: false,
             told: None,
             report: Report::default(),
         }
@@ -204,7 +207,11 @@ impl Sender {
             self.telemetry.health.set_blocked(blocked.is_some());
         }
         if blocked.is_some() {
+            self.was_blocked = true;
             return;
+        }
+        if std::mem::take(&mut self.was_blocked) {
+            self.queue.hasten(Instant::now());
         }
         for kind in [Kind::First, Kind::Again] {
             let is_young = |batch: &Batch| batch.kind == kind && !batch.is_slow;
