@@ -4,7 +4,7 @@
 //! Never: waits for the broker: a way takes what it is handed at once, whatever the broker does.
 //! Holds: stops, other signals, forwarded results, metrics, the router's own words and refused copies have tasks and
 //! channels of their own. What is in memory here is bounded: what its delivery waits for by the prefetches, what it no
-//! longer waits for by the bounds of [`queue`].
+//! longer waits for by the bounds of `queue`.
 
 mod channels;
 pub(super) mod queue;
