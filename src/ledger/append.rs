@@ -7,6 +7,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use super::{
     Batch, LedgerError, Parcel,
     chain::{Chain, Fault, Sealed},
+    size::{self, Bounds, Size},
     sqlite,
 };
 use crate::contract::{digest::Digest, lane::Lane};
@@ -35,6 +37,7 @@ pub struct Ledger {
     begun: bool,
     _lock: File,
     dir: PathBuf,
+    bounds: Bounds,
 }
 
 /// What a replay found.
@@ -56,8 +59,31 @@ impl Ledger {
     pub async fn open(dir: &Path, size_max_bytes: Option<u64>) -> Result<Self, LedgerError> {
         make_dir(dir).map_err(|source| LedgerError::File { path: dir.to_owned(), source })?;
         let lock = lock(dir)?;
+        size::keep_private(dir).map_err(|source| LedgerError::File { path: dir.to_owned(), source })?;
         let connection = sqlite::open_writer(dir, size_max_bytes).await?;
-        Ok(Self { connection, begun: false, _lock: lock, dir: dir.to_owned() })
+        let bounds = Bounds { size_bytes_max: size_max_bytes, wal_bytes_max: None };
+        Ok(Self { connection, begun: false, _lock: lock, dir: dir.to_owned(), bounds })
+    }
+
+    /// The same, with a bound on its write-ahead log, which grows for as long as somebody reads and does not let go.
+    pub fn with_wal_max(mut self, bytes: u64) -> Self {
+        self.bounds.wal_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Whether the files have room within their bounds. Where they have none, what the write-ahead log holds is moved
+    /// into the file first, as far as no reader is in the way.
+    async fn room(&mut self) -> Result<(), LedgerError> {
+        if Size::of(&self.dir).fits(&self.bounds) {
+            return Ok(());
+        }
+        self.abandon().await;
+        sqlite::shorten_log(&mut self.connection).await?;
+        let size = Size::of(&self.dir);
+        if size.fits(&self.bounds) {
+            return Ok(());
+        }
+        Err(LedgerError::Held { dir: self.dir.clone(), wal_bytes: size.wal_bytes })
     }
 
     /// Where it is.
@@ -100,6 +126,7 @@ impl Ledger {
     /// As `append`.
     pub async fn append_from(&mut self, batch: &mut Batch) -> Result<(), LedgerError> {
         self.abandon().await;
+        self.room().await?;
         self.begun = true;
         // One text for the whole transaction: the database's thread is woken once a batch, not once a statement.
         let written = transaction(batch).build().persistent(false).execute(&mut self.connection).await;
@@ -137,6 +164,7 @@ impl Ledger {
     /// # Errors
     /// When it does not, or there is none.
     pub async fn probe(&mut self) -> Result<(), LedgerError> {
+        self.room().await?;
         self.begin().await?;
         // A row is overwritten where it stands, so only this asks for pages; it is never committed.
         let room = sqlx::query("INSERT INTO outbox (id, lane, messages) VALUES (-1, '', zeroblob(?))")
@@ -227,8 +255,14 @@ fn make_dir(dir: &Path) -> std::io::Result<()> {
 fn lock(dir: &Path) -> Result<File, LedgerError> {
     let path = dir.join("ledger.lock");
     let fault = |source| LedgerError::File { path: path.clone(), source };
-    let mut file =
-        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(fault)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(fault)?;
     if !file.try_lock_exclusive().map_err(fault)? {
         let mut holder = String::new();
         let _ = file.read_to_string(&mut holder);

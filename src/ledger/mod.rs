@@ -10,6 +10,7 @@ pub mod chain;
 pub mod emergency;
 mod outbox;
 pub mod query;
+pub mod size;
 mod sqlite;
 pub mod verify;
 
@@ -132,6 +133,16 @@ pub enum LedgerError {
     /// There is no room.
     #[error("the ledger is full: {0}; free disk space or raise `ledger.size_max_bytes`")]
     Full(String),
+    /// Somebody reads it and does not let go.
+    #[error(
+        "the ledger's write-ahead log is {wal_bytes} bytes, because somebody reads the ledger and does not let go; end whoever has `{dir}/ledger.sqlite` open"
+    )]
+    Held {
+        /// Where it is.
+        dir: PathBuf,
+        /// How large the log is.
+        wal_bytes: u64,
+    },
     /// The database failed.
     #[error("the ledger's database failed: {0}")]
     Database(#[source] sqlx::Error),

@@ -11,7 +11,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::LedgerError;
+use super::{LedgerError, size::WAL_AT_REST_BYTES};
 
 /// The file's name in the ledger's directory.
 pub const FILE: &str = "ledger.sqlite";
@@ -19,6 +19,9 @@ pub const FILE: &str = "ledger.sqlite";
 const FORMAT: i64 = 1;
 /// A page, in bytes: a batch of many entries writes half as many as with SQLite's own 4,096, a lone entry hardly more.
 const PAGE_BYTES: u32 = 8192;
+
+/// How long a statement waits for another's lock.
+const BUSY_MS: u64 = 5_000;
 
 const TABLES: &str = "
     CREATE TABLE entries (
@@ -49,11 +52,13 @@ pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<Sqli
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
+        .busy_timeout(Duration::from_millis(BUSY_MS))
         // Of a new file; one that was begun with other pages keeps them.
         .page_size(PAGE_BYTES)
         // A checkpoint stalls the commit that triggers it; one every 4 MiB of WAL keeps the stall short.
         .pragma("wal_autocheckpoint", "512")
+        // A log that a reader had kept is cut again once it is written from its beginning.
+        .pragma("journal_size_limit", WAL_AT_REST_BYTES.to_string())
         // What a deleted parcel held is overwritten: it may be a secret on its way.
         .pragma("secure_delete", "ON")
         .disable_statement_logging();
@@ -80,7 +85,7 @@ pub async fn open_reader(dir: &Path) -> Result<SqliteConnection, LedgerError> {
     if !file.exists() {
         return Err(LedgerError::Missing(dir.to_owned()));
     }
-    let options = SqliteConnectOptions::new().filename(&file).busy_timeout(Duration::from_secs(5));
+    let options = SqliteConnectOptions::new().filename(&file).busy_timeout(Duration::from_millis(BUSY_MS));
     let options = options.disable_statement_logging();
     let mut connection = match options.clone().read_only(true).connect().await {
         Ok(connection) => connection,
@@ -110,6 +115,17 @@ fn has_log(file: &Path) -> bool {
 
 async fn format(connection: &mut SqliteConnection) -> Result<i64, LedgerError> {
     Ok(sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await?)
+}
+
+/// Moves what the write-ahead log holds into the file and empties it, where no reader is in the way; waits for none.
+pub async fn shorten_log(connection: &mut SqliteConnection) -> Result<(), LedgerError> {
+    sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
+    // It says by a row, or by a fault, that somebody is in the way; the log's size tells the same.
+    let _ = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *connection).await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA busy_timeout = {BUSY_MS}")))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Closes in good order; what is lost with a failed close is nothing that was committed.

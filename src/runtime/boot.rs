@@ -74,6 +74,8 @@ pub struct Setup {
     pub ledger_dir: PathBuf,
     /// Bytes the ledger may take at most.
     pub ledger_size_max_bytes: Option<u64>,
+    /// Bytes its write-ahead log may take at most.
+    pub ledger_wal_max_bytes: u64,
     /// The file of the emergency log.
     pub emergency_path: PathBuf,
     /// Its room.
@@ -169,7 +171,8 @@ type Keeper = (Emergency, Clearer, oneshot::Receiver<()>);
 /// When the ledger or the emergency log is locked by another router, damaged, or cannot be written, or the ledger is of
 /// another mode or environment.
 pub async fn start(setup: Setup) -> Result<Running, BootError> {
-    let mut ledger = Ledger::open(&setup.ledger_dir, setup.ledger_size_max_bytes).await?;
+    let ledger = Ledger::open(&setup.ledger_dir, setup.ledger_size_max_bytes).await?;
+    let mut ledger = ledger.with_wal_max(setup.ledger_wal_max_bytes);
     let (log, mut found) = emergency::open(setup.emergency_path.clone(), setup.emergency_size_bytes).await?;
     let (state, mut recovered) = replay::fold(&mut ledger, &setup.rules, |sealed| found.meet(sealed)).await?;
     check_genesis(&setup, &state)?;

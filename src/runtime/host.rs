@@ -28,6 +28,7 @@ use crate::{
         effect::Effect,
         request::{Bundled, Done, Latch, Made, Measured, Unlatched},
     },
+    ledger::size::{Size, WAL_AT_REST_BYTES},
     telemetry::Telemetry,
 };
 
@@ -61,6 +62,7 @@ impl Host {
         let mut measure = tokio::time::interval(MEASURE_PERIOD);
         let mut clocks = (Instant::now(), SystemTime::now());
         let mut seen = Before::Nothing;
+        let mut held = false;
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return,
@@ -76,6 +78,7 @@ impl Host {
                 }
                 _ = measure.tick() => {
                     self.telemetry.tell_repeats(false);
+                    self.weigh(&mut held);
                     let measured = self.measure(&mut clocks);
                     self.tell(Done::Measured(measured)).await;
                 }
@@ -126,6 +129,22 @@ impl Host {
                 Err(fault.to_string())
             }
         }
+    }
+
+    /// Measures the ledger's files; says once when somebody keeps its write-ahead log from being emptied.
+    fn weigh(&self, held: &mut bool) {
+        let Size { file_bytes, wal_bytes } = Size::of(&self.ledger_dir);
+        self.telemetry.metrics.set_ledger_bytes(file_bytes, wal_bytes);
+        let wal_max_bytes = self.config.ledger.wal_max_bytes;
+        let grows = wal_bytes > WAL_AT_REST_BYTES.max(wal_max_bytes / 4);
+        if grows && !*held {
+            warn!(
+                wal_bytes,
+                wal_max_bytes,
+                "somebody reads the ledger and does not let go: its write-ahead log grows; at its bound only stop passes"
+            );
+        }
+        *held = grows;
     }
 
     /// Measures; the clocks are those of the last time.

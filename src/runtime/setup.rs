@@ -76,6 +76,7 @@ fn setup(
         environment: config.environment.word().to_owned(),
         ledger_dir: PathBuf::from(&config.ledger.dir),
         ledger_size_max_bytes: Some(config.ledger.size_max_bytes),
+        ledger_wal_max_bytes: config.ledger.wal_max_bytes,
         emergency_path: config.ledger.emergency_place(),
         emergency_size_bytes: config.ledger.emergency_size_bytes,
         emergency_timeout_ms: config.ledger.emergency_timeout_ms,

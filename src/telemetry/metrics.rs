@@ -131,6 +131,8 @@ pub struct Metrics {
     in_flight: [Gauge; 4],
     entries: Counter,
     on_emergency_log: Gauge,
+    ledger_bytes: Gauge,
+    ledger_wal_bytes: Gauge,
     commit_seconds: Histogram,
     round_envelopes: Histogram,
     commands: Gauge,
@@ -171,6 +173,12 @@ impl Metrics {
             depth,
             in_flight,
             entries: registry.one("entries", "Entries written to the ledger", Counter::default()),
+            ledger_bytes: registry.one("ledger_bytes", "Bytes of the ledger's file", Gauge::default()),
+            ledger_wal_bytes: registry.one(
+                "ledger_wal_bytes",
+                "Bytes of the ledger's write-ahead log",
+                Gauge::default(),
+            ),
             on_emergency_log: registry.one("emergency_entries", EMERGENCY_ENTRIES, Gauge::default()),
             commit_seconds: registry.one(
                 "commit_seconds",
@@ -263,6 +271,17 @@ impl Metrics {
     pub fn committed(&self, entries: usize, took: Duration) {
         self.entries.inc_by(entries as u64);
         self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Says how large the ledger's file and its write-ahead log are.
+    pub fn set_ledger_bytes(&self, file: u64, wal: u64) {
+        self.ledger_bytes.set(i64::try_from(file).unwrap_or(i64::MAX));
+        self.ledger_wal_bytes.set(i64::try_from(wal).unwrap_or(i64::MAX));
+    }
+
+    /// The bytes of the ledger's file, and of its write-ahead log.
+    pub fn ledger_bytes(&self) -> (i64, i64) {
+        (self.ledger_bytes.get(), self.ledger_wal_bytes.get())
     }
 
     /// Says how many entries wait on the emergency log.
@@ -481,6 +500,8 @@ mod tests {
                 "swarmgate_kill_switch gauge",
                 "swarmgate_lane_depth gauge",
                 "swarmgate_lane_in_flight gauge",
+                "swarmgate_ledger_bytes gauge",
+                "swarmgate_ledger_wal_bytes gauge",
                 "swarmgate_ledger_writable gauge",
                 "swarmgate_log_lines_dropped counter",
                 "swarmgate_publish_dropped counter",

@@ -16,7 +16,12 @@ use std::{
 };
 
 use serde_json::json;
-use swarmgate::{bus::Bus, contract::message::Message};
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+use swarmgate::{
+    bus::Bus,
+    contract::message::Message,
+    ledger::{size::Size, verify},
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -54,7 +59,7 @@ impl Stopped {
 pub(crate) struct Host {
     child: Child,
     address: SocketAddr,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Drop for Host {
@@ -79,7 +84,7 @@ impl Host {
             .stderr(stderr)
             .spawn()
             .expect("the router starts");
-        let host = Self { child, address, _dir: dir };
+        let host = Self { child, address, dir };
         let until = Instant::now() + PATIENCE;
         while !host.page("/readyz").is_some_and(|page| page.starts_with("HTTP/1.1 200 ")) {
             assert!(Instant::now() < until, "the router is not ready: {:?}", host.page("/readyz"));
@@ -319,4 +324,60 @@ async fn clients_that_read_no_answer_take_no_health_and_not_for_long_the_metrics
     }
     drop(deaf);
     assert!(host.stop(Duration::from_secs(15)).is_some_and(|ended| ended.success()));
+}
+
+#[tokio::test]
+async fn a_reader_of_the_ledger_that_does_not_let_go_cannot_fill_the_disk() {
+    const WAL_MAX_BYTES: u64 = 16 * 1024 * 1024;
+    let vhost = vhost("host-wal");
+    let bound = format!("ledger.wal_max_bytes={WAL_MAX_BYTES}");
+    let mut host = Host::start(&vhost.options().url, &["run", "--set", &bound], Stdio::null(), Stdio::null());
+    let bus = vhost.connect().await;
+    let mut inbox = Inbox::open(bus.as_ref(), "inbox", "swarmgate.out").await;
+    stop_passes(bus.as_ref(), &mut inbox, "before").await;
+    let ledger = host.dir.path().to_owned();
+    let options = SqliteConnectOptions::new().filename(ledger.join("ledger.sqlite")).read_only(true);
+    let mut reader = options.connect().await.expect("a reader");
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM entries").execute(&mut reader).await.expect("a transaction");
+    let large = |round: usize| -> Vec<Message> {
+        (0..100)
+            .map(|number| {
+                let mut message = signal("config-update", "w-1", &format!("{round}-{number}"));
+                let mut large = body(&message);
+                large["data"] = json!({ "patch": { "text": format!("{number}-").repeat(10_000) } });
+                message.body = large.to_string().into();
+                message
+            })
+            .collect()
+    };
+    let mut rounds = 0;
+    let until = Instant::now() + PATIENCE;
+    while host.page("/readyz").is_some_and(|page| page.starts_with("HTTP/1.1 200 ")) {
+        assert!(Instant::now() < until, "the bound is never reached: {:?}", Size::of(&ledger));
+        send(bus.as_ref(), &large(rounds)).await;
+        rounds += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for round in 0..3 {
+        send(bus.as_ref(), &large(1_000 + round)).await;
+        stop_passes(bus.as_ref(), &mut inbox, &format!("held-{round}")).await;
+        let Size { wal_bytes, .. } = Size::of(&ledger);
+        // One commit may go beyond, and none after it.
+        assert!(wal_bytes < 3 * WAL_MAX_BYTES, "{wal_bytes}");
+    }
+    let until = Instant::now() + PATIENCE;
+    while host.metric("swarmgate_ledger_wal_bytes").is_none_or(|bytes| bytes < WAL_MAX_BYTES) {
+        assert!(Instant::now() < until, "the metric does not say it");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    reader.close().await.expect("it lets go");
+    let until = Instant::now() + PATIENCE;
+    while !host.page("/readyz").is_some_and(|page| page.starts_with("HTTP/1.1 200 ")) {
+        assert!(Instant::now() < until, "it does not recover");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    stop_passes(bus.as_ref(), &mut inbox, "after").await;
+    assert!(host.stop(Duration::from_secs(30)).is_some_and(|ended| ended.success()));
+    let report = verify::verify(&ledger).await.expect("a ledger");
+    assert_eq!(report.fault, None);
 }

@@ -702,3 +702,28 @@ async fn a_newer_format_is_left_alone() {
     let nowhere: PathBuf = dir.path().join("nowhere");
     assert!(matches!(verify(&nowhere).await, Err(LedgerError::Missing(_))));
 }
+
+#[tokio::test]
+async fn the_files_of_a_ledger_are_their_owners_alone() {
+    use std::{fs, os::unix::fs::PermissionsExt};
+    let dir = scratch();
+    let modes = || {
+        let files = fs::read_dir(dir.path()).expect("a directory").map(|file| file.expect("a file"));
+        let modes = files.map(|file| {
+            let mode = file.metadata().expect("its mode").permissions().mode() & 0o777;
+            (file.file_name().to_string_lossy().into_owned(), mode)
+        });
+        modes.collect::<Vec<_>>()
+    };
+    let all_private = || modes().iter().all(|(_, mode)| mode & 0o077 == 0);
+    let ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
+    assert!(modes().len() >= 3 && all_private(), "{:?}", modes());
+    ledger.close().await;
+    for (name, _) in modes() {
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o644)).expect("a mode");
+    }
+    assert!(!all_private());
+    let ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
+    assert!(all_private(), "{:?}", modes());
+    ledger.close().await;
+}

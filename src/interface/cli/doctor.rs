@@ -17,11 +17,17 @@ use super::{CliError, Exit, Globals, Out, client::Connect};
 use crate::{
     bus::{Bus, amqp::Amqp},
     contract::lane::Lane,
-    ledger::{emergency, verify},
+    ledger::{
+        emergency,
+        size::{Size, WAL_AT_REST_BYTES},
+        verify,
+    },
     runtime::{config::Loaded, topology},
 };
 use management::Management;
 
+/// From this size on a write-ahead log is one that a reader keeps from being emptied.
+const WAL_WORTH_A_WARNING_BYTES: u64 = 2 * WAL_AT_REST_BYTES;
 /// Free bytes below which the disk of a ledger is worth a warning.
 const DISK_FREE_BYTES_MIN: u64 = 1024 * 1024 * 1024;
 /// Seconds that the broker's clock may differ.
@@ -316,6 +322,15 @@ async fn ledger(dir: &Path, findings: &mut Findings) {
             ),
         },
         Err(fault) => findings.add("ledger", State::Fail, fault.to_string(), "see docs/operating/ledger.md"),
+    }
+    let Size { wal_bytes, .. } = Size::of(dir);
+    if wal_bytes > WAL_WORTH_A_WARNING_BYTES {
+        findings.add(
+            "write-ahead log",
+            State::Warn,
+            format!("{} MiB: somebody reads the ledger and does not let go", wal_bytes / 1024 / 1024),
+            "end whoever has `ledger.sqlite` open; at `ledger.wal_max_bytes` only stop passes",
+        );
     }
     match fs4::available_space(dir) {
         Ok(free) if free >= DISK_FREE_BYTES_MIN => {

@@ -98,6 +98,7 @@ impl View<'_> {
             .collect();
         let swarms = state.inventory().swarms();
         let sum = |of: fn(&SwarmView) -> usize| swarms.iter().map(of).sum::<usize>();
+        let (file_bytes, wal_bytes) = metrics.ledger_bytes();
         let uptime_ms = (self.now.micros() - self.about.started_at.micros()) / 1000;
         json!({
             "instance": state.rules().instance,
@@ -105,7 +106,8 @@ impl View<'_> {
             "mode": state.rules().mode.to_string(),
             "version": env!("CARGO_PKG_VERSION"),
             "uptimeMs": uptime_ms,
-            "ledger": { "writable": state.ledger_writable(), "seq": state.last_seq(), "keys": state.keys() },
+            "ledger": { "writable": state.ledger_writable(), "seq": state.last_seq(), "keys": state.keys(),
+                "bytes": file_bytes, "walBytes": wal_bytes },
             "broker": { "connected": health.broker(), "blocked": health.blocked() },
             "lanes": lanes,
             "refusals": refusals,

@@ -104,7 +104,12 @@ pub const FIELDS: &[Field] = &[
     field(
         "ledger.size_max_bytes",
         Whole(16 * 1024 * 1024, 1024 * 1024 * GIB),
-        "How large the ledger may grow before it counts as full.",
+        "How large the ledger may grow, its write-ahead log included, before it counts as full.",
+    ),
+    field(
+        "ledger.wal_max_bytes",
+        Whole(16 * 1024 * 1024, 1024 * GIB),
+        "How large its write-ahead log may grow while somebody reads and does not let go; then only stop passes.",
     ),
     field(
         "ledger.batch_entries_max",

@@ -250,6 +250,8 @@ pub struct Ledger {
     pub dir: PathBuf,
     /// How large it may grow, in bytes.
     pub size_max_bytes: u64,
+    /// How large its write-ahead log may grow, in bytes.
+    pub wal_max_bytes: u64,
     /// How many entries one group commit takes at most.
     pub batch_entries_max: usize,
     /// How long a commit may take before the ledger counts as one that cannot be written.
@@ -267,6 +269,7 @@ impl Default for Ledger {
         Self {
             dir: PathBuf::from("swarmgate-data"),
             size_max_bytes: 64 * 1024 * 1024 * 1024,
+            wal_max_bytes: 256 * 1024 * 1024,
             batch_entries_max: 256,
             commit_timeout_ms: 5_000,
             emergency_path: None,
