@@ -36,6 +36,7 @@ mod readers;
 mod reason_pages;
 mod router;
 mod secrets;
+mod steering;
 mod supervisor;
 mod supervisor_bus;
 mod tools;

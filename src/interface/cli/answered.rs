@@ -233,7 +233,7 @@ impl<'a> Answered<'a> {
         if !self.json {
             // A stranger's line break must not make a line that looks like ours.
             let lines: Vec<String> = telling.lines.iter().map(|line| whole(line)).collect();
-            out.line(&lines.join("\n"))?;
+            out.text(&format!("{}\n", lines.join("\n")))?;
             return Ok(telling.exit);
         }
         let mut answer = fields([

@@ -5,14 +5,13 @@
 //! Holds: verify ends with 0 only when every entry is what was written.
 
 use std::{
-    io::{self, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Globals, table::clean};
+use super::{CliError, Exit, Globals, Out, table::clean};
 use crate::{
     contract::routing::Scope,
     ledger::{
@@ -146,7 +145,7 @@ async fn verify(dir: PathBuf, log: Option<PathBuf>, json: bool) -> Result<Exit, 
             "verdict": verdict, "entries": report.entries, "head": report.head, "firstAt": report.first_at,
             "lastAt": report.last_at, "fault": fault, "emergency": emergency,
         });
-        write(&told.to_string())?;
+        Out::new().json(&told)?;
     } else {
         let span = match (report.first_at, report.last_at) {
             (Some(first), Some(last)) => format!(", {first} to {last}"),
@@ -227,7 +226,7 @@ fn print(sealed: &Sealed, json: bool) -> Result<(), CliError> {
         if let Some(fields) = entry.as_object_mut() {
             fields.insert("hash".to_owned(), json!(sealed.hash));
         }
-        return write(&entry.to_string());
+        return Out::new().json(&entry);
     }
     let fact = &sealed.entry.fact;
     let actor = fact.actor.as_ref().map_or("-", |actor| actor.principal.as_str());
@@ -252,5 +251,5 @@ fn print(sealed: &Sealed, json: bool) -> Result<(), CliError> {
 }
 
 fn write(line: &str) -> Result<(), CliError> {
-    writeln!(io::stdout(), "{line}").map_err(|fault| CliError::output(&fault))
+    Out::new().line(line)
 }

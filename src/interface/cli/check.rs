@@ -89,7 +89,7 @@ fn check_config(args: &ConfigArgs, globals: &Globals) -> Result<Exit, CliError> 
     }
     if args.print_schema {
         let pretty = serde_json::to_string_pretty(&config::json_schema()).unwrap_or_default();
-        out.line(&pretty)?;
+        out.text(&format!("{pretty}\n"))?;
         return Ok(Exit::Done);
     }
     let file = args.file.clone().or_else(|| globals.config.clone());

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     output::aside,
+    output::one_line,
     table::{clean, or_nothing},
 };
 
@@ -98,7 +99,7 @@ fn is_coloured() -> bool {
 
 /// A sentence of somebody else's without what steers a terminal; unlike a cell it is not cut, it is read before consent.
 pub fn whole(text: &str) -> String {
-    text.split_inclusive(' ').map(clean).collect()
+    one_line(text)
 }
 
 #[cfg(test)]

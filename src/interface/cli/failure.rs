@@ -15,7 +15,7 @@ use std::{
 use serde_json::json;
 use thiserror::Error;
 
-use super::access::AccessError;
+use super::{access::AccessError, output::steerless};
 use crate::runtime::latch::LatchError;
 use crate::{
     bus::BusError,
@@ -248,6 +248,8 @@ impl CliError {
                 text.push_str(&fault.drawn("  "));
             }
             let _ = writeln!(text, "help: {help}");
+            // What a broker or a router said may be anybody's words.
+            text = steerless(&text);
         }
         // Where stderr is gone too, the exit code is all that is left.
         stderr::tell(&text);

@@ -1,6 +1,6 @@
 //! Stdout: what was asked for. Stderr: what is told beside it.
 //!
-//! Owns: the two forms of an answer, and what happens when the reader goes away.
+//! Owns: the two forms of an answer, what of it may reach a terminal, and what happens when the reader goes away.
 //! Never: writes an error, or uses the printing macros: they panic when a pipe is closed.
 //! Holds: a closed pipe ends the command quietly; every other fault of stdout is told.
 
@@ -36,23 +36,28 @@ impl Out {
         Self(io::stdout().lock())
     }
 
-    /// Prints text as it is.
+    /// Prints text of several lines. What would steer a terminal is shown as U+FFFD; a stranger's words in it were put on
+    /// one line by `one_line`.
     ///
     /// # Errors
     /// When stdout is closed or full.
     pub fn text(&mut self, text: &str) -> Result<(), CliError> {
+        self.raw(&steerless(text))
+    }
+
+    fn raw(&mut self, text: &str) -> Result<(), CliError> {
         self.0
             .write_all(text.as_bytes())
             .and_then(|()| self.0.flush())
             .map_err(|fault| CliError::output(&fault))
     }
 
-    /// Prints a line.
+    /// Prints one line, whatever is in it: a line break of a stranger's does not make another.
     ///
     /// # Errors
     /// When stdout is closed or full.
     pub fn line(&mut self, line: &str) -> Result<(), CliError> {
-        self.text(&format!("{line}\n"))
+        self.raw(&format!("{}\n", one_line(line)))
     }
 
     /// Prints one JSON value on one line.
@@ -60,8 +65,42 @@ impl Out {
     /// # Errors
     /// When stdout is closed or full.
     pub fn json(&mut self, value: &Value) -> Result<(), CliError> {
-        self.line(&value.to_string())
+        self.raw(&format!("{}\n", escaped(&value.to_string())))
     }
+}
+
+/// Whether a character steers a terminal, or turns what is read around.
+pub const fn is_steering(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A stranger's text as one line that steers no terminal.
+pub fn one_line(text: &str) -> String {
+    let shown = |letter| if is_steering(letter) && letter != '\t' { '\u{fffd}' } else { letter };
+    text.chars().map(shown).collect()
+}
+
+/// Text of several lines that steers no terminal.
+pub fn steerless(text: &str) -> String {
+    let kept = |letter| matches!(letter, '\n' | '\t') || !is_steering(letter);
+    text.chars().map(|letter| if kept(letter) { letter } else { '\u{fffd}' }).collect()
+}
+
+/// JSON says the same with such characters written as escapes; they stand in its texts only.
+pub fn escaped(json: &str) -> String {
+    if !json.contains(is_steering) {
+        return json.to_owned();
+    }
+    let mut text = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if is_steering(letter) {
+            text.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            text.push(letter);
+        }
+    }
+    text
 }
 
 /// Prints text, and waits no longer than that for whoever reads it: what a process that serves others prints at its end
@@ -86,5 +125,26 @@ pub fn aside(line: &str) {
 impl Default for Out {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVIL: &str = "evil\u{1b}[31m\n\r\u{9b}2J\u{202e}FAKE\tx";
+
+    #[test]
+    fn no_text_steers_a_terminal_or_makes_a_line() {
+        assert_eq!(one_line(EVIL), "evil\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}2J\u{fffd}FAKE\tx");
+        assert_eq!(steerless("a\nb\u{1b}c\r\n"), "a\nb\u{fffd}c\u{fffd}\n");
+    }
+
+    #[test]
+    fn json_says_the_same_and_steers_nothing() {
+        let value = serde_json::json!({ "origin": EVIL });
+        let text = escaped(&value.to_string());
+        assert!(!text.contains(is_steering), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
     }
 }

@@ -178,11 +178,15 @@ fn show(copy: &Delivery, globals: &Globals, out: &mut Out) -> Result<Exit, CliEr
         out.json(&json!({ "message": super::tail::shown(&copy.message), "rule": rule, "nextStep": next }))?;
     } else {
         out.line(&super::tail::told(&copy.message))?;
-        out.line(&format!("  rule: {rule}\n  next: {next}"))?;
+        out.line(&format!("  rule: {rule}"))?;
+        out.line(&format!("  next: {next}"))?;
         for (name, value) in &copy.message.properties.headers {
             out.line(&format!("  {name}: {}", super::route::shown(value)))?;
         }
-        out.line(&String::from_utf8_lossy(&copy.message.body))?;
+        // Each line of it is marked as the body's, so that none looks like ours.
+        for line in String::from_utf8_lossy(&copy.message.body).lines() {
+            out.line(&format!("  | {line}"))?;
+        }
     }
     Ok(Exit::Done)
 }

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
-use super::{CliError, Exit, Globals, OutputFormat};
+use super::{
+    CliError, Exit, Globals, OutputFormat,
+    output::{escaped, one_line},
+};
 use crate::{
     contract::{
         Contract, Unsaid,
@@ -393,15 +396,15 @@ fn unreadable(line: &[u8], lack: String) -> (Arrival, Message) {
 
 fn print(out: &mut impl Write, answer: &Answer, json: bool) -> io::Result<()> {
     if json {
-        serde_json::to_writer(&mut *out, answer)?;
-        writeln!(out)?;
+        writeln!(out, "{}", escaped(&serde_json::to_string(answer)?))?;
     } else {
         let line = answer.line.map_or_else(|| "due".to_owned(), |line| line.to_string());
         let verdict = answer.verdict.map_or_else(|| "-".to_owned(), |verdict| verdict.to_string());
         let reason = answer.reason.map_or("", Reason::code);
         let (detail, pointer) =
             (answer.detail.as_deref().unwrap_or(""), answer.pointer.as_deref().unwrap_or(""));
-        writeln!(out, "{line:>6}  {verdict:<8} {reason:<26} {pointer} {detail}")?;
+        let line = format!("{line:>6}  {verdict:<8} {reason:<26} {pointer} {detail}");
+        writeln!(out, "{}", one_line(&line))?;
     }
     out.flush()
 }

@@ -101,7 +101,8 @@ pub fn refused_here(
     } else {
         let at = refusal.pointer.map_or_else(String::new, |pointer| format!(" at {pointer}"));
         out.line(&format!("not sent: {}{at}: {}", refusal.reason, refusal.detail))?;
-        out.line(&format!("  {}\n  {}", refusal.reason.rule(), refusal.reason.next_step()))?;
+        out.line(&format!("  {}", refusal.reason.rule()))?;
+        out.line(&format!("  {}", refusal.reason.next_step()))?;
     }
     Ok(Some(Exit::Refused))
 }

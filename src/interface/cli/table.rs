@@ -6,6 +6,7 @@
 
 use ratatui::text::Span;
 
+use super::output::is_steering;
 use crate::contract::timestamp::Timestamp;
 
 /// What stands for nothing.
@@ -68,10 +69,6 @@ fn width(cell: &str) -> usize {
 
 /// A worker's text without what would steer a terminal, cut to `CELL_CHARS_MAX`.
 pub fn clean(text: &str) -> String {
-    let is_steering = |character: char| {
-        character.is_control()
-            || matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let shown = |character| if is_steering(character) { '\u{fffd}' } else { character };
     let mut cut: String = text.chars().take(CELL_CHARS_MAX).map(shown).collect();
     if text.chars().nth(CELL_CHARS_MAX).is_some() {

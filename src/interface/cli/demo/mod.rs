@@ -398,14 +398,15 @@ struct Telling {
 
 impl Telling {
     fn title(&mut self, text: &str) -> Result<(), CliError> {
-        if self.json { Ok(()) } else { self.out.line(&format!("{text}\n")) }
+        if self.json { Ok(()) } else { self.out.text(&format!("{text}\n\n")) }
     }
 
     fn line(&mut self, title: &str, told: &str, passed: bool) -> Result<(), CliError> {
         if self.json {
             return self.out.json(&json!({ "step": title, "passed": passed, "told": told }));
         }
-        self.out.line(&format!("{} {title}\n      {told}", if passed { "  ok " } else { "FAIL " }))
+        self.out.line(&format!("{} {title}", if passed { "  ok " } else { "FAIL " }))?;
+        self.out.line(&format!("      {told}"))
     }
 
     /// Tells one step; answers whether it went as it should.
@@ -439,11 +440,11 @@ impl Telling {
             return self.out.json(&json!({ "failed": failed }));
         }
         if failed > 0 {
-            return self.out.line(&format!("\n{failed} steps did not go as they should."));
+            return self.out.text(&format!("\n{failed} steps did not go as they should.\n"));
         }
-        self.out.line(
+        self.out.text(
             "\nEverything went as it should. Next: put it beside your own broker, looking only:\n  \
-             swarmgate observe --amqp amqp://user:password@host:5672/%2f --exchange YOUR.EXCHANGE",
+             swarmgate observe --amqp amqp://user:password@host:5672/%2f --exchange YOUR.EXCHANGE\n",
         )
     }
 }
