@@ -381,3 +381,44 @@ async fn a_reader_of_the_ledger_that_does_not_let_go_cannot_fill_the_disk() {
     let report = verify::verify(&ledger).await.expect("a ledger");
     assert_eq!(report.fault, None);
 }
+
+#[tokio::test]
+async fn a_stop_is_no_later_for_a_reader_of_the_log_that_has_stopped() {
+    const RUNS: usize = 5;
+    const STOPS: usize = 30;
+    let stopped = Stopped::new();
+    let mut worst = [Vec::new(), Vec::new()];
+    let mut typical = [Vec::new(), Vec::new()];
+    for run in 0..RUNS {
+        for held in [false, true] {
+            let vhost = vhost(&format!("host-late-{run}-{held}"));
+            let stderr = if held { stopped.end() } else { Stdio::null() };
+            let args = ["run", "--set", "telemetry.log_level=debug"];
+            let mut host = Host::start(&vhost.options().url, &args, Stdio::null(), stderr);
+            let bus = vhost.connect().await;
+            let mut inbox = Inbox::open(bus.as_ref(), "inbox", "swarmgate.out").await;
+            stop_passes(bus.as_ref(), &mut inbox, "first").await;
+            let mut took = Vec::new();
+            for number in 0..STOPS {
+                send(bus.as_ref(), &broken(20)).await;
+                took.push(stop_passes(bus.as_ref(), &mut inbox, &format!("stop-{number}")).await);
+            }
+            took.sort();
+            worst[usize::from(held)].push(took[STOPS - 1]);
+            typical[usize::from(held)].push(took[STOPS / 2]);
+            assert!(host.stop(Duration::from_secs(15)).is_some_and(|ended| ended.success()));
+        }
+    }
+    let median = |all: &mut Vec<Duration>| {
+        all.sort();
+        all[RUNS / 2]
+    };
+    let [free, held] = worst.each_mut().map(median);
+    let [usual, usual_held] = typical.each_mut().map(median);
+    println!(
+        "slowest of {STOPS}: {free:?} read, {held:?} not read; typical: {usual:?} read, {usual_held:?} not read"
+    );
+    // A few milliseconds are the machine's.
+    assert!(held < free * 2 + Duration::from_millis(20), "{free:?} read, {held:?} not read");
+    drop(stopped.reader);
+}
