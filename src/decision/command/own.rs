@@ -74,8 +74,10 @@ pub(in crate::decision) fn order(
 ) {
     let rules = state.rules();
     let router = Actor::router(&rules.instance);
-    // Entries of one decision differ by their place in it.
-    let id = format!("stop-{}-{}-{}", rules.instance, now.micros(), decision.facts.len());
+    // Entries of one decision differ by their place in it, and decisions of one moment by whom they are about.
+    let about = Digest::of(scope.to_string().as_bytes()).to_string();
+    let about = about.get(..12).unwrap_or_default();
+    let id = format!("stop-{}-{}-{}-{about}", rules.instance, now.micros(), decision.facts.len());
     let data = json!({ "requestedTransition": "ANY->IDLE", "reason": detail });
     let speech = Speech::order(rules, BOT_STOP, scope, data, &id, now);
     let key = RoutingKey { family: Family::Signal, kind_type: BOT_STOP.to_owned(), scope: scope.clone() };
@@ -173,4 +175,26 @@ pub(in crate::decision) fn unlatched(state: &State, unlatched: &Unlatched, now: 
     decision.facts.push(safety::set::set(&flight.sender, &flight.scope, detail.clone(), step, now));
     ending::end(state, flight, "Applied", (&detail, None), now, &mut decision);
     decision
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::decision::rules::Rules;
+
+    #[test]
+    fn two_bots_of_one_moment_get_two_keys() {
+        let (state, now) = (State::new(Rules::default()), Timestamp::from_micros(1_772_618_400_000_000));
+        let keys: BTreeSet<_> = ["b-1", "b-2", "b-3"]
+            .into_iter()
+            .flat_map(|instance| {
+                let mut decision = Decision::default();
+                order(&state, &Scope::new("kestrel", "bot", instance), "it runs unasked", now, &mut decision);
+                decision.facts.into_iter().map(|fact| fact.idempotency_key)
+            })
+            .collect();
+        assert_eq!(keys.len(), 3, "{keys:?}");
+    }
 }
