@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::api::gate::{Gate, envelope, swarmgate};
 
 /// A name that clears the screen, turns the text around, and makes a line.
-const EVIL: &str = "evil\u{1b}[2J\u{1b}[31m\r\n\u{9b}31m\u{202e}FORGED line";
+const EVIL: &str = "evil\u{1b}[2J\u{9b}31m\u{202e}\r\nFORGED line";
 
 fn steers(text: &str) -> Option<char> {
     text.chars().find(|letter| {

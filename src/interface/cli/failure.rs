@@ -15,7 +15,10 @@ use std::{
 use serde_json::json;
 use thiserror::Error;
 
-use super::{access::AccessError, output::steerless};
+use super::{
+    access::AccessError,
+    output::{escaped, one_line, steerless},
+};
 use crate::runtime::latch::LatchError;
 use crate::{
     bus::BusError,
@@ -233,7 +236,7 @@ impl CliError {
         if matches!(self, Self::ReaderGone) {
             return Exit::Done;
         }
-        let (message, help) = (chain(self), self.help());
+        let (message, help) = (one_line(&chain(self)), self.help());
         let faults = match self {
             Self::Config(ConfigError::Faulty { faults }) => faults.as_slice(),
             _ => &[],
@@ -241,7 +244,7 @@ impl CliError {
         let mut text = String::new();
         if json {
             let told = json!({ "error": message, "help": help, "exit": self.exit() as u8, "faults": faults });
-            let _ = writeln!(text, "{told}");
+            let _ = writeln!(text, "{}", escaped(&told.to_string()));
         } else {
             let _ = writeln!(text, "error: {message}");
             for fault in faults {

@@ -70,7 +70,7 @@ impl Out {
 }
 
 /// Whether a character steers a terminal, or turns what is read around.
-pub const fn is_steering(character: char) -> bool {
+pub fn is_steering(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
