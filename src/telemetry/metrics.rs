@@ -34,6 +34,7 @@ use crate::contract::{
 /// The content type of `encode`'s answer.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+const COMMANDS: &str = "Commands accepted that have not ended";
 const EMERGENCY_ENTRIES: &str = "Entries on the emergency log that wait for the ledger";
 
 const VERDICTS: [Verdict; 5] =
@@ -155,6 +156,7 @@ impl Metrics {
         let published = registry.family("published", "Messages published, by what became of them");
         let (waiting, dropped) = registry.publishing();
         let (depth, in_flight) = registry.lanes();
+        let [ledger_bytes, ledger_wal_bytes] = registry.ledger();
         let mut metrics = Self {
             envelopes: Lane::ALL.map(|lane| {
                 VERDICTS.map(|verdict| {
@@ -173,12 +175,8 @@ impl Metrics {
             depth,
             in_flight,
             entries: registry.one("entries", "Entries written to the ledger", Counter::default()),
-            ledger_bytes: registry.one("ledger_bytes", "Bytes of the ledger's file", Gauge::default()),
-            ledger_wal_bytes: registry.one(
-                "ledger_wal_bytes",
-                "Bytes of the ledger's write-ahead log",
-                Gauge::default(),
-            ),
+            ledger_bytes,
+            ledger_wal_bytes,
             on_emergency_log: registry.one("emergency_entries", EMERGENCY_ENTRIES, Gauge::default()),
             commit_seconds: registry.one(
                 "commit_seconds",
@@ -201,11 +199,7 @@ impl Metrics {
                 Gauge::default(),
             ),
             challenges: registry.one("challenges_open", "Commands to be confirmed", Gauge::default()),
-            commands: registry.one(
-                "commands_in_flight",
-                "Commands accepted that have not ended",
-                Gauge::default(),
-            ),
+            commands: registry.one("commands_in_flight", COMMANDS, Gauge::default()),
             alerts: registry.one("alerts", "Alerts of the router's own raised", Counter::default()),
             alerts_held_back: registry.one(
                 "alerts_held_back",
@@ -384,6 +378,14 @@ impl Metrics {
 struct Section<'a>(&'a mut Registry);
 
 impl Section<'_> {
+    /// How large the ledger's file and its write-ahead log are.
+    fn ledger(&mut self) -> [Gauge; 2] {
+        [
+            self.one("ledger_bytes", "Bytes of the ledger's file", Gauge::default()),
+            self.one("ledger_wal_bytes", "Bytes of the ledger's write-ahead log", Gauge::default()),
+        ]
+    }
+
     fn family<L, M>(&mut self, name: &str, help: &str) -> Family<L, M>
     where
         Family<L, M>: prometheus_client::registry::Metric + Clone + Default,

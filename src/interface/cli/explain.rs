@@ -7,7 +7,7 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::{CliError, Exit, Globals, Out, embedded};
+use super::{CliError, Exit, Globals, Out, embedded, output::one_line};
 use crate::{
     contract::{
         command::{Answerer, Commands},
@@ -285,7 +285,7 @@ const fn answerer_word(answerer: Answerer) -> &'static str {
 
 impl Told {
     fn text(&self) -> String {
-        let mut text = format!("{}\n", self.key);
+        let mut text = format!("{}\n", one_line(&self.key));
         let mut row = |name: &str, what: &str| text.push_str(&format!("  {name:<9} {what}\n"));
         if let Some(refused) = &self.refused {
             row("refused", &format!("{}: {}", refused.reason, refused.detail));
