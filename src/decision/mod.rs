@@ -23,6 +23,7 @@ mod identity;
 pub mod inventory;
 pub mod lifecycle;
 mod live;
+pub mod outcome;
 mod policy;
 mod presence;
 mod refusal;
@@ -34,7 +35,7 @@ pub mod state;
 
 use crate::contract::{
     Said,
-    audit::{Action, Actor, Change, Fact, Mode, Subject, Verdict},
+    audit::{Action, Actor, Change, Fact, Verdict},
     command::{Answerer, Class},
     reason::{Reason, Refusal},
     routing::{Family, Scope},
@@ -42,46 +43,26 @@ use crate::contract::{
 };
 use effect::Effect;
 use inventory::Lifecycle;
+pub use outcome::Decision;
+use outcome::{Carriage, fact};
 use request::{Answer, Arrival, Done, Request};
 use state::{Belief, State};
 
-/// The answer to one request.
-#[derive(Clone, Debug, Default)]
-pub struct Decision {
-    /// The verdict; `None` for what is not an envelope.
-    pub verdict: Option<Verdict>,
-    /// Why, where it is a no or a suppressed repeat.
-    pub refusal: Option<Refusal>,
-    /// The sender, as far as it is known.
-    pub principal: Option<String>,
-    /// What to remember for ever, in order.
-    pub facts: Vec<Fact>,
-    /// What to believe until told otherwise.
-    pub beliefs: Vec<Belief>,
-    /// What to do, in order, once the entry of the first fact is durable (at once where there is no fact).
-    pub effects: Vec<Effect>,
-}
-
 /// Judges one request.
 pub fn decide(state: &State, request: &Request, now: Timestamp) -> Decision {
-    let mut decision = match request {
+    match request {
         Request::Arrived(arrival) => {
             let decision = match judge(state, arrival, now) {
                 Ok(passed) => forward(state, arrival, passed, now),
                 Err(stopped) => stop(state, arrival, stopped, now),
             };
-            if state.rules().mode == Mode::Observe { observed(decision) } else { decision }
+            if state.only_looks() { observed(decision) } else { decision }
         }
         Request::Answered(answer) => answered(state, answer, now),
         Request::Due => due(state, now),
         Request::Done(done) => self::done(state, done, now),
         Request::Closing => refusal::close_tallies(state, now.plus_ms(1000), now),
-    };
-    if state.rules().mode == Mode::Observe {
-        // Who only looks says nothing, whatever it sees.
-        decision.effects.clear();
     }
-    decision
 }
 
 /// What is due: one matter a decision, the parked commands of a target that has shown itself first.
@@ -153,8 +134,8 @@ enum Stopped {
     Repeat { actor: Actor, refusal: Refusal, again: Option<u64> },
     /// Dangerous: it waits for its confirmation.
     Dangerous { actor: Actor, accepted: crate::contract::audit::Accepted, danger: Box<consent::Danger> },
-    /// A start not later than a stop that was accepted for its target.
-    Overtaken { actor: Actor, accepted: crate::contract::audit::Accepted, by: Timestamp },
+    /// A start that a stop accepted for its target overtakes; `why` says so to its sender.
+    Overtaken { actor: Actor, accepted: crate::contract::audit::Accepted, why: String },
 }
 
 fn contract_and_routing(arrival: &Arrival) -> Result<&Said, Stopped> {
@@ -174,15 +155,17 @@ fn audit(state: &State, class: Option<Class>) -> Result<(), Refusal> {
 /// Everything said yes: what is remembered and carried.
 fn forward(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp) -> Decision {
     let said = passed.said;
+    let carriage = carriage(state, &passed);
+    let mut decision = Decision::new(state);
+    decision.verdict = Some(carriage.verdict());
+    decision.principal = Some(passed.actor.principal.clone());
     // Nearly always one and no more; a vector that grows by itself makes room for four.
-    let entries = usize::from(said.key.family != Family::Metric);
-    let mut decision = Decision {
-        verdict: Some(Verdict::Forward),
-        principal: Some(passed.actor.principal.clone()),
-        facts: Vec::with_capacity(entries),
-        effects: vec![passed.permit.carry()],
-        ..Decision::default()
-    };
+    decision.facts.reserve_exact(usize::from(said.key.family != Family::Metric));
+    match carriage {
+        Carriage::Forwarded => decision.effects.push(passed.permit.carry()),
+        Carriage::Parked => decision.effects.push(Effect::Hold),
+        Carriage::Answered => {}
+    }
     match said.key.family {
         Family::Metric => metric(state, arrival, said, passed.actor, now, &mut decision),
         Family::Signal => signal(state, arrival, passed, now, &mut decision),
@@ -201,6 +184,30 @@ fn forward(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp)
         }
     }
     decision
+}
+
+/// Where what passed every gate goes. It is decided here, once, before anything is built on it.
+fn carriage(state: &State, passed: &Passed<'_>) -> Carriage {
+    let said = passed.said;
+    if said.key.family != Family::Signal {
+        return Carriage::Forwarded;
+    }
+    let router_answers = || {
+        let row = state.rules().commands.get(&said.key.kind_type);
+        row.is_some_and(|row| row.answered_by == Answerer::Router)
+    };
+    // A question for the router's own status is a question to nobody else.
+    let asks_router = || {
+        said.key.kind_type == command::STATUS_REQUEST
+            && said.key.scope == Scope::router(&state.rules().instance)
+    };
+    if command::is_observation(said) || router_answers() || asks_router() {
+        Carriage::Answered
+    } else if passed.standing.accepted.parked {
+        Carriage::Parked
+    } else {
+        Carriage::Forwarded
+    }
 }
 
 /// Where an outcome says that its instance is in its life.
@@ -252,18 +259,13 @@ fn signal(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, 
     if command::is_observation(said) {
         let ack = session::ack(said);
         let speech = effect::Speech::answer(state.rules(), said, "Ack", "heard", Some(ack), now);
-        decision.effects = vec![Effect::Speak(speech)];
+        decision.effects.push(Effect::Speak(speech));
         return;
     }
-    let parks = passed.standing.accepted.parked;
     let change = Change::Accepted(passed.standing.accepted.clone());
-    decision.facts.push(passed_on(arrival, said, passed.actor.clone(), Action::Requested, change, now));
-    if parks {
-        decision.verdict = Some(Verdict::Park);
-        decision.effects = vec![Effect::Hold];
-        for fact in &mut decision.facts {
-            fact.verdict = Some(Verdict::Park);
-        }
+    let requested = passed_on(arrival, said, passed.actor.clone(), Action::Requested, change, now);
+    decision.facts.push(Fact { verdict: decision.verdict, ..requested });
+    if passed.standing.accepted.parked {
         command::parking::make_room(state, &said.key.scope, arrival.body_bytes, now, decision);
     }
     if command::lifetime::supersedes(said, passed.class) {
@@ -277,10 +279,6 @@ fn signal(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, 
     answer(state, arrival, passed, now, decision);
     let router = Scope::router(&state.rules().instance);
     if said.key.kind_type == command::STATUS_REQUEST && said.key.scope.covers(&router) {
-        if said.key.scope == router {
-            // Nobody else is asked.
-            decision.effects.clear();
-        }
         decision.effects.push(Effect::Report);
     }
 }
@@ -289,12 +287,10 @@ fn signal(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, 
 fn answer(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, decision: &mut Decision) {
     let Passed { said, actor, standing, .. } = passed;
     let row = state.rules().commands.get(&said.key.kind_type);
-    let Some(by) = row.map(|row| row.answered_by).filter(|by| *by != Answerer::Target) else { return };
-    let command = standing.accepted.command;
-    if by == Answerer::Router {
-        // Nobody else is told.
-        decision.effects.retain(|effect| *effect != Effect::Forward);
+    if row.is_none_or(|row| row.answered_by == Answerer::Target) {
+        return;
     }
+    let command = standing.accepted.command;
     if session::is_acknowledged(&said.key.kind_type) || said.class == Some(Class::Liveness) {
         let words = ("the router has recorded it", Some(session::ack(said)));
         return command::own::answer(state, (arrival, said), command, "Ack", words, now, decision);
@@ -351,22 +347,20 @@ fn stop(state: &State, arrival: &Arrival, stopped: Stopped, now: Timestamp) -> D
                     now,
                 )
             };
-            let mut decision = Decision {
-                verdict: Some(Verdict::Suppress),
-                refusal: Some(refusal),
-                principal: Some(actor.principal.clone()),
-                facts: vec![repeat],
-                beliefs: Vec::new(),
-                effects: again.map(|of| Effect::Repeat { of }).into_iter().collect(),
-            };
+            let mut decision = Decision::new(state);
+            decision.verdict = Some(Verdict::Suppress);
+            decision.refusal = Some(refusal);
+            decision.principal = Some(actor.principal.clone());
+            decision.facts.push(repeat);
+            decision.effects.extend(again.map(|of| Effect::Repeat { of }));
             safety::interlock::storm(state, &actor, now, &mut decision);
             decision
         }
         Stopped::Dangerous { actor, accepted, danger } => {
             command::challenge::issue(state, arrival, actor, accepted, &danger, now)
         }
-        Stopped::Overtaken { actor, accepted, by } => {
-            command::overtaken(state, arrival, actor, accepted, by, now)
+        Stopped::Overtaken { actor, accepted, why } => {
+            command::overtaken(state, arrival, actor, accepted, why, now)
         }
     }
 }
@@ -388,7 +382,7 @@ fn observed(mut decision: Decision) -> Decision {
 fn done(state: &State, done: &Done, now: Timestamp) -> Decision {
     match done {
         // Who only looks sets nothing.
-        _ if state.only_looks() => Decision::default(),
+        _ if state.only_looks() => Decision::new(state),
         Done::Latched(latch) => safety::set::latched(state, latch, now),
         Done::Measured(measured) => {
             let mut decision = safety::interlock::measured(state, measured, now);
@@ -402,7 +396,7 @@ fn done(state: &State, done: &Done, now: Timestamp) -> Decision {
 
 /// The broker's answer for what had left: one fact, and commands that came back wait for their targets.
 fn answered(state: &State, answer: &Answer, now: Timestamp) -> Decision {
-    let mut decision = Decision::default();
+    let mut decision = Decision::new(state);
     if !answer.carried.spans.is_empty() || !answer.carried.returned.is_empty() {
         decision.facts.push(Fact::new(Action::Carried, now, Change::Carried(answer.carried.clone())));
     }
@@ -429,30 +423,4 @@ fn answered(state: &State, answer: &Answer, now: Timestamp) -> Decision {
         alert::raise(state, &notice, now, &mut decision);
     }
     decision
-}
-
-/// The fact of an arrival: who, what and which body; the caller adds the verdict.
-fn fact(
-    arrival: &Arrival,
-    said: Option<&Said>,
-    actor: Actor,
-    action: Action,
-    change: Change,
-    now: Timestamp,
-) -> Fact {
-    let mut fact = Fact::new(action, now, change);
-    fact.actor = Some(actor);
-    fact.body = Some(arrival.body);
-    fact.replay.clone_from(&arrival.replay);
-    if let Some(said) = said {
-        fact.subject = Some(Subject {
-            family: said.key.family,
-            scope: said.key.scope.clone(),
-            kind_type: said.key.kind_type.clone(),
-        });
-        fact.correlation_id.clone_from(&said.envelope.correlation_id);
-        fact.idempotency_key.clone_from(&said.envelope.idempotency_key);
-        fact.payload.clone_from(&said.payload);
-    }
-    fact
 }

@@ -48,7 +48,7 @@ pub(super) fn due(state: &State, now: Timestamp) -> Option<Decision> {
     if changes.is_empty() || !state.ledger_writable() {
         return None;
     }
-    let mut decision = Decision::default();
+    let mut decision = Decision::new(state);
     let mut silent: BTreeMap<(&str, Standing), (u64, &Scope)> = BTreeMap::new();
     for change in &changes {
         match standing(change.what) {

@@ -29,12 +29,10 @@ pub(super) fn refuse(
     refusal: Refusal,
     now: Timestamp,
 ) -> Decision {
-    let mut decision = Decision {
-        verdict: Some(Verdict::Refuse),
-        principal: Some(actor.principal.clone()),
-        effects: vec![Effect::Refuse(refusal.clone())],
-        ..Decision::default()
-    };
+    let mut decision = Decision::new(state);
+    decision.verdict = Some(Verdict::Refuse);
+    decision.principal = Some(actor.principal.clone());
+    decision.effects.push(Effect::Refuse(refusal.clone()));
     if is_counted(arrival, refusal.reason) {
         let fingerprint = fingerprint(state, &actor, refusal.reason);
         let entries_max = state.rules().refusals_entries_per_second_max;
@@ -72,7 +70,7 @@ pub(super) fn refuse(
 
 /// Closes the tallies of the seconds before `until`: one entry for each that counted anything.
 pub(super) fn close_tallies(state: &State, until: Timestamp, now: Timestamp) -> Decision {
-    let mut decision = Decision::default();
+    let mut decision = Decision::new(state);
     for (fingerprint, tally) in state.tallies().iter().filter(|(_, tally)| tally.second < until.second()) {
         decision.beliefs.push(Belief::TallyClosed { fingerprint: *fingerprint });
         if tally.count == 0 {

@@ -188,7 +188,7 @@ pub(super) fn restarted(state: &State, said: &Said, actor: &Actor, now: Timestam
 pub(super) fn lost(state: &State, now: Timestamp) -> Option<Decision> {
     let (lost, next) = state.sessions_lost(now)?;
     let router = Actor::router(&state.rules().instance);
-    let mut decision = Decision::default();
+    let mut decision = Decision::new(state);
     decision.beliefs.push(Belief::SessionsLooked(next));
     let mut swarms: BTreeMap<&str, Vec<Scope>> = BTreeMap::new();
     for scope in &lost {

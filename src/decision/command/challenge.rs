@@ -102,7 +102,7 @@ pub(in crate::decision) fn issue(
     danger: &Danger,
     now: Timestamp,
 ) -> Decision {
-    let Ok(said) = &arrival.subject else { return Decision::default() };
+    let Ok(said) = &arrival.subject else { return Decision::new(state) };
     let rules = state.rules();
     let ledger_id = state.genesis().map(|genesis| genesis.ledger_id.as_str()).unwrap_or_default();
     let challenge_id = id(ledger_id, state.last_seq() + 1);
@@ -140,19 +140,16 @@ pub(in crate::decision) fn issue(
         verdict: Some(Verdict::Challenge),
         ..fact(arrival, Some(said), Actor::router(&rules.instance), Action::Challenged, Change::None, now)
     };
-    let mut effects = Vec::new();
+    let mut decision = Decision::new(state);
+    decision.verdict = Some(Verdict::Challenge);
+    decision.refusal = Some(Refusal::new(Reason::ChallengeRequired, detail));
+    decision.principal = Some(actor.principal);
+    decision.facts = vec![requested, challenged];
     if carried {
-        effects.push(Effect::Hold);
+        decision.effects.push(Effect::Hold);
     }
-    effects.push(Effect::Speak(speech));
-    Decision {
-        verdict: Some(Verdict::Challenge),
-        refusal: Some(Refusal::new(Reason::ChallengeRequired, detail)),
-        principal: Some(actor.principal),
-        facts: vec![requested, challenged],
-        effects,
-        ..Decision::default()
-    }
+    decision.effects.push(Effect::Speak(speech));
+    decision
 }
 
 /// A challenge as it is written: with its words, because the state that they were taken from moves on.

@@ -176,9 +176,9 @@ pub(in crate::decision) struct Flights {
     /// A target's parked commands in the order they leave: what always passes first, then by age.
     #[serde(skip)]
     parked: BTreeMap<Scope, BTreeSet<(bool, u64, Short)>>,
-    /// Every parked command by age.
+    /// Every parked command in the order they make room: what always passes last, and by age.
     #[serde(skip)]
-    parked_by_age: BTreeSet<(u64, Short)>,
+    parked_by_age: BTreeSet<(bool, u64, Short)>,
 }
 
 impl Flights {
@@ -297,9 +297,9 @@ impl Flights {
         self.parked.get(scope).map_or(0, BTreeSet::len)
     }
 
-    /// Every parked command, the oldest first.
-    pub fn oldest_parked(&self) -> impl Iterator<Item = &Flight> {
-        self.parked_by_age.iter().filter_map(|(_, key)| self.get(*key))
+    /// Every parked command in the order they make room: what always passes last, and the oldest first.
+    pub fn parked_by_room(&self) -> impl Iterator<Item = &Flight> {
+        self.parked_by_age.iter().filter_map(|(_, _, key)| self.get(*key))
     }
 
     pub fn accept(&mut self, key: Short, flight: Flight) {
@@ -396,7 +396,7 @@ impl Flights {
         flight.carried_at = None;
         let place = (!flight.always_passes, flight.seq, key);
         add(&mut self.parked, &flight.scope, place);
-        self.parked_by_age.insert((flight.seq, key));
+        self.parked_by_age.insert((flight.always_passes, flight.seq, key));
     }
 
     /// It is on its way again. That it was parked stays known, so that the next try waits longer.
@@ -407,7 +407,7 @@ impl Flights {
         parked.waits = false;
         let place = (!flight.always_passes, flight.seq, key);
         remove(&mut self.parked, &flight.scope, &place);
-        self.parked_by_age.remove(&(flight.seq, key));
+        self.parked_by_age.remove(&(flight.always_passes, flight.seq, key));
     }
 
     /// Time during which nothing was consumed counts toward no deadline, and what waited then is judged first.
@@ -432,7 +432,7 @@ impl Flights {
             && self.asked.values().flatten().all(live)
             && self.heard.keys().all(|scope| self.by_target.contains_key(scope))
             && self.challenges.values().all(live)
-            && self.parked_by_age.iter().all(|(_, key)| live(key))
+            && self.parked_by_age.iter().all(|(_, _, key)| live(key))
             && self.parked.values().map(BTreeSet::len).sum::<usize>() == self.parked_by_age.len()
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn deadline(rules: &Rules, key: &RoutingKey, now: Timestamp) -> Optio
 pub(in crate::decision) fn time_out(state: &State, now: Timestamp) -> Option<Decision> {
     let (at, key) = state.in_flight().next_deadline().filter(|_| state.ledger_writable())?;
     let flight = state.in_flight().get(key).filter(|_| at <= now.micros())?;
-    let mut decision = Decision::default();
+    let mut decision = Decision::new(state);
     if flight.awaits_confirmation() {
         super::challenge::expire(state, flight, now, &mut decision);
         return Some(decision);

@@ -71,25 +71,49 @@ pub(super) fn check(
         refuse_unless(actor, not_suspended(state, actor, now))?;
     }
     let binds = state.keys() < state.rules().idempotency_keys_max;
-    let said_at = said.envelope.timestamp.min(now);
     // Who only looks carries nothing, and so waits for nothing.
     let acts = state.rules().mode == Mode::Enforce;
     let deadline = lifetime::deadline(state.rules(), &said.key, now).filter(|_| acts);
+    // What is not tracked would never be released.
+    let parked = deadline.is_some() && parking::must_wait(state, said, class.always_passes());
+    if parked {
+        refuse_unless(actor, room_to_wait(state, said, arrival.body_bytes))?;
+    }
     let accepted = Accepted {
         always_passes: class.always_passes(),
         command: binds.then_some(command),
         compared: said.compared,
         deadline,
         leads_to: lifecycle::leads_to(said),
-        overtakes: (class == Class::Stop).then_some(said_at),
-        // What is not tracked would never be released.
-        parked: deadline.is_some() && parking::must_wait(state, said, class.always_passes()),
+        overtakes: (class == Class::Stop).then(|| counts_as_said(state, said, now)),
+        parked,
         targets: lifetime::targets(state, &said.key.scope),
     };
-    match state.overtaking_stop(&said.key.scope).filter(|stop| class == Class::Start && said_at <= *stop) {
-        Some(by) => Err(Stopped::Overtaken { actor: actor.clone(), accepted, by }),
+    match (class == Class::Start).then(|| overtaking(state, said, now)).flatten() {
+        Some(why) => Err(Stopped::Overtaken { actor: actor.clone(), accepted, why }),
         None => Ok(Standing { accepted }),
     }
+}
+
+/// When a stop counts as said: a slow clock takes nothing from it. A clock that runs ahead holds starts up for no
+/// longer than a stop is remembered.
+fn counts_as_said(state: &State, said: &Said, now: Timestamp) -> Timestamp {
+    said.envelope.timestamp.max(now).min(now.plus_ms(state.rules().idempotency_window_ms))
+}
+
+/// Why a stop overtakes a start, where one does. A timestamp is not believed beyond the skew that is allowed: a sender
+/// whose clock runs ahead could otherwise start what was stopped after it spoke.
+fn overtaking(state: &State, said: &Said, now: Timestamp) -> Option<String> {
+    let by = state.overtaking_stop(&said.key.scope)?;
+    let (said_at, skew_max_ms) = (said.envelope.timestamp, state.rules().inventory.skew_max_ms);
+    if said_at > now.plus_ms(skew_max_ms) {
+        return Some(format!(
+            "a stop of {by} for this target has been accepted, and this start is dated more than {skew_max_ms} ms \
+             ahead of its arrival, so that nobody can tell whether it is later"
+        ));
+    }
+    (said_at.min(now) <= by)
+        .then(|| format!("a stop of {by} for this target has been accepted; this start is not later"))
 }
 
 /// Whether a signal is an observation rather than an act: it leaves no entry (rulings §1).
@@ -123,11 +147,10 @@ pub(super) fn overtaken(
     arrival: &Arrival,
     actor: Actor,
     accepted: Accepted,
-    by: Timestamp,
+    detail: String,
     now: Timestamp,
 ) -> Decision {
-    let Ok(said) = &arrival.subject else { return Decision::default() };
-    let detail = format!("a stop of {by} for this target has been accepted; this start is not later");
+    let Ok(said) = &arrival.subject else { return Decision::new(state) };
     let speech = Speech::outcome(state.rules(), said, "Superseded", None, &detail, now);
     let command = accepted.command;
     let request = Fact {
@@ -143,13 +166,12 @@ pub(super) fn overtaken(
         verdict: Some(Verdict::Suppress),
         ..fact(arrival, Some(said), Actor::router(&state.rules().instance), Action::Ended, Change::None, now)
     };
-    Decision {
-        verdict: Some(Verdict::Suppress),
-        principal: Some(actor.principal),
-        facts: vec![request, end],
-        effects: vec![super::Effect::Speak(speech)],
-        ..Decision::default()
-    }
+    let mut decision = Decision::new(state);
+    decision.verdict = Some(Verdict::Suppress);
+    decision.principal = Some(actor.principal);
+    decision.facts = vec![request, end];
+    decision.effects.push(super::Effect::Speak(speech));
+    decision
 }
 
 fn identity(said: &Said, actor: &Actor) -> Digest {
@@ -248,6 +270,16 @@ fn not_suspended(state: &State, actor: &Actor, now: Timestamp) -> Result<(), Ref
             Err(Refusal::new(Reason::QuotaExceeded, detail))
         }
     }
+}
+
+/// What waits behind a target's stops takes none of their room.
+fn room_to_wait(state: &State, said: &Said, body_bytes: usize) -> Result<(), Refusal> {
+    if parking::has_room(state, &said.key.scope, body_bytes) {
+        return Ok(());
+    }
+    let detail = "stops for this target wait, and `parking.target_max`, `parking.total_max` or \
+                  `parking.bytes_max` leave no room to wait behind them";
+    Err(Refusal::new(Reason::QuotaExceeded, detail))
 }
 
 fn room_for_key(state: &State) -> Result<(), Refusal> {

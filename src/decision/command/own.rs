@@ -130,7 +130,7 @@ pub(in crate::decision) fn sends_for(
 
 /// A support bundle is there, or could not be made.
 pub(in crate::decision) fn bundled(state: &State, bundled: &Bundled, now: Timestamp) -> Decision {
-    let mut decision = Decision::default();
+    let mut decision = Decision::new(state);
     let router = Actor::router(&state.rules().instance);
     let scope = Scope::router(&state.rules().instance);
     let flight = state.flight(bundled.seq);
@@ -153,7 +153,7 @@ pub(in crate::decision) fn bundled(state: &State, bundled: &Bundled, now: Timest
 
 /// The latch file is gone, or could not be taken away: then the confirmed loosening fails (rulings §8).
 pub(in crate::decision) fn unlatched(state: &State, unlatched: &Unlatched, now: Timestamp) -> Decision {
-    let mut decision = Decision::default();
+    let mut decision = Decision::new(state);
     let Some(flight) = state.flight(unlatched.seq) else { return decision };
     if let Some(fault) = &unlatched.fault {
         let detail = format!("the latch file could not be taken away, so it holds: {fault}");

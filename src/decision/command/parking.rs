@@ -3,7 +3,8 @@
 //! Owns: which command is parked, the order in which a target's parked commands leave, and the bounds on them.
 //! Never: parks a fan-out, puts a stop behind anything, or parks what could not be written.
 //! Holds: no more than `parking.target_max` wait for one target and `parking.total_max` in all, nor more bytes than
-//! `parking.bytes_max`: beyond, the oldest ends with `command.expired`.
+//! `parking.bytes_max`: beyond, the oldest ends with `command.expired`; what always passes never makes room for what
+//! does not.
 
 use std::collections::BTreeMap;
 
@@ -40,8 +41,13 @@ pub(super) fn must_wait(state: &State, said: &Said, always_passes: bool) -> bool
     !always_passes && state.ledger_writable() && state.in_flight().parked_for_len(&said.key.scope) > 0
 }
 
-/// Parks what came back, as far as it can be parked. The newest is looked at first, so that it is the oldest that
-/// there is no room for, also among what came back together.
+/// Whether there is room for an ordinary command that has to wait, if older ones make room for it.
+pub(super) fn has_room(state: &State, scope: &Scope, body_bytes: usize) -> bool {
+    Room::new(state).make_for(state, (scope, Rank::newest(), body_bytes)).is_some()
+}
+
+/// Parks what came back, as far as it can be parked. What always passes is looked at first, and of the rest the newest,
+/// so that it is the oldest ordinary one that there is no room for, also among what came back together.
 pub(in crate::decision) fn park(
     state: &State,
     returned: &[Returned],
@@ -52,17 +58,16 @@ pub(in crate::decision) fn park(
         return;
     }
     let mut room = Room::new(state);
-    let mut back_again: Vec<&Returned> = returned.iter().collect();
-    back_again.sort_by_key(|back| std::cmp::Reverse(back.seq));
-    for back in back_again {
-        let Some((_, flight)) = state.in_flight().of_seq(back.seq) else { continue };
-        if flight.fans_out() || flight.is_parked() {
-            continue;
-        }
-        if !room.make_for(state, (&flight.scope, flight.seq, back.body_bytes), now, decision) {
+    let back = returned.iter().filter_map(|back| Some((back, state.in_flight().of_seq(back.seq)?.1)));
+    let mut back: Vec<(&Returned, &Flight)> =
+        back.filter(|(_, flight)| !flight.fans_out() && !flight.is_parked()).collect();
+    back.sort_by_key(|(_, flight)| std::cmp::Reverse(Rank::of(flight)));
+    for (back, flight) in back {
+        let Some(gone) = room.make_for(state, (&flight.scope, Rank::of(flight), back.body_bytes)) else {
             expire(state, flight, now, decision);
             continue;
-        }
+        };
+        gone.into_iter().for_each(|gone| expire(state, gone, now, decision));
         let fact = decision.facts.len();
         decision.facts.push(step(state, flight, Step::Parked, now));
         decision.effects.push(Effect::Keep {
@@ -74,7 +79,7 @@ pub(in crate::decision) fn park(
     }
 }
 
-/// Makes room for one more command of a target.
+/// Makes room for one more ordinary command of a target.
 pub(in crate::decision) fn make_room(
     state: &State,
     scope: &Scope,
@@ -82,8 +87,26 @@ pub(in crate::decision) fn make_room(
     now: Timestamp,
     decision: &mut Decision,
 ) {
-    // It is newer than whatever waits, so there is always something older to let go of.
-    Room::new(state).make_for(state, (scope, u64::MAX, body_bytes), now, decision);
+    let gone = Room::new(state).make_for(state, (scope, Rank::newest(), body_bytes));
+    gone.into_iter().flatten().for_each(|gone| expire(state, gone, now, decision));
+}
+
+/// Who makes room for whom: the lower for the higher.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    always_passes: bool,
+    seq: u64,
+}
+
+impl Rank {
+    const fn of(flight: &Flight) -> Self {
+        Self { always_passes: flight.always_passes, seq: flight.seq }
+    }
+
+    /// The rank of an ordinary command that is accepted now.
+    const fn newest() -> Self {
+        Self { always_passes: false, seq: u64::MAX }
+    }
 }
 
 /// How many more may be parked, which were let go of and for whom some were parked in this decision.
@@ -100,50 +123,55 @@ impl Room {
         Self { total, bytes, gone: Vec::new(), more: BTreeMap::new() }
     }
 
-    /// Makes room for a command to `scope` of entry `seq` with so large a body; `false` where it is the oldest itself,
-    /// or larger than all the room there is.
-    fn make_for(
+    /// Those that make room for a command to `scope` with so large a body; `None` where nothing lower than itself is
+    /// left to do so, or where it is larger than all the room there is.
+    fn make_for<'a>(
         &mut self,
-        state: &State,
-        (scope, seq, body_bytes): (&Scope, u64, usize),
-        now: Timestamp,
-        decision: &mut Decision,
-    ) -> bool {
+        state: &'a State,
+        (scope, rank, body_bytes): (&Scope, Rank, usize),
+    ) -> Option<Vec<&'a Flight>> {
         let (rules, flights) = (state.rules(), state.in_flight());
         if body_bytes > rules.parking_bytes_max {
-            return false;
+            return None;
         }
         let more = self.more.get(scope).copied().unwrap_or_default();
+        let (mut total, mut bytes, mut lowest) = (self.total, self.bytes, Vec::<&Flight>::new());
         loop {
-            let waiting = |flight: &&Flight| !self.gone.contains(&flight.seq);
+            let gone = |flight: &&Flight| lowest.iter().any(|gone| gone.seq == flight.seq);
+            let waiting = |flight: &&Flight| !self.gone.contains(&flight.seq) && !gone(flight);
             let here = || flights.parked_for(scope).map(|(_, flight)| flight).filter(waiting);
-            let oldest = if here().count() + more >= rules.parking_target_max {
-                here().min_by_key(|flight| flight.seq)
-            } else if self.total >= rules.parking_total_max
-                || self.bytes.saturating_add(body_bytes) > rules.parking_bytes_max
-            {
-                flights.oldest_parked().find(waiting)
+            let full = bytes.saturating_add(body_bytes) > rules.parking_bytes_max;
+            let next = if here().count() + more >= rules.parking_target_max {
+                here().min_by_key(|flight| Rank::of(flight))
+            } else if total >= rules.parking_total_max || full {
+                let parked = flights.parked_by_room().find(waiting).filter(|parked| Rank::of(parked) < rank);
+                parked.or_else(|| oldest_held(state, waiting).filter(|_| full && rank.always_passes))
             } else {
                 break;
             };
-            let Some(oldest) = oldest.filter(|oldest| oldest.seq < seq) else { return false };
-            self.gone.push(oldest.seq);
-            self.total = self.total.saturating_sub(1);
-            let freed = oldest.kept().map_or(0, |parcel| state.kept_bytes_of(parcel));
-            self.bytes = self.bytes.saturating_sub(freed);
-            expire(state, oldest, now, decision);
+            let next = next.filter(|next| Rank::of(next) < rank)?;
+            total = total.saturating_sub(usize::from(next.is_parked()));
+            let freed = next.kept().map_or(0, |parcel| state.kept_bytes_of(parcel));
+            bytes = bytes.saturating_sub(freed);
+            lowest.push(next);
         }
-        self.total += 1;
-        self.bytes = self.bytes.saturating_add(body_bytes);
+        self.gone.extend(lowest.iter().map(|gone| gone.seq));
+        (self.total, self.bytes) = (total + 1, bytes.saturating_add(body_bytes));
         *self.more.entry(scope.clone()).or_default() += 1;
-        true
+        Some(lowest)
     }
+}
+
+/// The oldest command that waits for its confirmation: it takes of the same bytes, and is no reason for a stop to end.
+fn oldest_held(state: &State, waiting: impl Fn(&&Flight) -> bool) -> Option<&Flight> {
+    let held = state.in_flight().challenged().filter(|flight| !flight.is_parked() && flight.kept().is_some());
+    held.filter(waiting).min_by_key(|flight| Rank::of(flight))
 }
 
 /// Ends a parked command for want of room.
 fn expire(state: &State, flight: &Flight, now: Timestamp, decision: &mut Decision) {
-    let detail = "more commands wait for absent targets than `parking.target_max`, `parking.total_max` or \
-                  `parking.bytes_max` allow";
+    let detail =
+        "more commands wait than `parking.target_max`, `parking.total_max` or `parking.bytes_max` allow";
     ending::end(state, flight, "Refused", (detail, Some(Reason::Expired)), now, decision);
 }
 
@@ -163,7 +191,7 @@ pub(in crate::decision) fn shown(state: &State, scope: &Scope, now: Timestamp) -
 /// Puts the parked commands of a target that has shown itself on their way, in order.
 pub(in crate::decision) fn release(state: &State, now: Timestamp) -> Option<Decision> {
     let (scope, _) = state.shown().filter(|(_, from)| *from <= now && state.ledger_writable())?;
-    let mut decision = Decision::default();
+    let mut decision = Decision::new(state);
     decision.beliefs.push(Belief::Tried { scope: scope.clone() });
     for (_, flight) in state.in_flight().parked_for(scope) {
         let Some(parked) = flight.parked else { continue };

@@ -252,7 +252,7 @@ pub(in crate::decision) fn storm(state: &State, actor: &Actor, now: Timestamp, d
 /// Judges what was measured of the host, and what has been counted meanwhile.
 pub(in crate::decision) fn measured(state: &State, measured: &Measured, now: Timestamp) -> Decision {
     let limits = &state.rules().safety.interlocks;
-    let mut decision = Decision::default();
+    let mut decision = Decision::new(state);
     let above = |value: Option<u64>, max: u64| value.is_none_or(|value| value > max);
     let host = [
         (Place::Ledger, limits.ledger_failures_max.map(|max| above(measured.ledger_failures, max))),

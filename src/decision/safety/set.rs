@@ -186,7 +186,7 @@ pub(in crate::decision) fn latched(
     latch: &crate::decision::request::Latch,
     now: Timestamp,
 ) -> Decision {
-    let mut decision = Decision::default();
+    let mut decision = Decision::new(state);
     let scope = latch.scope();
     let before = state.safety().setting(latch.swarm.as_deref()).latch.unwrap_or(KillSwitch::Allow);
     if latch.level <= before {
