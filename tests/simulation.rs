@@ -9,6 +9,8 @@
 
 #[path = "simulation/endings.rs"]
 mod endings;
+#[path = "simulation/hostile.rs"]
+mod hostile;
 #[path = "simulation/interlock.rs"]
 mod interlock;
 

@@ -4,6 +4,8 @@
 //! Never: touches a socket or a file; what is in it is gone with the process.
 //! Holds: per queue, deliveries come in the order they were published; what is not settled comes again, marked.
 
+mod faults;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,7 +26,11 @@ const QUEUE_MESSAGES_MAX: usize = 100_000;
 
 /// A broker in this process. Clones are the same broker.
 #[derive(Clone, Default)]
-pub struct Embedded(Arc<Broker>);
+pub struct Embedded {
+    broker: Arc<Broker>,
+    /// Whose line to it this is: clones share one.
+    connection: u64,
+}
 
 #[derive(Default)]
 struct Broker {
@@ -41,6 +47,10 @@ struct World {
     /// How each consumer that is no longer open ended.
     ended: BTreeMap<u64, Ended>,
     consumers: u64,
+    /// The queue and connection of each open consumer.
+    consuming: BTreeMap<u64, (String, u64)>,
+    connections: u64,
+    faults: faults::Faults,
     blocked: Option<String>,
 }
 
@@ -51,15 +61,20 @@ enum Ended {
     Closed,
     /// With its connection.
     Lost,
+    /// By the broker, with its queue's node.
+    Cancelled,
 }
 
 /// A queue and what is in it.
 struct Kept {
     queue: Queue,
-    ready: VecDeque<(Message, bool)>,
+    /// The connection that declared it.
+    owner: u64,
+    /// Messages, and how often each came back.
+    ready: VecDeque<(Message, u32)>,
     bytes: u64,
     /// Deliveries not settled, by consumer and tag.
-    unsettled: BTreeMap<(u64, u64), Message>,
+    unsettled: BTreeMap<(u64, u64), (Message, u32)>,
 }
 
 impl Embedded {
@@ -71,7 +86,7 @@ impl Embedded {
     /// Blocks publishers, as a broker does at a memory alarm, or lets them go on.
     pub fn block(&self, reason: Option<&str>) {
         self.world().blocked = reason.map(str::to_owned);
-        self.0.changed.notify_waiters();
+        self.broker.changed.notify_waiters();
     }
 
     /// How many messages a queue holds: ready and unsettled. `None` when there is no such queue.
@@ -81,19 +96,11 @@ impl Embedded {
 
     /// Ends every consumer as a lost connection does: what is not settled is ready again, marked redelivered.
     pub fn drop_consumers(&self) {
-        let mut world = self.world();
-        for consumer in 1..=world.consumers {
-            world.ended.entry(consumer).or_insert(Ended::Lost);
-        }
-        for kept in world.queues.values_mut() {
-            kept.give_back(|_, _| true);
-        }
-        drop(world);
-        self.0.changed.notify_waiters();
+        self.end_consumers(Ended::Lost, |_, _| true);
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.world()
+        self.broker.world()
     }
 }
 
@@ -114,16 +121,40 @@ impl World {
         }
         targets.sort_unstable();
         targets.dedup();
-        let full = |name: &String| self.queues.get(name).is_some_and(Kept::rejects);
-        if targets.iter().any(full) {
-            return Fate::Rejected;
-        }
+        let mut fate = Fate::Carried;
         for name in targets {
-            if let Some(kept) = self.queues.get_mut(&name) {
-                kept.push(message.clone(), false);
+            let Some(kept) = self.queues.get_mut(&name) else { continue };
+            if self.faults.is_unconfirmed(&name) {
+                fate = Fate::Unknown;
+            } else if self.faults.rejects(&name) || kept.rejects() {
+                // A no is one word for all of them, and the others have their copies.
+                fate = if fate == Fate::Unknown { fate } else { Fate::Rejected };
+            } else {
+                kept.push(message.clone(), 0);
             }
         }
-        Fate::Carried
+        fate
+    }
+
+    /// Makes unsettled deliveries ready again, but for those that came back too often.
+    fn give_back(&mut self, which: impl Fn(&str, u64, u64) -> bool) {
+        for (name, kept) in &mut self.queues {
+            let returns_max = self.faults.limit(name).unwrap_or(u32::MAX);
+            kept.give_back(returns_max, |consumer, tag| which(name, consumer, tag));
+        }
+    }
+
+    /// The exclusive queues of a connection.
+    fn owned_by(&self, connection: u64) -> Vec<String> {
+        let owned = |kept: &Kept| kept.queue.kind == QueueKind::Exclusive && kept.owner == connection;
+        self.queues.iter().filter(|(_, kept)| owned(kept)).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn remove_queue(&mut self, name: &str) {
+        self.queues.remove(name);
+        for bindings in self.bindings.values_mut() {
+            bindings.retain(|(queue, _)| queue != name);
+        }
     }
 
     fn targets(&self, exchange: &str, key: &str, targets: &mut Vec<String>) {
@@ -151,8 +182,8 @@ impl World {
 }
 
 impl Kept {
-    fn new(queue: Queue) -> Self {
-        Self { queue, ready: VecDeque::new(), bytes: 0, unsettled: BTreeMap::new() }
+    fn new(queue: Queue, owner: u64) -> Self {
+        Self { queue, owner, ready: VecDeque::new(), bytes: 0, unsettled: BTreeMap::new() }
     }
 
     fn rejects(&self) -> bool {
@@ -160,9 +191,9 @@ impl Kept {
             && self.ready.len() >= QUEUE_MESSAGES_MAX
     }
 
-    fn push(&mut self, message: Message, redelivered: bool) {
+    fn push(&mut self, message: Message, returns: u32) {
         self.bytes += message.body.len() as u64;
-        self.ready.push_back((message, redelivered));
+        self.ready.push_back((message, returns));
         let bytes_max = match self.queue.kind {
             QueueKind::DropHead { bytes_max } => bytes_max,
             _ => u64::MAX,
@@ -174,20 +205,29 @@ impl Kept {
     }
 
     fn pop(&mut self, consumer: u64, tag: u64) -> Option<Delivery> {
-        let (message, redelivered) = self.ready.pop_front()?;
+        let (message, returns) = self.ready.pop_front()?;
         self.bytes -= message.body.len() as u64;
-        self.unsettled.insert((consumer, tag), message.clone());
-        Some(Delivery { tag, redelivered, message })
+        self.unsettled.insert((consumer, tag), (message.clone(), returns));
+        Some(Delivery { tag, redelivered: returns > 0, message })
     }
 
-    /// Makes unsettled deliveries ready again, at the front and in their order.
-    fn give_back(&mut self, mut which: impl FnMut(u64, u64) -> bool) {
+    /// Drops ready messages.
+    fn drop_ready(&mut self, which: impl Fn(&Message) -> bool) {
+        self.ready.retain(|(message, _)| !which(message));
+        self.bytes = self.ready.iter().map(|(message, _)| message.body.len() as u64).sum();
+    }
+
+    /// Makes unsettled deliveries ready again, at the front and in their order; one that came back more than
+    /// `returns_max` times is dropped.
+    fn give_back(&mut self, returns_max: u32, mut which: impl FnMut(u64, u64) -> bool) {
         let back: Vec<(u64, u64)> =
             self.unsettled.keys().copied().filter(|(consumer, tag)| which(*consumer, *tag)).collect();
         for place in back.into_iter().rev() {
-            if let Some(message) = self.unsettled.remove(&place) {
+            if let Some((message, returns)) = self.unsettled.remove(&place)
+                && returns < returns_max
+            {
                 self.bytes += message.body.len() as u64;
-                self.ready.push_front((message, true));
+                self.ready.push_front((message, returns + 1));
             }
         }
     }
@@ -198,6 +238,7 @@ impl Bus for Embedded {
     async fn declare(&self, topology: &Topology) -> Result<Vec<String>, BusError> {
         let mut world = self.world();
         for exchange in &topology.exchanges {
+            world.faults.declare(&exchange.name)?;
             let there = world.exchanges.entry(exchange.name.clone()).or_insert_with(|| exchange.clone());
             // A plain declaration of what others declared with an alternate does not take that away.
             if there.kind != exchange.kind
@@ -208,7 +249,12 @@ impl Bus for Embedded {
             }
         }
         for queue in &topology.queues {
-            let there = world.queues.entry(queue.name.clone()).or_insert_with(|| Kept::new(queue.clone()));
+            world.faults.declare(&queue.name)?;
+            let new = || Kept::new(queue.clone(), self.connection);
+            let there = world.queues.entry(queue.name.clone()).or_insert_with(new);
+            if there.queue.kind == QueueKind::Exclusive && there.owner != self.connection {
+                return Err(BusError::Locked { name: queue.name.clone() });
+            }
             if there.queue.kind != queue.kind {
                 return Err(BusError::Mismatch {
                     name: queue.name.clone(),
@@ -255,35 +301,36 @@ impl Bus for Embedded {
             let (what, reason) = (format!("consume `{queue}`"), "no such queue".to_owned());
             return Err(BusError::Refused { what, reason });
         }
+        world.faults.consume(queue)?;
         world.consumers += 1;
-        let hold = Hold { broker: Arc::clone(&self.0), queue: queue.to_owned(), consumer: world.consumers };
+        let consumer = world.consumers;
+        world.consuming.insert(consumer, (queue.to_owned(), self.connection));
+        let hold = Hold { broker: Arc::clone(&self.broker), queue: queue.to_owned(), consumer };
         Ok(Box::new(Listening { hold, prefetch_count: usize::from(prefetch_count).max(1), tag: 0 }))
     }
 
     async fn publisher(&self) -> Result<Box<dyn Publisher>, BusError> {
-        Ok(Box::new(Speaking(Arc::clone(&self.0))))
+        Ok(Box::new(Speaking(Arc::clone(&self.broker))))
     }
 
     async fn get(&self, queue: &str) -> Result<Option<(Delivery, Box<dyn Settler>)>, BusError> {
         let mut world = self.world();
         world.consumers += 1;
         let consumer = world.consumers;
+        world.consuming.insert(consumer, (queue.to_owned(), self.connection));
         let Some(kept) = world.queues.get_mut(queue) else {
             let (what, reason) = (format!("read `{queue}`"), "no such queue".to_owned());
             return Err(BusError::Refused { what, reason });
         };
-        let hold = Hold { broker: Arc::clone(&self.0), queue: queue.to_owned(), consumer };
+        let hold = Hold { broker: Arc::clone(&self.broker), queue: queue.to_owned(), consumer };
         Ok(kept.pop(consumer, 1).map(|delivery| (delivery, Box::new(hold) as Box<dyn Settler>)))
     }
 
     async fn delete_queue(&self, name: &str) -> Result<(), BusError> {
         let mut world = self.world();
-        world.queues.remove(name);
-        for bindings in world.bindings.values_mut() {
-            bindings.retain(|(queue, _)| queue != name);
-        }
+        world.remove_queue(name);
         drop(world);
-        self.0.changed.notify_waiters();
+        self.broker.changed.notify_waiters();
         Ok(())
     }
 
@@ -312,6 +359,11 @@ struct Hold {
 }
 
 impl Hold {
+    fn give_back(&self, which: impl Fn(u64, u64) -> bool) {
+        self.broker.world().give_back(|queue, consumer, tag| queue == self.queue && which(consumer, tag));
+        self.broker.changed.notify_waiters();
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut Kept) -> T) -> Option<T> {
         let answer = self.broker.world().queues.get_mut(&self.queue).map(act);
         self.broker.changed.notify_waiters();
@@ -335,18 +387,17 @@ impl Settler for Hold {
 
     async fn requeue(&self, tag: u64, multiple: bool) -> Result<(), BusError> {
         let consumer = self.consumer;
-        self.with(|kept| {
-            kept.give_back(|of, unsettled| {
-                of == consumer && (unsettled == tag || multiple && unsettled < tag)
-            })
-        });
+        self.give_back(|of, unsettled| of == consumer && (unsettled == tag || multiple && unsettled < tag));
         Ok(())
     }
 
     async fn close(&self) {
         let consumer = self.consumer;
-        self.broker.world().ended.entry(consumer).or_insert(Ended::Closed);
-        self.with(|kept| kept.give_back(|of, _| of == consumer));
+        let mut world = self.broker.world();
+        world.ended.entry(consumer).or_insert(Ended::Closed);
+        world.consuming.remove(&consumer);
+        drop(world);
+        self.give_back(|of, _| of == consumer);
     }
 }
 
@@ -385,6 +436,9 @@ impl Listening {
                 let (address, reason) = ("embedded".to_owned(), "the connection ended".to_owned());
                 return Err(BusError::Unreachable { address, reason });
             }
+            Some(Ended::Cancelled) => {
+                return Err(BusError::Cancelled { queue: self.hold.queue.clone() });
+            }
             None => {}
         }
         let consumer = self.hold.consumer;
@@ -422,17 +476,12 @@ impl Publisher for Speaking {
         if tokio::time::timeout(deadline, unblocked).await.is_err() {
             return Ok(vec![Fate::Unknown; batch.len()]);
         }
-        let mut world = self.0.world();
-        let fates = batch
-            .iter()
-            .map(|departure| match world.route(&departure.message) {
-                // Unasked, a broker drops what no queue takes and confirms it.
-                Fate::Returned if !departure.mandatory => Fate::Carried,
-                fate => fate,
-            })
-            .collect();
-        drop(world);
+        let (fates, wait) = self.0.world().publish(batch, deadline);
         self.0.changed.notify_waiters();
-        Ok(fates)
+        // What is told after the deadline is not heard, though the queues have it.
+        if !wait.is_zero() {
+            tokio::time::sleep(wait.min(deadline)).await;
+        }
+        Ok(if wait > deadline { vec![Fate::Unknown; batch.len()] } else { fates })
     }
 }

@@ -17,6 +17,7 @@ mod config_cli;
 mod contract;
 mod decisions;
 mod emergency;
+mod faults;
 mod hostile;
 mod hostile_hosts;
 mod identity;
