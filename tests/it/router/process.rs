@@ -45,12 +45,12 @@ impl Process {
     }
 
     pub fn start_on(url: &str, dir: TempDir) -> Self {
-        Self { child: spawn(&["run"], url, dir.path(), Stdio::null()), url: url.to_owned(), dir }
+        Self { child: spawn(&["run"], url, dir.path(), Stdio::inherit()), url: url.to_owned(), dir }
     }
 
     /// On that ledger, with more arguments.
     pub fn configured(url: &str, dir: TempDir, more: &[&str]) -> Self {
-        let child = spawn(&[&["run"], more].concat(), url, dir.path(), Stdio::null());
+        let child = spawn(&[&["run"], more].concat(), url, dir.path(), Stdio::inherit());
         Self { child, url: url.to_owned(), dir }
     }
 
