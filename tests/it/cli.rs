@@ -328,3 +328,62 @@ fn route_says_what_falls_due_before_a_record() {
     let due = (None, Some("TimedOut"));
     assert_eq!(told, [(Some(1), None), (Some(2), None), due, due, (Some(3), None)], "{answers:#?}");
 }
+
+/// What `route` answers to these lines.
+fn routed(lines: &[u8]) -> Vec<Value> {
+    let mut child =
+        command(&["route", "--output", "json"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, lines) = (child.stdin.take().unwrap(), lines.to_vec());
+    let writes = std::thread::spawn(move || stdin.write_all(&lines));
+    let output = child.wait_with_output().unwrap();
+    writes.join().unwrap().unwrap();
+    stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A record of a signal that `ann` sends.
+fn said(kind: &str, scope: [&str; 3], name: &str, data: &Value) -> Value {
+    let at = "2026-03-04T10:15:00Z";
+    json!({
+        "timestamp": at, "routingKey": format!("signal.{kind}.{}", scope.join(".")), "properties": { "userId": "ann" },
+        "body": {
+            "timestamp": at, "version": "1", "kind": "signal", "type": kind, "origin": "ann",
+            "scope": { "swarmId": scope[0], "role": scope[1], "instance": scope[2] },
+            "correlationId": name, "idempotencyKey": name, "data": data,
+        },
+    })
+}
+
+#[test]
+fn route_publishes_what_a_confirmation_lets_go() {
+    let asks = said("data-delete", ["kestrel", "worker", "w-1"], "1", &json!({ "reason": "x" }));
+    let challenged = routed(asks.to_string().as_bytes());
+    let context = &challenged[0]["publish"][0]["body"]["data"]["context"];
+    let data = json!({ "challengeId": context["challengeId"], "reason": "agreed" });
+    let confirms = said("challenge-confirm", ["swarmgate", "router", "gate-1"], "2", &data);
+    let answers = routed(format!("{asks}\n{confirms}\n").as_bytes());
+    let keys: Vec<_> =
+        answers[1]["publish"].as_array().unwrap().iter().map(|left| &left["routingKey"]).collect();
+    assert!(keys.contains(&&json!("signal.data-delete.kestrel.worker.w-1")), "{answers:#?}");
+    assert_eq!(keys.len(), 2, "and the outcome of the confirmation: {answers:#?}");
+}
+
+#[test]
+fn route_refuses_a_record_that_readers_could_read_otherwise_once() {
+    let good = said("bot-stop", ["kestrel", "worker", "w-1"], "1", &json!({})).to_string();
+    let again = |field: &str| format!("{},{field}}}", good.strip_suffix('}').unwrap());
+    let long = 16 * 1024 * 1024;
+    let fits = format!("{good}{}", " ".repeat(long - good.len()));
+    let mut lines = vec![
+        again("\"routingKey\":\"signal.bot-start.kestrel.worker.w-1\""),
+        again("\"headers\":{\"a\":1,\"a\":2}"),
+        again("\"headers\":{\"a\":{\"b\":1,\"b\":2}}"),
+    ];
+    // The tail of a line that is too long would be a good record by itself.
+    lines.push(format!("{}{good}", " ".repeat(long + 1)));
+    lines.push(fits);
+    let answers = routed(lines.join("\n").as_bytes());
+    let told: Vec<_> =
+        answers.iter().map(|answer| (answer["line"].as_u64(), answer["reason"].as_str())).collect();
+    let no = |line| (Some(line), Some("contract.not-json"));
+    assert_eq!(told, [no(1), no(2), no(3), no(4), (Some(5), None)], "{answers:#?}");
+}

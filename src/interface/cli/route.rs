@@ -26,6 +26,7 @@ use crate::{
         interlock::SafetyMode,
         message::{HeaderValue, Message, Properties},
         reason::{Reason, Refusal},
+        strict::{self, Limits},
         timestamp::Timestamp,
     },
     decision::{
@@ -148,14 +149,23 @@ impl Filter {
         let mut refused = false;
         for number in 1_u64.. {
             let mut line = Vec::new();
-            let read = io::Read::take(&mut input, LINE_BYTES_MAX).read_until(b'\n', &mut line);
+            let read = io::Read::take(&mut input, LINE_BYTES_MAX + 1).read_until(b'\n', &mut line);
             if read.map_err(|fault| CliError::input(&fault))? == 0 {
                 break;
             }
+            let is_whole = line.last() == Some(&b'\n') || line.len() as u64 <= LINE_BYTES_MAX;
             if line.last() == Some(&b'\n') {
                 line.pop();
             }
-            for answer in self.line(number, &line).await? {
+            if !is_whole {
+                // What is left of it is no record of its own.
+                input.skip_until(b'\n').map_err(|fault| CliError::input(&fault))?;
+            }
+            let record = match is_whole {
+                true => Record::read(&line),
+                false => Record::none(format!("the line has more than {LINE_BYTES_MAX} bytes")),
+            };
+            for answer in self.line(number, (&line, record)).await? {
                 refused |= answer.verdict == Some(Verdict::Refuse);
                 print(out, &answer, json).map_err(|fault| CliError::output(&fault))?;
             }
@@ -174,9 +184,8 @@ impl Filter {
     }
 
     /// The answers to one line: what fell due before it, then its own.
-    async fn line(&mut self, number: u64, line: &[u8]) -> Result<Vec<Answer>, CliError> {
+    async fn line(&mut self, number: u64, (line, record): (&[u8], Record)) -> Result<Vec<Answer>, CliError> {
         let mut answers = Vec::new();
-        let record = Record::read(line);
         self.now = record.timestamp.unwrap_or(self.now).max(self.now);
         self.genesis().await?;
         while let Some(judged) = self.corridor.due(self.now) {
@@ -224,7 +233,9 @@ impl Filter {
     }
 
     async fn answer(&mut self, line: Option<u64>, judged: Judged) -> Result<Answer, CliError> {
-        let Judged { decision, sealed, outgoing, .. } = judged;
+        let Judged { decision, sealed, outgoing, released, .. } = judged;
+        // What waited for a confirmation or its target leaves in this step too.
+        let leaving = outgoing.iter().chain(released.iter().map(|kept| &kept.outgoing));
         let answer = Answer {
             line,
             verdict: decision.verdict,
@@ -233,7 +244,7 @@ impl Filter {
             pointer: decision.refusal.and_then(|refusal| refusal.pointer),
             seq: sealed.first().map(|first| first.entry.seq),
             principal: decision.principal,
-            publish: outgoing.iter().map(published).collect(),
+            publish: leaving.map(published).collect(),
             audit: sealed.iter().map(|entry| entry.entry.fact.action.word()).collect(),
         };
         self.write(sealed).await?;
@@ -248,9 +259,16 @@ struct Record {
 }
 
 impl Record {
+    /// No record, because of that.
+    fn none(lack: String) -> Self {
+        Self { timestamp: None, message: Err(lack) }
+    }
+
     fn read(line: &[u8]) -> Self {
-        let Ok(record) = serde_json::from_slice::<Fields>(line) else {
-            return Self { timestamp: None, message: Err("the line is not a JSON object".to_owned()) };
+        let record = match serde_json::from_slice(line) {
+            Ok(Named(record)) => record,
+            Err(fault) if fault.to_string().starts_with(TWICE) => return Self::none(TWICE.to_owned()),
+            Err(_) => return Self::none("the line is not a JSON object".to_owned()),
         };
         let timestamp = text(&record, "timestamp").as_deref().and_then(Timestamp::parse);
         Self { timestamp, message: Self::message(&record, timestamp) }
@@ -277,6 +295,36 @@ impl Record {
 /// A record's fields, unread: a body must reach the contract as the bytes that were recorded.
 type Fields = std::collections::BTreeMap<String, Box<RawValue>>;
 
+/// What is told of a record with two values for a key: readers disagree on which one counts.
+const TWICE: &str = "the record names a key twice";
+
+/// Fields whose names differ.
+struct Named(Fields);
+
+impl<'de> serde::Deserialize<'de> for Named {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Once;
+        impl<'de> serde::de::Visitor<'de> for Once {
+            type Value = Named;
+
+            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Named, A::Error> {
+                let mut fields = Fields::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    if fields.insert(name, value).is_some() {
+                        return Err(serde::de::Error::custom(TWICE));
+                    }
+                }
+                Ok(Named(fields))
+            }
+        }
+        deserializer.deserialize_map(Once)
+    }
+}
+
 fn text(record: &Fields, name: &str) -> Option<String> {
     record.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
@@ -285,6 +333,10 @@ fn field<T: serde::de::DeserializeOwned>(record: &Fields, name: &str) -> Result<
     match record.get(name) {
         None => Ok(None),
         Some(raw) => {
+            // The body is the contract's to read; what stands beside it is read as strictly.
+            let limits = Limits { body_bytes_max: usize::MAX, ..Limits::default() };
+            strict::parse(raw.get().as_bytes(), &limits)
+                .map_err(|refusal| format!("the record's `{name}`: {}", refusal.detail))?;
             serde_json::from_str(raw.get()).map_err(|fault| format!("the record's `{name}`: {fault}"))
         }
     }
