@@ -140,10 +140,12 @@ pub(super) fn check(state: &State, said: &Said) -> Result<(), Refusal> {
 }
 
 fn every_required_worker_is_ready(state: &State, said: &Said) -> Result<(), Refusal> {
-    let Some(required) = said.envelope.data.get("requiredWorkers").filter(|required| required.is_array())
-    else {
-        return Ok(());
-    };
+    // `start-work` has it in the session channel's spelling too.
+    let named = ["requiredWorkers", "required_workers"].into_iter().find_map(|name| {
+        let required = said.envelope.data.get(name).filter(|required| required.is_array())?;
+        Some((name, required))
+    });
+    let Some((name, required)) = named else { return Ok(()) };
     let swarm = said.key.scope.swarm_id.as_str();
     let names = required.items().filter_map(View::as_str);
     let mut missing: Vec<&str> = names.filter(|name| !state.worker_is_ready(swarm, name)).collect();
@@ -153,7 +155,7 @@ fn every_required_worker_is_ready(state: &State, said: &Said) -> Result<(), Refu
     missing.sort_unstable();
     missing.dedup();
     let detail = format!("not ready: {}", missing.join(", "));
-    Err(Refusal::new(Reason::WorkersNotReady, detail).at("/data/requiredWorkers"))
+    Err(Refusal::new(Reason::WorkersNotReady, detail).at(format!("/data/{name}")))
 }
 
 /// What an accepted session message leaves behind: the session's step, in its own entry.

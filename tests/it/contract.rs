@@ -358,6 +358,10 @@ fn what_a_signal_type_requires_is_required() {
         ("gate-disable", json!({ "gate": "g", "reason": "r", "expiresAt": "soon" }), "/data/expiresAt"),
         ("challenge-confirm", json!({ "reason": "r" }), "/data/challengeId"),
         ("secret-rotate", json!({}), "/data/reason"),
+        ("bot-start", json!({ "mode": ["live"] }), "/data/mode"),
+        ("bot-stop", json!({ "requestedTransition": 3 }), "/data/requestedTransition"),
+        ("start-work", json!({ "requiredworkers": [] }), "/data/requiredworkers"),
+        ("start-work", json!({ "requiredWorkers": [], "required_workers": [] }), "/data"),
     ];
     for (kind_type, data, pointer) in cases {
         let refusal = read(&contract, &signal(kind_type, data)).expect_err(kind_type).refusal;
@@ -368,7 +372,7 @@ fn what_a_signal_type_requires_is_required() {
         );
     }
     // Later gates judge these.
-    for data in [json!({}), json!({ "mode": "dream", "requestedTransition": 3 })] {
+    for data in [json!({}), json!({ "mode": "dream", "requestedTransition": "up" })] {
         assert!(read(&contract, &signal("bot-start", data)).is_ok());
     }
 }
