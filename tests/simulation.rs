@@ -231,8 +231,8 @@ impl World {
         let seed = self.seed;
         for message in self.heard.iter().filter(|message| !message.routing_key.starts_with("event.metric.")) {
             let id = message.properties.message_id.as_deref().expect("a message-id");
-            let mut parts = id.split('.').skip(1).map(|part| part.parse::<usize>().expect("a number"));
-            let (seq, ordinal) = (parts.next().expect("a place"), parts.next().expect("an ordinal"));
+            let mut parts = id.rsplit('.').map(|part| part.parse::<usize>().expect("a number"));
+            let (ordinal, seq) = (parts.next().expect("an ordinal"), parts.next().expect("a place"));
             let entry = self
                 .entries
                 .get(seq - 1)

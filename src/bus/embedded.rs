@@ -198,7 +198,8 @@ impl Kept {
             QueueKind::DropHead { bytes_max } => bytes_max,
             _ => u64::MAX,
         };
-        while self.bytes > bytes_max || self.ready.len() > QUEUE_MESSAGES_MAX {
+        let count_max = if self.queue.kind == QueueKind::Last { 1 } else { QUEUE_MESSAGES_MAX };
+        while self.bytes > bytes_max || self.ready.len() > count_max {
             let Some((dropped, _)) = self.ready.pop_front() else { break };
             self.bytes -= dropped.body.len() as u64;
         }

@@ -182,6 +182,8 @@ pub enum QueueKind {
         /// The bound, in bytes of bodies.
         bytes_max: u64,
     },
+    /// Replicated; keeps its last message only.
+    Last,
     /// Own, exclusive and gone with its connection: observe mode and tools.
     Exclusive,
 }

@@ -248,7 +248,7 @@ pub struct Challenged {
     /// Its challenge's id.
     pub challenge_id: String,
     /// What it does, in words, as it was when it was challenged: those who confirm it are shown that.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub effect: String,
     /// Until when it may be confirmed.
     pub expires_at: Timestamp,
@@ -258,7 +258,7 @@ pub struct Challenged {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_affected: Vec<String>,
     /// What it is, in words.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub operation: String,
     /// Who must confirm.
     pub requires: Requires,

@@ -19,6 +19,7 @@ use super::{
     routing::Family,
     secrets::Mask,
     strict::Step,
+    timestamp::Timestamp,
     tree::{Judged, View},
 };
 
@@ -154,11 +155,13 @@ impl Schema {
     }
 }
 
-/// How every schema is compiled: formats asserted, linear patterns, nothing fetched.
+/// How every schema is compiled: formats asserted, linear patterns, nothing fetched. A `date-time` is one that this crate
+/// can write again, wherever a schema says so.
 fn options<'i>() -> ValidationOptions<'i, Arc<dyn Retrieve>, Judged> {
     jsonschema::options_for()
         .offline()
         .should_validate_formats(true)
+        .with_format("date-time", |text: &str| Timestamp::parse(text).is_some())
         .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
 }
 

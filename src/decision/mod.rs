@@ -26,11 +26,12 @@ mod live;
 pub mod outcome;
 mod policy;
 mod presence;
-mod refusal;
+pub mod refusal;
 pub mod request;
 pub mod rules;
 pub mod safety;
 pub mod session;
+mod set_back;
 pub mod state;
 
 use crate::contract::{
@@ -381,6 +382,8 @@ fn observed(mut decision: Decision) -> Decision {
 /// Something outside that the router was asked for is done, or cannot be.
 fn done(state: &State, done: &Done, now: Timestamp) -> Decision {
     match done {
+        // That the ledger forgot something is on record in any mode.
+        Done::SetBack(set_back) => set_back::noticed(state, set_back, now),
         // Who only looks sets nothing.
         _ if state.only_looks() => Decision::new(state),
         Done::Latched(latch) => safety::set::latched(state, latch, now),

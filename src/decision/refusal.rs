@@ -88,6 +88,35 @@ pub(super) fn close_tallies(state: &State, until: Timestamp, now: Timestamp) -> 
     decision
 }
 
+/// What stands in for a decision of which a fact cannot be read back from its bytes: nothing of it is written or done. An
+/// arrival is refused; somebody is told in any case.
+pub fn unwritable(state: &State, decision: &Decision, fact: &Fact) -> Decision {
+    const DETAIL: &str = "its entry does not read back as it was written, so it is not written";
+    let now = fact.at;
+    let mut instead = Decision::new(state);
+    if let Some(body) = decision.verdict.and(fact.body) {
+        let refusal = Refusal::new(Reason::Schema, DETAIL);
+        instead.facts.push(Fact {
+            body: Some(body),
+            detail: Some(DETAIL.to_owned()),
+            reason: Some(refusal.reason),
+            verdict: Some(Verdict::Refuse),
+            ..Fact::new(Action::ContractViolation, now, Change::None)
+        });
+        instead.effects.push(Effect::Refuse(refusal.clone()));
+        (instead.verdict, instead.refusal) = (Some(Verdict::Refuse), Some(refusal));
+    }
+    let notice = alert::Notice {
+        code: "audit.not-readable",
+        message: "a fact could not be read back from what would be written; it was refused, see the log",
+        about: fact.action.word(),
+        count: 1,
+        correlation_id: None,
+    };
+    alert::raise(state, &notice, now, &mut instead);
+    instead
+}
+
 /// Gates 1 to 3 and metrics can be refused by the thousand: the first in a second has an entry, the rest a count.
 fn is_counted(arrival: &Arrival, reason: Reason) -> bool {
     matches!(reason.gate(), "contract" | "routing" | "identity") || arrival.family() == Some(Family::Metric)

@@ -6,7 +6,7 @@
 
 use crate::contract::{
     Said, Unsaid,
-    audit::{Carried, Replay},
+    audit::{Carried, Replay, SetBack},
     digest::Digest,
     interlock::KillSwitch,
     routing::{ALL, Family, Scope},
@@ -103,6 +103,8 @@ pub enum Done {
     Bundled(Bundled),
     /// The latch file is gone, or could not be taken away.
     Unlatched(Unlatched),
+    /// The ledger holds less than was known of it.
+    SetBack(SetBack),
 }
 
 /// What the latch file says.

@@ -246,7 +246,7 @@ fn parcel_of(row: &sqlx::sqlite::SqliteRow) -> Result<Parcel, LedgerError> {
 }
 
 /// Only the router's own user may look in.
-fn make_dir(dir: &Path) -> std::io::Result<()> {
+pub(super) fn make_dir(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use crate::contract::{
-    audit::{Entry, Fact},
+    audit::{Entry, Fact, Written},
     digest::Digest,
 };
 
@@ -105,6 +105,25 @@ impl Chain {
         let mut bytes = Vec::with_capacity(ENTRY_BYTES + payload);
         // An entry is plain data with text keys; it cannot fail to serialise.
         let _ = serde_json::to_writer(&mut bytes, &entry);
+        let hash = Digest::of(&bytes);
+        self.next_seq += 1;
+        self.head = hash;
+        Sealed { entry, bytes, hash }
+    }
+
+    /// Seals a fact that was read back from its bytes: around them the entry adds only what always reads back.
+    pub fn seal_written(&mut self, written: Written, out: Vec<Digest>) -> Sealed {
+        let (fact, of_fact) = written.into_parts();
+        let mut bytes = Vec::with_capacity(of_fact.len() + 160 + 67 * out.len());
+        bytes.extend_from_slice(b"{\"fact\":");
+        bytes.extend_from_slice(&of_fact);
+        bytes.extend_from_slice(b",\"out\":");
+        // Digests are plain text; they cannot fail to serialise.
+        let _ = serde_json::to_writer(&mut bytes, &out);
+        bytes
+            .extend_from_slice(format!(",\"prev\":\"{}\",\"seq\":{}}}", self.head, self.next_seq).as_bytes());
+        let entry = Entry { fact, out, prev: self.head, seq: self.next_seq };
+        debug_assert_eq!(serde_json::to_vec(&entry).ok().as_ref(), Some(&bytes));
         let hash = Digest::of(&bytes);
         self.next_seq += 1;
         self.head = hash;

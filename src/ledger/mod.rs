@@ -6,8 +6,10 @@
 //! together or not at all.
 
 mod append;
+pub mod backup;
 pub mod chain;
 pub mod emergency;
+pub mod mark;
 mod outbox;
 pub mod query;
 pub mod size;

@@ -12,7 +12,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
 use super::{LedgerError, append::entry_of, chain::Sealed, sqlite};
-use crate::contract::{audit::Entry, routing::Scope};
+use crate::contract::{audit::Entry, digest::Digest, routing::Scope};
 
 /// A ledger open for reading.
 #[derive(Debug)]
@@ -84,6 +84,17 @@ impl Reader {
         let last: Option<i64> =
             sqlx::query_scalar("SELECT max(seq) FROM entries").fetch_one(&mut *connection).await?;
         Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or_default())
+    }
+
+    /// The place and the hash of the last entry; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn head(&self) -> Result<Option<(u64, Digest)>, LedgerError> {
+        let mut connection = self.connection.lock().await;
+        let last = sqlx::query("SELECT seq, bytes, hash FROM entries ORDER BY seq DESC LIMIT 1");
+        let row = last.fetch_optional(&mut *connection).await?;
+        row.map(|row| entry_of(&row).map(|(seq, _, hash)| (seq, hash))).transpose()
     }
 
     /// The first `count_max` entries that the filter takes, oldest first. Their bytes are as stored; only `verify`

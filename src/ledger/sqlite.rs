@@ -15,8 +15,12 @@ use super::{LedgerError, size::WAL_AT_REST_BYTES};
 
 /// The file's name in the ledger's directory.
 pub const FILE: &str = "ledger.sqlite";
-/// The format that this release writes.
-const FORMAT: i64 = 1;
+/// The format that this release writes. 1: no incarnation in `ledger.opened`, no `ledger.set-back`, and moments that the
+/// release that wrote them could not read.
+const FORMAT: i64 = 2;
+/// The oldest that it reads. One that it opens for writing becomes one of its own format: an older release leaves it alone
+/// from then on.
+const FORMAT_OLDEST: i64 = 1;
 /// A page, in bytes: a batch of many entries writes half as many as with SQLite's own 4,096, a lone entry hardly more.
 const PAGE_BYTES: u32 = 8192;
 
@@ -42,7 +46,7 @@ const TABLES: &str = "
         BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
     CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries
         BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
 ";
 
 /// Opens the file for writing, making it where there is none.
@@ -68,6 +72,7 @@ pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<Sqli
             sqlx::raw_sql(TABLES).execute(&mut connection).await?;
         }
         FORMAT => {}
+        FORMAT_OLDEST..FORMAT => set_format(&mut connection, FORMAT).await?,
         found => return Err(LedgerError::Newer { found, known: FORMAT }),
     }
     if let Some(bytes) = size_max_bytes {
@@ -100,7 +105,7 @@ pub async fn open_reader(dir: &Path) -> Result<SqliteConnection, LedgerError> {
         Err(_) => options.read_only(true).immutable(true).connect().await?,
     };
     match format(&mut connection).await? {
-        FORMAT => Ok(connection),
+        FORMAT_OLDEST..=FORMAT => Ok(connection),
         0 => Err(LedgerError::Missing(dir.to_owned())),
         found => Err(LedgerError::Newer { found, known: FORMAT }),
     }
@@ -113,7 +118,32 @@ fn has_log(file: &Path) -> bool {
     std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
-async fn format(connection: &mut SqliteConnection) -> Result<i64, LedgerError> {
+/// Makes the file of a copy, with the tables and the format of what is copied. Nothing of it counts before it is whole, so
+/// it is made durable once, at the end.
+pub(super) async fn create_copy(path: &Path, format: i64) -> Result<SqliteConnection, LedgerError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    let made = options.create_new(true).write(true).mode(0o600).open(path);
+    made.map_err(|source| LedgerError::File { path: path.to_owned(), source })?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Off)
+        .synchronous(SqliteSynchronous::Off)
+        .page_size(PAGE_BYTES)
+        .disable_statement_logging();
+    let mut connection = options.connect().await?;
+    sqlx::raw_sql(TABLES).execute(&mut connection).await?;
+    set_format(&mut connection, format).await?;
+    Ok(connection)
+}
+
+async fn set_format(connection: &mut SqliteConnection, format: i64) -> Result<(), LedgerError> {
+    let pragma = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {format}"));
+    sqlx::raw_sql(pragma).execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn format(connection: &mut SqliteConnection) -> Result<i64, LedgerError> {
     Ok(sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await?)
 }
 

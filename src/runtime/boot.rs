@@ -6,7 +6,11 @@
 //! Holds: at shutdown nothing new is taken, what was taken is finished within `drain_timeout_ms`, and what is not
 //! finished by then is carried at the next boot.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use thiserror::Error;
 use tokio::{
@@ -26,10 +30,11 @@ use super::{
     corridor::{Corridor, Names},
     dispatch::{Dispatch, Job, Report, Settings, tracker::Tracker},
     emergency::{self, Clearer, Emergency},
-    genesis::genesis,
+    genesis::{genesis, incarnation},
     host::{self, Host},
     intake::{Arrivals, Intake},
     link::{Connector, Link},
+    mark::{self, Marked, Marker},
     mover::Mover,
     recorder::{Commit, GivenUp, Recorder},
     replay,
@@ -39,7 +44,7 @@ use crate::{
     bus::{BusError, Queue, Topology},
     contract::{
         Contract,
-        audit::{Action, Change, Fact, Mode, Opened},
+        audit::{Action, Change, Fact, Mode, Opened, SetBack},
         interlock::SafetyMode,
         lane::Lane,
         timestamp::Timestamp,
@@ -47,7 +52,9 @@ use crate::{
     decision::{request::Done, rules::Rules, state::State},
     ledger::{
         Batch, Ledger, LedgerError, Parcel,
+        chain::Sealed,
         emergency::{EmergencyError, EmergencyLog, Record},
+        mark::MarkFile,
         query::Reader,
     },
     telemetry::Telemetry,
@@ -84,6 +91,8 @@ pub struct Setup {
     pub emergency_timeout_ms: u64,
     /// How long a commit may take before the ledger counts as one that cannot be written.
     pub commit_timeout_ms: u64,
+    /// The prefix of the queue that keeps the ledger's mark on the broker; none for a router that publishes nothing.
+    pub mark_prefix: Option<String>,
     /// Takes over a ledger that was begun in observe mode.
     pub adopt: bool,
     /// Makes connections.
@@ -154,6 +163,7 @@ pub struct Running {
     link: Link,
     keeper: JoinHandle<()>,
     watch: JoinHandle<()>,
+    marker: JoinHandle<Marker>,
     intakes: Vec<JoinHandle<()>>,
     router: JoinHandle<Corridor>,
     recorder: JoinHandle<Option<Ledger>>,
@@ -161,6 +171,12 @@ pub struct Running {
     /// Comes when the emergency log's file is let go of.
     emergency: oneshot::Receiver<()>,
 }
+
+/// The mark's file, what the tasks share of it, and what it knew more than the ledger holds.
+type MarkAtBoot = (Option<MarkFile>, Arc<mark::Shared>, Option<SetBack>);
+
+/// What the tasks outside the router find, told by many and heard by it alone.
+type Findings = (mpsc::Sender<Done>, mpsc::Receiver<Done>);
 
 /// The emergency log's two ends, and the word that it is over.
 type Keeper = (Emergency, Clearer, oneshot::Receiver<()>);
@@ -174,9 +190,20 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
     let ledger = Ledger::open(&setup.ledger_dir, setup.ledger_size_max_bytes).await?;
     let mut ledger = ledger.with_wal_max(setup.ledger_wal_max_bytes);
     let (log, mut found) = emergency::open(setup.emergency_path.clone(), setup.emergency_size_bytes).await?;
-    let (state, mut recovered) = replay::fold(&mut ledger, &setup.rules, |sealed| found.meet(sealed)).await?;
+    let (mark, mut known) = mark::open(&setup.ledger_dir);
+    let meet = |sealed: &Sealed| {
+        found.meet(sealed);
+        known.meet(sealed);
+    };
+    let (state, mut recovered) = replay::fold(&mut ledger, &setup.rules, meet).await?;
     check_genesis(&setup, &state)?;
-    found.check(log.path())?;
+    let set_back = state.genesis().and_then(|genesis| known.set_back(&genesis.ledger_id, recovered.entries));
+    match found.check(log.path()) {
+        Err(EmergencyError::Foreign { .. }) if set_back.is_some() => {
+            found = emergency::set_aside(log.path())?;
+        }
+        checked => checked?,
+    }
     let reader = Reader::open(&setup.ledger_dir).await?;
     let (asker, questions) = Asker::new(Reader::open(&setup.ledger_dir).await?, setup.rules.clone());
     let mut corridor = Corridor::new(state, recovered.chain, setup.names.clone());
@@ -197,7 +224,13 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
     let others = jobs.iter_mut().filter(|job| job.parcel.is_none_or(|id| !own.contains(&id)));
     emergency::leave_out(others, &left);
     corridor.park(parked);
-    Ok(start_tasks(setup, (ledger, keeper), corridor, reader, (asker, questions), clock, jobs).await)
+    let shared = mark::Shared {
+        ledger_id: corridor.state().genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default(),
+        reader: Reader::open(&setup.ledger_dir).await?,
+        waits_from: AtomicU64::new(set_back.as_ref().map_or(0, |set_back| set_back.ours + 1)),
+    };
+    let mark = (mark, Arc::new(shared), set_back);
+    Ok(start_tasks(setup, (ledger, keeper), corridor, reader, (asker, questions), clock, (jobs, mark)).await)
 }
 
 /// An observe ledger is not enforced unasked, and environments do not mix (rulings §11, rules §3).
@@ -245,6 +278,7 @@ async fn open_epoch(
     let opened = Opened {
         catch_up_ms: setup.rules.catch_up_ms,
         epoch: corridor.state().epoch() + 1,
+        incarnation: incarnation()?,
         instance: setup.rules.instance.clone(),
         mode: setup.rules.mode,
         version,
@@ -261,10 +295,10 @@ async fn start_tasks(
     reader: Reader,
     (asker, questions): (Asker, mpsc::Receiver<Asked>),
     clock: Clock,
-    jobs: Vec<Job>,
+    (jobs, mark): (Vec<Job>, MarkAtBoot),
 ) -> Running {
     let stopping = CancellationToken::new();
-    let (link, keeper) = start_link(&setup, &stopping);
+    let (link, keeper, marker, (done, findings)) = start_link(&setup, &stopping, mark).await;
     let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
     let (dispatch, ways) = start_ways(&setup, &link, &report);
     let (commit, commits) = mpsc::channel(ROUNDS_WAITING_MAX);
@@ -284,12 +318,11 @@ async fn start_tasks(
         acks: Acks::new(link.clone(), Arc::clone(&setup.telemetry), &setup.consumers),
         telemetry: Arc::clone(&setup.telemetry),
     };
-    let (open, opened) = watch::channel(true);
-    let (inboxes, intakes) = start_intakes(&setup, &link, &opened, &stopping);
-    let (host, done, watch) = start_host(&setup, &asker, &stopping);
+    let (open, inboxes, intakes) = start_intakes(&setup, &link, &stopping);
+    let (host, watch) = start_host(&setup, &asker, &stopping, done);
     let router = Router {
         memory: Memory::with_jobs(carry_again(&commit, jobs).await),
-        done,
+        done: findings,
         host,
         about: about(&setup, clock.now()),
         questions,
@@ -317,6 +350,7 @@ async fn start_tasks(
         link,
         keeper,
         watch,
+        marker,
         intakes,
         router: tokio::spawn(router.run()),
         recorder: tokio::spawn(recorder.run()),
@@ -331,14 +365,26 @@ fn start_ways(setup: &Setup, link: &Link, report: &mpsc::Sender<Report>) -> (Dis
     Dispatch::start(&setup.publishing, link, report, refused, commands, &setup.telemetry)
 }
 
-/// The link to the broker, and the task that keeps it up.
-fn start_link(setup: &Setup, stopping: &CancellationToken) -> (Link, JoinHandle<()>) {
-    Link::start(
-        Arc::clone(&setup.connector),
-        setup.topology.clone(),
-        Arc::clone(&setup.telemetry),
-        stopping.clone(),
-    )
+/// The link to the broker, the task that keeps it up, the one that writes the ledger's marks, and where findings are told.
+async fn start_link(
+    setup: &Setup,
+    stopping: &CancellationToken,
+    (file, shared, set_back): MarkAtBoot,
+) -> (Link, JoinHandle<()>, JoinHandle<Marker>, Findings) {
+    let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
+    if let Some(set_back) = set_back {
+        // The first of all: nothing is judged before it.
+        let _ = done.send(Done::SetBack(set_back)).await;
+    }
+    let (inner, prefix) = (Arc::clone(&setup.connector), setup.mark_prefix.clone());
+    let connector: Arc<dyn Connector> = match prefix.clone() {
+        Some(prefix) => Arc::new(Marked { inner, prefix, shared: Arc::clone(&shared), done: done.clone() }),
+        None => inner,
+    };
+    let telemetry = Arc::clone(&setup.telemetry);
+    let (link, keeper) = Link::start(connector, setup.topology.clone(), telemetry, stopping.clone());
+    let marker = Marker { file, shared, prefix, link: link.clone(), stopping: stopping.clone() };
+    (link, keeper, tokio::spawn(marker.run()), (done, findings))
 }
 
 /// What the broker would have dropped comes back, and what an earlier release left is moved. Nobody waits for their end.
@@ -354,13 +400,13 @@ fn start_movers(setup: &Setup, link: &Link, stopping: &CancellationToken) {
     }
 }
 
-/// The host of a router, what it finds, and its watch.
+/// The host of a router, which tells what it finds, and its watch.
 fn start_host(
     setup: &Setup,
     asker: &Asker,
     stopping: &CancellationToken,
-) -> (Host, mpsc::Receiver<Done>, JoinHandle<()>) {
-    let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
+    done: mpsc::Sender<Done>,
+) -> (Host, JoinHandle<()>) {
     let host = Host {
         ledger_dir: setup.ledger_dir.clone(),
         config: Arc::clone(&setup.config),
@@ -371,7 +417,7 @@ fn start_host(
         stopping: stopping.clone(),
     };
     let watch = tokio::spawn(host.clone().watch());
-    (host, findings, watch)
+    (host, watch)
 }
 
 /// How many messages of a lane are taken at a time. One thread does all the work, and metrics come by the thousand:
@@ -396,10 +442,10 @@ fn about(setup: &Setup, started_at: Timestamp) -> About {
 fn start_intakes(
     setup: &Setup,
     link: &Link,
-    open: &watch::Receiver<bool>,
     stopping: &CancellationToken,
-) -> ([mpsc::Receiver<Arrivals>; 4], Vec<JoinHandle<()>>) {
+) -> (watch::Sender<bool>, [mpsc::Receiver<Arrivals>; 4], Vec<JoinHandle<()>>) {
     start_movers(setup, link, stopping);
+    let (opens, open) = watch::channel(true);
     let always = watch::channel(true).1;
     let mut intakes = Vec::new();
     let inboxes = Lane::ALL.map(|lane| {
@@ -424,7 +470,7 @@ fn start_intakes(
         }
         inbox
     });
-    (inboxes, intakes)
+    (opens, inboxes, intakes)
 }
 
 /// What is written and not known carried goes first, under the ids it had.
@@ -456,8 +502,9 @@ impl Running {
 
     /// Ends every task where it stands, as a crash would: for simulations and drills.
     pub async fn kill(self) {
-        let Self { keeper, watch, intakes, router, recorder, ways, emergency, .. } = self;
+        let Self { keeper, watch, marker, intakes, router, recorder, ways, emergency, .. } = self;
         watch.abort();
+        marker.abort();
         router.abort();
         recorder.abort();
         keeper.abort();
@@ -487,6 +534,9 @@ impl Running {
             let ledger = self.recorder.await.ok().flatten();
             for way in self.ways {
                 let _ = way.await;
+            }
+            if let Ok(marker) = self.marker.await {
+                marker.last().await;
             }
             if let Some(ledger) = ledger {
                 ledger.close().await;

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tracing::error;
 
 use super::topology;
 use crate::{
     contract::{
         Contract,
-        audit::{EmergencyId, Entry, Fact, Verdict},
+        audit::{EmergencyId, Entry, Fact, Verdict, Written},
         digest::Digest,
         lane::Lane,
         message::Message,
@@ -24,6 +25,7 @@ use crate::{
     decision::{
         Decision, decide,
         effect::{Effect, Speech},
+        refusal,
         request::{Arrival, Request},
         state::{Belief, State},
     },
@@ -68,6 +70,8 @@ pub struct Corridor {
     chain: Chain,
     names: Names,
     ledger_id: String,
+    /// The random bits of this opening; empty in memory, where ids need no more than their places.
+    incarnation: String,
     /// The epoch that it writes in; a state that could not be read does not know it.
     epoch: u64,
     /// How many facts have been sealed in this epoch while the ledger could not be written.
@@ -76,6 +80,8 @@ pub struct Corridor {
     unwritten: u64,
     /// Messages that wait for their targets, by their parcels.
     parked: BTreeMap<u64, Kept>,
+    /// Writes facts, and refuses what would not be read back.
+    write: fn(Fact) -> Result<Written, Box<Fact>>,
 }
 
 /// A message that is kept in a parcel of its own.
@@ -144,8 +150,19 @@ impl Corridor {
     /// A corridor over a state and the chain it was folded from.
     pub fn new(state: State, chain: Chain, names: Names) -> Self {
         let ledger_id = state.genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default();
-        let epoch = state.epoch();
-        Self { state, chain, names, ledger_id, epoch, emergencies: 0, unwritten: 0, parked: BTreeMap::new() }
+        let (epoch, incarnation) = (state.epoch(), state.incarnation().to_owned());
+        Self {
+            state,
+            chain,
+            names,
+            ledger_id,
+            incarnation,
+            epoch,
+            emergencies: 0,
+            unwritten: 0,
+            parked: BTreeMap::new(),
+            write: Written::of,
+        }
     }
 
     /// Takes back the messages of parcels that the outbox keeps for commands that wait for their targets.
@@ -184,6 +201,7 @@ impl Corridor {
         let sealed = self.chain.seal(fact, Vec::new());
         self.state.apply(sealed.entry.seq, &sealed.entry.fact);
         self.epoch = self.state.epoch();
+        self.state.incarnation().clone_into(&mut self.incarnation);
         if self.ledger_id.is_empty() {
             self.ledger_id =
                 self.state.genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default();
@@ -245,10 +263,39 @@ impl Corridor {
         self.settle_from(decision, Source { returned, ..Source::default() })
     }
 
-    fn settle_from(&mut self, mut decision: Decision, mut source: Source) -> Judged {
-        let seq = (!decision.facts.is_empty()).then(|| self.chain.next_seq());
+    fn settle_from(&mut self, mut decision: Decision, source: Source) -> Judged {
+        let facts = match self.written(std::mem::take(&mut decision.facts)) {
+            Ok(facts) => facts,
+            Err(fact) => {
+                error!(action = fact.action.word(), at = %fact.at, "a fact does not read back as it is written; it is refused");
+                decision = refusal::unwritable(&self.state, &decision, &fact);
+                // Plain words of our own: where even they do not read back, nothing is written and the alert alone leaves.
+                self.written(std::mem::take(&mut decision.facts)).unwrap_or_default()
+            }
+        };
+        self.settle_written(decision, facts, source)
+    }
+
+    /// The facts with their bytes, and with the ids that they get while the ledger cannot be written.
+    ///
+    /// # Errors
+    /// The first that does not read back.
+    fn written(&self, facts: Vec<Fact>) -> Result<Vec<Written>, Box<Fact>> {
+        let writable = self.state.ledger_writable();
+        let ids =
+            (self.emergencies + 1..).map(|n| (!writable).then_some(EmergencyId { epoch: self.epoch, n }));
+        let written = facts.into_iter().zip(ids).map(|(mut fact, id)| {
+            fact.emergency_id = id;
+            (self.write)(fact)
+        });
+        written.collect()
+    }
+
+    fn settle_written(&mut self, decision: Decision, facts: Vec<Written>, mut source: Source) -> Judged {
+        let seq = (!facts.is_empty()).then(|| self.chain.next_seq());
+        let arrived = facts.first().and_then(|written| written.fact().body);
         let mut judged = Judged {
-            sealed: Vec::with_capacity(decision.facts.len()),
+            sealed: Vec::with_capacity(facts.len()),
             outgoing: Vec::with_capacity(decision.effects.len()),
             ..Judged::default()
         };
@@ -268,7 +315,7 @@ impl Corridor {
                         continue;
                     };
                     if leaving.seq > 0 {
-                        out.push(digest(&decision, effect, &leaving));
+                        out.push(digest(arrived, effect, &leaving));
                     }
                     if *effect == Effect::Hold {
                         let kept = Kept { parcel: leaving.seq, lane: Lane::Signals, outgoing: leaving };
@@ -280,12 +327,9 @@ impl Corridor {
                 }
             }
         }
-        for mut fact in decision.facts.drain(..) {
-            if !self.state.ledger_writable() {
-                fact.emergency_id = Some(self.next_emergency());
-                self.emergencies += 1;
-            }
-            let entry = self.chain.seal(fact, std::mem::take(&mut out));
+        for fact in facts {
+            self.emergencies += u64::from(fact.fact().emergency_id.is_some());
+            let entry = self.chain.seal_written(fact, std::mem::take(&mut out));
             self.state.apply(entry.entry.seq, &entry.entry.fact);
             judged.sealed.push(entry);
         }
@@ -391,17 +435,25 @@ impl Corridor {
         Some(Outgoing { seq: place.seq.unwrap_or_default(), ordinal: place.ordinal, mandatory, message })
     }
 
-    /// `<ledger id>.<seq>.<n>`; `<ledger id>.<emergency id>.<n>` while the ledger cannot be written, because an entry
-    /// that were lost then would leave its place to another; `<ledger id>.r<epoch>.<count>` for what has no entry.
+    /// `<ledger id>.<incarnation>.<seq>.<n>`; with the emergency id for `<seq>` while the ledger cannot be written, because
+    /// an entry that were lost then would leave its place to another; `<ledger id>.<incarnation>.r<count>` for what has no
+    /// entry. In memory there is no incarnation, and the epoch stands with the count.
     fn message_id(&mut self, place: Place) -> String {
         let Place { seq, ordinal } = place;
+        let opening = match self.incarnation.as_str() {
+            "" => self.ledger_id.clone(),
+            incarnation => format!("{}.{incarnation}", self.ledger_id),
+        };
         match seq {
-            Some(seq) if self.state.ledger_writable() => format!("{}.{seq}.{ordinal}", self.ledger_id),
+            Some(seq) if self.state.ledger_writable() => format!("{opening}.{seq}.{ordinal}"),
             // Composed before its facts are sealed: the first of them takes this id.
-            Some(_) => format!("{}.{}.{ordinal}", self.ledger_id, self.next_emergency()),
+            Some(_) => format!("{opening}.{}.{ordinal}", self.next_emergency()),
             None => {
                 self.unwritten += 1;
-                format!("{}.r{}.{}", self.ledger_id, self.epoch, self.unwritten)
+                match self.incarnation.as_str() {
+                    "" => format!("{opening}.r{}.{}", self.epoch, self.unwritten),
+                    _ => format!("{opening}.r{}", self.unwritten),
+                }
             }
         }
     }
@@ -412,9 +464,8 @@ impl Corridor {
 }
 
 /// The digest of a leaving body; the arrival's own is known, and it leaves as it came.
-fn digest(decision: &Decision, effect: &Effect, leaving: &Outgoing) -> Digest {
-    let known = decision.facts.first().and_then(|fact| fact.body).filter(|_| effect.is_of_arrival());
-    known.unwrap_or_else(|| Digest::of(&leaving.message.body))
+fn digest(arrived: Option<Digest>, effect: &Effect, leaving: &Outgoing) -> Digest {
+    arrived.filter(|_| effect.is_of_arrival()).unwrap_or_else(|| Digest::of(&leaving.message.body))
 }
 
 /// Where in the ledger a message belongs.
@@ -422,4 +473,58 @@ fn digest(decision: &Decision, effect: &Effect, leaving: &Outgoing) -> Digest {
 struct Place {
     seq: Option<u64>,
     ordinal: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{contract::strict::Limits, decision::rules::Rules};
+
+    /// No message makes such a fact any more; one stands in for the next that does.
+    fn refuses_the_poisoned(fact: Fact) -> Result<Written, Box<Fact>> {
+        if fact.correlation_id.as_deref() == Some("poison") { Err(Box::new(fact)) } else { Written::of(fact) }
+    }
+
+    fn stop(name: &str) -> Message {
+        let body = json!({
+            "timestamp": "2026-03-04T10:15:00Z", "version": "1", "kind": "signal", "type": "bot-stop",
+            "origin": "orc", "scope": { "swarmId": "kestrel", "role": "worker", "instance": "w-1" },
+            "correlationId": name, "idempotencyKey": name, "data": {},
+        });
+        Message {
+            exchange: "swarmgate.in".to_owned(),
+            routing_key: "signal.bot-stop.kestrel.worker.w-1".to_owned(),
+            properties: Default::default(),
+            body: body.to_string().into(),
+        }
+    }
+
+    #[test]
+    fn what_does_not_read_back_is_refused_with_an_alert_and_never_written() {
+        let contract = Contract::built_in(Limits::default()).unwrap();
+        let names = Names::with_prefix("swarmgate");
+        let mut corridor = Corridor::new(State::new(Rules::default()), Chain::new(), names);
+        corridor.write = refuses_the_poisoned;
+        let now = Timestamp::parse("2026-03-04T10:15:01Z").unwrap();
+        let mut judge = |name: &str| {
+            let message = stop(name);
+            let arrival = read(&contract, &message, false);
+            let decision = corridor.decide(&Request::Arrived(Box::new(arrival)), now);
+            corridor.settle(decision, Some(message), None)
+        };
+        let refused = judge("poison");
+        assert_eq!(refused.decision.verdict, Some(Verdict::Refuse));
+        let written: String =
+            refused.sealed.iter().map(|sealed| String::from_utf8_lossy(&sealed.bytes)).collect();
+        assert!(!written.contains("poison"), "{written}");
+        let left: Vec<_> = refused.outgoing.iter().map(|left| left.message.exchange.as_str()).collect();
+        assert_eq!(left, ["swarmgate.refused", "swarmgate.out"], "the copy, and the alert");
+        let alert = String::from_utf8_lossy(&refused.outgoing[1].message.body).into_owned();
+        assert!(alert.contains("audit.not-readable"), "{alert}");
+        let next = judge("sound");
+        assert_eq!(next.decision.verdict, Some(Verdict::Forward));
+        assert_eq!(next.sealed[0].entry.seq, 2, "and the chain goes on");
+    }
 }

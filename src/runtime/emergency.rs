@@ -195,6 +195,27 @@ pub(super) async fn clear(mut log: EmergencyLog) -> Result<EmergencyLog, Emergen
     cleared.unwrap_or_else(|fault| Err(EmergencyError::File { path, source: io::Error::other(fault) }))
 }
 
+/// Keeps a copy of a log that belongs to what the ledger has forgotten, for those who ask: `emergency.foreign` beside it.
+/// Nothing of it is taken over.
+///
+/// # Errors
+/// When the copy cannot be made: the log is not cleared then.
+pub(super) fn set_aside(path: &Path) -> Result<Found, EmergencyError> {
+    let named =
+        |n: u32| if n == 0 { "emergency.foreign".to_owned() } else { format!("emergency.foreign.{n}") };
+    let places = (0..).map(|n| path.with_file_name(named(n)));
+    let place =
+        places.into_iter().find(|place| !place.exists()).unwrap_or_else(|| path.with_extension("foreign"));
+    let fault = |source| EmergencyError::File { path: place.clone(), source };
+    std::fs::copy(path, &place).map_err(fault)?;
+    io::Result::and_then(std::fs::File::open(&place), |copy| copy.sync_all()).map_err(fault)?;
+    warn!(
+        path = %place.display(),
+        "the emergency log is of what the ledger has forgotten; it is kept here, and nothing of it is appended"
+    );
+    Ok(Found::default())
+}
+
 /// Seals what a router that is gone left on the log at the end of the chain; without the messages that it says are
 /// carried.
 pub(super) fn take_over(corridor: &mut Corridor, found: &Found, path: &Path) -> Vec<Record> {

@@ -65,6 +65,16 @@ pub async fn begin(dir: &Path, size_max_bytes: Option<u64>, genesis: Genesis) ->
     Ok(())
 }
 
+/// 64 random bits in hex, for one opening of a ledger.
+///
+/// # Errors
+/// When the system gives no random bits.
+pub(super) fn incarnation() -> Result<String, LedgerError> {
+    let mut bits = [0; 8];
+    getrandom::fill(&mut bits).map_err(|fault| LedgerError::Random(fault.to_string()))?;
+    Ok(format!("{:016x}", u64::from_be_bytes(bits)))
+}
+
 /// 128 random bits in hex.
 fn random_id() -> Result<String, LedgerError> {
     let mut bits = [0; 16];

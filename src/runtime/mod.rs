@@ -21,6 +21,7 @@ mod host;
 mod intake;
 pub mod latch;
 pub mod link;
+mod mark;
 mod mover;
 mod recorder;
 pub mod replay;

@@ -43,7 +43,13 @@ pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Te
     let retired =
         Lane::ALL.map(|lane| (lane, topology::retired_lane(prefix, lane, &loaded.contract.commands))).into();
     let retired_refused = Some(topology::retired_refused(prefix));
-    Setup { retired, retired_refused, ..setup(loaded, connector, telemetry, topology, consumers) }
+    let mark_prefix = Some(prefix.clone());
+    Setup {
+        mark_prefix,
+        retired,
+        retired_refused,
+        ..setup(loaded, connector, telemetry, topology, consumers)
+    }
 }
 
 /// A router that only looks: an own queue on an exchange that is there already (rulings §11).
@@ -82,6 +88,7 @@ fn setup(
         emergency_timeout_ms: config.ledger.emergency_timeout_ms,
         commit_timeout_ms: config.ledger.commit_timeout_ms,
         adopt: false,
+        mark_prefix: None,
         connector,
         topology,
         names: Names::with_prefix(&config.amqp.prefix),

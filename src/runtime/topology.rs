@@ -86,6 +86,25 @@ pub fn enforce(prefix: &str, commands: &Commands) -> Topology {
     Topology { exchanges, queues }
 }
 
+/// Where the ledger's mark is kept: a queue, and an exchange of the same name that feeds nothing else.
+pub fn mark_queue(prefix: &str) -> String {
+    format!("{prefix}.mark")
+}
+
+/// What stands on the broker for the mark. It is the router's alone, with an exchange of its own, so that the router needs
+/// no right on the default exchange; it is declared before the lanes are, because it is read before they are.
+pub fn mark(prefix: &str) -> Topology {
+    let name = mark_queue(prefix);
+    Topology {
+        exchanges: vec![Exchange { name: name.clone(), kind: ExchangeKind::Fanout, alternate: None }],
+        queues: vec![Queue {
+            name: name.clone(),
+            kind: QueueKind::Last,
+            bindings: vec![(name, String::new())],
+        }],
+    }
+}
+
 /// A lane's queue of an earlier release, with the bindings it had.
 pub fn retired_lane(prefix: &str, lane: Lane, commands: &Commands) -> Queue {
     let into = format!("{prefix}.in");

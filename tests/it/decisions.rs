@@ -248,6 +248,7 @@ fn happened(step: &Value, now: Timestamp) -> Vec<Fact> {
     }
     if let Some(epoch) = number("openedEpoch") {
         let opened = Opened {
+            incarnation: String::new(),
             catch_up_ms: 5_000,
             epoch,
             instance: "gate-1".to_owned(),

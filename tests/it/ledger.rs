@@ -62,6 +62,7 @@ fn changes() -> Vec<Change> {
         Change::Opened(Opened {
             catch_up_ms: 5000,
             epoch: 1,
+            incarnation: String::new(),
             instance: "gate-1".to_owned(),
             mode: Mode::Observe,
             version: "0".to_owned(),
@@ -693,9 +694,9 @@ async fn a_newer_format_is_left_alone() {
     let dir = scratch();
     written(dir.path()).await;
     let mut connection = by_hand(dir.path()).await;
-    run(&mut connection, "PRAGMA user_version = 2").await.expect("a pragma");
+    run(&mut connection, "PRAGMA user_version = 3").await.expect("a pragma");
     connection.close().await.expect("closed");
-    let newer = |fault: LedgerError| matches!(fault, LedgerError::Newer { found: 2, known: 1 });
+    let newer = |fault: LedgerError| matches!(fault, LedgerError::Newer { found: 3, known: 2 });
     assert!(newer(Ledger::open(dir.path(), None).await.expect_err("refused")));
     assert!(newer(Reader::open(dir.path()).await.expect_err("refused")));
     assert!(newer(verify(dir.path()).await.expect_err("refused")));

@@ -38,6 +38,8 @@ mod on_rabbitmq {
         let commands = Commands::default();
         let topology = runtime::topology::enforce("swarmgate", &commands);
         router.declare(&topology).await.expect("the definitions are what the router declares");
+        let mark = runtime::topology::mark("swarmgate");
+        router.declare(&mark).await.expect("and so is the mark's place");
         let producer = connect("producer").await;
         let key = "signal.swarm-start.s.r.i";
         let refused = async |exchange: &str, key: &str| {
@@ -56,6 +58,7 @@ mod on_rabbitmq {
         refused("amq.topic", key).await;
         refused("swarmgate.refused", key).await;
         refused("swarmgate.in.unknown", key).await;
+        refused("swarmgate.mark", "").await;
         refused("swarmgate.in", "other.key").await;
         let own = Queue {
             name: "producer.own".to_owned(),
@@ -64,8 +67,10 @@ mod on_rabbitmq {
         };
         let fault = producer.declare(&Topology { queues: vec![own], ..Topology::default() }).await;
         assert!(matches!(fault, Err(BusError::Refused { .. })), "{fault:?}");
-        let fault = producer.consumer("swarmgate.in.signals.v2", 1).await.err().expect("no way");
-        assert!(fault.to_string().contains("ACCESS_REFUSED"), "{fault}");
+        for queue in ["swarmgate.in.signals.v2", "swarmgate.mark"] {
+            let fault = producer.consumer(queue, 1).await.err().expect("no way");
+            assert!(fault.to_string().contains("ACCESS_REFUSED"), "{queue}: {fault}");
+        }
         subscriber_hears(connect("subscriber").await.as_ref(), router.as_ref(), key).await;
     }
 

@@ -142,8 +142,8 @@ async fn check(router: &Process, inbox: &Inbox, sent: &BTreeSet<String>) {
     for message in inbox.heard.iter().filter(|message| message.routing_key.starts_with("signal.")) {
         *heard.entry(key_of(message)).or_default() += 1;
         let id = message.properties.message_id.as_deref().expect("a message-id");
-        let mut parts = id.split('.').skip(1).map(|part| part.parse::<usize>().expect("a number"));
-        let (seq, ordinal) = (parts.next().expect("a place"), parts.next().expect("an ordinal"));
+        let mut parts = id.rsplit('.').map(|part| part.parse::<usize>().expect("a number"));
+        let (ordinal, seq) = (parts.next().expect("an ordinal"), parts.next().expect("a place"));
         let out = &entries.get(seq - 1).expect("carried without its entry").entry.out;
         assert_eq!(out.get(ordinal), Some(&Digest::of(&message.body)), "the entry holds another body");
     }

@@ -169,9 +169,14 @@ pub(super) fn arguments(kind: &QueueKind, server: &Server) -> FieldTable {
         arguments.insert(name.into(), value);
     };
     match kind {
-        QueueKind::Quorum | QueueKind::Lane { .. } => {
+        QueueKind::Quorum | QueueKind::Lane { .. } | QueueKind::Last => {
             put("x-queue-type", text("quorum"));
-            put("x-overflow", text("reject-publish"));
+            let last = *kind == QueueKind::Last;
+            put("x-overflow", text(if last { "drop-head" } else { "reject-publish" }));
+            if last {
+                put("x-quorum-initial-group-size", AMQPValue::LongInt(REPLICAS));
+                put("x-max-length", AMQPValue::LongLongInt(1));
+            }
             if let QueueKind::Lane { dead } = kind {
                 put("x-quorum-initial-group-size", AMQPValue::LongInt(REPLICAS));
                 put("x-dead-letter-exchange", text(dead));

@@ -15,6 +15,9 @@ pub enum Action {
     /// A router opened the ledger for writing: a new epoch.
     #[serde(rename = "ledger.opened")]
     Opened,
+    /// The ledger was set back to an older copy.
+    #[serde(rename = "ledger.set-back")]
+    SetBack,
     /// What was written has been carried.
     #[serde(rename = "controlplane.carried")]
     Carried,
@@ -104,6 +107,7 @@ impl Action {
         match self {
             Self::Genesis => "ledger.genesis",
             Self::Opened => "ledger.opened",
+            Self::SetBack => "ledger.set-back",
             Self::Carried => "controlplane.carried",
             Self::Requested => "controlplane.command.requested",
             Self::Denied => "controlplane.command.denied",

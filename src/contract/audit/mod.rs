@@ -8,6 +8,7 @@
 
 mod action;
 mod emergency;
+mod written;
 
 use std::fmt;
 
@@ -16,6 +17,7 @@ use serde_json::value::RawValue;
 
 pub use action::Action;
 pub use emergency::{EmergencyId, EmergencyIdError};
+pub use written::Written;
 
 use super::{
     digest::Digest,
@@ -196,6 +198,8 @@ pub enum Change {
     Reviewed(Reviewed),
     /// A principal may start nothing for a time.
     Suspended(Suspended),
+    /// The ledger was set back to an older copy.
+    SetBack(SetBack),
 }
 
 /// Which command.
@@ -341,12 +345,25 @@ pub struct Opened {
     pub catch_up_ms: u64,
     /// How many routers have opened it, this one included.
     pub epoch: u64,
+    /// 64 random bits in hex, new at each opening: part of every id that is given from then on, so that none is given
+    /// twice, not even by a ledger that was set back. Empty before format 2.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub incarnation: String,
     /// The router's instance name.
     pub instance: String,
     /// The mode it runs in.
     pub mode: Mode,
     /// Its release.
     pub version: String,
+}
+
+/// The ledger was set back to an older copy, and somebody noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetBack {
+    /// The last entry that was known of it.
+    pub known: u64,
+    /// The last entry that it held when it was opened.
+    pub ours: u64,
 }
 
 /// A command and what tells it from its repeats.

@@ -88,8 +88,8 @@ pub struct Closed {
 }
 
 /// The id of the challenge of an entry: rulings §6.
-pub fn id(ledger_id: &str, seq: u64) -> String {
-    let digest = Digest::of(format!("{ledger_id}{seq}").as_bytes()).to_string();
+pub fn id(ledger_id: &str, incarnation: &str, seq: u64) -> String {
+    let digest = Digest::of(format!("{ledger_id}{incarnation}{seq}").as_bytes()).to_string();
     format!("c-{}", digest.get(..32).unwrap_or_default())
 }
 
@@ -105,7 +105,7 @@ pub(in crate::decision) fn issue(
     let Ok(said) = &arrival.subject else { return Decision::new(state) };
     let rules = state.rules();
     let ledger_id = state.genesis().map(|genesis| genesis.ledger_id.as_str()).unwrap_or_default();
-    let challenge_id = id(ledger_id, state.last_seq() + 1);
+    let challenge_id = id(ledger_id, state.incarnation(), state.last_seq() + 1);
     let expires_at = now.plus_ms(rules.consent.window_ms);
     let context = json!({
         "challengeId": challenge_id,

@@ -129,7 +129,13 @@ pub(in crate::decision) fn supersedes(said: &Said, class: Option<Class>) -> bool
 fn tightens(word: &str) -> bool {
     matches!(
         word,
-        "safety-set" | "kill-switch-set" | "latch" | "interlock" | "gate-disable" | "monitoring-disable"
+        "safety-set"
+            | "kill-switch-set"
+            | "latch"
+            | "interlock"
+            | "gate-disable"
+            | "monitoring-disable"
+            | crate::decision::set_back::WORD
     )
 }
 

@@ -224,6 +224,11 @@ impl Safety {
         }
     }
 
+    /// The ledger forgot something: SAFE for all, unless it is stronger already.
+    pub(super) fn set_back(&mut self) {
+        self.global.mode = Some(self.global.mode_or_safe().max(SafetyMode::Safe));
+    }
+
     pub(super) fn set_gate(&mut self, set: &GateSet, reporter: &str, at: Timestamp) {
         let place = (set.swarm.clone().unwrap_or_default(), set.gate.clone());
         let gate = self.gates.entry(place).or_default();

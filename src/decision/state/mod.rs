@@ -103,6 +103,11 @@ impl State {
         self.recorded.epoch
     }
 
+    /// The random bits of the last opening, in hex; empty where the ledger is in memory, or older than they are.
+    pub fn incarnation(&self) -> &str {
+        &self.recorded.incarnation
+    }
+
     /// The last entry's place.
     pub fn last_seq(&self) -> u64 {
         self.recorded.last_seq

@@ -51,6 +51,8 @@ const APPLIED: &str = "Applied";
 pub(super) struct Recorded {
     pub genesis: Option<Genesis>,
     pub epoch: u64,
+    /// The random bits of the last opening, in hex.
+    pub incarnation: String,
     pub last_seq: u64,
     pub last_at: i64,
     /// The newest entry that was first sealed while the ledger could not be written.
@@ -145,6 +147,7 @@ impl Recorded {
             }
             Change::Opened(opened) => {
                 self.epoch = opened.epoch;
+                self.incarnation.clone_from(&opened.incarnation);
                 let not_before = fact.at.plus_ms(opened.catch_up_ms).micros();
                 self.flights.put_off(at.saturating_sub(before).max(0), not_before);
             }
@@ -182,6 +185,7 @@ impl Recorded {
                     closed.unreviewed = false;
                 }
             }
+            Change::SetBack(_) => self.safety.set_back(),
             Change::Suspended(suspended) => {
                 self.suspended.retain(|_, until| at < *until);
                 self.suspended.insert(suspended.principal.clone(), suspended.until.micros());

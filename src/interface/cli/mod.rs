@@ -28,6 +28,7 @@ mod failure;
 mod init;
 mod inventory;
 mod kill;
+mod ledger;
 mod levels;
 mod man;
 mod order;
@@ -191,6 +192,7 @@ enum Command {
     Bot(bot::Args),
     Top(top::Args),
     Audit(audit::Args),
+    Ledger(ledger::Args),
     Refused(refused::Args),
     Explain(explain::Args),
     Check(check::Args),
@@ -247,6 +249,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Bot(args) => wait(bot::run(args, &globals)),
         Command::Top(args) => wait(top::run(args, &globals)),
         Command::Audit(args) => wait(audit::run(args, &globals)),
+        Command::Ledger(args) => wait(ledger::run(args, &globals)),
         Command::Doctor(args) => wait(doctor::run(args, &globals)),
         Command::SupportBundle(args) => wait(support_bundle::run(args, &globals)),
         Command::Bench(args) => wait(bench::run(args, &globals)),
