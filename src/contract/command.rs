@@ -163,6 +163,7 @@ const BUILT_IN: &[Row] = &[
     Row("monitoring-enable", Class::Tighten, &["Applied"], Router, GlobalOrSwarm, None),
     Row("gate-disable", Class::Loosen, &["Applied"], Router, GlobalOrSwarm, None),
     Row("monitoring-disable", Class::Loosen, &["Applied"], Router, GlobalOrSwarm, None),
+    Row("clock-accept", Class::Loosen, &["Applied"], Router, FanOut::None, None),
     Row("challenge-confirm", Class::Consent, &["Applied"], Router, FanOut::None, None),
     Row("challenge-reject", Class::Consent, &["Applied"], Router, FanOut::None, None),
     Row("bootstrap-bundle", Class::Session, &["Ack"], RouterAndTarget, FanOut::None, seconds(60)),

@@ -32,7 +32,7 @@ pub(super) struct Notice<'a> {
 pub(super) fn raise(state: &State, notice: &Notice<'_>, now: Timestamp, decision: &mut Decision) {
     let swarm = notice.about.split_once('/').map_or(notice.about, |(swarm, _)| swarm);
     // Nobody switches off what tells that safety was switched.
-    let safety = ["safety.", "execution.", "monitoring.", "consent.", "ledger.", "audit."];
+    let safety = ["safety.", "execution.", "monitoring.", "consent.", "ledger.", "audit.", "clock."];
     let always = safety.iter().any(|code| notice.code.starts_with(code));
     if !always && !state.safety().is_monitored(swarm, now) {
         decision.beliefs.push(Belief::AlertHeldBack);
@@ -68,6 +68,7 @@ fn runbook(code: &str) -> Option<&'static str> {
         "execution.killswitch.set" | "safety.kill-switch" => "kill-switch",
         "consent.break-glass" => "challenge",
         "ledger.set-back" => "restore",
+        "clock.apart" => "clock",
         code if code.starts_with("safety.") || code.starts_with("interlock.") => "safety",
         code if code.starts_with("consent.") => "challenge",
         _ => return None,

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    clock,
     command::{
         approval::{Complete, Standing},
         flight::Flight,
@@ -131,6 +132,11 @@ pub(super) fn danger(state: &State, said: &Said, class: Option<Class>) -> Option
             (live > 0).then_some(())?;
             let effect = format!("what {live} live instances of swarm {} run by may change", scope.swarm_id);
             named(&format!("live {kind_type}"), ungated(state, effect), &rules.live_requires)
+        }
+        Class::Loosen if kind_type == clock::ACCEPT => {
+            let gap = state.clock_gap().unwrap_or_default();
+            let effect = format!("{}; the router goes on from the clock", clock::words(gap));
+            named(kind_type, effect, &rules.requires)
         }
         Class::Loosen => {
             named(kind_type, format!("{kind_type} loosens the safety of {scope}"), &rules.requires)

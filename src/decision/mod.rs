@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 
 mod alert;
+mod clock;
 pub mod command;
 pub mod consent;
 pub mod effect;
@@ -87,6 +88,7 @@ fn judge<'a>(state: &State, arrival: &'a Arrival, now: Timestamp) -> Result<Pass
     session::check(state, said).map_err(refused)?; //                                 gate 7
     lifecycle::check(state, said, class).map_err(refused)?; //                        gate 8
     safety::set::check(state, said, &actor, now).map_err(refused)?; //                gate 9: its own words,
+    clock::check(state, said).map_err(refused)?;
     safety::check(state, said, class, now).map_err(refused)?; //                      and what they meet
     audit(state, class).map_err(refused)?; //                                         gate 11, which challenges need too
     answers(state, said, &actor, now).map_err(refused)?; //                           gate 10: an answer to a challenge,
@@ -308,6 +310,7 @@ fn answer(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, 
                 decision,
             );
         }
+        clock::step_last(decision);
         return;
     }
     if command::own::sends_for(state, said, state.last_seq() + 1, now, decision) {
@@ -394,6 +397,7 @@ fn done(state: &State, done: &Done, now: Timestamp) -> Decision {
         }
         Done::Bundled(bundled) => command::own::bundled(state, bundled, now),
         Done::Unlatched(unlatched) => command::own::unlatched(state, unlatched, now),
+        Done::Compared(compared) => clock::compared(state, *compared, now),
     }
 }
 

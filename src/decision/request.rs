@@ -10,6 +10,7 @@ use crate::contract::{
     digest::Digest,
     interlock::KillSwitch,
     routing::{ALL, Family, Scope},
+    timestamp::Timestamp,
 };
 
 /// One question.
@@ -105,6 +106,20 @@ pub enum Done {
     Unlatched(Unlatched),
     /// The ledger holds less than was known of it.
     SetBack(SetBack),
+    /// How the clock and the router's time compare.
+    Compared(Compared),
+}
+
+/// How the clock and the router's time compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// They agree.
+    Agree,
+    /// They do not, and no waiting mends it.
+    Apart {
+        /// The clock's time; the router's own is the time of this request.
+        wall: Timestamp,
+    },
 }
 
 /// What the latch file says.

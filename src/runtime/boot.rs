@@ -113,6 +113,8 @@ pub struct Setup {
     pub batch_bytes_max: usize,
     /// How messages are published.
     pub publishing: Settings,
+    /// How far the clock may be behind the ledger for the router to wait for it.
+    pub clock_behind_max: Duration,
     /// How long shutdown may take.
     pub drain_timeout_ms: u64,
     /// Health and counters.
@@ -208,7 +210,7 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
     let (asker, questions) = Asker::new(Reader::open(&setup.ledger_dir).await?, setup.rules.clone());
     let mut corridor = Corridor::new(state, recovered.chain, setup.names.clone());
     let left = emergency::take_over(&mut corridor, &found, log.path());
-    let clock = Clock::start(corridor.state().last_at());
+    let clock = Clock::start(corridor.state().last_at(), setup.clock_behind_max);
     recovered.parcels.extend(open_epoch(&setup, &mut corridor, &mut ledger, &left, clock.now()).await?);
     let keeper = keep(&setup, emergency::clear(log).await?)?;
     setup.telemetry.health.set_ledger(true);

@@ -98,6 +98,7 @@ fn setup(
         batch_entries_max: config.ledger.batch_entries_max,
         batch_bytes_max: BATCH_BYTES_MAX,
         publishing: publishing(config),
+        clock_behind_max: Duration::from_millis(config.clock.ahead_max_ms),
         drain_timeout_ms: config.drain_timeout_ms,
         telemetry,
         config: Arc::new(config.clone()),

@@ -22,6 +22,7 @@ pub struct Health {
     ledger: AtomicBool,
     broker: AtomicBool,
     blocked: AtomicBool,
+    clock_is_apart: AtomicBool,
     ways: Mutex<[Option<Held>; Way::ALL.len()]>,
     /// What of the topology cannot be used, by name, in the broker's words.
     topology: Mutex<BTreeMap<String, Fault>>,
@@ -64,6 +65,8 @@ pub enum Lack {
     Confirms,
     /// An exchange or a queue of the router's own cannot be used.
     Topology,
+    /// The clock and the ledger do not agree: everything is SAFE.
+    Clock,
 }
 
 impl Lack {
@@ -75,6 +78,7 @@ impl Lack {
             Lack::Blocked => "broker-blocked",
             Lack::Confirms => "confirms",
             Lack::Topology => "topology",
+            Lack::Clock => "clock",
         }
     }
 
@@ -85,6 +89,9 @@ impl Lack {
             Lack::Broker => "the broker is not connected; see its address and the log",
             Lack::Blocked => "the broker blocks publishers; see its memory and disk alarms",
             Lack::Topology => "an exchange or a queue of the router's own cannot be used; see `topology`",
+            Lack::Clock => {
+                "the clock is far from the ledger's last entry, so everything is SAFE; set the clock right, or see `clock-accept`"
+            }
             Lack::Confirms => {
                 "the broker does not confirm what is published; see `held`, and the queues bound there for one that has lost its node"
             }
@@ -106,6 +113,11 @@ impl Health {
     /// Says whether the broker blocks publishers.
     pub fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Relaxed);
+    }
+
+    /// Says whether the clock and the ledger agree.
+    pub fn set_clock_apart(&self, apart: bool) {
+        self.clock_is_apart.store(apart, Relaxed);
     }
 
     /// Says what of a way the broker has not taken; `None`: nothing is held.
@@ -163,6 +175,7 @@ impl Health {
             (blocked, Lack::Blocked),
             (silent, Lack::Confirms),
             (self.topology().values().any(|fault| fault.needed), Lack::Topology),
+            (self.clock_is_apart.load(Relaxed), Lack::Clock),
         ]
         .into_iter()
         .filter_map(|(lacking, lack)| lacking.then_some(lack))

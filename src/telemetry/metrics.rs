@@ -34,6 +34,7 @@ use crate::contract::{
 /// The content type of `encode`'s answer.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+const CLOCK_GAP: &str = "How far the router's time is ahead of the clock, in seconds; negative: behind it";
 const COMMANDS: &str = "Commands accepted that have not ended";
 const EMERGENCY_ENTRIES: &str = "Entries on the emergency log that wait for the ledger";
 
@@ -137,6 +138,7 @@ pub struct Metrics {
     commit_seconds: Histogram,
     round_envelopes: Histogram,
     commands: Gauge,
+    clock_gap: Gauge,
     safety_mode: Gauge,
     kill_switch: Gauge,
     challenges: Gauge,
@@ -188,6 +190,7 @@ impl Metrics {
                 "Envelopes judged in one round",
                 Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             ),
+            clock_gap: registry.one("clock_gap_seconds", CLOCK_GAP, Gauge::default()),
             safety_mode: registry.one(
                 "safety_mode",
                 "The strongest safety mode that applies anywhere: 0 NORMAL, 1 SAFE, 2 EMERGENCY_STOP",
@@ -342,6 +345,11 @@ impl Metrics {
         self.challenges.set(i64::try_from(challenges).unwrap_or(i64::MAX));
     }
 
+    /// How far the router's time is ahead of the clock.
+    pub fn set_clock_gap(&self, seconds: i64) {
+        self.clock_gap.set(seconds);
+    }
+
     /// What a lane has done and holds, for people.
     pub fn lane(&self, lane: Lane) -> LaneTotals {
         let gauge = |gauges: &[Gauge; 4]| gauges.get(lane as usize).map_or(0, Gauge::get);
@@ -494,6 +502,7 @@ mod tests {
                 "swarmgate_broker_connected gauge",
                 "swarmgate_build info",
                 "swarmgate_challenges_open gauge",
+                "swarmgate_clock_gap_seconds gauge",
                 "swarmgate_commands_in_flight gauge",
                 "swarmgate_commit_seconds histogram",
                 "swarmgate_emergency_entries gauge",

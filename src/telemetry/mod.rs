@@ -19,8 +19,8 @@ use std::{
 use tracing::{debug, info};
 
 use crate::{
-    contract::{audit::Verdict, lane::Lane, message::Message},
-    decision::{Decision, state::Belief},
+    contract::{audit::Verdict, lane::Lane, message::Message, timestamp::Timestamp},
+    decision::{Decision, request::Compared, state::Belief},
 };
 use health::Health;
 use metrics::Metrics;
@@ -54,6 +54,16 @@ impl Telemetry {
         let metrics = Arc::new(Metrics::new(Arc::clone(&health)));
         let repeats = Mutex::new(Repeats::new(Duration::from_millis(refusals_log_ms)));
         Self { metrics, health, repeats }
+    }
+
+    /// Says how far the router's time is from the clock.
+    pub fn clock(&self, now: Timestamp, compared: Compared) {
+        let gap = match compared {
+            Compared::Agree => 0,
+            Compared::Apart { wall } => now.micros().saturating_sub(wall.micros()) / 1_000_000,
+        };
+        self.metrics.set_clock_gap(gap);
+        self.health.set_clock_apart(compared != Compared::Agree);
     }
 
     /// Counts and tells one decision about `message`, which came by `lane`. Its trace is looked for only where a line is

@@ -10,7 +10,10 @@ use serde_json::{Map, Value, json};
 use swarmgate::{
     contract::{
         Contract,
-        audit::{Action, Carried, Change, Fact, Genesis, Mode, Opened, Presence, Resumed, Standing, Subject},
+        audit::{
+            Action, Carried, Change, Fact, Genesis, Mode, Opened, Presence, Resumed, Standing, Stepped,
+            Subject,
+        },
         digest::Digest,
         interlock::{KillSwitch, Requires},
         message::{Message, Properties},
@@ -20,7 +23,7 @@ use swarmgate::{
     decision::{
         command::approval::Standing as StandingApproval,
         effect::Effect,
-        request::{Answer, Bundled, Done, Latch, Made, Measured, Request, Returned, Unlatched},
+        request::{Answer, Bundled, Compared, Done, Latch, Made, Measured, Request, Returned, Unlatched},
         rules::Rules,
         state::{Belief, State},
     },
@@ -81,6 +84,34 @@ fn check(file: &Path, table: &Value, case: &Value) {
         corridor.state().digest(),
         "{name}: the fold of the ledger is another state"
     );
+    steps_back(&name, replayed);
+}
+
+/// After a step of the router's time nothing in the state lies ahead of the clock by more than it lay ahead before.
+fn steps_back(name: &str, mut state: State) {
+    const HOUR_MICROS: i64 = 3_600_000_000;
+    let from = state.last_at();
+    let to = Timestamp::from_micros(from.micros() - 20 * 24 * HOUR_MICROS);
+    let ahead_before = moments(&state.recorded()).into_iter().map(|at| at - from.micros()).max();
+    let change = Change::Stepped(Stepped { from, to });
+    let seq = state.last_seq() + 1;
+    state.apply(seq, &Fact::new(Action::ClockStepped, to, change));
+    assert_eq!(state.last_at(), to, "{name}");
+    let ahead = moments(&state.recorded()).into_iter().map(|at| at - to.micros()).max();
+    assert!(ahead <= ahead_before, "{name}: {} h ahead", ahead.unwrap_or_default() / HOUR_MICROS);
+}
+
+/// Every moment in a state: numbers of microseconds, and texts, of this century.
+fn moments(value: &Value) -> Vec<i64> {
+    let century = 946_684_800_000_000..4_102_444_800_000_000;
+    let moment = match value {
+        Value::Array(items) => return items.iter().flat_map(moments).collect(),
+        Value::Object(members) => return members.values().flat_map(moments).collect(),
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => Timestamp::parse(text).map(Timestamp::micros),
+        _ => None,
+    };
+    moment.filter(|at| century.contains(at)).into_iter().collect()
 }
 
 fn rules(table: &Value, case: &Value) -> Rules {
@@ -167,6 +198,10 @@ fn found(step: &Value) -> Option<Done> {
         };
         let seq = bundled["seq"].as_u64().expect("an entry");
         return Some(Done::Bundled(Bundled { seq, why: "drill".to_owned(), made }));
+    }
+    if let Some(clock) = step.get("clock") {
+        let wall = clock["wall"].as_str().map(|wall| Timestamp::parse(wall).expect("a time"));
+        return Some(Done::Compared(wall.map_or(Compared::Agree, |wall| Compared::Apart { wall })));
     }
     let measured = step.get("measured")?;
     let number = |name: &str| measured[name].as_u64();

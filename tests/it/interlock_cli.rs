@@ -127,6 +127,7 @@ async fn what_is_dangerous_is_not_asked_for_blindly() {
         &["safety", "set", "NORMAL", "--reason", "x"],
         &["safety", "gate", "disable", "feed", "--for", "5m", "--reason", "x"],
         &["safety", "monitoring", "disable", "--for", "5m", "--reason", "x"],
+        &["safety", "accept-clock", "--reason", "x"],
         &["kill", "--lift", "--reason", "x"],
         &["challenge", "confirm", "c-1", "--reason", "x"],
     ] {
@@ -157,6 +158,8 @@ async fn what_is_said_wrongly_is_not_sent() {
 }
 
 mod on_rabbitmq {
+    mod clocks;
+
     use std::{
         collections::BTreeSet,
         net::{SocketAddr, TcpListener},
@@ -189,11 +192,15 @@ mod on_rabbitmq {
 
     impl Post {
         async fn open(test: &str) -> Self {
+            Self::on(test, TempDir::new().expect("a directory")).await
+        }
+
+        /// On a ledger that is there.
+        async fn on(test: &str, dir: TempDir) -> Self {
             let vhost = Arc::new(Broker::shared()).vhost(test);
             let address: SocketAddr =
                 TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
             let http = format!("http.addr={address}");
-            let dir = TempDir::new().expect("a directory");
             let router = Process::configured(&vhost.options().url, dir, &["--set", &http]);
             let bus = vhost.connect().await;
             router.ready(bus.as_ref()).await;

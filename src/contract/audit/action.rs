@@ -48,6 +48,12 @@ pub enum Action {
     /// The router consumes again after it could not.
     #[serde(rename = "runtime.resumed")]
     Resumed,
+    /// The clock and the ledger do not agree, or they do again.
+    #[serde(rename = "clock.compared")]
+    ClockCompared,
+    /// A person let the router go on from the clock, before the ledger's last entry or long after it.
+    #[serde(rename = "clock.stepped")]
+    ClockStepped,
     /// An outcome or alert that ends nothing was carried.
     #[serde(rename = "controlplane.event.recorded")]
     Recorded,
@@ -118,6 +124,8 @@ impl Action {
             Self::Released => "controlplane.command.released",
             Self::InventoryChanged => "inventory.changed",
             Self::Resumed => "runtime.resumed",
+            Self::ClockCompared => "clock.compared",
+            Self::ClockStepped => "clock.stepped",
             Self::Recorded => "controlplane.event.recorded",
             Self::DuplicateSuppressed => "duplicate_suppressed",
             Self::ContractViolation => "contract.violation",

@@ -200,6 +200,8 @@ pub enum Change {
     Suspended(Suspended),
     /// The ledger was set back to an older copy.
     SetBack(SetBack),
+    /// The router goes on from another moment: what it remembers as later than that counts as then.
+    Stepped(Stepped),
 }
 
 /// Which command.
@@ -256,6 +258,32 @@ pub struct Resumed {
     pub catch_up_ms: u64,
     /// How long nothing was consumed.
     pub paused_ms: u64,
+}
+
+/// A step of the router's time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stepped {
+    /// The router's time before it.
+    pub from: Timestamp,
+    /// The clock's, from which it goes on.
+    pub to: Timestamp,
+}
+
+impl Stepped {
+    /// Where a moment that has been comes to lie: none lies ahead.
+    pub fn past(&self, at: i64) -> i64 {
+        at.min(self.to.micros())
+    }
+
+    /// Where a moment that is still to come comes to lie: what remained until it remains.
+    pub fn ahead(&self, at: i64) -> i64 {
+        let remains = at.saturating_sub(self.from.micros());
+        match at {
+            i64::MAX => at,
+            _ if remains > 0 => self.to.micros().saturating_add(remains),
+            _ => self.past(at),
+        }
+    }
 }
 
 /// The last that was heard of a command or its target before it timed out.

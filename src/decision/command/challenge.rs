@@ -24,7 +24,7 @@ use crate::{
         tree::View,
     },
     decision::{
-        alert,
+        alert, clock,
         consent::{Danger, Permit},
         effect::{Effect, Speech},
         request::Arrival,
@@ -293,8 +293,11 @@ fn go_on(
     if own::sends_for(state, said, flight.seq, now, decision) {
         return;
     }
-    let detail =
-        safety::set::act(state, said, &flight.sender, now, decision).unwrap_or_else(|| "done".to_owned());
+    let detail = match flight.kind_type.as_str() {
+        clock::ACCEPT => clock::accept(state, &flight.sender, now, decision),
+        _ => safety::set::act(state, said, &flight.sender, now, decision),
+    };
+    let detail = detail.unwrap_or_else(|| "done".to_owned());
     ending::end(state, flight, "Applied", (&detail, None), now, decision);
 }
 

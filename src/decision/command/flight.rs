@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::{STATUS_REQUEST, challenge::Challenge};
 use crate::contract::{
-    audit::{Actor, Evidence, EvidenceKind, Heard},
+    audit::{Actor, Evidence, EvidenceKind, Heard, Stepped},
     digest::Digest,
     interlock::Life,
     routing::Scope,
@@ -417,6 +417,31 @@ impl Flights {
             flight.deadline = flight.deadline.saturating_add(by_micros).max(not_before);
             self.deadlines.insert((flight.deadline, *key));
         }
+    }
+
+    /// The router's time makes a step.
+    pub fn step(&mut self, stepped: &Stepped) {
+        let past = |at: &mut i64| *at = stepped.past(*at);
+        let heard = |evidence: &mut Evidence| evidence.at = evidence.at.min(stepped.to);
+        self.deadlines.clear();
+        for (key, flight) in &mut self.flights {
+            past(&mut flight.accepted_at);
+            flight.carried_at.iter_mut().for_each(past);
+            flight.observed_at.iter_mut().for_each(past);
+            flight.evidence.iter_mut().for_each(heard);
+            flight
+                .targets
+                .iter_mut()
+                .filter_map(|target| target.answer.as_mut())
+                .for_each(|answer| past(&mut answer.at));
+            flight.parked.iter_mut().for_each(|parked| past(&mut parked.at));
+            if let Some(challenge) = &mut flight.challenge {
+                challenge.expires_at = stepped.ahead(challenge.expires_at);
+            }
+            flight.deadline = stepped.ahead(flight.deadline);
+            self.deadlines.insert((flight.deadline, *key));
+        }
+        self.heard.values_mut().for_each(heard);
     }
 
     /// Whether every index points at a live flight, and every flight is in its indexes.

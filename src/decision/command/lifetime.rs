@@ -17,7 +17,7 @@ use crate::{
         timestamp::Timestamp,
         tree::View,
     },
-    decision::{alert, effect::Effect, lifecycle::Step, rules::Rules, state::State},
+    decision::{alert, clock, effect::Effect, lifecycle::Step, rules::Rules, state::State},
 };
 
 /// Until when a command waits for its outcome; `None` for what is answered at once or never.
@@ -136,6 +136,7 @@ fn tightens(word: &str) -> bool {
             | "gate-disable"
             | "monitoring-disable"
             | crate::decision::set_back::WORD
+            | clock::WORD
     )
 }
 

@@ -224,6 +224,8 @@ fn refuse_unless(actor: &Actor, checked: Result<(), Refusal>) -> Result<(), Stop
 /// A command older than the window could be a repeat of one that is forgotten; a command past the sender's own
 /// expiration is no longer wanted, nor is one that the broker would have dropped.
 fn fresh_enough(state: &State, arrival: &Arrival, said: &Said, now: Timestamp) -> Result<(), Refusal> {
+    // What people say is as old as the clock says, also where that and the ledger do not agree.
+    let now = state.wall(now);
     let said_at = said.envelope.timestamp;
     let window_ms = state.rules().idempotency_window_ms;
     if said_at.plus_ms(window_ms) < now {

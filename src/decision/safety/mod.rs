@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::state::State;
+use super::{clock, state::State};
 use crate::contract::{
     Said,
+    audit::Stepped,
     command::Class,
     interlock::{GateResult, GateSet, KillSwitch, MonitoringSet, SafetyMode, SafetySet},
     reason::{Reason, Refusal},
@@ -35,6 +36,9 @@ pub struct Safety {
     pub unmonitored: BTreeMap<String, i64>,
     /// Why the latch file is there, by swarm (`""`: for all).
     pub latched: BTreeMap<String, Latched>,
+    /// Whether the clock and the ledger do not agree: SAFE for all meanwhile. Believed, and not recorded.
+    #[serde(skip)]
+    pub(in crate::decision) clock_is_apart: bool,
 }
 
 /// Why the latch file is there.
@@ -145,7 +149,9 @@ impl Safety {
             .iter()
             .filter(|(swarm, _)| scope.swarm_id == ALL || **swarm == scope.swarm_id)
             .map(|(_, setting)| *setting);
-        std::iter::once(Setting { mode: Some(self.global.mode_or_safe()), ..self.global }).chain(reached)
+        let least = if self.clock_is_apart { SafetyMode::Safe } else { SafetyMode::Normal };
+        let mode = Some(self.global.mode_or_safe().max(least));
+        std::iter::once(Setting { mode, ..self.global }).chain(reached)
     }
 
     /// The mode that applies to a scope: the strongest.
@@ -240,6 +246,17 @@ impl Safety {
         }
     }
 
+    /// The router's time makes a step.
+    pub(super) fn step(&mut self, stepped: &Stepped) {
+        for gate in self.gates.values_mut() {
+            gate.expires_at = stepped.ahead(gate.expires_at);
+            gate.failed_until = stepped.ahead(gate.failed_until);
+            gate.disabled_until = stepped.ahead(gate.disabled_until);
+        }
+        self.unmonitored.values_mut().for_each(|until| *until = stepped.ahead(*until));
+        self.latched.values_mut().for_each(|latched| latched.since = stepped.past(latched.since));
+    }
+
     pub(super) fn set_monitoring(&mut self, set: &MonitoringSet) {
         self.unmonitored.insert(set.swarm.clone().unwrap_or_default(), set.disabled_until.micros());
     }
@@ -263,7 +280,9 @@ pub(super) fn check(state: &State, said: &Said, class: Option<Class>, now: Times
             | Class::Evidence,
         ) => return Ok(()),
         // Lowering the mode or the switch is how one gets out; it needs its confirmation.
-        Some(Class::Loosen) => !matches!(said.key.kind_type.as_str(), "safety-set" | "kill-switch-set"),
+        Some(Class::Loosen) => {
+            !matches!(said.key.kind_type.as_str(), "safety-set" | "kill-switch-set" | clock::ACCEPT)
+        }
         Some(Class::Start | Class::Change | Class::Release | Class::Destructive) => true,
     };
     if said.key.family != Family::Signal || !held_up {

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::contract::routing::{ALL, Scope};
+use crate::contract::{
+    audit::Stepped,
+    routing::{ALL, Scope},
+};
 
 type Instances = BTreeMap<Box<str>, i64>;
 
@@ -37,6 +40,12 @@ impl Known {
         let roles = self.swarms.entry(scope.swarm_id.as_str().into()).or_default();
         roles.entry(scope.role.as_str().into()).or_default().insert(scope.instance.as_str().into(), at);
         self.count += 1;
+    }
+
+    /// The router's time makes a step.
+    pub fn step(&mut self, stepped: &Stepped) {
+        let roles = self.swarms.values_mut().flat_map(BTreeMap::values_mut);
+        roles.flat_map(BTreeMap::values_mut).for_each(|at| *at = stepped.past(*at));
     }
 
     pub fn remove(&mut self, scope: &Scope) {

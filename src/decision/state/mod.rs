@@ -85,6 +85,8 @@ impl State {
     fn of(rules: Rules, recorded: Recorded) -> Self {
         let meters = Meters::new(rules.safety.interlocks.clone());
         let observed = Observed::new(Inventory::new(rules.inventory.clone()), meters);
+        let mut recorded = recorded;
+        recorded.safety.clock_is_apart = false;
         Self { rules, recorded, observed }
     }
 
@@ -276,6 +278,16 @@ impl State {
         !self.observed.ledger_unwritable
     }
 
+    /// How far the router's time is ahead of the clock, in microseconds, where they do not agree; negative: behind it.
+    pub fn clock_gap(&self) -> Option<i64> {
+        self.observed.clock_gap
+    }
+
+    /// What the clock says at a moment of the router's time.
+    pub(super) fn wall(&self, now: Timestamp) -> Timestamp {
+        Timestamp::from_micros(now.micros().saturating_sub(self.observed.clock_gap.unwrap_or_default()))
+    }
+
     /// When something falls due, if anything does.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let tally = self.observed.tally_seconds.first_key_value();
@@ -289,6 +301,11 @@ impl State {
         [tally, command, shown, silence, session].into_iter().flatten().min().map(Timestamp::from_micros)
     }
 
+    /// The recorded half as JSON: for tests, and for people who look for a difference.
+    pub fn recorded(&self) -> Value {
+        serde_json::to_value(&self.recorded).unwrap_or_default()
+    }
+
     /// SHA-256 over the recorded half.
     pub fn digest(&self) -> Digest {
         let bytes = serde_json::to_vec(&self.recorded);
@@ -300,7 +317,17 @@ impl State {
     pub fn apply(&mut self, seq: u64, fact: &Fact) {
         self.recorded.apply(seq, fact, self.rules.idempotency_window_ms);
         self.observed.follow(fact, self.rules.session_lost_after_ms);
-        if matches!(fact.change, Change::Genesis(_) | Change::Opened(_) | Change::Resumed(_)) {
+        if let Change::Stepped(stepped) = &fact.change {
+            // What is believed of the fleet is learned anew, as after a restart.
+            let beliefs = Self::of(self.rules.clone(), Recorded::default()).observed;
+            let before = std::mem::replace(&mut self.observed, beliefs);
+            self.observed.keep(before, stepped);
+            self.recorded.safety.clock_is_apart = false;
+        }
+        if matches!(
+            fact.change,
+            Change::Genesis(_) | Change::Opened(_) | Change::Resumed(_) | Change::Stepped(_)
+        ) {
             self.observed.listens_since = Some(fact.at.micros());
             self.observed.hear_all(self.recorded.sessions.iter(), fact.at, self.rules.session_lost_after_ms);
         }
@@ -312,6 +339,10 @@ impl State {
         let dedupe = self.dedupe_micros();
         match belief {
             Belief::LedgerWritable(writable) => self.observed.ledger_unwritable = !writable,
+            Belief::ClockApart(gap) => {
+                self.observed.clock_gap = *gap;
+                self.recorded.safety.clock_is_apart = gap.is_some();
+            }
             Belief::TallyOpened { fingerprint, actor, reason, second } => {
                 let (actor, reason, second) = (actor.clone(), *reason, *second);
                 let tally = Tally { second, count: 0, written: 1, bodies: Digest::default(), actor, reason };

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::recorded::{REMOVED, SWARM_REMOVE};
 use crate::{
     contract::{
-        audit::{Actor, Change, Fact, Payload, ResultSeen, Standing},
+        audit::{Actor, Change, Fact, Payload, ResultSeen, Standing, Stepped},
         digest::Digest,
         interlock::Phase,
         reason::Reason,
@@ -31,6 +31,8 @@ const SWARM_TEMPLATE: &str = "swarm-template";
 #[derive(Clone, Debug, Default)]
 pub(super) struct Observed {
     pub ledger_unwritable: bool,
+    /// How far the router's time is ahead of the clock, in microseconds, where they do not agree.
+    pub clock_gap: Option<i64>,
     pub tallies: BTreeMap<Digest, Tally>,
     /// How many tallies are open in each second.
     pub tally_seconds: BTreeMap<i64, usize>,
@@ -77,6 +79,8 @@ pub(in crate::decision) struct Tally {
 pub enum Belief {
     /// The ledger can, or cannot, be written.
     LedgerWritable(bool),
+    /// How far the router's time is ahead of the clock, in microseconds; `None` where they agree.
+    ClockApart(Option<i64>),
     /// The first refusal of this sender and code in a second: its entry stands for those that follow.
     TallyOpened {
         /// Digest of sender and code.
@@ -260,6 +264,21 @@ impl Observed {
     }
 
     /// Something was heard of a worker.
+    /// Keeps of what was believed before a step of time what is still so.
+    pub fn keep(&mut self, before: Self, stepped: &Stepped) {
+        let second = stepped.to.micros().div_euclid(1_000_000);
+        self.ledger_unwritable = before.ledger_unwritable;
+        (self.kept, self.kept_bytes) = (before.kept, before.kept_bytes);
+        self.tallies = before.tallies;
+        for tally in self.tallies.values_mut() {
+            tally.second = tally.second.min(second);
+            *self.tally_seconds.entry(tally.second).or_default() += 1;
+        }
+        self.alerts = before.alerts;
+        self.alerts.values_mut().for_each(|at| *at = stepped.past(*at));
+        self.alerts_held_back = before.alerts_held_back;
+    }
+
     pub fn heard(&mut self, worker: &Scope, at: Timestamp) {
         if let Some(heard) = self.session_heard.get_mut(worker) {
             *heard = at.micros().max(*heard);

@@ -17,7 +17,7 @@ use crate::{
     contract::{
         audit::{
             Accepted, Actor, Carried, Change, EmergencyId, Ended, Evidence, EvidenceKind, Fact, Genesis,
-            Proof, ResultSeen, Standing,
+            Proof, ResultSeen, Standing, Stepped,
         },
         canonical,
         interlock::Life,
@@ -155,6 +155,7 @@ impl Recorded {
                 let paused = Timestamp::from_micros(0).plus_ms(resumed.paused_ms).micros();
                 self.flights.put_off(paused, fact.at.plus_ms(resumed.catch_up_ms).micros());
             }
+            Change::Stepped(stepped) => self.step(stepped),
             Change::Accepted(accepted) => self.accept(seq, fact, accepted, None),
             Change::Ended(ended) => self.end(seq, fact, ended),
             Change::Result(result) => self.result(seq, fact, result),
@@ -191,6 +192,25 @@ impl Recorded {
                 self.suspended.insert(suspended.principal.clone(), suspended.until.micros());
             }
         }
+    }
+
+    /// The router's time makes a step: what was is past, and what remained until what is to come remains.
+    fn step(&mut self, stepped: &Stepped) {
+        let past = |at: &mut i64| *at = stepped.past(*at);
+        self.last_at = stepped.to.micros();
+        self.commands.values_mut().for_each(|command| past(&mut command.first_seen));
+        self.stops.values_mut().for_each(past);
+        self.applied.values_mut().for_each(|applied| past(&mut applied.at));
+        self.bots.values_mut().for_each(|bot| past(&mut bot.since));
+        for session in self.sessions.values_mut() {
+            past(&mut session.since);
+            session.ready_at.iter_mut().for_each(past);
+        }
+        self.leaving.iter_mut().for_each(|(at, _)| past(at));
+        self.suspended.values_mut().for_each(|until| *until = stepped.ahead(*until));
+        self.known.step(stepped);
+        self.flights.step(stepped);
+        self.safety.step(stepped);
     }
 
     pub(super) fn accept(

@@ -228,6 +228,14 @@ pub struct Safety {
     pub latch: Option<Latched>,
     pub monitoring: Monitoring,
     pub identity: Identity,
+    pub clock: ClockGap,
+}
+
+/// How far the router's time is ahead of the clock, where they do not agree.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClockGap {
+    pub gap_seconds: Option<i64>,
 }
 
 /// How senders are known.

@@ -19,10 +19,11 @@ use crate::{
     contract::lane::Lane,
     ledger::{
         emergency,
+        query::Reader,
         size::{Size, WAL_AT_REST_BYTES},
         verify,
     },
-    runtime::{config::Loaded, topology},
+    runtime::{clock, config::Loaded, topology},
 };
 use management::Management;
 
@@ -122,7 +123,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     }
     let mut place = loaded.config.ledger.clone();
     place.dir = args.ledger.unwrap_or(place.dir);
-    ledger(&place.dir, &mut findings).await;
+    ledger(&place.dir, loaded.config.clock.ahead_max_ms, &mut findings).await;
     emergency_log(&place.dir, &place.emergency_place(), &mut findings);
     tell(&findings, globals)?;
     let failed = findings.0.iter().any(|check| check.state == State::Fail);
@@ -301,7 +302,29 @@ fn writers(prefix: &str, rows: &[Value], management: &Management, findings: &mut
     }
 }
 
-async fn ledger(dir: &Path, findings: &mut Findings) {
+/// Whether the clock agrees with the ledger's last entry.
+async fn time(dir: &Path, ahead_max_ms: u64, findings: &mut Findings) {
+    let Ok(reader) = Reader::open(dir).await else { return };
+    let Ok(last) = reader.tail(1).await else { return };
+    let Some(last) = last.last() else { return };
+    let (last, wall) = (last.entry.fact.at, clock::wall());
+    let (state, found) = if last > wall.plus_ms(ahead_max_ms) {
+        (
+            State::Fail,
+            format!("it says {wall}, and the ledger's last entry is of {last}: the router starts in SAFE"),
+        )
+    } else {
+        (State::Ok, "it is not behind the ledger's last entry".to_owned())
+    };
+    findings.add(
+        "clock",
+        state,
+        found,
+        "set the clock right, or accept it (docs/operating/runbooks/clock.md)",
+    );
+}
+
+async fn ledger(dir: &Path, ahead_max_ms: u64, findings: &mut Findings) {
     if !dir.exists() {
         findings.add(
             "ledger",
@@ -313,7 +336,10 @@ async fn ledger(dir: &Path, findings: &mut Findings) {
     }
     match verify::verify(dir).await {
         Ok(report) => match report.fault {
-            None => findings.add("ledger", State::Ok, format!("{} entries, all good", report.entries), ""),
+            None => {
+                findings.add("ledger", State::Ok, format!("{} entries, all good", report.entries), "");
+                time(dir, ahead_max_ms, findings).await;
+            }
             Some(fault) => findings.add(
                 "ledger",
                 State::Fail,

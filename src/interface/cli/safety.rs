@@ -35,7 +35,9 @@ use crate::{
   Back to normal: dangerous, so consent and a confirmation are asked for:
     swarmgate safety set NORMAL --reason 'feed is well again' --wait-consent
   What a readiness gate says:
-    swarmgate safety gate report market-data PASS --for 5m")]
+    swarmgate safety gate report market-data PASS --for 5m
+  The clock was wrong and is right now, and `safety` says that it does not agree with the ledger:
+    swarmgate safety accept-clock --reason 'the clock was a year ahead'")]
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
@@ -54,6 +56,18 @@ enum What {
   In a script, to lower it:
     swarmgate safety set NORMAL --reason 'feed is well again' --yes")]
     Set(Set),
+    /// Go on from the clock although it does not agree with the ledger; dangerous.
+    #[command(after_help = "EXAMPLES:
+  swarmgate safety accept-clock --reason 'the clock was a year ahead, and is right now'")]
+    AcceptClock {
+        /// Why; it is written into the ledger.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        manner: Manner,
+        #[command(flatten)]
+        flags: Flags,
+    },
     /// Readiness gates.
     #[command(
         subcommand,
@@ -176,6 +190,9 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     match args.what {
         None | Some(What::Show) => show(way, globals).await,
         Some(What::Set(args)) => set(args, way, globals).await,
+        Some(What::AcceptClock { reason, manner, flags }) => {
+            accept_clock(reason, &manner, &flags, way, globals).await
+        }
         Some(What::Gate(act)) => gate(act, way, globals).await,
         Some(What::Monitoring(act)) => monitoring(act, way, globals).await,
     }
@@ -246,6 +263,13 @@ fn text(safety: &Safety, now: Timestamp) -> String {
         text.push_str(
             "identity.trust_origin is set: any connection may confirm, loosen and start live as anybody\n",
         );
+    }
+    if let Some(gap) = safety.clock.gap_seconds {
+        let side = if gap > 0 { "behind" } else { "ahead of" };
+        text.push_str(&format!(
+            "the clock is {} s {side} the ledger: everything is SAFE until they agree, or `safety accept-clock`\n",
+            gap.unsigned_abs()
+        ));
     }
     if let Some(page) = page(safety) {
         text.push_str(&format!("starts and config updates are refused somewhere; runbook: {page}\n"));
@@ -395,6 +419,33 @@ async fn monitoring(act: MonitoringAct, way: &Way, globals: &Globals) -> Result<
     };
     let order = Order { kind_type, scope, data, echo };
     order.give(way, (&common.manner, &common.flags, None), globals).await
+}
+
+async fn accept_clock(
+    reason: String,
+    manner: &Manner,
+    flags: &Flags,
+    way: &Way,
+    globals: &Globals,
+) -> Result<Exit, CliError> {
+    let situation = Situation::look(&way.access, &scope(None), globals).await?;
+    let router = situation.router().unwrap_or("router");
+    let echo = Echo {
+        operation: "clock-accept".to_owned(),
+        dangerous: true,
+        target: router.to_owned(),
+        environment: situation.environment(),
+        standing: situation.standing(None),
+        effect: "the router goes on from its clock; what it remembers as later counts as now".to_owned(),
+        not_affected: vec![
+            "modes, kill switches and gates; what remained until a deadline remains".to_owned(),
+        ],
+        sender: way.sender(manner, globals)?,
+        ..Echo::default()
+    };
+    let (scope, data) = (Scope::router(router), json!({ "reason": reason }));
+    let order = Order { kind_type: "clock-accept", scope, data, echo };
+    order.give(way, (manner, flags, None), globals).await
 }
 
 /// What every echo of this page begins with; the target is the gate, where it is one, else the scope in a word.

@@ -41,6 +41,7 @@ impl View<'_> {
             "swarms": swarms,
             "gates": self.gates(),
             "latch": self.latch(),
+            "clock": { "gapSeconds": self.state.clock_gap().map(|gap| gap / 1_000_000) },
             "identity": { "trustOrigin": self.state.rules().trust_origin },
             "monitoring": { "disabledUntil": self.ahead(safety.unmonitored.get("").copied()) },
         })

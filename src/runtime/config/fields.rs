@@ -100,6 +100,11 @@ pub const FIELDS: &[Field] = &[
     ),
     field("amqp.reconnect_max_ms", Whole(1, 600_000), "The longest pause before connecting again."),
     field("amqp.heartbeat_s", Whole(0, 3_600), "The AMQP heartbeat in seconds; 0 is none."),
+    field(
+        "clock.ahead_max_ms",
+        Whole(0, DAY_MS),
+        "How far the ledger's last entry may be ahead of the clock for the router to wait; beyond, everything is SAFE.",
+    ),
     field("ledger.dir", Path, "The ledger's directory; made when it is not there."),
     field(
         "ledger.size_max_bytes",

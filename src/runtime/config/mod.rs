@@ -73,6 +73,8 @@ pub struct Config {
     pub drain_timeout_ms: u64,
     /// The broker.
     pub amqp: Amqp,
+    /// The clock.
+    pub clock: Clock,
     /// The ledger.
     pub ledger: Ledger,
     /// The window for machines: metrics and health.
@@ -128,6 +130,7 @@ impl Default for Config {
             skew_max_ms: 5_000,
             drain_timeout_ms: 5_000,
             amqp: Amqp::default(),
+            clock: Clock::default(),
             ledger: Ledger::default(),
             http: Http::default(),
             limits: Limits::default(),
@@ -239,6 +242,20 @@ impl Amqp {
             Lane::Results => self.prefetch_results_count,
             Lane::Metrics => self.prefetch_metrics_count,
         }
+    }
+}
+
+/// The clock, beside the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Clock {
+    /// How far the ledger's last entry may be ahead of it for the router to wait, in milliseconds.
+    pub ahead_max_ms: u64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { ahead_max_ms: 60_000 }
     }
 }
 

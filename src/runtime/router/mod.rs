@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     contract::{
-        audit::{Action, Carried},
+        audit::{Action, Carried, Change},
         lane::Lane,
         schema::{STATUS_DELTA, STATUS_FULL},
         timestamp::Timestamp,
@@ -152,6 +152,8 @@ pub(super) struct Memory {
     catching_up: Option<Timestamp>,
     /// The router has said its status in full once.
     reported: bool,
+    /// The clock was looked at once.
+    compared: bool,
 }
 
 impl Memory {
@@ -347,6 +349,11 @@ impl Router {
         self.take_in(round.done, &mut outcome);
         self.due(now, &mut outcome);
         self.answer(round.reports, &mut outcome);
+        if round.ticks || !self.memory.compared {
+            // Before anything is judged at all, too.
+            self.memory.compared = true;
+            self.compare_clocks(&mut outcome);
+        }
         if round.ticks {
             self.report(STATUS_DELTA, &mut outcome);
             self.forget_ended().await;
@@ -411,6 +418,10 @@ impl Router {
             ) && let Some(payload) = &entry.entry.fact.payload
             {
                 self.memory.remember(entry.entry.seq, payload.text());
+            }
+            if let Change::Stepped(stepped) = &entry.entry.fact.change {
+                self.clock.step(stepped.to);
+                self.about.started_at = self.about.started_at.min(stepped.to);
             }
             outcome.sealed.push(entry);
         }

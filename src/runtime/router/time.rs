@@ -4,6 +4,8 @@
 //! Never: decides what follows; `decide` does.
 //! Holds: nothing falls due while there is no broker to carry what follows from it.
 
+use tracing::warn;
+
 use super::{DUE_PER_ROUND_MAX, Outcome, Router, view};
 use crate::{
     contract::{
@@ -13,10 +15,10 @@ use crate::{
         timestamp::Timestamp,
     },
     decision::{
-        request::{Done, Request},
+        request::{Compared, Done, Request},
         state::Belief,
     },
-    runtime::dispatch::Job,
+    runtime::{clock::Look, dispatch::Job},
 };
 
 impl Router {
@@ -45,6 +47,24 @@ impl Router {
                 outcome.jobs.push(Job { lane: Lane::Urgent, ..job });
             }
         }
+    }
+
+    /// Compares the wall's clock with the router's own, and follows it where that may be.
+    pub(super) fn compare_clocks(&mut self, outcome: &mut Outcome) {
+        let compared = match self.clock.look() {
+            Look::Apart { wall } => Compared::Apart { wall },
+            Look::Agrees => Compared::Agree,
+            Look::Ahead { by } => {
+                warn!(
+                    seconds = by.as_secs(),
+                    "the clock has jumped ahead: the machine has slept, or it was set"
+                );
+                self.resumed(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), self.clock.now(), outcome);
+                Compared::Agree
+            }
+        };
+        self.telemetry.clock(self.clock.now(), compared);
+        self.take_in(vec![Done::Compared(compared)], outcome);
     }
 
     /// What has fallen due, while there is a broker to carry what follows from it.
@@ -81,12 +101,14 @@ impl Router {
         }
         self.memory.away_since = None;
         self.memory.catching_up = Some(now.plus_ms(self.corridor.state().rules().catch_up_ms));
+        let paused_ms = now.micros().saturating_sub(since.micros()) / 1000;
+        self.resumed(u64::try_from(paused_ms).unwrap_or_default(), now, outcome);
+    }
+
+    /// Time in which nothing was consumed counts toward no deadline.
+    fn resumed(&mut self, paused_ms: u64, now: Timestamp, outcome: &mut Outcome) {
         if self.corridor.state().commands_in_flight() > 0 {
-            let paused_ms = now.micros().saturating_sub(since.micros()) / 1000;
-            let resumed = Resumed {
-                catch_up_ms: self.corridor.state().rules().catch_up_ms,
-                paused_ms: u64::try_from(paused_ms).unwrap_or_default(),
-            };
+            let resumed = Resumed { catch_up_ms: self.corridor.state().rules().catch_up_ms, paused_ms };
             let fact = Fact::new(Action::Resumed, now, Change::Resumed(resumed));
             outcome.sealed.push(self.corridor.record(fact));
         }
