@@ -230,6 +230,7 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
         ledger_id: corridor.state().genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default(),
         reader: Reader::open(&setup.ledger_dir).await?,
         waits_from: AtomicU64::new(set_back.as_ref().map_or(0, |set_back| set_back.ours + 1)),
+        known: AtomicU64::new(set_back.as_ref().map_or(0, |set_back| set_back.known)),
     };
     let mark = (mark, Arc::new(shared), set_back);
     Ok(start_tasks(setup, (ledger, keeper), corridor, reader, (asker, questions), clock, (jobs, mark)).await)

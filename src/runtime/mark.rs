@@ -92,6 +92,8 @@ pub(super) struct Shared {
     pub reader: Reader,
     /// The entry that the ledger ended at when a set-back was noticed, plus one; 0 where none was, or it is on record.
     pub waits_from: AtomicU64,
+    /// The latest entry that a mark was found to know more than the ledger: another mark of no later one is no news.
+    pub known: AtomicU64,
 }
 
 impl Shared {
@@ -162,14 +164,15 @@ impl Marked {
         settler.requeue(delivery.tag, false).await?;
         settler.close().await;
         let Some(mark) = Mark::decode(&delivery.message.body) else { return Ok(()) };
-        let waits = self.shared.waits_from.load(Ordering::Acquire) > 0;
+        let is_news = mark.seq > self.shared.known.load(Ordering::Acquire);
         match self.shared.compare(&mark).await {
-            Ok(Some(set_back)) if !waits => {
+            Ok(Some(set_back)) if is_news => {
                 let SetBack { known, ours } = set_back;
                 error!(
                     known,
                     ours, "the ledger was set back: the broker's mark knew a later entry than it holds"
                 );
+                self.shared.known.store(known, Ordering::Release);
                 self.shared.waits_from.store(ours + 1, Ordering::Release);
                 // A router that is gone needs not know.
                 let _ = self.done.send(Done::SetBack(set_back)).await;

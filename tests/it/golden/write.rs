@@ -19,7 +19,7 @@ use swarmgate::{
         audit::{
             Accepted, Action, Actor, Carried, Change, EmergencyId, Ended, Evidence, EvidenceKind, Fact,
             Genesis, Heard, Mode, Of, Opened, Payload, Presence, Proof, Replay, ResultSeen, Resumed, SetBack,
-            Standing, Subject, Tallied, Verdict,
+            Standing, Stepped, Subject, Tallied, Verdict,
         },
         digest::Digest,
         interlock::{
@@ -203,6 +203,7 @@ fn own_of_this_format() -> Vec<Change> {
             version: "0".to_owned(),
         }),
         Change::SetBack(SetBack { known: 900, ours: 7 }),
+        Change::Stepped(Stepped { from: at(900_000), to: at(50) }),
     ]
 }
 
@@ -231,11 +232,14 @@ fn named(change: &Change) {
         | Change::Confirmed(_)
         | Change::Reviewed(_)
         | Change::Suspended(_)
-        | Change::SetBack(_) => {}
+        | Change::SetBack(_)
+        | Change::Stepped(_) => {}
     }
 }
 
-const ACTIONS: [Action; 29] = [
+const ACTIONS: [Action; 31] = [
+    Action::ClockCompared,
+    Action::ClockStepped,
     Action::SetBack,
     Action::Opened,
     Action::Carried,
