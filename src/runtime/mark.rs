@@ -26,7 +26,7 @@ use super::{
     topology,
 };
 use crate::{
-    bus::{Bus, BusError, Departure},
+    bus::{Bus, BusError, Departure, Fate},
     contract::{
         audit::{Action, SetBack},
         message::{Message, Properties},
@@ -265,12 +265,12 @@ impl Marker {
             publisher.publish(&[&departure], QUEUE_TIMEOUT).await
         };
         match timeout(QUEUE_TIMEOUT, publishing).await {
-            Ok(Ok(_)) => true,
+            Ok(Ok(fates)) if fates.iter().all(|fate| *fate == Fate::Carried) => true,
             Ok(Err(fault)) => {
                 warn!(error = %fault, "the mark cannot be kept on the broker");
                 false
             }
-            Err(_) => false,
+            Ok(Ok(_)) | Err(_) => false,
         }
     }
 }

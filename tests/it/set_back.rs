@@ -5,19 +5,24 @@
 //! Never: uses `sqlite3` or a copy that was not verified, unless that is the point.
 //! Holds: no id is given twice, the router says that it was set back and starts in SAFE, and stops pass.
 
+mod kills;
+
 use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 use swarmgate::{
     bus::Bus,
-    contract::audit::{Action, Change},
+    contract::{
+        audit::{Action, Change},
+        message::Message,
+    },
     decision::{rules::Rules, state::State},
     ledger::{
         FILE, Ledger,
         query::{Filter, Reader},
         verify::verify,
     },
-    runtime::replay,
+    runtime::{latch, replay},
 };
 use tempfile::TempDir;
 
@@ -46,6 +51,14 @@ async fn folded(dir: &Path) -> State {
     state
 }
 
+/// The state of a ledger that a router writes, by way of a copy.
+async fn folded_copy(ledger: &Path) -> State {
+    let kept = TempDir::new().expect("a directory");
+    let (code, said) = backup(ledger, &kept.path().join("copy"));
+    assert_eq!(code, Some(0), "{said}");
+    folded(&kept.path().join("copy")).await
+}
+
 /// Waits until the ledger says that it was set back.
 async fn noticed(router: &Process) -> (u64, u64) {
     for _ in 0..300 {
@@ -61,8 +74,31 @@ async fn noticed(router: &Process) -> (u64, u64) {
     panic!("nobody noticed")
 }
 
-fn stops(from: usize, count: usize) -> Vec<swarmgate::contract::message::Message> {
+fn stops(from: usize, count: usize) -> Vec<Message> {
     (from..from + count).map(|number| signal("bot-stop", "w-1", &format!("s{number}"))).collect()
+}
+
+/// A stop of ours; a latch makes the router stop bots by itself.
+fn is_stop(message: &Message) -> bool {
+    message.routing_key.starts_with("signal.bot-stop.") && body(message)["origin"] == "orc"
+}
+
+/// Puts the file of a copy in the place of a ledger, as the runbook says.
+fn put_back(dir: &Path, copy: &Path) {
+    for name in [FILE, "ledger.sqlite-wal", "ledger.sqlite-shm"] {
+        let _ = fs::remove_file(dir.join(name));
+    }
+    fs::copy(copy.join(FILE), dir.join(FILE)).expect("a copy");
+}
+
+/// Throws the latch by hand, as somebody does at the host.
+fn throw_latch(ledger: &Path) {
+    let thrown = Command::new(env!("CARGO_BIN_EXE_swarmgate"))
+        .args(["kill", "--latch-only", "--reason", "drill", "--ledger"])
+        .arg(ledger)
+        .output()
+        .expect("an end");
+    assert!(ledger.join(latch::FILE).exists(), "{}", String::from_utf8_lossy(&thrown.stderr));
 }
 
 /// Restores an older copy: of the file beside its mark, or with the whole directory, where only the broker knows more.
@@ -75,10 +111,15 @@ async fn restored(whole_directory: bool) {
     router.ready(bus).await;
     let mut inbox = Inbox::open(bus, "subscriber.inbox", "swarmgate.out").await;
     send(bus, &stops(0, 5)).await;
-    let is_stop = |message: &&swarmgate::contract::message::Message| {
-        message.routing_key.starts_with("signal.bot-stop.")
-    };
-    inbox.hear(bus, |heard| heard.iter().filter(is_stop).count() >= 5).await;
+    let heard_stops = |heard: &[Message]| heard.iter().filter(|message| is_stop(message)).count();
+    inbox.hear(bus, |heard| heard_stops(heard) >= 5).await;
+    if whole_directory {
+        // The copy knows this latch; its file is not in the directory that is restored.
+        throw_latch(router.ledger());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let on_record = folded_copy(router.ledger()).await.strongest().1;
+        assert_eq!(on_record.word(), "FLATTEN");
+    }
     let kept = TempDir::new().expect("a directory");
     let (code, said) = backup(router.ledger(), &kept.path().join("copy"));
     assert_eq!(code, Some(0), "{said}");
@@ -91,29 +132,36 @@ async fn restored(whole_directory: bool) {
     (block.body, block.routing_key) =
         (said.to_string().into(), "signal.kill-switch-set.kestrel.ALL.ALL".to_owned());
     send(bus, &[block]).await;
-    inbox.hear(bus, |heard| heard.iter().filter(is_stop).count() >= 10).await;
+    inbox.hear(bus, |heard| heard_stops(heard) >= 10).await;
     // The mark on the broker is written every ten seconds.
     tokio::time::sleep(Duration::from_secs(12)).await;
     let dir = router.stop().await;
     let old = Reader::open(dir.path()).await.expect("a ledger").last_seq().await.expect("a place");
-    for name in [FILE, "ledger.sqlite-wal", "ledger.sqlite-shm"] {
-        let _ = fs::remove_file(dir.path().join(name));
-    }
+    put_back(dir.path(), &kept.path().join("copy"));
     if whole_directory {
         fs::remove_file(dir.path().join("ledger.mark")).expect("a mark was there");
+        fs::remove_file(dir.path().join(latch::FILE)).expect("a latch was there");
+    } else {
+        // The copy knows nothing of this one; its file stays beside the ledger.
+        throw_latch(dir.path());
+        // The broker's older mark is read when the set-back is on record: that is no second one.
+        broker.pause();
     }
-    fs::copy(kept.path().join("copy").join(FILE), dir.path().join(FILE)).expect("a copy");
     let router = Process::start_on(&url, dir);
     let (known, ours) = noticed(&router).await;
+    if !whole_directory {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        broker.resume();
+    }
     assert!(known <= old && known > ours, "known {known}, ours {ours}, of {old}");
     // What is new is heard by a subscriber that drops repeats, and a start is not.
     send(bus, &stops(10, 20)).await;
     send(bus, &[signal("config-update", "w-1", "late")]).await;
-    inbox.hear(bus, |heard| heard.iter().filter(is_stop).count() >= 30).await;
+    inbox.hear(bus, |heard| heard_stops(heard) >= 30).await;
     let heard: BTreeSet<String> = inbox
         .heard
         .iter()
-        .filter(is_stop)
+        .filter(|message| is_stop(message))
         .map(|message| body(message)["idempotencyKey"].as_str().unwrap_or_default().to_owned())
         .collect();
     assert_eq!(heard.len(), 30, "each stop once, none dropped as a repeat: {heard:?}");
@@ -121,16 +169,21 @@ async fn restored(whole_directory: bool) {
     let alerts =
         inbox.heard.iter().filter(|message| body(message)["data"]["code"] == "ledger.set-back").count();
     assert_eq!(alerts, 1, "the operator is told");
-    // Once it is on record it is not noticed again.
+    once_on_record(&url, router).await;
+}
+
+/// Once it is on record it is not noticed again.
+async fn once_on_record(url: &str, router: Process) {
     let dir = router.stop().await;
-    let router = Process::start_on(&url, dir);
+    let router = Process::start_on(url, dir);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let dir = router.stop().await;
     let all = Reader::open(dir.path()).await.expect("a ledger");
     let all = all.select(&Filter::default(), usize::MAX).await.expect("entries");
     assert_eq!(all.iter().filter(|entry| entry.entry.fact.action == Action::SetBack).count(), 1);
     assert_eq!(verify(dir.path()).await.expect("a report").fault, None);
-    assert_eq!(folded(dir.path()).await.strongest().0.word(), "SAFE");
+    let (mode, kill_switch) = folded(dir.path()).await.strongest();
+    assert_eq!((mode.word(), kill_switch.word()), ("SAFE", "FLATTEN"), "SAFE, and the latch holds");
 }
 
 #[tokio::test(flavor = "multi_thread")]

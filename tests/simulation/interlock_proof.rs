@@ -84,7 +84,7 @@ pub async fn assert_folds(seed: u64, ledger: &Path, state: &State) {
 /// The entry that a message left by.
 fn entry_of(message: &Message) -> u64 {
     let id = message.properties.message_id.as_deref().expect("a message-id");
-    id.split('.').nth(1).and_then(|part| part.parse().ok()).expect("a place in the chain")
+    id.rsplit('.').nth(1).and_then(|part| part.parse().ok()).expect("a place in the chain")
 }
 
 /// I7: whoever hears a dangerous command hears it by an entry that asked for a challenge, and that was confirmed,

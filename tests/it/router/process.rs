@@ -129,6 +129,12 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// SIGKILL, and the ledger for the next.
+    pub fn killed(mut self) -> TempDir {
+        self.kill();
+        std::mem::replace(&mut self.dir, TempDir::new().expect("a directory"))
+    }
+
     /// The next router on the same ledger.
     pub fn again(mut self) -> Self {
         self.kill();
