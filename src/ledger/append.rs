@@ -18,7 +18,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use super::{
     Batch, LedgerError, Parcel,
     chain::{Chain, Fault, Sealed},
-    size::{self, Bounds, Size},
+    size::{self, Bounds, Opened, Size},
     sqlite,
 };
 use crate::contract::{digest::Digest, lane::Lane};
@@ -37,6 +37,7 @@ pub struct Ledger {
     begun: bool,
     _lock: File,
     dir: PathBuf,
+    file: Opened,
     bounds: Bounds,
 }
 
@@ -62,7 +63,8 @@ impl Ledger {
         size::keep_private(dir).map_err(|source| LedgerError::File { path: dir.to_owned(), source })?;
         let connection = sqlite::open_writer(dir, size_max_bytes).await?;
         let bounds = Bounds { size_bytes_max: size_max_bytes, wal_bytes_max: None };
-        Ok(Self { connection, begun: false, _lock: lock, dir: dir.to_owned(), bounds })
+        let file = Opened::of(dir).map_err(|source| LedgerError::File { path: dir.to_owned(), source })?;
+        Ok(Self { connection, begun: false, _lock: lock, dir: dir.to_owned(), file, bounds })
     }
 
     /// The same, with a bound on its write-ahead log, which grows for as long as somebody reads and does not let go.
@@ -74,6 +76,10 @@ impl Ledger {
     /// Whether the files have room within their bounds. Where they have none, what the write-ahead log holds is moved
     /// into the file first, as far as no reader is in the way.
     async fn room(&mut self) -> Result<(), LedgerError> {
+        if !self.file.is_there(&self.dir) {
+            // What is written into it now, nobody would ever read.
+            return Err(LedgerError::Gone { dir: self.dir.clone() });
+        }
         if Size::of(&self.dir).fits(&self.bounds) {
             return Ok(());
         }

@@ -145,6 +145,14 @@ pub enum LedgerError {
         /// How large the log is.
         wal_bytes: u64,
     },
+    /// The file that is open is not the one that is there.
+    #[error(
+        "`{dir}/ledger.sqlite` was removed, replaced or cut while it was open: put it back as it was, or restore a copy, and start again"
+    )]
+    Gone {
+        /// Where it is.
+        dir: PathBuf,
+    },
     /// The database failed.
     #[error("the ledger's database failed: {0}")]
     Database(#[source] sqlx::Error),

@@ -7,7 +7,7 @@
 use std::{
     fs::{self, OpenOptions, Permissions},
     io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -51,6 +51,32 @@ impl Size {
         let all = self.file_bytes + self.wal_bytes.saturating_sub(WAL_AT_REST_BYTES);
         bounds.wal_bytes_max.is_none_or(|max| self.wal_bytes < max)
             && (self.wal_bytes <= WAL_AT_REST_BYTES || bounds.size_bytes_max.is_none_or(|max| all < max))
+    }
+}
+
+/// Which file of entries is open, and how large it was when it was last looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Opened {
+    place: (u64, u64),
+    file_bytes: u64,
+}
+
+impl Opened {
+    /// The file in `dir`.
+    pub fn of(dir: &Path) -> io::Result<Self> {
+        let file = fs::metadata(dir.join(FILE))?;
+        Ok(Self { place: (file.dev(), file.ino()), file_bytes: file.len() })
+    }
+
+    /// Whether it is there still and has lost nothing: SQLite never makes it smaller, as nothing is deleted but what was
+    /// carried, whose pages are used again.
+    pub fn is_there(&mut self, dir: &Path) -> bool {
+        let Ok(now) = Self::of(dir) else { return false };
+        let is_same = now.place == self.place && now.file_bytes >= self.file_bytes;
+        if is_same {
+            *self = now;
+        }
+        is_same
     }
 }
 

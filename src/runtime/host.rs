@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
     asker::Asker,
@@ -57,24 +57,27 @@ pub(super) struct Host {
 impl Host {
     /// Watches and measures until the router stops.
     pub async fn watch(self) {
-        let mut latch = tokio::time::interval(LATCH_LOOK);
-        latch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let path = self.ledger_dir.join(latch::FILE);
+        let mut latch = match latch::watch(path.clone(), LATCH_LOOK) {
+            Ok(latch) => latch,
+            Err(fault) => {
+                error!(error = %fault, "no thread can be started that watches the latch: it counts as thrown");
+                tokio::sync::watch::channel(Before::Unreadable).1
+            }
+        };
         let mut measure = tokio::time::interval(MEASURE_PERIOD);
         let mut clocks = (Instant::now(), SystemTime::now());
-        let mut seen = Before::Nothing;
         let mut held = false;
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return,
-                () = self.again.notified() => seen = Before::Nothing,
-                _ = latch.tick() => {
-                    let now = latch::read(&self.ledger_dir.join(latch::FILE));
-                    if now != seen {
-                        if let Some(latch) = read(&now) {
-                            self.tell(Done::Latched(latch)).await;
-                        }
-                        seen = now;
-                    }
+                () = self.again.notified() => {
+                    let now = latch.borrow().clone();
+                    self.tell_latch(&now).await;
+                }
+                Ok(()) = latch.changed() => {
+                    let now = latch.borrow_and_update().clone();
+                    self.tell_latch(&now).await;
                 }
                 _ = measure.tick() => {
                     self.telemetry.tell_repeats(false);
@@ -160,6 +163,12 @@ impl Host {
             clock_drift_ms: u64::try_from(moved.as_millis()).ok(),
             disk_free_bytes: fs4::available_space(&self.ledger_dir).ok(),
             ledger_failures: Some(u64::from(!self.telemetry.health.ledger())),
+        }
+    }
+
+    async fn tell_latch(&self, found: &Before) {
+        if let Some(latch) = read(found) {
+            self.tell(Done::Latched(latch)).await;
         }
     }
 

@@ -7,13 +7,14 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, fchown},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::contract::{interlock::KillSwitch, routing::ALL, timestamp::Timestamp};
 
@@ -122,7 +123,7 @@ pub fn throw(dir: &Path, wanted: Latch) -> Result<Thrown, LatchError> {
         write(dir, &path, &latch, &directory, &mut warnings).map_err(fault)?;
     } else {
         // Thrown again: whoever is about to lift it must see that. It holds whether or not this can be done.
-        let file = File::options().write(true).open(&path);
+        let file = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
         let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
     Ok(Thrown { path, latch, before, warnings })
@@ -131,7 +132,7 @@ pub fn throw(dir: &Path, wanted: Latch) -> Result<Thrown, LatchError> {
 /// What the latch of a ledger's directory says; what cannot be read is not nothing.
 pub fn read(path: &Path) -> Before {
     let mut text = String::new();
-    match File::open(path).and_then(|file| file.take(LATCH_BYTES_MAX).read_to_string(&mut text)) {
+    match open(path).and_then(|file| file.take(LATCH_BYTES_MAX).read_to_string(&mut text)) {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => Before::Nothing,
         Err(_) => Before::Unreadable,
         Ok(_) => match serde_json::from_str::<Latch>(&text) {
@@ -139,6 +140,36 @@ pub fn read(path: &Path) -> Before {
             _ => Before::Unreadable,
         },
     }
+}
+
+/// Opens a latch to read it. A pipe or a device in its place is none, and is not waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no file")),
+    }
+}
+
+/// Looks at the latch again and again, on a thread of its own: a disk that does not answer holds nothing else.
+///
+/// # Errors
+/// When the system starts no thread.
+pub fn watch(path: PathBuf, period: Duration) -> io::Result<watch::Receiver<Before>> {
+    let (tell, seen) = watch::channel(Before::Nothing);
+    let look = move || {
+        while !tell.is_closed() {
+            let now = read(&path);
+            tell.send_if_modified(|before| {
+                let differs = *before != now;
+                *before = now;
+                differs
+            });
+            std::thread::sleep(period);
+        }
+    };
+    std::thread::Builder::new().name("latch".to_owned()).spawn(look)?;
+    Ok(seen)
 }
 
 /// Takes the latch of a swarm, or of all, away, so that no start of a router finds it again. One that covers more than

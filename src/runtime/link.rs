@@ -5,6 +5,7 @@
 //! Holds: whoever works with a connection knows its generation; a report about an old one changes nothing.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -24,6 +25,8 @@ use crate::{
 pub(super) const WORKED_FOR: Duration = Duration::from_secs(30);
 /// The first pause before something of the topology is declared again; it grows to sixteen times that.
 const MEND_PAUSE: Duration = Duration::from_secs(2);
+/// How often it is declared although nothing is known to be wrong: somebody may have deleted or unbound something.
+const LOOK_PERIOD: Duration = Duration::from_secs(5);
 
 /// Makes connections; a broker's driver, or the embedded bus that is always there.
 #[async_trait]
@@ -76,7 +79,8 @@ impl Link {
         let (failed, failures) = watch::channel(0);
         let (give_up, hopeless) = watch::channel(None);
         let settlers = Arc::new([const { Mutex::new(None) }; 4]);
-        let keeper = Keeper { connector, topology, telemetry, publish, failures, give_up, stopping };
+        let told = Mutex::default();
+        let keeper = Keeper { connector, topology, telemetry, publish, failures, give_up, stopping, told };
         (Self { current, failed, hopeless, settlers }, tokio::spawn(keeper.keep()))
     }
 
@@ -165,6 +169,8 @@ struct Keeper {
     failures: watch::Receiver<u64>,
     give_up: watch::Sender<Option<Arc<BusError>>>,
     stopping: CancellationToken,
+    /// What was said of the topology: once is enough.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Keeper {
@@ -271,7 +277,11 @@ impl Keeper {
         let health = &self.telemetry.health;
         match declared {
             Ok(differences) => {
-                differences.iter().for_each(|difference| warn!("{difference}"));
+                for difference in differences {
+                    if self.told.lock().is_ok_and(|mut told| told.insert(difference.clone())) {
+                        warn!("{difference}");
+                    }
+                }
                 health.set_topology(name, None);
                 Ok(())
             }
@@ -285,19 +295,45 @@ impl Keeper {
         }
     }
 
-    /// Declares again what could not be declared, with growing pauses. Ends never: there may be more to mend later.
+    /// Declares again what could not be declared, with growing pauses, and the rest every few seconds. Ends never: there
+    /// may be more to mend later.
     async fn mend(&self, bus: &dyn Bus) {
-        let mut attempt = 0;
+        let mut attempts = BTreeMap::<&str, (u32, Instant)>::new();
         loop {
-            tokio::time::sleep(MEND_PAUSE * (1 << attempt.min(4))).await;
+            tokio::time::sleep(MEND_PAUSE).await;
             let broken = self.telemetry.health.topology();
-            let queues = self.topology.queues.iter().filter(|queue| broken.contains_key(&queue.name));
-            for queue in queues {
-                let _ = self.declare_queue(bus, queue).await;
+            let now = Instant::now();
+            for exchange in &self.topology.exchanges {
+                if due(&mut attempts, &exchange.name, broken.contains_key(&exchange.name), now) {
+                    let one = Topology { exchanges: vec![exchange.clone()], queues: Vec::new() };
+                    let _ = self.note(&exchange.name, true, bus.declare(&one).await);
+                }
             }
-            attempt = if broken.is_empty() { 0 } else { attempt + 1 };
+            for queue in &self.topology.queues {
+                if due(&mut attempts, &queue.name, broken.contains_key(&queue.name), now) {
+                    let _ = self.declare_queue(bus, queue).await;
+                }
+            }
         }
     }
+}
+
+/// Whether it is time to declare something again; books the try.
+fn due<'n>(
+    attempts: &mut BTreeMap<&'n str, (u32, Instant)>,
+    name: &'n str,
+    broken: bool,
+    now: Instant,
+) -> bool {
+    let (attempt, since) = attempts.get(name).copied().unwrap_or((0, now));
+    let pause = if broken { MEND_PAUSE * (1 << attempt.min(4)) } else { LOOK_PERIOD };
+    let is_first = !attempts.contains_key(name);
+    if !(broken && is_first) && now.duration_since(since) + MEND_PAUSE / 2 < pause {
+        attempts.entry(name).or_insert((0, now));
+        return false;
+    }
+    attempts.insert(name, (if broken { attempt + 1 } else { 0 }, now));
+    true
 }
 
 /// A bus that is always there: the embedded one.

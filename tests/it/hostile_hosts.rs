@@ -5,6 +5,8 @@
 //! Never: looks inside the process; what is shown is seen from outside.
 //! Holds: every reader that has stopped is a real pipe, full, with its reading end held open.
 
+mod files;
+
 use std::{
     io::{Read, Write, pipe},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -71,11 +73,15 @@ impl Drop for Host {
 
 impl Host {
     pub(crate) fn start(url: &str, args: &[&str], stdout: Stdio, stderr: Stdio) -> Self {
+        Self::of(env!("CARGO_BIN_EXE_swarmgate"), url, args, stdout, stderr)
+    }
+
+    fn of(program: &str, url: &str, args: &[&str], stdout: Stdio, stderr: Stdio) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = free.local_addr().expect("its number");
         drop(free);
         let dir = TempDir::new().expect("a directory");
-        let child = Command::new(env!("CARGO_BIN_EXE_swarmgate"))
+        let child = Command::new(program)
             .args(args)
             .args(["--amqp", url, "--http", &address.to_string(), "--ledger"])
             .arg(dir.path())

@@ -16,6 +16,8 @@ use super::{
 };
 use crate::bus::{BusError, Exchange, ExchangeKind, Queue, QueueKind};
 
+/// AMQP's reply code for what the user has no right to.
+const ACCESS_REFUSED: u16 = 403;
 /// AMQP's reply code for a name that is not there.
 const NOT_FOUND: u16 = 404;
 /// AMQP's reply code for an exclusive queue of another connection.
@@ -49,6 +51,8 @@ pub(super) async fn exchange(line: &Line, channel: &Channel, wanted: &Exchange) 
 
 /// How a declaration of a queue ended.
 pub(super) enum Declared {
+    /// The user may not declare it, and the broker has closed the channel: it may be there all the same.
+    NotAllowed(BusError),
     /// It is there as it was declared.
     AsWanted,
     /// It differs in what may differ, and the broker has closed the channel: what it is like is in the arguments now.
@@ -71,6 +75,9 @@ pub(super) async fn queue(
     };
     let declared = channel.queue_declare(short(&wanted.name)?, options, with.clone()).await;
     let Err(fault) = declared else { return Ok(Declared::AsWanted) };
+    if code(&fault) == Some(ACCESS_REFUSED) {
+        return Ok(Declared::NotAllowed(line.fault(&fault, "declare", &wanted.name)));
+    }
     let text = fault.to_string();
     match difference(&text).filter(|found| TOLERATED.contains(&found.what)) {
         // The broker names one difference at a time, in no order: a worse one may stand behind it.
@@ -133,6 +140,11 @@ pub(super) async fn ready_count(line: &Line, channel: &Channel, name: &str) -> R
         Err(fault) if code(&fault) == Some(NOT_FOUND) => Ok(None),
         Err(fault) => Err(line.fault(&fault, "look at", name)),
     }
+}
+
+/// Whether the user may not declare an exchange: it may be there all the same.
+pub(super) fn is_not_allowed(fault: &BusError) -> bool {
+    matches!(fault, BusError::Refused { reason, .. } if reason.contains("ACCESS_REFUSED"))
 }
 
 /// Whether an exchange of that name is there, whatever its kind.

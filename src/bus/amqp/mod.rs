@@ -107,6 +107,16 @@ impl Amqp {
                     bye(&channel).await;
                     break;
                 }
+                declare::Declared::NotAllowed(fault) => {
+                    // What somebody else has made for us is used as it is.
+                    let channel = self.channel().await?;
+                    if declare::ready_count(&self.consuming, &channel, &wanted.name).await?.is_none() {
+                        return Err(fault);
+                    }
+                    bye(&channel).await;
+                    differences.push("this user may not declare it".to_owned());
+                    break;
+                }
                 declare::Declared::Differs(how) if differences.len() < DIFFERENCES_MAX => {
                     differences.push(how)
                 }
@@ -139,10 +149,20 @@ impl Bus for Amqp {
             let declaring = async {
                 let channel = self.channel().await?;
                 let declared = declare::exchange(&self.consuming, &channel, wanted).await;
-                bye(&channel).await;
-                declared
+                let fault = match declared {
+                    Err(fault) if declare::is_not_allowed(&fault) => fault,
+                    declared => {
+                        bye(&channel).await;
+                        return declared.map(|()| None);
+                    }
+                };
+                let channel = self.channel().await?;
+                let is_there = declare::exists(&self.consuming, &channel, &wanted.name).await?;
+                let used =
+                    || format!("exchange `{}` is used as it is: this user may not declare it", wanted.name);
+                if is_there { Ok(Some(used())) } else { Err(fault) }
             };
-            answered(&format!("declare `{}`", wanted.name), declaring).await?;
+            differences.extend(answered(&format!("declare `{}`", wanted.name), declaring).await?);
         }
         for wanted in &topology.queues {
             let declaring = self.declare_queue(wanted);

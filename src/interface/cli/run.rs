@@ -99,6 +99,7 @@ impl Shared {
 /// # Errors
 /// When the config, the ledger or the HTTP address cannot be used.
 pub async fn run(args: RunArgs, globals: &Globals) -> Result<Exit, CliError> {
+    outlive_file_limit()?;
     let mut settings = args.shared.settings();
     settings.extend(args.mode.map(|mode| ("--mode", "mode", mode)));
     let loaded = globals.config_with(settings)?;
@@ -175,6 +176,12 @@ async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Resu
     stopping.cancel();
     let _ = served.await;
     Ok(Exit::Done)
+}
+
+/// A limit on the size of files makes a write fail, as a full disk does; by itself it would end the process.
+pub(super) fn outlive_file_limit() -> Result<(), CliError> {
+    // A handler stays for as long as the process runs, whoever listens.
+    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop).map_err(|fault| CliError::input(&fault))
 }
 
 /// Waits for SIGTERM or SIGINT.
