@@ -472,6 +472,10 @@ impl Bus for Fused {
         self.bus.ready_count(queue).await
     }
 
+    async fn purge(&self, queue: &str) -> Result<u64, BusError> {
+        self.bus.purge(queue).await
+    }
+
     async fn unbind(&self, queue: &Queue) -> Result<(), BusError> {
         self.bus.unbind(queue).await
     }

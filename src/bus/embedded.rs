@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::{
     Bus, BusError, Consumer, Delivery, Departure, Exchange, ExchangeKind, Fate, Publisher, Queue, QueueKind,
-    Settler, Topology,
+    Settler, TapBounds, Topology,
 };
 use crate::contract::{message::Message, routing::ControlPlaneRouting};
 
@@ -130,7 +130,12 @@ impl World {
                 // A no is one word for all of them, and the others have their copies.
                 fate = if fate == Fate::Unknown { fate } else { Fate::Rejected };
             } else {
-                kept.push(message.clone(), 0);
+                let dropped = kept.push(message.clone(), 0);
+                let Some((exchange, key)) = kept.dropped_to() else { continue };
+                for message in dropped {
+                    // Nobody hears what becomes of it, as with a broker.
+                    self.route(&Message { exchange: exchange.clone(), routing_key: key.clone(), ..message });
+                }
             }
         }
         fate
@@ -146,7 +151,7 @@ impl World {
 
     /// The exclusive queues of a connection.
     fn owned_by(&self, connection: u64) -> Vec<String> {
-        let owned = |kept: &Kept| kept.queue.kind == QueueKind::Exclusive && kept.owner == connection;
+        let owned = |kept: &Kept| kept.queue.kind.is_exclusive() && kept.owner == connection;
         self.queues.iter().filter(|(_, kept)| owned(kept)).map(|(name, _)| name.clone()).collect()
     }
 
@@ -165,7 +170,7 @@ impl World {
         let Some(found) = self.exchanges.get(exchange) else { return };
         let takes = |pattern: &str| match found.kind {
             ExchangeKind::Fanout => true,
-            ExchangeKind::Topic => ControlPlaneRouting::matches(pattern, key),
+            ExchangeKind::Topic | ExchangeKind::TemporaryTopic => ControlPlaneRouting::matches(pattern, key),
         };
         let before = targets.len();
         for (queue, pattern) in self.bindings.get(exchange).into_iter().flatten() {
@@ -191,17 +196,31 @@ impl Kept {
             && self.ready.len() >= QUEUE_MESSAGES_MAX
     }
 
-    fn push(&mut self, message: Message, returns: u32) {
+    /// Takes a message; the answer is what had to go for it.
+    fn push(&mut self, message: Message, returns: u32) -> Vec<Message> {
         self.bytes += message.body.len() as u64;
         self.ready.push_back((message, returns));
-        let bytes_max = match self.queue.kind {
-            QueueKind::DropHead { bytes_max } => bytes_max,
-            _ => u64::MAX,
+        let (bytes_max, count_max) = match self.queue.kind {
+            QueueKind::DropHead { bytes_max: bytes }
+            | QueueKind::Tap { bounds: TapBounds::Bytes(bytes), .. } => (bytes, QUEUE_MESSAGES_MAX),
+            QueueKind::Tap { bounds: TapBounds::Messages(count), .. } => (u64::MAX, count as usize),
+            QueueKind::Last => (u64::MAX, 1),
+            _ => (u64::MAX, QUEUE_MESSAGES_MAX),
         };
-        let count_max = if self.queue.kind == QueueKind::Last { 1 } else { QUEUE_MESSAGES_MAX };
+        let mut dropped = Vec::new();
         while self.bytes > bytes_max || self.ready.len() > count_max {
-            let Some((dropped, _)) = self.ready.pop_front() else { break };
-            self.bytes -= dropped.body.len() as u64;
+            let Some((oldest, _)) = self.ready.pop_front() else { break };
+            self.bytes -= oldest.body.len() as u64;
+            dropped.push(oldest);
+        }
+        dropped
+    }
+
+    /// Where what it drops goes.
+    fn dropped_to(&self) -> Option<(String, String)> {
+        match &self.queue.kind {
+            QueueKind::Tap { dropped_to, .. } => dropped_to.clone(),
+            _ => None,
         }
     }
 
@@ -253,7 +272,7 @@ impl Bus for Embedded {
             world.faults.declare(&queue.name)?;
             let new = || Kept::new(queue.clone(), self.connection);
             let there = world.queues.entry(queue.name.clone()).or_insert_with(new);
-            if there.queue.kind == QueueKind::Exclusive && there.owner != self.connection {
+            if there.queue.kind.is_exclusive() && there.owner != self.connection {
                 return Err(BusError::Locked { name: queue.name.clone() });
             }
             if there.queue.kind != queue.kind {
@@ -280,6 +299,17 @@ impl Bus for Embedded {
 
     async fn ready_count(&self, queue: &str) -> Result<Option<u64>, BusError> {
         Ok(self.depth(queue).map(|(ready, _)| ready as u64))
+    }
+
+    async fn purge(&self, queue: &str) -> Result<u64, BusError> {
+        let mut world = self.world();
+        let Some(kept) = world.queues.get_mut(queue) else {
+            let (what, reason) = (format!("purge `{queue}`"), "no such queue".to_owned());
+            return Err(BusError::Refused { what, reason });
+        };
+        let count = kept.ready.len() as u64;
+        kept.drop_ready(|_| true);
+        Ok(count)
     }
 
     async fn unbind(&self, queue: &Queue) -> Result<(), BusError> {

@@ -154,6 +154,8 @@ pub enum ExchangeKind {
     Topic,
     /// To every queue bound.
     Fanout,
+    /// By pattern, and gone with its last binding: for exclusive queues.
+    TemporaryTopic,
 }
 
 /// An exchange to be there.
@@ -184,8 +186,31 @@ pub enum QueueKind {
     },
     /// Replicated; keeps its last message only.
     Last,
-    /// Own, exclusive and gone with its connection: observe mode and tools.
+    /// Own, exclusive and gone with its connection: tools.
     Exclusive,
+    /// Exclusive too, for observe mode. Drops its oldest beyond a bound, and can say where that goes.
+    Tap {
+        /// How many bodies it keeps.
+        bounds: TapBounds,
+        /// The exchange and the key that what it drops goes by.
+        dropped_to: Option<(String, String)>,
+    },
+}
+
+impl QueueKind {
+    /// Whether it is one connection's own, and gone with it.
+    pub const fn is_exclusive(&self) -> bool {
+        matches!(self, QueueKind::Exclusive | QueueKind::Tap { .. })
+    }
+}
+
+/// How much a queue of observe mode keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapBounds {
+    /// So many bytes of bodies.
+    Bytes(u64),
+    /// So many messages.
+    Messages(u32),
 }
 
 /// A queue to be there, with what it is bound to.
@@ -217,6 +242,10 @@ pub trait Bus: Send + Sync {
 
     /// How many messages are ready in a queue; `None` where there is none of that name.
     async fn ready_count(&self, queue: &str) -> Result<Option<u64>, BusError>;
+
+    /// Empties a queue of what is ready; the answer is how much that was. It is waited for as long as the connection
+    /// stands, because what is emptied is counted by nothing else: the caller bounds it, and then does not know.
+    async fn purge(&self, queue: &str) -> Result<u64, BusError>;
 
     /// Takes a queue's bindings away.
     async fn unbind(&self, queue: &Queue) -> Result<(), BusError>;

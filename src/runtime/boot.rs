@@ -39,6 +39,8 @@ use super::{
     recorder::{Commit, GivenUp, Recorder},
     replay,
     router::{self, Bounds, LaneInboxes, Memory, Router},
+    tally::Tally,
+    topology::ObserveNames,
 };
 use crate::{
     bus::{BusError, Queue, Topology},
@@ -107,6 +109,8 @@ pub struct Setup {
     pub retired: Vec<(Lane, Queue)>,
     /// The refused copies' queue of an earlier release: what is in it is moved.
     pub retired_refused: Option<Queue>,
+    /// The queues of observe mode: what they drop is counted.
+    pub observing: Option<ObserveNames>,
     /// Envelopes judged and committed together, at most.
     pub batch_entries_max: usize,
     /// Bytes of their bodies, at most.
@@ -451,6 +455,11 @@ fn start_intakes(
     let (opens, open) = watch::channel(true);
     let always = watch::channel(true).1;
     let mut intakes = Vec::new();
+    if let Some(names) = setup.observing.clone() {
+        let (link, telemetry) = (link.clone(), Arc::clone(&setup.telemetry));
+        let tally = Tally { names, link, telemetry, stopping: stopping.clone() };
+        intakes.push(tokio::spawn(tally.run()));
+    }
     let inboxes = Lane::ALL.map(|lane| {
         let (into, inbox) = mpsc::channel(BATCHES_WAITING_MAX);
         if let Some((_, queue, prefetch_count)) = setup.consumers.iter().find(|(of, _, _)| *of == lane) {

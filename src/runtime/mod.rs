@@ -28,4 +28,5 @@ pub mod replay;
 mod router;
 pub mod setup;
 pub mod supervisor;
+mod tally;
 pub mod topology;

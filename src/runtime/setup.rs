@@ -60,10 +60,12 @@ pub fn observe(
     exchange: &str,
 ) -> Setup {
     let config = &loaded.config;
-    let queue = format!("{}.observe.{}", config.amqp.prefix, config.instance);
-    let topology = topology::observe(&queue, exchange);
-    let consumers = vec![(Lane::Results, queue, prefetch(config, Lane::Results, 1))];
+    let names = topology::ObserveNames::of(&config.amqp.prefix, &config.instance);
+    let (queue, dropped) = (config.observe.queue_bytes_max, config.observe.dropped_bytes_max);
+    let topology = topology::observe(&names, exchange, queue, dropped);
+    let consumers = vec![(Lane::Results, names.tap.clone(), prefetch(config, Lane::Results, 1))];
     let mut setup = setup(loaded, connector, telemetry, topology, consumers);
+    setup.observing = Some(names);
     setup.rules.mode = Mode::Observe;
     setup
 }
@@ -95,6 +97,7 @@ fn setup(
         consumers,
         retired: Vec::new(),
         retired_refused: None,
+        observing: None,
         batch_entries_max: config.ledger.batch_entries_max,
         batch_bytes_max: BATCH_BYTES_MAX,
         publishing: publishing(config),

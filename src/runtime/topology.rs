@@ -6,7 +6,7 @@
 //! that comes back from what the broker would have dropped.
 
 use crate::{
-    bus::{Exchange, ExchangeKind, Queue, QueueKind, Topology},
+    bus::{Exchange, ExchangeKind, Queue, QueueKind, TapBounds, Topology},
     contract::{
         command::Commands,
         lane::Lane,
@@ -122,15 +122,55 @@ pub fn retired_refused(prefix: &str) -> Queue {
     Queue { bindings: vec![(name.clone(), "#".to_owned())], kind: QueueKind::Quorum, name }
 }
 
-/// What observe mode declares: one own queue on an exchange that is there already.
-pub fn observe(queue: &str, exchange: &str) -> Topology {
+/// The names of what observe mode declares.
+#[derive(Clone, Debug)]
+pub struct ObserveNames {
+    /// The queue that is bound to somebody's exchange.
+    pub tap: String,
+    /// The queue of what the first one dropped, and the exchange between them.
+    pub dropped: String,
+    /// The queue of what not even that one had room for: the last message only, as a sign.
+    pub uncounted: String,
+}
+
+impl ObserveNames {
+    /// Those of a router.
+    pub fn of(prefix: &str, instance: &str) -> Self {
+        let tap = format!("{prefix}.observe.{instance}");
+        Self { dropped: format!("{tap}.dropped"), uncounted: format!("{tap}.uncounted"), tap }
+    }
+}
+
+/// What observe mode declares: one own queue on an exchange that is there already, and behind it what that queue drops
+/// when it is not read in time, to be counted.
+pub fn observe(
+    names: &ObserveNames,
+    exchange: &str,
+    queue_bytes_max: u64,
+    dropped_bytes_max: u64,
+) -> Topology {
     let bindings = Family::ALL
         .into_iter()
         .map(|family| (exchange.to_owned(), ControlPlaneRouting::family_binding(family)))
         .collect();
+    let behind = &names.dropped;
+    let queue = |name: &str, bounds, dropped_to: Option<&str>| Queue {
+        name: name.to_owned(),
+        kind: QueueKind::Tap { bounds, dropped_to: dropped_to.map(|key| (behind.clone(), key.to_owned())) },
+        bindings: vec![(behind.clone(), name.to_owned())],
+    };
+    let tap = queue(&names.tap, TapBounds::Bytes(queue_bytes_max), Some(&names.dropped));
     Topology {
-        exchanges: Vec::new(),
-        queues: vec![Queue { name: queue.to_owned(), kind: QueueKind::Exclusive, bindings }],
+        exchanges: vec![Exchange {
+            name: behind.clone(),
+            kind: ExchangeKind::TemporaryTopic,
+            alternate: None,
+        }],
+        queues: vec![
+            Queue { bindings, ..tap },
+            queue(&names.dropped, TapBounds::Bytes(dropped_bytes_max), Some(&names.uncounted)),
+            queue(&names.uncounted, TapBounds::Messages(1), None),
+        ],
     }
 }
 

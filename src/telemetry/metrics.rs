@@ -36,6 +36,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 const CLOCK_GAP: &str = "How far the router's time is ahead of the clock, in seconds; negative: behind it";
 const COMMANDS: &str = "Commands accepted that have not ended";
+const ALERTS_HELD_BACK: &str = "Alerts of the router's own held back by the limits";
 const EMERGENCY_ENTRIES: &str = "Entries on the emergency log that wait for the ledger";
 
 const VERDICTS: [Verdict; 5] =
@@ -120,6 +121,18 @@ pub struct LaneTotals {
     pub refused: u64,
 }
 
+/// What an observer has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObservedTotals {
+    /// Messages judged.
+    pub judged: u64,
+    /// Messages that its queue dropped before.
+    pub dropped: u64,
+    /// Whether there may be more of those.
+    pub is_lower_bound: bool,
+}
+
 /// Every series, resolved.
 #[derive(Debug)]
 pub struct Metrics {
@@ -144,6 +157,8 @@ pub struct Metrics {
     challenges: Gauge,
     alerts: Counter,
     alerts_held_back: Counter,
+    /// Dropped, and dropped beyond what could be counted.
+    observed: [Counter; 2],
 }
 
 impl Metrics {
@@ -204,11 +219,8 @@ impl Metrics {
             challenges: registry.one("challenges_open", "Commands to be confirmed", Gauge::default()),
             commands: registry.one("commands_in_flight", COMMANDS, Gauge::default()),
             alerts: registry.one("alerts", "Alerts of the router's own raised", Counter::default()),
-            alerts_held_back: registry.one(
-                "alerts_held_back",
-                "Alerts of the router's own held back by the limits",
-                Counter::default(),
-            ),
+            alerts_held_back: registry.one("alerts_held_back", ALERTS_HELD_BACK, Counter::default()),
+            observed: registry.observing(),
             // The sections still borrow the real one.
             registry: Registry::default(),
         };
@@ -262,6 +274,25 @@ impl Metrics {
         if let Some(counter) = self.dropped.get(way as usize) {
             counter.inc();
         }
+    }
+
+    /// Counts what an observer's queue dropped before it was judged.
+    pub fn observed_dropped(&self, messages: u64) {
+        let [dropped, _] = &self.observed;
+        dropped.inc_by(messages);
+    }
+
+    /// Says that an observer's queue dropped more than could be counted.
+    pub fn observed_uncounted(&self) {
+        let [_, uncounted] = &self.observed;
+        uncounted.inc();
+    }
+
+    /// What an observer has judged, what was dropped before, and whether that is a lower bound.
+    pub fn observed(&self) -> ObservedTotals {
+        let judged = self.envelopes.iter().flatten().map(Counter::get).sum();
+        let [dropped, uncounted] = &self.observed;
+        ObservedTotals { judged, dropped: dropped.get(), is_lower_bound: uncounted.get() > 0 }
     }
 
     /// Counts a group commit of so many entries.
@@ -423,6 +454,22 @@ impl Section<'_> {
         )
     }
 
+    /// What an observer's queues dropped.
+    fn observing(&mut self) -> [Counter; 2] {
+        [
+            self.one(
+                "observed_dropped",
+                "Messages that the queue of observe mode dropped before they were judged",
+                Counter::default(),
+            ),
+            self.one(
+                "observed_uncounted",
+                "Times that the queue of observe mode dropped more than could be counted",
+                Counter::default(),
+            ),
+        ]
+    }
+
     /// What waits to be published, and what was given up, by way out.
     fn publishing(&mut self) -> ([Gauge; Way::ALL.len()], [Counter; Way::ALL.len()]) {
         let waiting: Family<ByWay, Gauge> = self
@@ -515,6 +562,8 @@ mod tests {
                 "swarmgate_ledger_wal_bytes gauge",
                 "swarmgate_ledger_writable gauge",
                 "swarmgate_log_lines_dropped counter",
+                "swarmgate_observed_dropped counter",
+                "swarmgate_observed_uncounted counter",
                 "swarmgate_publish_dropped counter",
                 "swarmgate_publish_waiting gauge",
                 "swarmgate_published counter",

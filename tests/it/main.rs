@@ -30,6 +30,7 @@ mod inventory_graph;
 mod json_suite;
 mod ledger;
 mod ledger_failure;
+mod observe;
 mod parking;
 mod permissions;
 mod poison;

@@ -14,7 +14,7 @@ use super::{
     connection::{Line, Server},
     short,
 };
-use crate::bus::{BusError, Exchange, ExchangeKind, Queue, QueueKind};
+use crate::bus::{BusError, Exchange, ExchangeKind, Queue, QueueKind, TapBounds};
 
 /// AMQP's reply code for what the user has no right to.
 const ACCESS_REFUSED: u16 = 403;
@@ -66,7 +66,7 @@ pub(super) async fn queue(
     wanted: &Queue,
     with: &mut FieldTable,
 ) -> Result<Declared, BusError> {
-    let exclusive = wanted.kind == QueueKind::Exclusive;
+    let exclusive = wanted.kind.is_exclusive();
     let options = QueueDeclareOptions {
         durable: !exclusive,
         exclusive,
@@ -165,10 +165,15 @@ async fn declare_exchange(channel: &Channel, wanted: &Exchange) -> Result<(), la
         arguments.insert("alternate-exchange".into(), text(alternate));
     }
     let kind = match wanted.kind {
-        ExchangeKind::Topic => lapin::ExchangeKind::Topic,
+        ExchangeKind::Topic | ExchangeKind::TemporaryTopic => lapin::ExchangeKind::Topic,
         ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
     };
-    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let temporary = wanted.kind == ExchangeKind::TemporaryTopic;
+    let options = ExchangeDeclareOptions {
+        durable: !temporary,
+        auto_delete: temporary,
+        ..ExchangeDeclareOptions::default()
+    };
     // A name that AMQP cannot carry is refused by the broker as an empty one is.
     let name = ShortString::try_new(wanted.name.as_str()).unwrap_or_default();
     channel.exchange_declare(name, kind, options, arguments).await
@@ -209,6 +214,23 @@ pub(super) fn arguments(kind: &QueueKind, server: &Server) -> FieldTable {
             put("x-queue-type", text("classic"));
             put("x-max-length-bytes", AMQPValue::LongLongInt(EXCLUSIVE_BYTES_MAX));
             put("x-overflow", text("drop-head"));
+        }
+        QueueKind::Tap { bounds, dropped_to } => {
+            put("x-queue-type", text("classic"));
+            match bounds {
+                TapBounds::Bytes(bytes) => {
+                    let bytes = i64::try_from(*bytes).unwrap_or(i64::MAX);
+                    put("x-max-length-bytes", AMQPValue::LongLongInt(bytes));
+                }
+                TapBounds::Messages(count) => {
+                    put("x-max-length", AMQPValue::LongLongInt(i64::from(*count)));
+                }
+            }
+            put("x-overflow", text("drop-head"));
+            if let Some((exchange, key)) = dropped_to {
+                put("x-dead-letter-exchange", text(exchange));
+                put("x-dead-letter-routing-key", text(key));
+            }
         }
     }
     arguments

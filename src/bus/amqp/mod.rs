@@ -21,6 +21,7 @@ use lapin::{
     Channel,
     options::{
         BasicConsumeOptions, BasicGetOptions, BasicQosOptions, ExchangeDeleteOptions, QueueDeleteOptions,
+        QueuePurgeOptions,
     },
     types::{FieldTable, ShortString},
 };
@@ -179,6 +180,14 @@ impl Bus for Amqp {
             found
         };
         answered(&format!("look at `{queue}`"), looking).await
+    }
+
+    async fn purge(&self, queue: &str) -> Result<u64, BusError> {
+        let channel = self.channel().await?;
+        let purged = channel.queue_purge(short(queue)?, QueuePurgeOptions::default()).await;
+        let count = purged.map_err(|fault| self.consuming.fault(&fault, "purge", queue))?;
+        bye(&channel).await;
+        Ok(u64::from(count))
     }
 
     async fn unbind(&self, queue: &Queue) -> Result<(), BusError> {

@@ -4,13 +4,14 @@
 //! Never: moves an envelope; the runtime does.
 //! Holds: SIGTERM and Ctrl-C drain; a second one ends at once.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CliError, Exit, Globals};
+use super::{CliError, Exit, Globals, output};
 use crate::{
     contract::audit::Mode,
     interface::{api::Desk, http},
@@ -19,8 +20,11 @@ use crate::{
         config::{IdentityMode, Loaded},
         setup::{self, Broker},
     },
-    telemetry::{Telemetry, log},
+    telemetry::{Telemetry, log, metrics::ObservedTotals},
 };
+
+/// How long the report at the end waits for its reader.
+const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Route: judge, record and carry.
 #[derive(Debug, clap::Args)]
@@ -48,7 +52,7 @@ pub struct RunArgs {
 /// Look only: judge and record what passes an exchange that is there already, publish nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
-  Attach to your own exchange, with nothing written to the broker but one queue of ours:
+  Attach to your own exchange, with nothing on the broker but queues of ours that go with the connection:
     swarmgate observe --amqp amqp://user:password@broker:5672/%2f --exchange control.topic
   Afterwards see what would have been refused:
     swarmgate audit show ./swarmgate-data")]
@@ -109,7 +113,7 @@ pub async fn run(args: RunArgs, globals: &Globals) -> Result<Exit, CliError> {
         Mode::Enforce => setup::enforce(&loaded, broker, Arc::clone(&telemetry)),
         Mode::Observe => setup::observe(&loaded, broker, Arc::clone(&telemetry), &args.exchange),
     };
-    serve(&loaded, Setup { adopt: args.adopt, ..setup }, telemetry).await
+    serve(&loaded, Setup { adopt: args.adopt, ..setup }, telemetry, globals.is_json()).await
 }
 
 /// Looks until it is told to stop.
@@ -123,11 +127,16 @@ pub async fn observe(args: ObserveArgs, globals: &Globals) -> Result<Exit, CliEr
     let telemetry = Arc::new(Telemetry::new(loaded.config.telemetry.refusals_log_ms));
     let broker = Arc::new(Broker::new(&loaded.config));
     let setup = setup::observe(&loaded, broker, Arc::clone(&telemetry), &args.exchange);
-    serve(&loaded, setup, telemetry).await
+    serve(&loaded, setup, telemetry, globals.is_json()).await
 }
 
 /// Starts the router and its window, and stops them when a signal says so.
-async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Result<Exit, CliError> {
+async fn serve(
+    loaded: &Loaded,
+    setup: Setup,
+    telemetry: Arc<Telemetry>,
+    json: bool,
+) -> Result<Exit, CliError> {
     let config = &loaded.config;
     log::install(config.telemetry.log_format, config.telemetry.log_level, config.telemetry.bounds())?;
     for warning in &loaded.warnings {
@@ -175,6 +184,10 @@ async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Resu
     telemetry.tell_repeats(true);
     stopping.cancel();
     let _ = served.await;
+    if mode == Mode::Observe {
+        // Whoever does not read the report does not keep the process.
+        output::text_within(report(telemetry.metrics.observed(), json), REPORT_PATIENCE)?;
+    }
     Ok(Exit::Done)
 }
 
@@ -182,6 +195,16 @@ async fn serve(loaded: &Loaded, setup: Setup, telemetry: Arc<Telemetry>) -> Resu
 pub(super) fn outlive_file_limit() -> Result<(), CliError> {
     // A handler stays for as long as the process runs, whoever listens.
     signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop).map_err(|fault| CliError::input(&fault))
+}
+
+/// What was seen, and what was not.
+fn report(totals: ObservedTotals, json: bool) -> String {
+    if json {
+        return format!("{}\n", json!({ "observed": totals }));
+    }
+    let ObservedTotals { judged, dropped, is_lower_bound } = totals;
+    let at_least = if is_lower_bound { "at least " } else { "" };
+    format!("judged {judged}, dropped before they were judged: {at_least}{dropped}\n")
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -160,6 +160,22 @@ impl Default for Metrics {
     }
 }
 
+/// Observe mode: what the broker keeps of it while the router does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Observe {
+    /// How many bytes of bodies wait to be judged; beyond, the oldest are dropped.
+    pub queue_bytes_max: u64,
+    /// How many bytes of what was dropped are kept to be counted.
+    pub dropped_bytes_max: u64,
+}
+
+impl Default for Observe {
+    fn default() -> Self {
+        Self { queue_bytes_max: 64 * 1024 * 1024, dropped_bytes_max: 128 * 1024 * 1024 }
+    }
+}
+
 /// How long a command of each built-in type waits for its outcome: `<type>_ms`, the type's dashes as `_`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, transparent)]

@@ -243,6 +243,16 @@ pub const FIELDS: &[Field] = &[
         Whole(1, 1_000),
         "How often a status is published that the broker does not take; then it is dropped and counted.",
     ),
+    field(
+        "observe.queue_bytes_max",
+        Whole(1024 * 1024, 16 * GIB),
+        "Observe mode: bytes of bodies that wait at the broker to be judged; beyond, the oldest are dropped and counted.",
+    ),
+    field(
+        "observe.dropped_bytes_max",
+        Whole(1024 * 1024, 16 * GIB),
+        "Observe mode: bytes of what was dropped that the broker keeps until it is counted; beyond, the count is a lower bound.",
+    ),
     deadline("deadlines.stop_ms"),
     deadline("deadlines.swarm_stop_ms"),
     deadline("deadlines.bot_stop_ms"),

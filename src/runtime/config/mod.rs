@@ -47,7 +47,8 @@ use crate::{
 
 pub use bootstrap::runtime_contract_summary;
 pub use bounds::{
-    Alerts, CommandLimits, Deadlines, Idempotency, Inventory, Limits, Metrics, Outbox, Parking, Refusals,
+    Alerts, CommandLimits, Deadlines, Idempotency, Inventory, Limits, Metrics, Observe, Outbox, Parking,
+    Refusals,
 };
 pub use check::nearest;
 pub use excerpt::Excerpt;
@@ -93,6 +94,8 @@ pub struct Config {
     pub outbox: Outbox,
     /// Statuses.
     pub metrics: Metrics,
+    /// Observe mode.
+    pub observe: Observe,
     /// How long a command of each type waits for its outcome.
     pub deadlines: Deadlines,
     /// The router's own alerts.
@@ -140,6 +143,7 @@ impl Default for Config {
             parking: Parking::default(),
             outbox: Outbox::default(),
             metrics: Metrics::default(),
+            observe: Observe::default(),
             deadlines: Deadlines::default(),
             alerts: Alerts::default(),
             refusals: Refusals::default(),
