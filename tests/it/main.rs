@@ -16,6 +16,7 @@ mod config;
 mod config_cli;
 mod contract;
 mod decisions;
+mod doctor;
 mod emergency;
 mod faults;
 mod golden;

@@ -23,12 +23,13 @@ use lapin::{
         BasicConsumeOptions, BasicGetOptions, BasicQosOptions, ExchangeDeleteOptions, QueueDeleteOptions,
         QueuePurgeOptions,
     },
-    types::{FieldTable, ShortString},
+    types::{AMQPValue, FieldTable, ShortString},
 };
+use serde_json::Value;
 
 use self::connection::Line;
 pub use self::connection::{Options, Server, address};
-use super::{Bus, BusError, Consumer, Delivery, Publisher, Queue, Settler, Topology};
+use super::{Bus, BusError, Consumer, Delivery, Publisher, Queue, QueueKind, Settler, Topology};
 
 /// AMQP's reply code for a good-bye.
 const GOOD_BYE: u16 = 200;
@@ -252,6 +253,18 @@ impl Bus for Amqp {
         };
         futures_util::join!(bye(Arc::clone(&self.consuming)), bye(Arc::clone(&self.publishing)));
     }
+}
+
+/// The arguments that a kind of queue is declared with on a broker, as its management API tells them.
+pub fn wanted_arguments(kind: &QueueKind, server: &Server) -> Vec<(String, Value)> {
+    let arguments = declare::arguments(kind, server);
+    let shown = |value: &AMQPValue| match value {
+        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into(),
+        AMQPValue::LongInt(number) => (*number).into(),
+        AMQPValue::LongLongInt(number) => (*number).into(),
+        _ => Value::Null,
+    };
+    arguments.inner().iter().map(|(name, value)| (name.to_string(), shown(value))).collect()
 }
 
 /// Closes a channel that served one operation; one that is gone needs no good-bye.

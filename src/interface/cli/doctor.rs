@@ -4,7 +4,10 @@
 //! Never: changes anything, on the broker or on the disk.
 //! Holds: a check that could not be made says so and why; it never counts as passed.
 
+mod broker_side;
 mod management;
+mod policies;
+mod queues;
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -36,6 +39,9 @@ const CLOCK_SKEW_S_MAX: i64 = 5;
 /// The largest message a broker should take, beside bodies of 256 KiB.
 const MESSAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// How to let it look at the broker's side.
+const ALLOW: &str = "enable rabbitmq_management, give a user of it the tag `monitoring`, and name it with --management http://USER:PASSWORD@HOST:15672 or `amqp.management_url`";
+
 /// Look at the broker, the ledger and the clock, and say what to mend.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
@@ -46,7 +52,7 @@ const MESSAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub struct Args {
     #[command(flatten)]
     connect: Connect,
-    /// The management API, http only; the broker's host on port 15672 when absent.
+    /// The management API, http only (amqp.management_url); the broker's host on port 15672 when absent.
     #[arg(long, value_name = "URL")]
     management: Option<String>,
     /// The ledger's directory (ledger.dir).
@@ -80,7 +86,9 @@ struct Check {
     state: State,
     found: String,
     /// What to do; empty when there is nothing to do.
-    next: &'static str,
+    next: String,
+    /// The queue or exchange that it is about, and what of it.
+    about: Option<(String, String)>,
 }
 
 /// Everything that was looked at.
@@ -88,8 +96,14 @@ struct Check {
 struct Findings(Vec<Check>);
 
 impl Findings {
-    fn add(&mut self, name: &'static str, state: State, found: impl Into<String>, next: &'static str) {
-        self.0.push(Check { name, state, found: found.into(), next });
+    fn add(&mut self, name: &'static str, state: State, found: impl Into<String>, next: &str) {
+        self.0.push(Check { name, state, found: found.into(), next: next.to_owned(), about: None });
+    }
+
+    fn add_finding(&mut self, finding: queues::Finding) {
+        let queues::Finding { check, state, object, property, means, next } = finding;
+        let found = format!("`{object}`: {property}: {means}");
+        self.0.push(Check { name: check, state, found, next, about: Some((object, property)) });
     }
 }
 
@@ -112,14 +126,18 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         }
     };
     let url = loaded.config.amqp.url.expose();
-    match Management::open(args.management.as_deref(), url).await {
-        Ok(management) => permissions(&loaded, &management, &mut findings).await,
-        Err(why) => findings.add(
-            "permissions",
-            State::Skipped,
-            format!("the management API cannot be asked: {why}"),
-            "enable rabbitmq_management, or name it with --management",
-        ),
+    let named = loaded.config.amqp.management_url.as_ref().map(|url| url.expose());
+    match Management::open(args.management.as_deref().or(named), url).await {
+        Ok(management) => {
+            permissions(&loaded, &management, &mut findings).await;
+            broker_side::look(&loaded, &management, &mut findings).await;
+        }
+        Err(why) => {
+            let why = format!("the management API cannot be asked: {why}");
+            findings.add("permissions", State::Skipped, why, ALLOW);
+            let unseen = "not looked at: policies that can drop what waits, queues of subscribers that reject, and nodes that are missing";
+            findings.add("broker side", State::Skipped, unseen, ALLOW);
+        }
     }
     let mut place = loaded.config.ledger.clone();
     place.dir = args.ledger.unwrap_or(place.dir);
@@ -136,9 +154,14 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
 
 fn tell(findings: &Findings, globals: &Globals) -> Result<(), CliError> {
     let mut out = Out::new();
-    for Check { name, state, found, next } in &findings.0 {
+    for Check { name, state, found, next, about } in &findings.0 {
         if globals.is_json() {
-            out.json(&json!({ "check": name, "state": state.word(), "found": found, "next": next }))?;
+            let mut row = json!({ "check": name, "state": state.word(), "found": found, "next": next });
+            if let Some((object, property)) = about {
+                row["object"] = object.as_str().into();
+                row["property"] = property.as_str().into();
+            }
+            out.json(&row)?;
             continue;
         }
         out.line(&format!("{:<8} {name}: {found}", state.word()))?;

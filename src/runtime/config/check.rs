@@ -153,6 +153,12 @@ fn text_form(kind: Kind, shown: &str, text: &str) -> Result<(), Wrong> {
             ),
             None => Ok(()),
         },
+        Kind::ManagementUrl => match BrokerUrl::new(text).management_fault() {
+            Some(fault) => {
+                wrong(fault, "write it like `http://host:15672`, or `http://user:password@host:15672`")
+            }
+            None => Ok(()),
+        },
         Kind::Segment if !name(b"_-", SEGMENT_BYTES_MAX) || text.eq_ignore_ascii_case("all") => wrong(
             "is not a routing-key segment",
             "use 1 to 63 of A–Z a–z 0–9 _ -, beginning with a letter or digit, and not `ALL`",

@@ -37,7 +37,8 @@ const fn deadline(path: &'static str) -> Field {
 }
 
 use Kind::{
-    Address, Choice, Flag, Lines, Loopback, Name, Path, SecretRef, Segment, Url, Whole, Words, Workers,
+    Address, Choice, Flag, Lines, Loopback, ManagementUrl, Name, Path, SecretRef, Segment, Url, Whole, Words,
+    Workers,
 };
 
 /// Every setting but `types`, in the order of the printed defaults.
@@ -59,6 +60,11 @@ pub const FIELDS: &[Field] = &[
         "amqp.url",
         Url,
         "The broker, as amqp:// or amqps://. Better given in the environment: it holds a password.",
+    ),
+    field(
+        "amqp.management_url",
+        ManagementUrl,
+        "The broker's management API, http:// only, for `doctor`; it asks as the broker's user unless the URL names another.",
     ),
     field("amqp.prefix", Name, "What the names of the router's exchanges and queues begin with."),
     field(
@@ -548,6 +554,7 @@ pub const FIELDS: &[Field] = &[
 
 /// Settings whose default is nothing, or follows from another setting: the printed defaults leave them out.
 pub const UNSET: &[&str] = &[
+    "amqp.management_url",
     "ledger.emergency_path",
     "consent.live_requires",
     "supervisor.router",

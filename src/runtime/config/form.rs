@@ -20,6 +20,8 @@ pub struct Field {
 pub enum Kind {
     /// A URL of the broker; never shown.
     Url,
+    /// A URL of the broker's management API; never shown.
+    ManagementUrl,
     /// One routing-key segment.
     Segment,
     /// A name of exchanges and queues: letters, digits, `_`, `-`, `.`.

@@ -191,6 +191,8 @@ impl Environment {
 pub struct Amqp {
     /// Where it is and who we are there.
     pub url: BrokerUrl,
+    /// Its management API; `None`: the broker's host on port 15672.
+    pub management_url: Option<BrokerUrl>,
     /// What the names of our exchanges and queues begin with.
     pub prefix: String,
     /// Unsettled deliveries on the urgent lane.
@@ -221,6 +223,7 @@ impl Default for Amqp {
     fn default() -> Self {
         Self {
             url: BrokerUrl::default(),
+            management_url: None,
             prefix: "swarmgate".to_owned(),
             prefetch_urgent_count: 256,
             prefetch_signals_count: 1_000,

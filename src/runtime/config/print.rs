@@ -105,6 +105,7 @@ fn bounds(field: &Field) -> String {
 /// The default as YAML; where there is none, the form that it has.
 fn example_of(field: &Field) -> String {
     match (default_of(field), field.kind) {
+        (Value::Null, Kind::ManagementUrl) => "\"http://broker:15672\"".to_owned(),
         (Value::Null, Kind::SecretRef) => "env:NAME".to_owned(),
         (Value::Null, Kind::Path) => "\"/mnt/second/emergency.log\"".to_owned(),
         (value, _) => yaml(&value),
@@ -211,6 +212,7 @@ fn closed(properties: Map<String, Value>) -> Value {
 fn shape(field: &Field) -> Value {
     match field.kind {
         Kind::Url => json!({ "type": "string", "pattern": "^amqps?://" }),
+        Kind::ManagementUrl => json!({ "type": "string", "pattern": "^http://" }),
         Kind::Segment => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$" }),
         Kind::Name => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$" }),
         Kind::Path => json!({ "type": "string", "minLength": 1 }),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 /// The default, which every RabbitMQ has out of the box and lets in from its own machine only.
 pub const DEFAULT_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
 
-/// `amqp://user:password@host:port/vhost`, or `amqps://`.
+/// `amqp://user:password@host:port/vhost`, or `amqps://`; of the management API `http://user:password@host:port`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct BrokerUrl(String);
@@ -30,7 +30,19 @@ impl BrokerUrl {
     /// What is wrong with it, in words that do not repeat it.
     pub fn fault(&self) -> Option<&'static str> {
         let rest = self.0.strip_prefix("amqp://").or_else(|| self.0.strip_prefix("amqps://"));
-        let Some(rest) = rest else { return Some("does not begin with `amqp://` or `amqps://`") };
+        self.place_fault(rest.ok_or("does not begin with `amqp://` or `amqps://`"))
+    }
+
+    /// The same, of the management API's.
+    pub fn management_fault(&self) -> Option<&'static str> {
+        self.place_fault(self.0.strip_prefix("http://").ok_or("does not begin with `http://`"))
+    }
+
+    fn place_fault(&self, rest: Result<&str, &'static str>) -> Option<&'static str> {
+        let rest = match rest {
+            Ok(rest) => rest,
+            Err(fault) => return Some(fault),
+        };
         if self.0.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
             return Some("holds a space or a control character");
         }
@@ -89,6 +101,7 @@ mod tests {
             ("amqps://u:ca/na:canary@ry@h/v", "amqps://u:***@h/v"),
             ("amqp://h/v?password=canary", "amqp://h/v?***"),
             ("amqp://h:5672", "amqp://h:5672"),
+            ("http://m:canary@h:15672", "http://m:***@h:15672"),
             ("canary", "***"),
         ] {
             let url = BrokerUrl::new(url);
@@ -108,6 +121,12 @@ mod tests {
         }
         for bad in ["", "http://x", "amqp://", "amqp://u:p@/v", "amqp://u:p@:5672", "amqp://a b"] {
             assert!(BrokerUrl::new(bad).fault().is_some(), "{bad}");
+        }
+        for good in ["http://h", "http://u:p@h:1"] {
+            assert_eq!(BrokerUrl::new(good).management_fault(), None, "{good}");
+        }
+        for bad in ["", "https://h", "http://", "http://u:p@", "http://a b"] {
+            assert!(BrokerUrl::new(bad).management_fault().is_some(), "{bad}");
         }
     }
 }
