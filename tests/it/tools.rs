@@ -291,6 +291,7 @@ mod on_rabbitmq {
         assert_eq!(states(&findings, "queue"), ["ok"; 4]);
         assert_eq!(states(&findings, "ledger"), ["ok"]);
         assert_eq!(states(&findings, "clock"), ["ok"]);
+        assert_eq!(states(&findings, "broker clock"), ["ok"]);
         assert_eq!(states(&findings, "permissions"), ["ok"]);
         let broker = found(&findings, "broker");
         let overview: Value =

@@ -265,12 +265,20 @@ async fn permissions(loaded: &Loaded, management: &Management, findings: &mut Fi
 fn limits(management: &Management, findings: &mut Findings) {
     match management.clock_skew_s {
         Some(skew) if skew.abs() <= CLOCK_SKEW_S_MAX => {
-            findings.add("clock", State::Ok, format!("within {CLOCK_SKEW_S_MAX} s of the broker's"), "");
+            findings.add(
+                "broker clock",
+                State::Ok,
+                format!("within {CLOCK_SKEW_S_MAX} s of the broker's"),
+                "",
+            );
         }
-        Some(skew) => {
-            findings.add("clock", State::Warn, format!("{skew} s from the broker's"), "run NTP on both")
-        }
-        None => findings.add("clock", State::Skipped, "the broker told no time", ""),
+        Some(skew) => findings.add(
+            "broker clock",
+            State::Warn,
+            format!("{skew} s from the broker's"),
+            "run NTP on both",
+        ),
+        None => findings.add("broker clock", State::Skipped, "the broker told no time", ""),
     }
     match management.message_bytes_max {
         Some(bytes) if bytes <= MESSAGE_BYTES_MAX => {
