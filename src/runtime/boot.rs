@@ -14,7 +14,7 @@ use std::{
 
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -421,6 +421,8 @@ fn start_host(
         done,
         telemetry: Arc::clone(&setup.telemetry),
         again: Arc::default(),
+        bundles: Arc::new(Semaphore::new(setup.config.commands.bundles_max)),
+        bundling: Arc::default(),
         stopping: stopping.clone(),
     };
     let watch = tokio::spawn(host.clone().watch());

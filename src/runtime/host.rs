@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -51,6 +51,10 @@ pub(super) struct Host {
     pub telemetry: Arc<Telemetry>,
     /// What was told may be forgotten: the latch is told again.
     pub again: Arc<Notify>,
+    /// The bundles that were asked for and are under way.
+    pub bundles: Arc<Semaphore>,
+    /// Whose turn it is.
+    pub bundling: Arc<Mutex<()>>,
     pub stopping: CancellationToken,
 }
 
@@ -94,8 +98,17 @@ impl Host {
         let host = self.clone();
         match errand {
             Effect::Bundle { seq, why } => {
+                let Ok(place) = Arc::clone(&self.bundles).try_acquire_owned() else {
+                    let made =
+                        Err("`commands.bundles_max` of them are under way; ask again later".to_owned());
+                    tokio::spawn(async move { host.tell(Done::Bundled(Bundled { seq, why, made })).await });
+                    return;
+                };
                 tokio::spawn(async move {
+                    // One after another: each is built in memory.
+                    let turn = host.bundling.lock().await;
                     let made = host.bundle().await;
+                    drop((turn, place));
                     host.tell(Done::Bundled(Bundled { seq, why, made })).await;
                 });
             }

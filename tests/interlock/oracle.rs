@@ -121,7 +121,7 @@ pub enum Class {
 }
 
 /// Every type of the command table and its class. `safety-set` and `kill-switch-set` downward are `Loosen`.
-pub const TYPES: [(&str, Class); 33] = [
+pub const TYPES: [(&str, Class); 34] = [
     ("stop", Class::Stop),
     ("swarm-stop", Class::Stop),
     ("bot-stop", Class::Stop),
@@ -134,6 +134,7 @@ pub const TYPES: [(&str, Class); 33] = [
     ("monitoring-enable", Class::Tighten),
     ("gate-disable", Class::Loosen),
     ("monitoring-disable", Class::Loosen),
+    ("clock-accept", Class::Loosen),
     ("challenge-confirm", Class::Consent),
     ("challenge-reject", Class::Consent),
     ("bootstrap-bundle", Class::Session),

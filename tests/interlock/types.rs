@@ -57,6 +57,10 @@ fn expected(situation: &Situation, kind: &str) -> String {
         _ => None,
     };
     let mode = requested.filter(|to| to.ends_with("PAPER")).map(|_| "paper");
+    if kind == "clock-accept" {
+        // The clock and the ledger agree here: there is nothing to accept.
+        return "refuse policy.denied".to_owned();
+    }
     match answer(situation, &Ask { kind, mode, requested, loosens: false }) {
         // Nothing is open that could be confirmed or rejected.
         Answer::Forward if class(kind) == Class::Consent => "refuse consent.unknown-challenge".to_owned(),
@@ -93,6 +97,7 @@ fn ask(world: &mut World, kind: &str) -> String {
         "bot-init" | "bot-release" => (bot(0), json!({ "requestedTransition": "IDLE->IDLE" })),
         "bot-stop" | "bot-pause" => (bot(0), json!({ "requestedTransition": "ANY->IDLE" })),
         "bot-quarantine" => (bot(0), json!({ "requestedTransition": "ANY->QUARANTINED" })),
+        "clock-accept" => (bot(0), reason),
         _ if class(kind) == Class::Destructive => (bot(0), reason),
         _ => (bot(0), json!({})),
     };

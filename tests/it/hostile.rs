@@ -195,6 +195,58 @@ mod on_rabbitmq {
     }
 
     #[tokio::test]
+    async fn a_stop_is_no_later_beside_a_full_subscriber() {
+        const RUNS: usize = 5;
+        const STOPS: usize = 40;
+        let mut worst = [Vec::new(), Vec::new()];
+        let mut typical = [Vec::new(), Vec::new()];
+        for run in 0..RUNS {
+            for (place, full) in [false, true].into_iter().enumerate() {
+                let vhost = Arc::new(Broker::shared()).vhost(&format!("hostile-late-{run}-{full}"));
+                let (router, _) = router(&vhost, &[]).await;
+                let client = Client::new(&vhost).await;
+                if full {
+                    client.full("hostile.tap", "#").await;
+                }
+                client.queue("innocent", "signal.swarm-stop.#", &[]).await;
+                let mut innocent = client.listen("innocent").await;
+                let mut took = Vec::new();
+                for number in 0..STOPS {
+                    let others: Vec<_> = (0..10).map(|n| status(number * 10 + n)).collect();
+                    client.publish(&others).await;
+                    client.publish(&[update(&format!("w-{number}"), number)]).await;
+                    let begun = Instant::now();
+                    let stop = signal("swarm-stop", &format!("s-{number}"), &format!("stop-{number}"));
+                    client.publish(&[stop]).await;
+                    let target = format!("s-{number}");
+                    let is_it = |heard: &lapin::message::Delivery| key(heard).ends_with(&target);
+                    let heard = hear(&mut innocent, STOP_PATIENCE, |heard| heard.iter().any(is_it)).await;
+                    assert!(heard.iter().any(is_it), "the stop did not pass");
+                    took.push(begun.elapsed());
+                }
+                took.sort();
+                worst[place].push(took[STOPS - 1]);
+                typical[place].push(took[STOPS / 2]);
+                router.stop().await;
+            }
+        }
+        let median = |all: &mut Vec<Duration>| {
+            all.sort();
+            all[RUNS / 2]
+        };
+        let [free, held] = worst.each_mut().map(median);
+        let [usual, usual_held] = typical.each_mut().map(median);
+        println!(
+            "slowest of {STOPS}: {free:?} alone, {held:?} beside a full subscriber; typical: {usual:?}, {usual_held:?}"
+        );
+        // A few milliseconds are the machine's.
+        assert!(
+            held < free * 2 + Duration::from_millis(20),
+            "{free:?} alone, {held:?} beside a full subscriber"
+        );
+    }
+
+    #[tokio::test]
     async fn a_full_tap_on_signals_holds_no_stop_and_floods_nobody_with_copies() {
         let vhost = Arc::new(Broker::shared()).vhost("hostile-signals");
         let (router, _) = router(&vhost, &[]).await;

@@ -5,6 +5,7 @@
 //! Holds: after recovery every waiting command is carried under exactly one id, and the chain is valid.
 
 mod hang;
+mod size;
 mod unreadable;
 
 use std::{

@@ -64,11 +64,13 @@ pub struct CommandLimits {
     pub targets_max: usize,
     /// How long what waited may take to be judged before anything times out.
     pub catch_up_ms: u64,
+    /// Support bundles that were asked for and are under way, at most.
+    pub bundles_max: usize,
 }
 
 impl Default for CommandLimits {
     fn default() -> Self {
-        Self { targets_max: 10_000, catch_up_ms: 5_000 }
+        Self { targets_max: 10_000, catch_up_ms: 5_000, bundles_max: 4 }
     }
 }
 

@@ -196,6 +196,11 @@ pub const FIELDS: &[Field] = &[
         "How many targets of one fan-out are recorded; more are carried to all the same.",
     ),
     field(
+        "commands.bundles_max",
+        Whole(1, 100),
+        "How many support bundles that were asked for may be under way; they are made one after another, and more are refused.",
+    ),
+    field(
         "commands.catch_up_ms",
         Whole(0, 600_000),
         "How long what waited during an outage may take to be judged before anything times out.",

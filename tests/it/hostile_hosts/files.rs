@@ -162,3 +162,35 @@ async fn a_user_that_may_not_declare_uses_what_is_there() {
     assert!(host.stop(Duration::from_secs(15)).is_some_and(|ended| ended.success()), "it ends");
     broker.http("DELETE", &format!("/api/users/{user}"), "");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_bundles_is_made_one_by_one_and_holds_no_stop() {
+    let vhost = vhost("host-bundles");
+    let mut host = Host::start(&vhost.options().url, &["run"], Stdio::null(), Stdio::null());
+    let bus = vhost.connect().await;
+    let mut inbox = Inbox::open(bus.as_ref(), "inbox", "swarmgate.out").await;
+    let asked: Vec<Message> = (0..80)
+        .map(|number| {
+            let mut message = signal("support-bundle", "w-1", &format!("bundle-{number}"));
+            let mut words = body(&message);
+            words["scope"] = json!({ "swarmId": "ALL", "role": "ALL", "instance": "ALL" });
+            message.routing_key = "signal.support-bundle.ALL.ALL.ALL".to_owned();
+            message.body = words.to_string().into();
+            message
+        })
+        .collect();
+    send(bus.as_ref(), &asked).await;
+    let took = stop_passes(bus.as_ref(), &mut inbox, "stop").await;
+    assert!(took < Duration::from_secs(5), "the stop took {took:?}");
+    let ends = |heard: &[Message]| {
+        let ends =
+            heard.iter().filter(|message| message.routing_key.starts_with("event.outcome.support-bundle."));
+        ends.map(|message| body(message)["data"]["status"].to_string()).collect::<Vec<_>>()
+    };
+    inbox.hear(bus.as_ref(), |heard| ends(heard).len() >= asked.len()).await;
+    let ends = ends(&inbox.heard);
+    let failed = ends.iter().filter(|status| status.contains("Failed")).count();
+    assert_eq!(ends.len(), asked.len(), "each is answered");
+    assert!(failed > 40 && failed < asked.len(), "{failed} of {} were refused at the bound", ends.len());
+    assert!(host.stop(Duration::from_secs(15)).is_some_and(|ended| ended.success()), "it ends");
+}
