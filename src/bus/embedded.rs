@@ -47,8 +47,8 @@ struct World {
     /// How each consumer that is no longer open ended.
     ended: BTreeMap<u64, Ended>,
     consumers: u64,
-    /// The queue and connection of each open consumer.
-    consuming: BTreeMap<u64, (String, u64)>,
+    /// The queue and connection of each open consumer, and whether it took but one message.
+    consuming: BTreeMap<u64, (String, u64, bool)>,
     connections: u64,
     faults: faults::Faults,
     blocked: Option<String>,
@@ -61,6 +61,8 @@ enum Ended {
     Closed,
     /// With its connection.
     Lost,
+    /// Likewise, with the node that it was to: what was exclusive to it stays.
+    LostWithNode,
     /// By the broker, with its queue's node.
     Cancelled,
 }
@@ -264,7 +266,12 @@ impl Bus for Embedded {
             if there.kind != exchange.kind
                 || (exchange.alternate.is_some() && there.alternate != exchange.alternate)
             {
-                let reason = "another kind or alternate exchange".to_owned();
+                let alternate = |of: &Exchange| of.alternate.clone().unwrap_or("none".to_owned());
+                let reason = format!(
+                    "`alternate-exchange` is '{}', and '{}' is wanted",
+                    alternate(there),
+                    alternate(exchange)
+                );
                 return Err(BusError::Mismatch { name: exchange.name.clone(), reason });
             }
         }
@@ -335,7 +342,7 @@ impl Bus for Embedded {
         world.faults.consume(queue)?;
         world.consumers += 1;
         let consumer = world.consumers;
-        world.consuming.insert(consumer, (queue.to_owned(), self.connection));
+        world.consuming.insert(consumer, (queue.to_owned(), self.connection, false));
         let hold = Hold { broker: Arc::clone(&self.broker), queue: queue.to_owned(), consumer };
         Ok(Box::new(Listening { hold, prefetch_count: usize::from(prefetch_count).max(1), tag: 0 }))
     }
@@ -348,7 +355,7 @@ impl Bus for Embedded {
         let mut world = self.world();
         world.consumers += 1;
         let consumer = world.consumers;
-        world.consuming.insert(consumer, (queue.to_owned(), self.connection));
+        world.consuming.insert(consumer, (queue.to_owned(), self.connection, true));
         let Some(kept) = world.queues.get_mut(queue) else {
             let (what, reason) = (format!("read `{queue}`"), "no such queue".to_owned());
             return Err(BusError::Refused { what, reason });
@@ -377,7 +384,11 @@ impl Bus for Embedded {
     }
 
     async fn close(&self) {
-        self.drop_consumers();
+        match self.connection {
+            // The process's own line, which whoever shares the broker may go on using.
+            0 => self.drop_consumers(),
+            _ => self.lose(),
+        }
     }
 }
 
@@ -463,7 +474,7 @@ impl Listening {
         let mut world = self.hold.broker.world();
         match world.ended.get(&self.hold.consumer) {
             Some(Ended::Closed) => return Ok(Some(Vec::new())),
-            Some(Ended::Lost) => {
+            Some(Ended::Lost | Ended::LostWithNode) => {
                 let (address, reason) = ("embedded".to_owned(), "the connection ended".to_owned());
                 return Err(BusError::Unreachable { address, reason });
             }

@@ -107,7 +107,8 @@ mod tests {
         }
         let telemetry = Arc::new(Telemetry::default());
         let connector = Arc::new(Standing(Arc::new(bus.clone())));
-        let (link, _) = Link::start(connector, topology, Arc::clone(&telemetry), CancellationToken::new());
+        let (link, _) =
+            Link::start(connector, topology, None, Arc::clone(&telemetry), CancellationToken::new());
         link.set_settler(Lane::Results, OPENING, Arc::from(consumer.settler()));
         let acks = Acks::new(link, telemetry, &[(Lane::Results, QUEUE.to_owned(), 40)]);
         (bus, consumer, acks)

@@ -36,6 +36,7 @@ use super::{
     link::{Connector, Link},
     mark::{self, Marked, Marker},
     mover::Mover,
+    presence::{self, Hindrance, Presence},
     recorder::{Commit, GivenUp, Recorder},
     replay,
     router::{self, Bounds, LaneInboxes, Memory, Router},
@@ -43,7 +44,7 @@ use super::{
     topology::ObserveNames,
 };
 use crate::{
-    bus::{BusError, Queue, Topology},
+    bus::{Queue, Topology},
     contract::{
         Contract,
         audit::{Action, Change, Fact, Mode, Opened, SetBack},
@@ -101,6 +102,8 @@ pub struct Setup {
     pub connector: Arc<dyn Connector>,
     /// What is declared on the broker.
     pub topology: Topology,
+    /// Who this router is among those of its prefix; one that only looks is none of them.
+    pub presence: Option<presence::Settings>,
     /// The names that are published to.
     pub names: Names,
     /// Each lane's queue and prefetch, in lane order; observe mode has one.
@@ -305,7 +308,7 @@ async fn start_tasks(
     (jobs, mark): (Vec<Job>, MarkAtBoot),
 ) -> Running {
     let stopping = CancellationToken::new();
-    let (link, keeper, marker, (done, findings)) = start_link(&setup, &stopping, mark).await;
+    let (link, keeper, marker, (done, findings)) = start_link(&setup, &corridor, &stopping, mark).await;
     let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
     let (dispatch, ways) = start_ways(&setup, &link, &report);
     let (commit, commits) = mpsc::channel(ROUNDS_WAITING_MAX);
@@ -375,6 +378,7 @@ fn start_ways(setup: &Setup, link: &Link, report: &mpsc::Sender<Report>) -> (Dis
 /// The link to the broker, the task that keeps it up, the one that writes the ledger's marks, and where findings are told.
 async fn start_link(
     setup: &Setup,
+    corridor: &Corridor,
     stopping: &CancellationToken,
     (file, shared, set_back): MarkAtBoot,
 ) -> (Link, JoinHandle<()>, JoinHandle<Marker>, Findings) {
@@ -388,8 +392,12 @@ async fn start_link(
         Some(prefix) => Arc::new(Marked { inner, prefix, shared: Arc::clone(&shared), done: done.clone() }),
         None => inner,
     };
+    let ledger_id = corridor.state().genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default();
     let telemetry = Arc::clone(&setup.telemetry);
-    let (link, keeper) = Link::start(connector, setup.topology.clone(), telemetry, stopping.clone());
+    let settings = setup.presence.clone();
+    let presence = settings.map(|settings| Presence::new(settings, ledger_id, Arc::clone(&telemetry)));
+    let topology = setup.topology.clone();
+    let (link, keeper) = Link::start(connector, topology, presence, telemetry, stopping.clone());
     let marker = Marker { file, shared, prefix, link: link.clone(), stopping: stopping.clone() };
     (link, keeper, tokio::spawn(marker.run()), (done, findings))
 }
@@ -505,7 +513,7 @@ impl Running {
     }
 
     /// Waits for a fault of the broker's that a person has to mend before this router can begin; for ever once it has.
-    pub async fn hopeless(&self) -> Arc<BusError> {
+    pub async fn hopeless(&self) -> Arc<Hindrance> {
         self.link.hopeless().await
     }
 

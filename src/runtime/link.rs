@@ -13,8 +13,9 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use super::presence::{Hindrance, Left, Presence, Seat};
 use crate::{
     bus::{Bus, BusError, Queue, QueueKind, Settler, Topology},
     contract::lane::Lane,
@@ -63,7 +64,7 @@ type SettlerSlot = Mutex<Option<Open>>;
 pub struct Link {
     current: watch::Receiver<Option<Connected>>,
     failed: watch::Sender<u64>,
-    hopeless: watch::Receiver<Option<Arc<BusError>>>,
+    hopeless: watch::Receiver<Option<Arc<Hindrance>>>,
     settlers: Arc<[SettlerSlot; 4]>,
 }
 
@@ -72,6 +73,7 @@ impl Link {
     pub fn start(
         connector: Arc<dyn Connector>,
         topology: Topology,
+        presence: Option<Presence>,
         telemetry: Arc<Telemetry>,
         stopping: CancellationToken,
     ) -> (Self, tokio::task::JoinHandle<()>) {
@@ -81,11 +83,11 @@ impl Link {
         let settlers = Arc::new([const { Mutex::new(None) }; 4]);
         let told = Mutex::default();
         let keeper = Keeper { connector, topology, telemetry, publish, failures, give_up, stopping, told };
-        (Self { current, failed, hopeless, settlers }, tokio::spawn(keeper.keep()))
+        (Self { current, failed, hopeless, settlers }, tokio::spawn(keeper.keep(presence)))
     }
 
     /// Waits for a fault that a person has to mend before this router can begin; for ever once it has begun.
-    pub async fn hopeless(&self) -> Arc<BusError> {
+    pub async fn hopeless(&self) -> Arc<Hindrance> {
         let mut hopeless = self.hopeless.clone();
         let found = hopeless.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
         match found {
@@ -167,17 +169,21 @@ struct Keeper {
     telemetry: Arc<Telemetry>,
     publish: watch::Sender<Option<Connected>>,
     failures: watch::Receiver<u64>,
-    give_up: watch::Sender<Option<Arc<BusError>>>,
+    give_up: watch::Sender<Option<Arc<Hindrance>>>,
     stopping: CancellationToken,
     /// What was said of the topology: once is enough.
     told: Mutex<BTreeSet<String>>,
 }
 
 impl Keeper {
-    async fn keep(self) {
+    async fn keep(self, mut presence: Option<Presence>) {
         let (mut generation, mut attempt) = (0, 0);
         while !self.stopping.is_cancelled() {
-            let Some(bus) = self.connect(&mut attempt, generation == 0).await else { break };
+            let connected = tokio::select! {
+                () = self.stopping.cancelled() => None,
+                connected = self.connect(&mut attempt, generation == 0, presence.as_mut()) => connected,
+            };
+            let Some((bus, mut seat)) = connected else { break };
             generation += 1;
             info!(generation, "connected to the broker and found its topology in order");
             self.telemetry.health.set_broker(true);
@@ -187,19 +193,27 @@ impl Keeper {
             tokio::select! {
                 () = self.stopping.cancelled() => {}
                 () = self.mend(bus.as_ref()) => {}
+                () = hold(seat.as_mut()) => {}
                 _ = failures.wait_for(|failed| *failed >= generation) => {
                     warn!(generation, "the connection to the broker is lost; connecting again");
                 }
             }
             if self.stopping.is_cancelled() {
-                // The tasks still drain over this connection; boot closes it after them.
-                break;
+                // The tasks still drain over this connection, and who asks hears so; boot closes it after them.
+                drop(self.publish);
+                if seat.is_some() {
+                    hold(seat.as_mut()).await;
+                }
+                return;
             }
             // A connection that does not last is no reason to come back faster.
             attempt = if since.elapsed() >= WORKED_FOR { 0 } else { attempt + 1 };
             self.telemetry.health.set_broker(false);
             self.publish.send_replace(None);
             let _ = tokio::time::timeout(Duration::from_secs(2), bus.close()).await;
+            if let (Some(presence), Some(seat)) = (presence.as_mut(), &seat) {
+                presence.leave(seat);
+            }
             if attempt > 0 && !self.pause(attempt - 1).await {
                 break;
             }
@@ -207,21 +221,26 @@ impl Keeper {
     }
 
     /// Tries until it stands; `None` when the router stops first.
-    async fn connect(&self, attempt: &mut u32, first: bool) -> Option<Arc<dyn Bus>> {
+    async fn connect(
+        &self,
+        attempt: &mut u32,
+        first: bool,
+        mut presence: Option<&mut Presence>,
+    ) -> Option<(Arc<dyn Bus>, Option<Seat>)> {
         loop {
             let fault = match self.connector.connect().await {
-                Ok(bus) => match self.declare(bus.as_ref(), first).await {
-                    Ok(()) => return Some(bus),
+                Ok(bus) => match self.enter(&bus, first, presence.as_deref_mut()).await {
+                    Ok(seat) => return Some((bus, seat)),
                     Err(fault) => {
                         bus.close().await;
                         fault
                     }
                 },
-                Err(fault) => fault,
+                Err(fault) => fault.into(),
             };
             let retry_ms = self.connector.pause_ms(*attempt);
             warn!(error = %fault, attempt = *attempt, retry_ms, "no connection to the broker");
-            if first && matches!(fault, BusError::Mismatch { .. }) {
+            if first && fault.is_lasting() {
                 self.give_up.send_replace(Some(Arc::new(fault)));
             }
             if !self.pause(*attempt).await {
@@ -229,6 +248,28 @@ impl Keeper {
             }
             *attempt = attempt.saturating_add(1);
         }
+    }
+
+    /// Makes sure that no other router is there, and then declares.
+    async fn enter(
+        &self,
+        bus: &Arc<dyn Bus>,
+        first: bool,
+        presence: Option<&mut Presence>,
+    ) -> Result<Option<Seat>, Hindrance> {
+        let mut seat = match presence {
+            Some(presence) => Some(presence.enter(bus, first).await?),
+            None => None,
+        };
+        // Who asks meanwhile is answered: declaring may take long.
+        tokio::select! {
+            declared = self.declare(bus.as_ref(), first) => declared?,
+            () = hold(seat.as_mut()) => {
+                let (what, reason) = ("begin".to_owned(), "the place among the routers is lost".to_owned());
+                return Err(BusError::Refused { what, reason }.into());
+            }
+        }
+        Ok(seat)
     }
 
     /// Waits before try number `attempt`; `false` when the router stops first.
@@ -334,6 +375,14 @@ fn due<'n>(
     }
     attempts.insert(name, (if broken { attempt + 1 } else { 0 }, now));
     true
+}
+
+/// Keeps a router's place until it is lost; for ever where it has none.
+async fn hold(seat: Option<&mut Seat>) {
+    let Some(seat) = seat else { return std::future::pending().await };
+    if let Left::Yielded(other) = seat.keep().await {
+        error!(%other, "another router runs on this prefix and was first; this one steps back");
+    }
 }
 
 /// A bus that is always there: the embedded one.

@@ -23,6 +23,7 @@ pub mod latch;
 pub mod link;
 mod mark;
 mod mover;
+pub mod presence;
 mod recorder;
 pub mod replay;
 mod router;

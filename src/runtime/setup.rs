@@ -14,6 +14,7 @@ use super::{
     corridor::Names,
     dispatch::Settings,
     link::Connector,
+    presence::{self, Patience},
     topology,
 };
 use crate::{
@@ -43,9 +44,17 @@ pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Te
     let retired =
         Lane::ALL.map(|lane| (lane, topology::retired_lane(prefix, lane, &loaded.contract.commands))).into();
     let retired_refused = Some(topology::retired_refused(prefix));
+    let presence = Some(presence::Settings {
+        prefix: prefix.clone(),
+        instance: config.instance.clone(),
+        environment: config.environment.word().to_owned(),
+        patience: Patience::of(config.amqp.heartbeat_s),
+        waits: false,
+    });
     let mark_prefix = Some(prefix.clone());
     Setup {
         mark_prefix,
+        presence,
         retired,
         retired_refused,
         ..setup(loaded, connector, telemetry, topology, consumers)
@@ -93,6 +102,7 @@ fn setup(
         mark_prefix: None,
         connector,
         topology,
+        presence: None,
         names: Names::with_prefix(&config.amqp.prefix),
         consumers,
         retired: Vec::new(),

@@ -41,6 +41,33 @@ pub fn returned(prefix: &str) -> String {
     format!("{prefix}.in.returned")
 }
 
+/// Where the routers of a prefix ask and answer each other.
+pub fn routers(prefix: &str) -> String {
+    format!("{prefix}.routers")
+}
+
+/// The exclusive queue that one router of a prefix has.
+pub fn router_lock(prefix: &str) -> String {
+    format!("{prefix}.router")
+}
+
+/// The exchange that carries a prefix's environment.
+pub fn environment(prefix: &str) -> String {
+    format!("{prefix}.environment")
+}
+
+/// What a router declares before it asks whether it may begin. The broker compares an exchange's alternate with what is
+/// declared and no other argument: so the environment stands in that. Nothing is ever published there.
+pub fn presence(prefix: &str, word: &str) -> Topology {
+    let name = environment(prefix);
+    let alternate = Some(format!("{name}.{word}"));
+    let exchanges = vec![
+        Exchange { name, kind: ExchangeKind::Fanout, alternate },
+        Exchange { name: routers(prefix), kind: ExchangeKind::Topic, alternate: None },
+    ];
+    Topology { exchanges, queues: Vec::new() }
+}
+
 /// Everything the router declares in `enforce` mode.
 pub fn enforce(prefix: &str, commands: &Commands) -> Topology {
     let (into, out) = (format!("{prefix}.in"), format!("{prefix}.out"));

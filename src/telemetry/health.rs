@@ -14,7 +14,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::contract::lane::Way;
+use crate::contract::{lane::Way, timestamp::Timestamp};
 
 /// What works. Starts with nothing working.
 #[derive(Debug, Default)]
@@ -26,6 +26,19 @@ pub struct Health {
     ways: Mutex<[Option<Held>; Way::ALL.len()]>,
     /// What of the topology cannot be used, by name, in the broker's words.
     topology: Mutex<BTreeMap<String, Fault>>,
+    other_router: Mutex<Option<String>>,
+    not_alone: Mutex<Option<NotAlone>>,
+}
+
+/// Another router was heard that ran on the same prefix while this one did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotAlone {
+    /// Since when that is known.
+    pub since: Timestamp,
+    /// When it was last so.
+    pub last: Timestamp,
+    /// The last that was heard.
+    pub other: String,
 }
 
 /// Something of the router's own on the broker that it cannot use.
@@ -67,6 +80,8 @@ pub enum Lack {
     Topology,
     /// The clock and the ledger do not agree: everything is SAFE.
     Clock,
+    /// Another router has the prefix, or may have it.
+    OtherRouter,
 }
 
 impl Lack {
@@ -79,6 +94,7 @@ impl Lack {
             Lack::Confirms => "confirms",
             Lack::Topology => "topology",
             Lack::Clock => "clock",
+            Lack::OtherRouter => "other-router",
         }
     }
 
@@ -92,6 +108,7 @@ impl Lack {
             Lack::Clock => {
                 "the clock is far from the ledger's last entry, so everything is SAFE; set the clock right, or see `clock-accept`"
             }
+            Lack::OtherRouter => "another router has this prefix; see `otherRouter`",
             Lack::Confirms => {
                 "the broker does not confirm what is published; see `held`, and the queues bound there for one that has lost its node"
             }
@@ -148,6 +165,28 @@ impl Health {
         self.topology.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Says for which other router this one waits; `None`: for none.
+    pub fn set_other_router(&self, other: Option<String>) {
+        *self.other_router.lock().unwrap_or_else(PoisonError::into_inner) = other;
+    }
+
+    /// For which other router this one waits.
+    pub fn other_router(&self) -> Option<String> {
+        self.other_router.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says that another router runs on the same prefix.
+    pub fn set_not_alone(&self, other: &str, now: Timestamp) {
+        let mut place = self.not_alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = place.as_ref().map_or(now, |known| known.since);
+        *place = Some(NotAlone { since, last: now, other: other.to_owned() });
+    }
+
+    /// Whether another router ever ran on the same prefix while this one did.
+    pub fn not_alone(&self) -> Option<NotAlone> {
+        self.not_alone.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether the ledger can be written.
     pub fn ledger(&self) -> bool {
         self.ledger.load(Relaxed)
@@ -166,12 +205,15 @@ impl Health {
     /// What is missing.
     pub fn lacks(&self) -> Vec<Lack> {
         let blocked = self.broker() && self.blocked.load(Relaxed);
+        // Who waits for another router is connected, and uses it for nothing else.
+        let waits = self.other_router().is_some();
         // A status or a refused copy that nobody confirms keeps no command waiting.
         let silent = |(way, held): &(Way, Held)| !held.hears && !matches!(way, Way::Metrics | Way::Refused);
         let silent = self.broker() && self.held().iter().any(silent);
         [
             (!self.ledger(), Lack::Ledger),
-            (!self.broker(), Lack::Broker),
+            (!self.broker() && !waits, Lack::Broker),
+            (waits, Lack::OtherRouter),
             (blocked, Lack::Blocked),
             (silent, Lack::Confirms),
             (self.topology().values().any(|fault| fault.needed), Lack::Topology),
@@ -221,6 +263,11 @@ mod tests {
         health.set_topology("urgent", fault(true));
         assert_eq!(health.lacks(), [Lack::Confirms, Lack::Topology]);
         health.set_topology("urgent", None);
+        health.set_broker(false);
+        health.set_other_router(Some("gate-1".to_owned()));
+        assert_eq!(health.lacks(), [Lack::OtherRouter], "it is connected, and waits");
+        health.set_broker(true);
+        health.set_other_router(None);
         health.set_way(Way::Signals, None);
         health.set_way(Way::Metrics, None);
         assert_eq!((health.lacks(), health.held().len()), (vec![], 0));

@@ -159,6 +159,8 @@ pub struct Metrics {
     alerts_held_back: Counter,
     /// Dropped, and dropped beyond what could be counted.
     observed: [Counter; 2],
+    /// Questions of other routers, and their words that they run.
+    other_routers: [Counter; 2],
 }
 
 impl Metrics {
@@ -221,6 +223,7 @@ impl Metrics {
             alerts: registry.one("alerts", "Alerts of the router's own raised", Counter::default()),
             alerts_held_back: registry.one("alerts_held_back", ALERTS_HELD_BACK, Counter::default()),
             observed: registry.observing(),
+            other_routers: registry.routers(),
             // The sections still borrow the real one.
             registry: Registry::default(),
         };
@@ -333,6 +336,18 @@ impl Metrics {
         };
     }
 
+    /// Counts a question of another router that wants to run on this prefix.
+    pub fn other_router_asked(&self) {
+        let [asked, _] = &self.other_routers;
+        asked.inc();
+    }
+
+    /// Counts a word of another router that runs on this prefix.
+    pub fn not_alone(&self) {
+        let [_, runs] = &self.other_routers;
+        runs.inc();
+    }
+
     /// A lane's consumer is open: what an earlier one had taken is no longer its to settle.
     pub fn opened(&self, lane: Lane) {
         if let Some(gauge) = self.in_flight.get(lane as usize) {
@@ -422,6 +437,16 @@ impl Section<'_> {
         [
             self.one("ledger_bytes", "Bytes of the ledger's file", Gauge::default()),
             self.one("ledger_wal_bytes", "Bytes of the ledger's write-ahead log", Gauge::default()),
+        ]
+    }
+
+    /// What other routers of the prefix were heard to do.
+    fn routers(&mut self) -> [Counter; 2] {
+        let asked = "Questions of other routers that want to run on this prefix";
+        let runs = "Announcements of other routers that run on this prefix while this one does";
+        [
+            self.one("other_router_asked", asked, Counter::default()),
+            self.one("not_alone", runs, Counter::default()),
         ]
     }
 
@@ -562,8 +587,10 @@ mod tests {
                 "swarmgate_ledger_wal_bytes gauge",
                 "swarmgate_ledger_writable gauge",
                 "swarmgate_log_lines_dropped counter",
+                "swarmgate_not_alone counter",
                 "swarmgate_observed_dropped counter",
                 "swarmgate_observed_uncounted counter",
+                "swarmgate_other_router_asked counter",
                 "swarmgate_publish_dropped counter",
                 "swarmgate_publish_waiting gauge",
                 "swarmgate_published counter",

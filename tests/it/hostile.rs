@@ -6,6 +6,7 @@
 //! Holds: each test fails on a router that waits for a broker's answer anywhere but in the way that asked.
 
 mod brokers;
+mod routers;
 
 use std::{
     collections::BTreeMap,

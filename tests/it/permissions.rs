@@ -40,6 +40,12 @@ mod on_rabbitmq {
         router.declare(&topology).await.expect("the definitions are what the router declares");
         let mark = runtime::topology::mark("swarmgate");
         router.declare(&mark).await.expect("and so is the mark's place");
+        let presence = runtime::topology::presence("swarmgate", "dev");
+        router.declare(&presence).await.expect("and what it asks other routers by");
+        assert_eq!(
+            runtime::presence::look(&(router.clone() as Arc<dyn Bus>), "swarmgate").await.expect("an answer"),
+            []
+        );
         let producer = connect("producer").await;
         let key = "signal.swarm-start.s.r.i";
         let refused = async |exchange: &str, key: &str| {
@@ -59,6 +65,7 @@ mod on_rabbitmq {
         refused("swarmgate.refused", key).await;
         refused("swarmgate.in.unknown", key).await;
         refused("swarmgate.mark", "").await;
+        refused("swarmgate.routers", "all").await;
         refused("swarmgate.in", "other.key").await;
         let own = Queue {
             name: "producer.own".to_owned(),
@@ -71,6 +78,13 @@ mod on_rabbitmq {
             let fault = producer.consumer(queue, 1).await.err().expect("no way");
             assert!(fault.to_string().contains("ACCESS_REFUSED"), "{queue}: {fault}");
         }
+        let lock = Queue {
+            name: runtime::topology::router_lock("swarmgate"),
+            kind: QueueKind::Exclusive,
+            bindings: Vec::new(),
+        };
+        let fault = producer.declare(&Topology { queues: vec![lock], ..Topology::default() }).await;
+        assert!(matches!(fault, Err(BusError::Refused { .. })), "nobody keeps a router out: {fault:?}");
         subscriber_hears(connect("subscriber").await.as_ref(), router.as_ref(), key).await;
     }
 

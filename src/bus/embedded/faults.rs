@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Embedded, Ended, World};
-use crate::bus::{BusError, Departure, Fate};
+use crate::bus::{BusError, Departure, Fate, QueueKind};
 
 /// The switches that are set.
 #[derive(Default)]
@@ -142,18 +142,37 @@ impl Embedded {
         self.broker.changed.notify_waiters();
     }
 
+    /// Ends this connection as the loss of its node does: its consumers end, and its exclusive queues stay as they are,
+    /// locked.
+    pub fn lose_node(&self) {
+        self.end_consumers(Ended::LostWithNode, |_, connection| connection == self.connection);
+    }
+
+    /// Which connections have a consumer on a queue.
+    pub fn consuming(&self, queue: &str) -> Vec<u64> {
+        let world = self.world();
+        world.consuming.values().filter(|(name, _, _)| name == queue).map(|(_, of, _)| *of).collect()
+    }
+
     /// Ends consumers: what they have not settled is ready again, marked redelivered.
     pub(super) fn end_consumers(&self, how: Ended, which: impl Fn(&str, u64) -> bool) {
         let mut world = self.world();
         let ended: BTreeSet<u64> = world
             .consuming
             .iter()
-            .filter(|(_, (queue, connection))| which(queue, *connection))
+            .filter(|(_, (queue, connection, _))| which(queue, *connection))
             .map(|(consumer, _)| *consumer)
             .collect();
         for consumer in &ended {
-            world.consuming.remove(consumer);
+            let read = world.consuming.remove(consumer);
+            let queue = read.filter(|(_, _, is_one)| !is_one).map(|(queue, _, _)| queue);
             world.ended.entry(*consumer).or_insert(how);
+            // As a broker deletes an exclusive queue with the connection that reads it.
+            if let Some(queue) = queue.filter(|_| how == Ended::Lost)
+                && world.queues.get(&queue).is_some_and(|kept| kept.queue.kind == QueueKind::Exclusive)
+            {
+                world.remove_queue(&queue);
+            }
         }
         world.give_back(|_, consumer, _| ended.contains(&consumer));
         drop(world);

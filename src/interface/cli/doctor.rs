@@ -12,6 +12,7 @@ mod queues;
 use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ use crate::{
         size::{Size, WAL_AT_REST_BYTES},
         verify,
     },
-    runtime::{clock, config::Loaded, topology},
+    runtime::{clock, config::Loaded, presence, topology},
 };
 use management::Management;
 
@@ -117,6 +118,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let reachable = match args.connect.open(globals).await {
         Ok((_, bus)) => {
             broker(&loaded, &bus, &mut findings).await;
+            router(&loaded, bus.clone(), &mut findings).await;
             bus.close().await;
             true
         }
@@ -209,6 +211,54 @@ async fn broker(loaded: &Loaded, bus: &Amqp, findings: &mut Findings) {
             Err(fault) => {
                 findings.add("exchange", State::Fail, fault.to_string(), "see the user's permissions")
             }
+        }
+    }
+}
+
+/// Who runs on the prefix.
+async fn router(loaded: &Loaded, bus: Arc<dyn Bus>, findings: &mut Findings) {
+    let prefix = &loaded.config.amqp.prefix;
+    let name = "router";
+    match bus.exists(&topology::routers(prefix)).await {
+        Ok(true) => {}
+        Ok(false) => return findings.add(name, State::Ok, "none has run here yet", ""),
+        Err(fault) => {
+            return findings.add(name, State::Skipped, fault.to_string(), "see the user's permissions");
+        }
+    }
+    let running = match presence::look(&bus, prefix).await {
+        Ok(running) => running,
+        Err(fault) => {
+            return findings.add(
+                name,
+                State::Skipped,
+                fault.to_string(),
+                "ask as the router's user, who may read `PREFIX.routers`",
+            );
+        }
+    };
+    match running.as_slice() {
+        [] => findings.add(name, State::Ok, "none runs on this prefix", ""),
+        [one] => findings.add(name, State::Ok, format!("{one} runs on this prefix"), ""),
+        several => {
+            let named: Vec<String> = several.iter().map(ToString::to_string).collect();
+            let next = "stop all but one: one prefix has one router";
+            findings.add(name, State::Fail, named.join("; "), next);
+        }
+    }
+    for other in &running {
+        if let Some(since) = other.not_alone_since {
+            let found = format!("`{}` was not alone on this prefix since {since}", other.instance);
+            let next = "see its log for the other; what both forwarded may have had two effects";
+            findings.add("router alone", State::Warn, found, next);
+        }
+        let ours = loaded.config.environment.word();
+        if other.environment != ours {
+            let found = format!(
+                "`{}` is of environment {}, this config of {ours}",
+                other.instance, other.environment
+            );
+            findings.add("environment", State::Warn, found, "name the config of that router with --config");
         }
     }
 }

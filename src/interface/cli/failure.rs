@@ -28,6 +28,7 @@ use crate::{
         boot::BootError,
         bundle::BundleError,
         config::ConfigError,
+        presence::Hindrance,
         supervisor::{SuperviseError, child::ChildError, configured::ConfiguredError},
     },
     telemetry::{log::LogError, stderr},
@@ -78,7 +79,7 @@ pub enum CliError {
     Bus(#[from] BusError),
     /// The broker cannot be used before a person has mended something there.
     #[error(transparent)]
-    Hopeless(Arc<BusError>),
+    Hopeless(Arc<Hindrance>),
     /// The running router cannot be asked, or said no.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -199,7 +200,15 @@ impl CliError {
                 "`swarmgate audit emergency FILE` shows what it holds; docs/operating/ledger.md says what it is for"
                     .to_owned()
             }
-            Self::Hopeless(fault) if matches!(**fault, BusError::Mismatch { .. }) => {
+            Self::Hopeless(fault) if matches!(**fault, Hindrance::Taken { .. }) => {
+                "one prefix has one router: stop that one, wait for it with `swarmgate run --wait`, or give this one another `amqp.prefix`"
+                    .to_owned()
+            }
+            Self::Hopeless(fault) if matches!(**fault, Hindrance::Environment { .. }) => {
+                "environments do not mix: give this router another `amqp.prefix`; where the prefix itself is to change its environment, stop its router and delete the exchange `PREFIX.environment` on the broker"
+                    .to_owned()
+            }
+            Self::Hopeless(fault) if matches!(**fault, Hindrance::Bus(BusError::Mismatch { .. })) => {
                 "delete it on the broker where nothing of value is in it, or give this router other names with `amqp.prefix`; `swarmgate doctor --amqp URL` looks at the rest"
                     .to_owned()
             }

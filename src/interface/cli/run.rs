@@ -18,6 +18,7 @@ use crate::{
     runtime::{
         boot::{self, Setup},
         config::{IdentityMode, Loaded},
+        presence,
         setup::{self, Broker},
     },
     telemetry::{Telemetry, log, metrics::ObservedTotals},
@@ -47,6 +48,9 @@ pub struct RunArgs {
     /// Take over a ledger that was begun in observe mode.
     #[arg(long)]
     adopt: bool,
+    /// Wait for as long as another router has the prefix, instead of ending.
+    #[arg(long)]
+    wait: bool,
 }
 
 /// Look only: judge and record what passes an exchange that is there already, publish nothing.
@@ -113,7 +117,8 @@ pub async fn run(args: RunArgs, globals: &Globals) -> Result<Exit, CliError> {
         Mode::Enforce => setup::enforce(&loaded, broker, Arc::clone(&telemetry)),
         Mode::Observe => setup::observe(&loaded, broker, Arc::clone(&telemetry), &args.exchange),
     };
-    serve(&loaded, Setup { adopt: args.adopt, ..setup }, telemetry, globals.is_json()).await
+    let presence = setup.presence.clone().map(|presence| presence::Settings { waits: args.wait, ..presence });
+    serve(&loaded, Setup { adopt: args.adopt, presence, ..setup }, telemetry, globals.is_json()).await
 }
 
 /// Looks until it is told to stop.

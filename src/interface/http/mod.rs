@@ -215,17 +215,18 @@ async fn ready(State(telemetry): State<Arc<Telemetry>>) -> Response {
     let lacks = telemetry.health.lacks();
     let held: serde_json::Map<_, _> =
         telemetry.health.held().into_iter().map(|(way, held)| (way.word().to_owned(), json!(held))).collect();
-    let topology = telemetry.health.topology();
-    if lacks.is_empty() {
-        let page = json!({ "status": "ready", "missing": [], "held": held, "topology": topology });
-        return json_page(StatusCode::OK, &page);
-    }
+    let is_ready = lacks.is_empty();
     let missing: Vec<_> =
         lacks.into_iter().map(|lack: Lack| json!({ "what": lack.word(), "why": lack.meaning() })).collect();
-    json_page(
-        StatusCode::SERVICE_UNAVAILABLE,
-        &json!({ "status": "not-ready", "missing": missing, "held": held, "topology": topology }),
-    )
+    let page = json!({
+        "status": if is_ready { "ready" } else { "not-ready" },
+        "missing": missing,
+        "held": held,
+        "topology": telemetry.health.topology(),
+        "otherRouter": telemetry.health.other_router(),
+        "notAlone": telemetry.health.not_alone(),
+    });
+    json_page(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &page)
 }
 
 fn json_page(status: StatusCode, page: &serde_json::Value) -> Response {

@@ -1,0 +1,338 @@
+//! Other routers on the same prefix: who runs, who is told no, and what becomes of the messages.
+
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+use crate::{
+    broker::Cluster,
+    router::{Inbox, body, send},
+};
+
+/// The heartbeat of these routers: what they wait for follows from it.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A router as a process, with a window.
+struct Gate {
+    child: Child,
+    address: String,
+    dir: TempDir,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Gate {
+    fn start(url: &str, instance: &str, more: &[&str], settings: &[(&str, &str)]) -> Self {
+        let (dir, address) = (TempDir::new().expect("a directory"), free_address());
+        let log = std::fs::File::create(dir.path().join("log")).expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_swarmgate"))
+            .arg("run")
+            .args(["--amqp", url, "--http", &address, "--instance", instance, "--ledger"])
+            .arg(dir.path().join("ledger"))
+            .args(more)
+            .env("SWARMGATE_AMQP_HEARTBEAT_S", HEARTBEAT.as_secs().to_string())
+            .env("SWARMGATE_AMQP_RECONNECT_MIN_MS", "50")
+            .env("SWARMGATE_AMQP_RECONNECT_MAX_MS", "500")
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the router starts");
+        Self { child, address, dir }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).expect("a log")
+    }
+
+    /// How it ended; `None` while it runs.
+    fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().expect("a child").and_then(|status| status.code())
+    }
+
+    async fn end(&mut self) -> i32 {
+        let within = Instant::now() + PATIENCE;
+        loop {
+            if let Some(code) = self.ended() {
+                return code;
+            }
+            assert!(Instant::now() < within, "it does not end: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What it says of its readiness, where it says anything.
+    async fn page(&self) -> String {
+        if tokio::net::TcpStream::connect(&self.address).await.is_err() {
+            return String::new();
+        }
+        get(&self.address, "/readyz").await
+    }
+
+    async fn is_ready(&self) -> bool {
+        self.page().await.starts_with("HTTP/1.1 200 ")
+    }
+
+    /// Waits until it is ready; how long that took.
+    async fn ready(&self) -> Duration {
+        self.says("HTTP/1.1 200 ").await
+    }
+
+    async fn says(&self, word: &str) -> Duration {
+        let began = Instant::now();
+        loop {
+            let page = self.page().await;
+            if page.contains(word) {
+                return began.elapsed();
+            }
+            assert!(began.elapsed() < PATIENCE, "`{word}` is not said: {page}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let _ = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("a kill");
+        self.child.wait().expect("an end");
+    }
+}
+
+/// So many commands, each to a target of its own.
+fn commands(count: usize) -> Vec<swarmgate::contract::message::Message> {
+    (0..count).map(|number| signal("swarm-plan", &format!("p-{number}"), &format!("k-{number}"))).collect()
+}
+
+/// How often each command left, by its key.
+fn counts(inbox: &Inbox) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for message in inbox.heard.iter().filter(|message| message.routing_key.starts_with("signal.swarm-plan."))
+    {
+        let key = body(message)["idempotencyKey"].as_str().unwrap_or_default().to_owned();
+        *counts.entry(key).or_default() += 1;
+    }
+    counts
+}
+
+mod on_rabbitmq {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_second_router_is_told_who_the_first_is_and_every_command_leaves_once() {
+        let vhost = Arc::new(Broker::shared()).vhost("routers-two");
+        let url = vhost.options().url;
+        let first = Gate::start(&url, "gate-1", &[], &[]);
+        first.ready().await;
+        let mut second = Gate::start(&url, "gate-2", &[], &[]);
+        second.says("other-router").await;
+        let bus = vhost.connect().await;
+        let mut inbox = Inbox::open(bus.as_ref(), "inbox", "swarmgate.out").await;
+        let commands = commands(41);
+        send(bus.as_ref(), &[commands.clone(), commands].concat()).await;
+        assert_eq!(second.end().await, 4, "{}", second.log());
+        let log = second.log();
+        for word in ["`gate-1`", "running since", "environment dev", "ledger ", "--wait"] {
+            assert!(log.contains(word), "`{word}` is not said: {log}");
+        }
+        inbox.hear(bus.as_ref(), |heard| heard.len() >= 41).await;
+        let counts = counts(&inbox);
+        assert_eq!(counts.len(), 41);
+        assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+        let page = get(&first.address, "/metrics").await;
+        let asked = page.lines().find_map(|line| line.strip_prefix("swarmgate_other_router_asked_total "));
+        assert!(asked.is_some_and(|count| count != "0"), "{page}");
+        assert!(page.contains("swarmgate_not_alone_total 0"), "{page}");
+        assert!(first.log().contains("another router asks"), "{}", first.log());
+        doctor_names(&url, "`gate-1` on ").await;
+    }
+
+    async fn doctor_names(url: &str, word: &str) {
+        let doctor = tokio::process::Command::new(env!("CARGO_BIN_EXE_swarmgate"))
+            .args(["doctor", "--amqp", url])
+            .output()
+            .await
+            .expect("a doctor");
+        let said = String::from_utf8_lossy(&doctor.stdout);
+        let line = said.lines().find(|line| line.contains(" router: ")).unwrap_or_default();
+        assert!(line.starts_with("ok") && line.contains(word), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_router_that_waits_takes_over_when_the_first_is_killed() {
+        let vhost = Arc::new(Broker::shared()).vhost("routers-wait");
+        let url = vhost.options().url;
+        let mut first = Gate::start(&url, "gate-1", &[], &[]);
+        first.ready().await;
+        let mut second = Gate::start(&url, "gate-2", &["--wait"], &[]);
+        second.says("`gate-1` on ").await;
+        tokio::time::sleep(HEARTBEAT * 3).await;
+        assert_eq!(second.ended(), None, "it waits: {}", second.log());
+        assert!(!second.is_ready().await);
+        first.kill();
+        let took = second.ready().await;
+        assert!(took <= HEARTBEAT * 2 + Duration::from_secs(2), "it took over after {took:?}");
+    }
+
+    /// A frozen router holds its connection until the broker misses its heartbeats, and has nothing when it comes back.
+    #[tokio::test]
+    async fn a_frozen_router_comes_back_to_wait() {
+        let vhost = Arc::new(Broker::shared()).vhost("routers-frozen");
+        let url = vhost.options().url;
+        let mut first = Gate::start(&url, "gate-1", &[], &[]);
+        first.ready().await;
+        let second = Gate::start(&url, "gate-2", &["--wait"], &[]);
+        second.says("`gate-1` on ").await;
+        first.signal("-STOP");
+        let took = second.ready().await;
+        assert!(took <= HEARTBEAT * 3 + Duration::from_secs(4), "it took over after {took:?}");
+        let bus = vhost.connect().await;
+        let mut inbox = Inbox::open(bus.as_ref(), "inbox", "swarmgate.out").await;
+        first.signal("-CONT");
+        send(bus.as_ref(), &commands(41)).await;
+        first.says("`gate-2` on ").await;
+        assert!(!first.is_ready().await);
+        assert_eq!(first.ended(), None, "one that has run tries on: {}", first.log());
+        inbox.hear(bus.as_ref(), |heard| heard.len() >= 41).await;
+        let counts = counts(&inbox);
+        assert_eq!(counts.len(), 41);
+        assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+        assert!(second.is_ready().await);
+        let page = get(&second.address, "/metrics").await;
+        assert!(page.contains("swarmgate_not_alone_total 0"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn of_two_that_start_at_one_moment_exactly_one_runs_in_twenty_rounds() {
+        let vhost = Arc::new(Broker::shared()).vhost("routers-race");
+        let url = vhost.options().url;
+        for round in 0..5 {
+            let mut pairs: Vec<[Gate; 2]> = (0..4)
+                .map(|prefix| {
+                    let prefix = format!("race-{round}-{prefix}");
+                    ["gate-1", "gate-2"].map(|instance| {
+                        Gate::start(&url, instance, &[], &[("SWARMGATE_AMQP_PREFIX", &prefix)])
+                    })
+                })
+                .collect();
+            for [one, other] in &mut pairs {
+                let within = Instant::now() + PATIENCE;
+                let codes = loop {
+                    let codes = [one.ended(), other.ended()];
+                    if codes.iter().any(Option::is_some) {
+                        break codes;
+                    }
+                    assert!(Instant::now() < within, "nobody is told no: {}\n{}", one.log(), other.log());
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                };
+                let (gone, left) = if codes[0].is_some() { (&*one, &*other) } else { (&*other, &*one) };
+                assert!(codes == [Some(4), None] || codes == [None, Some(4)], "{codes:?}: {}", gone.log());
+                assert!(gone.log().contains("has a router already"), "{}", gone.log());
+                left.ready().await;
+                assert!(!left.log().contains("another router runs"), "they never both ran: {}", left.log());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_prefix_belongs_to_one_environment() {
+        let vhost = Arc::new(Broker::shared()).vhost("routers-environment");
+        let url = vhost.options().url;
+        let mut first = Gate::start(&url, "gate-1", &[], &[]);
+        first.ready().await;
+        let stage = [("SWARMGATE_ENVIRONMENT", "stage")];
+        let refused = async |when: &str| {
+            let mut other = Gate::start(&url, "gate-2", &[], &stage);
+            let began = Instant::now();
+            assert_eq!(other.end().await, 4, "{when}: {}", other.log());
+            assert!(began.elapsed() < HEARTBEAT * 2, "it is refused at once");
+            let log = other.log();
+            for word in ["environment `dev`", "this router is of `stage`", "PREFIX.environment"] {
+                assert!(log.contains(word), "`{word}` is not said: {log}");
+            }
+        };
+        refused("while it runs").await;
+        first.kill();
+        refused("and when it is gone").await;
+    }
+
+    #[tokio::test]
+    async fn a_deleted_exchange_makes_no_router_deaf_for_long() {
+        let vhost = Arc::new(Broker::shared()).vhost("routers-deleted");
+        let url = vhost.options().url;
+        let first = Gate::start(&url, "gate-1", &[], &[]);
+        first.ready().await;
+        vhost.broker.http("DELETE", &format!("/api/exchanges/{}/swarmgate.routers", vhost.name), "");
+        first.says("swarmgate.routers").await;
+        first.says("\"topology\":{}").await;
+        let mut second = Gate::start(&url, "gate-2", &[], &[]);
+        assert_eq!(second.end().await, 4, "{}", second.log());
+        assert!(second.log().contains("`gate-1`"), "{}", second.log());
+        assert!(first.is_ready().await);
+    }
+
+    #[tokio::test]
+    async fn a_right_that_is_missing_is_named_at_the_first_start() {
+        let broker = Arc::new(Broker::shared());
+        let vhost = broker.vhost("routers-rights");
+        let user = format!("deaf-{}", vhost.name);
+        broker.http("PUT", &format!("/api/users/{user}"), r#"{"password":"p","tags":""}"#);
+        let rights = json!({ "configure": "^(?!swarmgate\\.routers).*$", "write": ".*", "read": ".*" });
+        broker.http("PUT", &format!("/api/permissions/{}/{user}", vhost.name), &rights.to_string());
+        let mut router = Gate::start(&broker.url(&vhost.name, &user, "p"), "gate-1", &[], &[]);
+        assert_eq!(router.end().await, 4, "{}", router.log());
+        let log = router.log();
+        assert!(log.contains("ACCESS_REFUSED") && log.contains("swarmgate.routers"), "{log}");
+        broker.http("DELETE", &format!("/api/users/{user}"), "");
+    }
+}
+
+mod on_cluster {
+    use super::*;
+
+    /// RabbitMQ 4.3 keeps the exclusive queue of a dead node for as long as that is away.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dead_node_keeps_no_router_out() {
+        let Some(cluster) = Cluster::hold("a ghost of a router") else { return };
+        let vhost = cluster.nodes[0].vhost("ghost");
+        let first = Gate::start(&vhost.options().url, "gate-1", &[], &[]);
+        first.ready().await;
+        let elsewhere = cluster.nodes[1].url(&vhost.name, "guest", "guest");
+        cluster.nodes[0].kill();
+        let second = Gate::start(&elsewhere, "gate-2", &[], &[]);
+        let took = second.ready().await;
+        cluster.heal();
+        assert!(took <= HEARTBEAT * 3 + Duration::from_secs(10), "it began after {took:?}");
+        // The first comes back with its node, and is told.
+        first.says("`gate-2` on ").await;
+        assert!(second.is_ready().await && !first.is_ready().await);
+    }
+
+    /// Where a node hangs nothing new can be declared before RabbitMQ 4.3; a router that has run goes on all the same.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_hung_node_keeps_no_router_out_that_has_run() {
+        let Some(cluster) = Cluster::hold("a hung node") else { return };
+        let vhost = cluster.nodes[1].vhost("hung");
+        let router = Gate::start(&vhost.options().url, "gate-1", &[], &[]);
+        router.ready().await;
+        cluster.nodes[2].pause();
+        let connections = vhost.broker.ctl(&["list_connections", "--silent", "vhost", "pid"]);
+        for row in connections.lines().filter(|row| row.starts_with(&vhost.name)) {
+            let pid = row.split_whitespace().last().expect("a pid");
+            vhost.broker.ctl(&["close_connection", pid, "a test"]);
+        }
+        router.says("503").await;
+        let took = router.ready().await;
+        cluster.heal();
+        assert!(took <= Duration::from_secs(12), "it ran again after {took:?}");
+    }
+}
