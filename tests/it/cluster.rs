@@ -5,19 +5,34 @@
 //! Holds: each test holds the cluster of the run alone, and leaves it whole.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use swarmgate::bus::{Bus, Fate, amqp};
+use futures_util::StreamExt;
+use lapin::{message::Delivery, options::BasicPublishOptions, types::AMQPValue};
+use swarmgate::{
+    bus::{Bus, Fate, amqp},
+    contract::message::Message,
+};
+use tempfile::TempDir;
 
 use crate::{
-    broker::{Broker, Cluster},
+    broker::{Broker, Cluster, Vhost},
     bus::{departure, promises, publish},
+    hostile::{Client, hear},
+    router::{message, process::Process, signal},
 };
 
 /// In how long a publish has to be confirmed that no hung node has a part in.
 const CONFIRM_MS_MAX: u128 = 2_000;
+/// How long a stop may take that no hung node has a part in.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// For how long stops may stay away when a node hangs, which RabbitMQ notices after 5 to 9 s.
+const GAP_HUNG_MAX: Duration = Duration::from_secs(12);
+/// How long a node's loss is looked at. By then a link that failed would have been tried again more than once.
+const WATCH: Duration = Duration::from_secs(20);
 
 mod on_rabbitmq_4 {
     use super::*;
@@ -59,5 +74,130 @@ mod on_cluster {
             assert!(Instant::now() < within, "the node that was frozen lags behind");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    fn quorum() -> [(&'static str, AMQPValue); 1] {
+        [("x-queue-type", AMQPValue::LongString("quorum".into()))]
+    }
+
+    fn stops(name: &str, count: usize) -> Vec<Message> {
+        let stop = |n: usize| signal("swarm-stop", &format!("{name}-{n}"), &format!("{name}-{n}"));
+        (0..count).map(stop).collect()
+    }
+
+    fn keys(heard: &[Delivery]) -> BTreeSet<String> {
+        heard.iter().map(|delivery| delivery.routing_key.to_string()).collect()
+    }
+
+    /// A router at that node, and a client there with a healthy queue that wants every signal.
+    async fn router(vhost: &Vhost, dir: TempDir) -> Process {
+        let router = Process::start_on(&vhost.options().url, dir);
+        router.ready(vhost.connect().await.as_ref()).await;
+        router
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refused_queue_on_a_hung_node_holds_no_stop() {
+        let Some(cluster) = Cluster::hold("a refused queue on a hung node") else { return };
+        let vhost = cluster.nodes[1].vhost("hung-refused");
+        let router = router(&vhost, TempDir::new().expect("a directory")).await;
+        let client = Client::at(&vhost.options().url).await;
+        client.queue("innocent", "signal.#", &quorum()).await;
+        let mut innocent = client.listen("innocent").await;
+        let elsewhere = Client::at(&cluster.nodes[0].url(&vhost.name, "guest", "guest")).await;
+        elsewhere.queue_on("swarmgate.refused", "hung.refused", "#", &[]).await;
+
+        cluster.nodes[0].pause();
+        // Each is refused, and its copy goes where nothing is ever confirmed.
+        let broken: Vec<_> = (0..300).map(|n| message("signal.swarm-stop", &serde_json::json!(n))).collect();
+        client.publish(&broken).await;
+        let asked = Instant::now();
+        client.publish(&stops("behind", 20)).await;
+        let heard = hear(&mut innocent, STOP_PATIENCE, |heard| keys(heard).len() == 20).await;
+        let took = asked.elapsed();
+        cluster.heal();
+
+        assert_eq!(keys(&heard).len(), 20, "stops behind refused copies, after {took:?}");
+        router.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_classic_queue_of_a_subscriber_on_a_hung_node_holds_no_stop() {
+        let Some(cluster) = Cluster::hold("a subscriber on a hung node") else { return };
+        let vhost = cluster.nodes[1].vhost("hung-tap");
+        let router = router(&vhost, TempDir::new().expect("a directory")).await;
+        let client = Client::at(&vhost.options().url).await;
+        client.queue("innocent", "signal.#", &quorum()).await;
+        let mut innocent = client.listen("innocent").await;
+        let elsewhere = Client::at(&cluster.nodes[0].url(&vhost.name, "guest", "guest")).await;
+        elsewhere.queue("hung.tap", "signal.#", &[]).await;
+        // A router that has carried stops before: each of its channels knows the subscriber's node.
+        for stop in stops("before", 20) {
+            client.publish(&[stop]).await;
+            let heard = hear(&mut innocent, STOP_PATIENCE, |heard| !heard.is_empty()).await;
+            assert!(!heard.is_empty(), "the cluster is whole");
+        }
+
+        cluster.nodes[0].pause();
+        let asked = Instant::now();
+        client.publish(&stops("behind", 100)).await;
+        let behind = |heard: &[Delivery]| keys(heard).iter().filter(|key| key.contains("behind")).count();
+        let heard = hear(&mut innocent, STOP_PATIENCE, |heard| behind(heard) == 100).await;
+        let took = asked.elapsed();
+        cluster.heal();
+
+        assert_eq!(behind(&heard), 100, "stops beside a hung subscriber, after {took:?}");
+        router.stop().await;
+    }
+
+    /// How long stops stayed away at most, from the time that `harm` is done to the node that leads all of the router's queues.
+    async fn gap(cluster: &Cluster, test: &str, harm: impl FnOnce(&Broker)) -> Duration {
+        // What a router declared at the third node is led by it, or lives there alone; the next router is at the second.
+        let vhost = cluster.nodes[1].vhost(test);
+        let led = cluster.nodes[2].url(&vhost.name, "guest", "guest");
+        let first = Process::start_on(&led, TempDir::new().expect("a directory"));
+        first
+            .ready(amqp::connect(&amqp::Options::new(led.clone())).await.expect("a connection").as_ref())
+            .await;
+        let dir = first.stop().await;
+        let router = router(&vhost, dir).await;
+        let client = Client::at(&vhost.options().url).await;
+        client.queue("innocent", "signal.#", &quorum()).await;
+        let mut innocent = client.listen("innocent").await;
+        let sending = tokio::spawn(async move {
+            for number in 0.. {
+                let stop = signal("swarm-stop", &format!("w-{number}"), &format!("gap-{number}"));
+                let (exchange, key) = (stop.exchange.as_str().into(), stop.routing_key.as_str().into());
+                let properties = lapin::BasicProperties::default().with_delivery_mode(2);
+                let options = BasicPublishOptions::default();
+                let _ = client.channel.basic_publish(exchange, key, options, &stop.body, properties).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let first = tokio::time::timeout(STOP_PATIENCE, innocent.next()).await;
+        assert!(first.is_ok_and(|delivery| delivery.is_some()), "the cluster is whole");
+
+        harm(&cluster.nodes[2]);
+        let began = Instant::now();
+        let (mut last, mut longest) = (began, Duration::ZERO);
+        while let Some(left) = WATCH.checked_sub(began.elapsed()) {
+            if tokio::time::timeout(left, innocent.next()).await.is_ok_and(|delivery| delivery.is_some()) {
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+            }
+        }
+        let longest = longest.max(last.elapsed());
+        sending.abort();
+        cluster.heal();
+        router.stop().await;
+        longest
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn stops_go_on_when_the_node_hangs_that_had_all_queues_of_the_router() {
+        let Some(cluster) = Cluster::hold("a hung node") else { return };
+        let longest = gap(&cluster, "hung", Broker::pause).await;
+        eprintln!("the node with the queues hung: no stop for {longest:?}");
+        assert!(longest <= GAP_HUNG_MAX, "no stop for {longest:?}");
     }
 }

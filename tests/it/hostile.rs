@@ -37,21 +37,31 @@ use crate::{
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A client that declares what it likes.
-struct Client {
-    channel: Channel,
+pub(crate) struct Client {
+    pub channel: Channel,
     _connection: Connection,
 }
 
 impl Client {
     async fn new(vhost: &Vhost) -> Self {
-        let properties = ConnectionProperties::default();
-        let connection = Connection::connect(&vhost.options().url, properties).await.expect("a connection");
+        Self::at(&vhost.options().url).await
+    }
+
+    /// At that address, which may be another node's.
+    pub async fn at(url: &str) -> Self {
+        let connection =
+            Connection::connect(url, ConnectionProperties::default()).await.expect("a connection");
         let channel = connection.create_channel().await.expect("a channel");
         Self { channel, _connection: connection }
     }
 
     /// A durable queue with those arguments, bound to the router's exchange.
-    async fn queue(&self, name: &str, pattern: &str, arguments: &[(&str, AMQPValue)]) {
+    pub async fn queue(&self, name: &str, pattern: &str, arguments: &[(&str, AMQPValue)]) {
+        self.queue_on("swarmgate.out", name, pattern, arguments).await;
+    }
+
+    /// The same, bound to that exchange.
+    pub async fn queue_on(&self, exchange: &str, name: &str, pattern: &str, arguments: &[(&str, AMQPValue)]) {
         let mut table = FieldTable::default();
         for (name, value) in arguments {
             table.insert((*name).into(), value.clone());
@@ -59,9 +69,8 @@ impl Client {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         self.channel.queue_declare(name.into(), options, table).await.expect("a queue");
         let bind = QueueBindOptions::default();
-        let (exchange, pattern) = ("swarmgate.out".into(), pattern.into());
         self.channel
-            .queue_bind(name.into(), exchange, pattern, bind, FieldTable::default())
+            .queue_bind(name.into(), exchange.into(), pattern.into(), bind, FieldTable::default())
             .await
             .expect("a binding");
     }
@@ -72,7 +81,7 @@ impl Client {
         self.queue(name, pattern, &[("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", overflow)]).await;
     }
 
-    async fn publish(&self, messages: &[swarmgate::contract::message::Message]) {
+    pub async fn publish(&self, messages: &[swarmgate::contract::message::Message]) {
         self.channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
         let mut confirms = Vec::new();
         for message in messages {
@@ -87,7 +96,7 @@ impl Client {
         }
     }
 
-    async fn listen(&self, queue: &str) -> lapin::Consumer {
+    pub async fn listen(&self, queue: &str) -> lapin::Consumer {
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         self.channel
             .basic_consume(queue.into(), "".into(), options, FieldTable::default())
@@ -97,7 +106,7 @@ impl Client {
 }
 
 /// Takes deliveries until `enough` says so, or the time is over; says when each came.
-async fn hear(
+pub(crate) async fn hear(
     consumer: &mut lapin::Consumer,
     patience: Duration,
     mut enough: impl FnMut(&[lapin::message::Delivery]) -> bool,
