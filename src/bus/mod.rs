@@ -82,6 +82,14 @@ pub enum BusError {
         /// The broker's words.
         reason: String,
     },
+    /// The broker said nothing, as where a node of its cluster hangs.
+    #[error("the broker did not answer within {timeout_ms} ms when asked to {what}")]
+    Unanswered {
+        /// What was tried.
+        what: String,
+        /// How long was waited.
+        timeout_ms: u64,
+    },
     /// The queue was deleted or the consumer cancelled.
     #[error("the consumer on `{queue}` was cancelled by the broker")]
     Cancelled {
@@ -267,6 +275,11 @@ pub trait Bus: Send + Sync {
 
     /// Deletes an exchange (tools only).
     async fn delete_exchange(&self, name: &str) -> Result<(), BusError>;
+
+    /// Which of the broker's addresses it is at, without user and password; `None` where there are none.
+    fn address(&self) -> Option<&str> {
+        None
+    }
 
     /// Whether the broker has told us that it blocks publishers (memory or disk alarm), and its reason.
     fn blocked(&self) -> Option<String>;

@@ -8,7 +8,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -389,7 +392,13 @@ async fn start_link(
     }
     let (inner, prefix) = (Arc::clone(&setup.connector), setup.mark_prefix.clone());
     let connector: Arc<dyn Connector> = match prefix.clone() {
-        Some(prefix) => Arc::new(Marked { inner, prefix, shared: Arc::clone(&shared), done: done.clone() }),
+        Some(prefix) => Arc::new(Marked {
+            inner,
+            prefix,
+            shared: Arc::clone(&shared),
+            done: done.clone(),
+            has_looked: AtomicBool::new(false),
+        }),
         None => inner,
     };
     let ledger_id = corridor.state().genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default();

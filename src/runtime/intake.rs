@@ -98,7 +98,13 @@ impl Intake {
             };
             let Some(connected) = connected else { return };
             let since = Instant::now();
-            let ended = self.consume(&connected, &mut opening).await;
+            let link = self.link.clone();
+            let ended = tokio::select! {
+                biased;
+                ended = self.consume(&connected, &mut opening) => ended,
+                // What it had taken and nobody has acknowledged comes again.
+                fault = link.outlived(connected.generation) => Err(fault),
+            };
             if self.stopping.is_cancelled() || self.into.is_closed() {
                 return;
             }

@@ -6,11 +6,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -24,6 +28,10 @@ use crate::{
 
 /// How long a connection or consumer must have lasted for the next one to be tried at once.
 pub(super) const WORKED_FOR: Duration = Duration::from_secs(30);
+/// How long a lost connection's good-bye may hold up the next: a node that hangs answers none.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long bindings that were made before may hold up a connection.
+const BIND_PATIENCE: Duration = Duration::from_millis(500);
 /// The first pause before something of the topology is declared again; it grows to sixteen times that.
 const MEND_PAUSE: Duration = Duration::from_secs(2);
 /// How often it is declared although nothing is known to be wrong: somebody may have deleted or unbound something.
@@ -37,6 +45,9 @@ pub trait Connector: Send + Sync {
 
     /// Milliseconds to wait before try number `attempt` (from 0).
     fn pause_ms(&self, attempt: u32) -> u64;
+
+    /// Hears that the last connection was of no use, or did not last: where there is another address it is tried first.
+    fn disappointed(&self) {}
 }
 
 /// A live connection.
@@ -81,8 +92,9 @@ impl Link {
         let (failed, failures) = watch::channel(0);
         let (give_up, hopeless) = watch::channel(None);
         let settlers = Arc::new([const { Mutex::new(None) }; 4]);
-        let told = Mutex::default();
-        let keeper = Keeper { connector, topology, telemetry, publish, failures, give_up, stopping, told };
+        let (told, bound) = (Mutex::default(), AtomicBool::new(false));
+        let keeper =
+            Keeper { connector, topology, telemetry, publish, failures, give_up, stopping, told, bound };
         (Self { current, failed, hopeless, settlers }, tokio::spawn(keeper.keep(presence)))
     }
 
@@ -102,6 +114,19 @@ impl Link {
         let found =
             current.wait_for(|now| now.as_ref().is_some_and(|now| now.generation > after)).await.ok()?;
         found.clone()
+    }
+
+    /// Waits until that connection is not the present one any more, and says so. Whoever listens on it may hear nothing of
+    /// that: of the two connections to a node that hangs only one may be known as lost.
+    pub async fn outlived(&self, generation: u64) -> BusError {
+        let other = |now: &Option<Connected>| now.as_ref().is_none_or(|now| now.generation != generation);
+        let mut current = self.current.clone();
+        let address = self.now().and_then(|now| now.bus.address().map(str::to_owned)).unwrap_or_default();
+        if current.wait_for(other).await.is_err() {
+            // The router stops: what is under way is drained over the last connection.
+            std::future::pending::<()>().await;
+        }
+        BusError::Unreachable { address, reason: "the connection was given up".to_owned() }
     }
 
     /// Tells when the connection stands or is gone.
@@ -173,6 +198,8 @@ struct Keeper {
     stopping: CancellationToken,
     /// What was said of the topology: once is enough.
     told: Mutex<BTreeSet<String>>,
+    /// Whether every binding has been made by this process: what was made stays on the broker.
+    bound: AtomicBool,
 }
 
 impl Keeper {
@@ -183,19 +210,22 @@ impl Keeper {
                 () = self.stopping.cancelled() => None,
                 connected = self.connect(&mut attempt, generation == 0, presence.as_mut()) => connected,
             };
-            let Some((bus, mut seat)) = connected else { break };
+            let Some((bus, is_bound, mut seat)) = connected else { break };
+            self.bound.fetch_or(is_bound, Relaxed);
             generation += 1;
-            info!(generation, "connected to the broker and found its topology in order");
+            let address = bus.address();
+            info!(generation, address, "connected to the broker and found its topology in order");
             self.telemetry.health.set_broker(true);
+            self.telemetry.health.set_broker_address(address);
             self.publish.send_replace(Some(Connected { generation, bus: Arc::clone(&bus) }));
             let since = Instant::now();
             let mut failures = self.failures.clone();
             tokio::select! {
                 () = self.stopping.cancelled() => {}
-                () = self.mend(bus.as_ref()) => {}
+                () = self.mend(bus.as_ref(), is_bound) => {}
                 () = hold(seat.as_mut()) => {}
                 _ = failures.wait_for(|failed| *failed >= generation) => {
-                    warn!(generation, "the connection to the broker is lost; connecting again");
+                    warn!(generation, address, "the connection to the broker is lost; connecting again");
                 }
             }
             if self.stopping.is_cancelled() {
@@ -208,9 +238,13 @@ impl Keeper {
             }
             // A connection that does not last is no reason to come back faster.
             attempt = if since.elapsed() >= WORKED_FOR { 0 } else { attempt + 1 };
+            if attempt > 0 {
+                self.connector.disappointed();
+            }
             self.telemetry.health.set_broker(false);
+            self.telemetry.health.set_broker_address(None);
             self.publish.send_replace(None);
-            let _ = tokio::time::timeout(Duration::from_secs(2), bus.close()).await;
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, bus.close()).await;
             if let (Some(presence), Some(seat)) = (presence.as_mut(), &seat) {
                 presence.leave(seat);
             }
@@ -226,13 +260,14 @@ impl Keeper {
         attempt: &mut u32,
         first: bool,
         mut presence: Option<&mut Presence>,
-    ) -> Option<(Arc<dyn Bus>, Option<Seat>)> {
+    ) -> Option<(Arc<dyn Bus>, bool, Option<Seat>)> {
         loop {
             let fault = match self.connector.connect().await {
                 Ok(bus) => match self.enter(&bus, first, presence.as_deref_mut()).await {
-                    Ok(seat) => return Some((bus, seat)),
+                    Ok((is_bound, seat)) => return Some((bus, is_bound, seat)),
                     Err(fault) => {
                         bus.close().await;
+                        self.connector.disappointed();
                         fault
                     }
                 },
@@ -250,26 +285,26 @@ impl Keeper {
         }
     }
 
-    /// Makes sure that no other router is there, and then declares.
+    /// Makes sure that no other router is there, and then declares. Says whether everything is bound.
     async fn enter(
         &self,
         bus: &Arc<dyn Bus>,
         first: bool,
         presence: Option<&mut Presence>,
-    ) -> Result<Option<Seat>, Hindrance> {
+    ) -> Result<(bool, Option<Seat>), Hindrance> {
         let mut seat = match presence {
             Some(presence) => Some(presence.enter(bus, first).await?),
             None => None,
         };
         // Who asks meanwhile is answered: declaring may take long.
-        tokio::select! {
+        let is_bound = tokio::select! {
             declared = self.declare(bus.as_ref(), first) => declared?,
             () = hold(seat.as_mut()) => {
                 let (what, reason) = ("begin".to_owned(), "the place among the routers is lost".to_owned());
                 return Err(BusError::Refused { what, reason }.into());
             }
-        }
-        Ok(seat)
+        };
+        Ok((is_bound, seat))
     }
 
     /// Waits before try number `attempt`; `false` when the router stops first.
@@ -282,30 +317,65 @@ impl Keeper {
     }
 
     /// Declares what nothing works without: the exchanges, and the queue that stops come by. The rest is declared too, and
-    /// what of it cannot be is mended aside: a queue of statuses whose node is away keeps no stop waiting.
-    async fn declare(&self, bus: &dyn Bus, first: bool) -> Result<(), BusError> {
+    /// what of it cannot be is mended aside: a queue of statuses whose node is away keeps no stop waiting. Nor does a
+    /// binding: before 4.3 the broker answers none while a node of its cluster hangs, whether it is there or not. Says
+    /// whether everything is bound.
+    async fn declare(&self, bus: &dyn Bus, first: bool) -> Result<bool, BusError> {
         for exchange in &self.topology.exchanges {
             let one = Topology { exchanges: vec![exchange.clone()], queues: Vec::new() };
             self.note(&exchange.name, true, bus.declare(&one).await)?;
         }
-        for queue in &self.topology.queues {
-            let declared = self.declare_queue(bus, queue).await;
-            let is_first = self.topology.queues.first().is_some_and(|first| first.name == queue.name);
-            match declared {
-                Err(fault @ BusError::Unreachable { .. }) => return Err(fault),
-                // A person is at hand when a router starts for the first time; later it goes on with what it has.
-                Err(fault @ BusError::Mismatch { .. }) if first => return Err(fault),
-                Err(fault) if is_first => return Err(fault),
-                _ => {}
-            }
+        if self.bound.load(Relaxed) {
+            return self.declare_again(bus).await;
         }
-        Ok(())
+        let mut is_bound = true;
+        for queue in &self.topology.queues {
+            let mut declared = match is_bound {
+                true => self.declare_queue(bus, queue).await,
+                false => Err(BusError::Unanswered { what: format!("bind `{}`", queue.name), timeout_ms: 0 }),
+            };
+            if matches!(declared, Err(BusError::Unanswered { .. })) && !queue.bindings.is_empty() {
+                // What it lacks stays named until it is bound; what comes by what was bound before is taken meanwhile.
+                is_bound = false;
+                declared = bus.declare(&alone(unbound(queue))).await.map(drop);
+            }
+            is_bound &= declared.is_ok();
+            self.weigh(queue, declared, first)?;
+        }
+        Ok(is_bound)
+    }
+
+    /// The same where everything was bound before. Each queue is asked for at once, so that one without its leader takes
+    /// no time of another, and bindings that do not come soon are made aside.
+    async fn declare_again(&self, bus: &dyn Bus) -> Result<bool, BusError> {
+        let bare: Vec<Queue> = self.topology.queues.iter().map(unbound).collect();
+        let declared = join_all(bare.iter().map(|queue| self.declare_queue(bus, queue))).await;
+        for (queue, declared) in bare.iter().zip(declared) {
+            self.weigh(queue, declared, false)?;
+        }
+        let binding = join_all(self.topology.queues.iter().map(|queue| self.declare_queue(bus, queue)));
+        let bound = tokio::time::timeout(BIND_PATIENCE, binding).await;
+        Ok(bound.is_ok_and(|bound| bound.iter().all(Result::is_ok)))
+    }
+
+    /// Whether the router is of no use without that queue.
+    fn weigh(&self, queue: &Queue, declared: Result<(), BusError>, first: bool) -> Result<(), BusError> {
+        let is_first = self.topology.queues.first().is_some_and(|first| first.name == queue.name);
+        match declared {
+            Err(fault @ BusError::Unreachable { .. }) => Err(fault),
+            // A person is at hand when a router starts for the first time; later it goes on with what it has.
+            Err(fault @ BusError::Mismatch { .. }) if first => Err(fault),
+            Err(fault) if is_first => Err(fault),
+            _ => Ok(()),
+        }
     }
 
     async fn declare_queue(&self, bus: &dyn Bus, queue: &Queue) -> Result<(), BusError> {
-        let one = Topology { exchanges: Vec::new(), queues: vec![queue.clone()] };
-        let needed = matches!(queue.kind, QueueKind::Lane { .. });
-        self.note(&queue.name, needed, bus.declare(&one).await)
+        let declared = bus.declare(&alone(queue.clone())).await;
+        // It was bound before, and is consumed or not: its consumer says so.
+        let is_known = self.bound.load(Relaxed) && matches!(declared, Err(BusError::Unanswered { .. }));
+        let needed = matches!(queue.kind, QueueKind::Lane { .. }) && !is_known;
+        self.note(&queue.name, needed, declared)
     }
 
     /// Says how a declaration ended, in health and log.
@@ -336,10 +406,12 @@ impl Keeper {
         }
     }
 
-    /// Declares again what could not be declared, with growing pauses, and the rest every few seconds. Ends never: there
-    /// may be more to mend later.
-    async fn mend(&self, bus: &dyn Bus) {
+    /// Binds what was found, declares again what could not be declared, with growing pauses, and the rest every few
+    /// seconds. Ends never: there may be more to mend later.
+    async fn mend(&self, bus: &dyn Bus, is_bound: bool) {
         let mut attempts = BTreeMap::<&str, (u32, Instant)>::new();
+        let names = self.topology.queues.iter().map(|queue| queue.name.as_str());
+        let mut unsure: BTreeSet<&str> = names.filter(|_| !is_bound).collect();
         loop {
             tokio::time::sleep(MEND_PAUSE).await;
             let broken = self.telemetry.health.topology();
@@ -350,10 +422,20 @@ impl Keeper {
                     let _ = self.note(&exchange.name, true, bus.declare(&one).await);
                 }
             }
-            for queue in &self.topology.queues {
-                if due(&mut attempts, &queue.name, broken.contains_key(&queue.name), now) {
-                    let _ = self.declare_queue(bus, queue).await;
+            let mut asked: Vec<&Queue> = self.topology.queues.iter().collect();
+            asked.retain(|queue| {
+                let is_broken = broken.contains_key(&queue.name) || unsure.contains(queue.name.as_str());
+                due(&mut attempts, &queue.name, is_broken, now)
+            });
+            // All at once: one without its leader takes no time of another.
+            let mended = join_all(asked.iter().map(|queue| self.declare_queue(bus, queue))).await;
+            for (queue, mended) in asked.into_iter().zip(mended) {
+                if mended.is_ok() {
+                    unsure.remove(queue.name.as_str());
                 }
+            }
+            if unsure.is_empty() {
+                self.bound.store(true, Relaxed);
             }
         }
     }
@@ -383,6 +465,15 @@ async fn hold(seat: Option<&mut Seat>) {
     if let Left::Yielded(other) = seat.keep().await {
         error!(%other, "another router runs on this prefix and was first; this one steps back");
     }
+}
+
+fn alone(queue: Queue) -> Topology {
+    Topology { exchanges: Vec::new(), queues: vec![queue] }
+}
+
+/// The same queue, without its bindings.
+fn unbound(queue: &Queue) -> Queue {
+    Queue { bindings: Vec::new(), ..queue.clone() }
 }
 
 /// A bus that is always there: the embedded one.

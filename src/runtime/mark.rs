@@ -8,7 +8,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -48,6 +48,8 @@ const SET_BACK_PAUSE: Duration = Duration::from_millis(100);
 const QUEUE_PERIOD: Duration = Duration::from_secs(10);
 /// How long reading or writing the queue may take.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a connection after one on which it was read.
+const QUEUE_AGAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A mark that is compared with the entries of a ledger as they are read.
 #[derive(Debug)]
@@ -136,14 +138,18 @@ pub(super) struct Marked {
     pub shared: Arc<Shared>,
     /// Where a set-back is told: the router takes it before any delivery.
     pub done: mpsc::Sender<Done>,
+    /// Whether it has been read since the router started. A ledger is set back between two runs.
+    pub has_looked: AtomicBool,
 }
 
 #[async_trait]
 impl Connector for Marked {
     async fn connect(&self) -> Result<Arc<dyn Bus>, BusError> {
         let bus = self.inner.connect().await?;
-        match timeout(QUEUE_TIMEOUT, self.look(bus.as_ref())).await {
-            Ok(Ok(())) => {}
+        let has_looked = self.has_looked.load(Ordering::Acquire);
+        let patience = if has_looked { QUEUE_AGAIN_TIMEOUT } else { QUEUE_TIMEOUT };
+        match timeout(patience, self.look(bus.as_ref(), has_looked)).await {
+            Ok(Ok(())) => self.has_looked.store(true, Ordering::Release),
             Ok(Err(fault)) => warn!(error = %fault, "the mark on the broker cannot be read"),
             Err(_) => warn!("the mark on the broker cannot be read in time"),
         }
@@ -153,13 +159,25 @@ impl Connector for Marked {
     fn pause_ms(&self, attempt: u32) -> u64 {
         self.inner.pause_ms(attempt)
     }
+
+    fn disappointed(&self) {
+        self.inner.disappointed();
+    }
 }
 
 impl Marked {
-    async fn look(&self, bus: &dyn Bus) -> Result<(), BusError> {
+    async fn look(&self, bus: &dyn Bus, has_looked: bool) -> Result<(), BusError> {
         let name = topology::mark_queue(&self.prefix);
-        bus.declare(&topology::mark(&self.prefix)).await?;
-        let Some((delivery, settler)) = bus.get(&name).await? else { return Ok(()) };
+        // Before 4.3 the broker answers no binding while a node of its cluster hangs.
+        let found = if has_looked { bus.get(&name).await.ok() } else { None };
+        let found = match found {
+            Some(found) => found,
+            None => {
+                bus.declare(&topology::mark(&self.prefix)).await?;
+                bus.get(&name).await?
+            }
+        };
+        let Some((delivery, settler)) = found else { return Ok(()) };
         // It stays until a later one takes its place.
         settler.requeue(delivery.tag, false).await?;
         settler.close().await;

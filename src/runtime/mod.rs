@@ -10,6 +10,7 @@ mod answer;
 pub mod ask;
 pub mod asker;
 pub mod boot;
+pub mod broker;
 pub mod bundle;
 pub mod clock;
 pub mod config;

@@ -60,6 +60,7 @@ impl Mover {
             let moved = tokio::select! {
                 () = self.stopping.cancelled() => return,
                 moved = self.carry(&connected) => moved,
+                fault = self.link.outlived(connected.generation) => Err(fault),
             };
             let Err(fault) = moved else { return };
             attempt = if since.elapsed() >= WORKED_FOR { 0 } else { attempt.saturating_add(1) };

@@ -6,8 +6,6 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-
 use super::{
     boot::Setup,
     config::{Config, Loaded},
@@ -18,19 +16,13 @@ use super::{
     topology,
 };
 use crate::{
-    bus::{
-        Bus, BusError, Topology,
-        amqp::{self, Options},
-        backoff::Backoff,
-    },
+    bus::Topology,
     contract::{audit::Mode, lane::Lane},
     telemetry::Telemetry,
 };
 
 /// Bytes of bodies that one round judges at most, so that a batch of large bodies stays small.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How long connecting may take.
-const CONNECT_TIMEOUT_MS: u64 = 10_000;
 
 /// A router that acts.
 pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Telemetry>) -> Setup {
@@ -139,44 +131,4 @@ fn publishing(config: &Config) -> Settings {
 fn prefetch(config: &Config, lane: Lane, lanes: usize) -> u16 {
     let share = config.amqp.in_flight_bytes_max / lanes / config.limits.body_bytes_max.max(1);
     config.amqp.prefetch_count(lane).min(u16::try_from(share).unwrap_or(u16::MAX)).max(1)
-}
-
-/// Connects to the broker that the config names.
-pub struct Broker {
-    options: Options,
-    backoff: Backoff,
-}
-
-impl Broker {
-    /// The broker of a config.
-    pub fn new(config: &Config) -> Self {
-        let options = Options {
-            name: format!("swarmgate {}", config.instance),
-            heartbeat_s: config.amqp.heartbeat_s,
-            connect_timeout_ms: CONNECT_TIMEOUT_MS,
-            ..Options::new(config.amqp.url.expose())
-        };
-        let mut seed = [0; 8];
-        // Without random bits routers may come back all at once, and come back all the same.
-        let _ = getrandom::fill(&mut seed);
-        let (first_ms, longest_ms) = (config.amqp.reconnect_min_ms, config.amqp.reconnect_max_ms);
-        Self { options, backoff: Backoff::new(first_ms, longest_ms, u64::from_ne_bytes(seed)) }
-    }
-
-    /// How it connects.
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
-}
-
-#[async_trait]
-impl Connector for Broker {
-    async fn connect(&self) -> Result<Arc<dyn Bus>, BusError> {
-        let connected: Arc<dyn Bus> = amqp::connect(&self.options).await?;
-        Ok(connected)
-    }
-
-    fn pause_ms(&self, attempt: u32) -> u64 {
-        self.backoff.pause_ms(attempt)
-    }
 }

@@ -23,6 +23,7 @@ pub struct Health {
     broker: AtomicBool,
     blocked: AtomicBool,
     clock_is_apart: AtomicBool,
+    broker_address: Mutex<Option<String>>,
     ways: Mutex<[Option<Held>; Way::ALL.len()]>,
     /// What of the topology cannot be used, by name, in the broker's words.
     topology: Mutex<BTreeMap<String, Fault>>,
@@ -125,6 +126,16 @@ impl Health {
     /// Says whether the broker is connected in both directions.
     pub fn set_broker(&self, connected: bool) {
         self.broker.store(connected, Relaxed);
+    }
+
+    /// Says which of the broker's addresses it is connected at, without user and password.
+    pub fn set_broker_address(&self, address: Option<&str>) {
+        *self.broker_address.lock().unwrap_or_else(PoisonError::into_inner) = address.map(str::to_owned);
+    }
+
+    /// At which of the broker's addresses it is connected.
+    pub fn broker_address(&self) -> Option<String> {
+        self.broker_address.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says whether the broker blocks publishers.

@@ -13,7 +13,10 @@ use std::{
 use futures_util::StreamExt;
 use lapin::{message::Delivery, options::BasicPublishOptions, types::AMQPValue};
 use swarmgate::{
-    bus::{Bus, Fate, amqp},
+    bus::{
+        Bus, Fate,
+        amqp::{self, Options},
+    },
     contract::message::Message,
 };
 use tempfile::TempDir;
@@ -21,7 +24,7 @@ use tempfile::TempDir;
 use crate::{
     broker::{Broker, Cluster, Vhost},
     bus::{departure, promises, publish},
-    hostile::{Client, hear},
+    hostile::{Client, brokers, free_address, get, hear},
     router::{message, process::Process, signal},
 };
 
@@ -48,9 +51,43 @@ mod on_rabbitmq_4 {
         promises(bus.clone()).await;
         bus.close().await;
     }
+
+    /// What an operator does who moves from 3.x: the definitions are taken along, and what waits in the queues.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_queues_of_an_earlier_release_on_3_are_taken_over() {
+        let Some(broker) = Broker::own_4("upgrade") else { return };
+        let before = Arc::new(Broker::shared()).vhost("upgrade");
+        brokers::earlier_release(&before);
+        let definitions = before.broker.http("GET", &format!("/api/definitions/{}", before.name), "");
+        let vhost = Arc::new(broker).vhost("upgrade");
+        vhost.broker.http("POST", &format!("/api/definitions/{}", vhost.name), &definitions);
+        brokers::is_taken_over(&vhost).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_definitions_that_are_shipped_are_what_the_router_wants() {
+        let Some(broker) = Broker::own_4("definitions-4") else { return };
+        broker.http("POST", "/api/definitions", include_str!("../../docker/rabbitmq/definitions.json"));
+        broker.http("PUT", "/api/users/swarmgate", r#"{"password":"swarmgate","tags":""}"#);
+        let url = broker.url("/", "swarmgate", "swarmgate");
+        let (dir, http) = (TempDir::new().expect("a directory"), free_address());
+        let router = Process::configured(&url, dir, &["--http", &http]);
+        let observer = Options::new(broker.url("/", "guest", "guest"));
+        router.ready(amqp::connect(&observer).await.expect("a connection").as_ref()).await;
+        let within = Instant::now() + STOP_PATIENCE;
+        let mut page = get(&http, "/readyz").await;
+        while !page.starts_with("HTTP/1.1 200 ") && Instant::now() < within {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            page = get(&http, "/readyz").await;
+        }
+        assert!(page.starts_with("HTTP/1.1 200 ") && page.contains(r#""topology":{}"#), "{page}");
+        router.stop().await;
+    }
 }
 
 mod on_cluster {
+    mod addresses;
+
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]

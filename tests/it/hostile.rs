@@ -5,7 +5,7 @@
 //! Never: looks into the router; it publishes, listens, and asks `/readyz` and `/metrics` as anybody may.
 //! Holds: each test fails on a router that waits for a broker's answer anywhere but in the way that asked.
 
-mod brokers;
+pub(crate) mod brokers;
 mod routers;
 
 use std::{
@@ -152,13 +152,13 @@ fn key(delivery: &lapin::message::Delivery) -> String {
 }
 
 /// An address that is free now.
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").to_string()
 }
 
 /// What the router shows on a page.
-async fn get(address: &str, page: &str) -> String {
+pub(crate) async fn get(address: &str, page: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("the router's window");
     let request = format!("GET {page} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("a request");

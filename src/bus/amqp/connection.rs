@@ -39,6 +39,8 @@ pub struct Options {
     pub heartbeat_s: u16,
     /// How long connecting may take.
     pub connect_timeout_ms: u64,
+    /// Which consumers the broker prefers where a queue has several: those of the higher number. 0 says nothing.
+    pub consumer_priority: i64,
     /// Certificate authorities to trust beside the system's, as PEM.
     pub ca_pem: Option<String>,
     /// The own certificate and its key (PKCS #8), as PEM, where the broker asks for one.
@@ -53,6 +55,7 @@ impl Options {
             name: "swarmgate".to_owned(),
             heartbeat_s: 5,
             connect_timeout_ms: 5_000,
+            consumer_priority: 0,
             ca_pem: None,
             client_pem: None,
         }
@@ -89,6 +92,12 @@ pub fn address(url: &str) -> String {
         // What cannot be read may hold a password anywhere.
         Err(_) => "a URL that cannot be read".to_owned(),
     }
+}
+
+/// Whom a URL names and in which virtual host, where it can be read.
+pub fn user_and_vhost(url: &str) -> Option<(String, String)> {
+    let AMQPUri { authority, vhost, .. } = url.parse().ok()?;
+    Some((authority.userinfo.username, vhost))
 }
 
 /// One connection, and whether its broker lets it publish.

@@ -28,7 +28,7 @@ use lapin::{
 use serde_json::Value;
 
 use self::connection::Line;
-pub use self::connection::{Options, Server, address};
+pub use self::connection::{Options, Server, address, user_and_vhost};
 use super::{Bus, BusError, Consumer, Delivery, Publisher, Queue, QueueKind, Settler, Topology};
 
 /// AMQP's reply code for a good-bye.
@@ -46,6 +46,7 @@ pub struct Amqp {
     consuming: Arc<Line>,
     publishing: Arc<Line>,
     server: Server,
+    consumer_priority: i64,
 }
 
 /// Connects both ways.
@@ -60,7 +61,8 @@ pub async fn connect(options: &Options) -> Result<Arc<Amqp>, BusError> {
     let load = Arc::new(socket::Load::new());
     let consuming = Arc::new(connection::open(options, &uri, "consuming", &load).await?);
     let publishing = Arc::new(connection::open(options, &uri, "publishing", &load).await?);
-    Ok(Arc::new(Amqp { consuming, publishing, server }))
+    let consumer_priority = options.consumer_priority;
+    Ok(Arc::new(Amqp { consuming, publishing, server, consumer_priority }))
 }
 
 impl Amqp {
@@ -72,11 +74,6 @@ impl Amqp {
     /// The broker's version, where it tells.
     pub fn broker_version(&self) -> Option<&str> {
         self.server.version.as_deref()
-    }
-
-    /// Where it is, without user and password.
-    pub fn address(&self) -> &str {
-        &self.consuming.address
     }
 
     async fn channel(&self) -> Result<Channel, BusError> {
@@ -93,7 +90,11 @@ impl Amqp {
         channel.basic_qos(prefetch_count, BasicQosOptions::default()).await.map_err(fault)?;
         let (name, tag) = (short(queue)?, ShortString::default());
         let options = BasicConsumeOptions::default();
-        let stream = channel.basic_consume(name, tag, options, FieldTable::default()).await.map_err(fault)?;
+        let mut arguments = FieldTable::default();
+        if self.consumer_priority != 0 {
+            arguments.insert("x-priority".into(), AMQPValue::LongLongInt(self.consumer_priority));
+        }
+        let stream = channel.basic_consume(name, tag, options, arguments).await.map_err(fault)?;
         Ok(consume::Listening::new(Arc::clone(&self.consuming), channel, stream, queue))
     }
 
@@ -241,6 +242,10 @@ impl Bus for Amqp {
         answered(&format!("delete `{name}`"), deleting).await
     }
 
+    fn address(&self) -> Option<&str> {
+        Some(&self.consuming.address)
+    }
+
     fn blocked(&self) -> Option<String> {
         self.publishing.blocked()
     }
@@ -276,8 +281,7 @@ async fn bye(channel: &Channel) {
 async fn answered<T>(what: &str, asking: impl Future<Output = Result<T, BusError>>) -> Result<T, BusError> {
     let answer = tokio::time::timeout(Duration::from_millis(OPERATION_TIMEOUT_MS), asking).await;
     answer.unwrap_or_else(|_| {
-        let reason = format!("no answer within {OPERATION_TIMEOUT_MS} ms; connect anew");
-        Err(BusError::Refused { what: what.to_owned(), reason })
+        Err(BusError::Unanswered { what: what.to_owned(), timeout_ms: OPERATION_TIMEOUT_MS })
     })
 }
 

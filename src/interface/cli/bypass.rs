@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{CliError, Exit, Globals, Out, OutputFormat};
+use super::{CliError, Exit, Globals, Out, OutputFormat, client::Addresses};
 use crate::{contract::command::Commands, runtime::topology};
 
 /// What a person reads first.
@@ -26,9 +26,8 @@ Stop the router first, and keep it stopped until you come back. docs/operating/r
   For a management API that is not on the broker's host and port 15672:
     swarmgate bypass --amqp amqp://swarmgate@broker/%2f --management http://broker:8081")]
 pub struct Args {
-    /// The broker's URL (amqp.url).
-    #[arg(long, value_name = "URL")]
-    amqp: Option<String>,
+    #[command(flatten)]
+    amqp: Addresses,
     /// The broker's management API; its host on port 15672 when absent.
     #[arg(long, value_name = "URL")]
     management: Option<String>,
@@ -46,8 +45,7 @@ struct Step {
 /// # Errors
 /// When the config cannot be used.
 pub fn run(args: &Args, globals: &Globals) -> Result<Exit, CliError> {
-    let flags = args.amqp.iter().map(|url| ("--amqp", "amqp.url", url.clone())).collect();
-    let loaded = globals.config_with(flags)?;
+    let loaded = globals.config_with(args.amqp.settings())?;
     let uri: lapin::uri::AMQPUri = loaded
         .config
         .amqp

@@ -7,21 +7,44 @@
 use std::sync::Arc;
 
 use crate::{
-    bus::{
-        Bus, BusError, Consumer, Queue, QueueKind, Topology,
-        amqp::{self, Amqp},
+    bus::{Bus, BusError, Consumer, Queue, QueueKind, Topology, amqp::Amqp},
+    runtime::{
+        broker::Broker,
+        config::{self, Loaded},
     },
-    runtime::{config::Loaded, setup::Broker},
 };
 
 use super::{CliError, Globals};
 
+/// The flag that names the broker.
+#[derive(Debug, clap::Args)]
+pub struct Addresses {
+    /// The broker's URL (amqp.url); for the nodes of a cluster give it several times, or with commas (amqp.urls).
+    #[arg(long, global = true, value_name = "URL")]
+    amqp: Vec<String>,
+}
+
+impl Addresses {
+    /// The flag as a setting of the config.
+    pub fn settings(&self) -> Vec<(&'static str, &'static str, String)> {
+        match self.amqp.as_slice() {
+            [] => Vec::new(),
+            [one] if config::urls(one).len() < 2 => vec![("--amqp", "amqp.url", one.clone())],
+            several => vec![("--amqp", "amqp.urls", several.join(","))],
+        }
+    }
+
+    /// Whether it was given.
+    pub fn is_given(&self) -> bool {
+        !self.amqp.is_empty()
+    }
+}
+
 /// The flag that every tool takes.
 #[derive(Debug, clap::Args)]
 pub struct Connect {
-    /// The broker's URL (amqp.url).
-    #[arg(long, global = true, value_name = "URL")]
-    amqp: Option<String>,
+    #[command(flatten)]
+    amqp: Addresses,
 }
 
 impl Connect {
@@ -31,8 +54,14 @@ impl Connect {
     /// When the config is wrong or the broker cannot be reached.
     pub async fn open(&self, globals: &Globals) -> Result<(Loaded, Arc<Amqp>), CliError> {
         let loaded = self.config(globals)?;
-        let bus = amqp::connect(Broker::new(&loaded.config).options()).await?;
+        let bus = Broker::new(&loaded.config).open().await?;
         Ok((loaded, bus))
+    }
+
+    /// Every address of the broker, as it may be shown.
+    pub fn shown(&self, globals: &Globals) -> String {
+        self.config(globals)
+            .map_or_else(|_| "amqp.url".to_owned(), |loaded| Broker::new(&loaded.config).shown())
     }
 
     /// The config with this flag.
@@ -40,7 +69,7 @@ impl Connect {
     /// # Errors
     /// When the config is wrong.
     pub fn config(&self, globals: &Globals) -> Result<Loaded, CliError> {
-        globals.config_with(self.amqp.iter().map(|url| ("--amqp", "amqp.url", url.clone())).collect())
+        globals.config_with(self.amqp.settings())
     }
 }
 

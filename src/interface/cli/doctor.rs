@@ -15,11 +15,15 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{CliError, Exit, Globals, Out, client::Connect};
 use crate::{
-    bus::{Bus, amqp::Amqp},
+    bus::{
+        Bus, BusError,
+        amqp::{self, Amqp},
+    },
     contract::lane::Lane,
     ledger::{
         emergency,
@@ -27,7 +31,7 @@ use crate::{
         size::{Size, WAL_AT_REST_BYTES},
         verify,
     },
-    runtime::{clock, config::Loaded, presence, topology},
+    runtime::{broker::Broker, clock, config::Loaded, presence, topology},
 };
 use management::Management;
 
@@ -115,10 +119,12 @@ impl Findings {
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let loaded = args.connect.config(globals)?;
     let mut findings = Findings::default();
-    let reachable = match args.connect.open(globals).await {
-        Ok((_, bus)) => {
+    let known = Broker::new(&loaded.config);
+    let reachable = match known.open().await {
+        Ok(bus) => {
             broker(&loaded, &bus, &mut findings).await;
             router(&loaded, bus.clone(), &mut findings).await;
+            nodes(&known, &mut findings).await;
             bus.close().await;
             true
         }
@@ -127,7 +133,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
             false
         }
     };
-    let url = loaded.config.amqp.url.expose();
+    let url = known.options().map(|options| options.url.as_str()).unwrap_or_default();
     let named = loaded.config.amqp.management_url.as_ref().map(|url| url.expose());
     match Management::open(args.management.as_deref().or(named), url).await {
         Ok(management) => {
@@ -178,7 +184,8 @@ async fn broker(loaded: &Loaded, bus: &Amqp, findings: &mut Findings) {
     let server = bus.server();
     let product = server.product.as_deref().unwrap_or("an unknown broker");
     let version = server.version.as_deref().unwrap_or("of an unknown version");
-    findings.add("broker", State::Ok, format!("{product} {version} at {}", bus.address()), "");
+    let address = bus.address().unwrap_or_default();
+    findings.add("broker", State::Ok, format!("{product} {version} at {address}"), "");
     if server.major().is_none_or(|major| major < 4) {
         findings.add(
             "broker version",
@@ -259,6 +266,32 @@ async fn router(loaded: &Loaded, bus: Arc<dyn Bus>, findings: &mut Findings) {
                 other.instance, other.environment
             );
             findings.add("environment", State::Warn, found, "name the config of that router with --config");
+        }
+    }
+}
+
+/// Where there are several addresses: whether each is good for anything.
+async fn nodes(known: &Broker, findings: &mut Findings) {
+    let addresses = known.addresses();
+    if addresses.len() < 2 {
+        return;
+    }
+    let connecting = addresses.iter().map(|options| async {
+        let bus = amqp::connect(options).await?;
+        bus.close().await;
+        Ok::<(), BusError>(())
+    });
+    for (options, connected) in addresses.iter().zip(join_all(connecting).await) {
+        match connected {
+            Ok(()) => {
+                findings.add("node", State::Ok, format!("{} lets us in", amqp::address(&options.url)), "");
+            }
+            Err(fault) => findings.add(
+                "node",
+                State::Warn,
+                fault.to_string(),
+                "start it, or correct `amqp.urls`: while it is away there is one node less to go to",
+            ),
         }
     }
 }

@@ -305,7 +305,7 @@ impl Line {
     ) -> Result<Self, CliError> {
         let opened = tokio::time::timeout(BROKER_WAIT, way.connect.open(globals)).await;
         let (_, bus) = opened.map_err(|_| BusError::Unreachable {
-            address: "amqp.url".to_owned(),
+            address: way.connect.shown(globals),
             reason: format!("no answer within {} s", BROKER_WAIT.as_secs()),
         })??;
         let mut line = Self { bus, prefix: prefix.to_owned(), consumer: None };

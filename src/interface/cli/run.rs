@@ -11,15 +11,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CliError, Exit, Globals, output};
+use super::{CliError, Exit, Globals, client::Addresses, output};
 use crate::{
     contract::audit::Mode,
     interface::{api::Desk, http},
     runtime::{
         boot::{self, Setup},
+        broker::Broker,
         config::{IdentityMode, Loaded},
-        presence,
-        setup::{self, Broker},
+        presence, setup,
     },
     telemetry::{Telemetry, log, metrics::ObservedTotals},
 };
@@ -71,9 +71,8 @@ pub struct ObserveArgs {
 /// Settings that have a flag.
 #[derive(Debug, clap::Args)]
 pub struct Shared {
-    /// The broker's URL (amqp.url).
-    #[arg(long, value_name = "URL")]
-    amqp: Option<String>,
+    #[command(flatten)]
+    amqp: Addresses,
     /// The ledger's directory (ledger.dir).
     #[arg(long, value_name = "DIR")]
     ledger: Option<PathBuf>,
@@ -90,15 +89,14 @@ impl Shared {
     fn settings(&self) -> Vec<(&'static str, &'static str, String)> {
         let text = |value: &Option<String>| value.clone();
         let dir = self.ledger.as_ref().map(|dir| dir.display().to_string());
-        [
-            ("--amqp", "amqp.url", text(&self.amqp)),
+        let rest = [
             ("--ledger", "ledger.dir", dir),
             ("--http", "http.addr", text(&self.http)),
             ("--instance", "instance", text(&self.instance)),
         ]
         .into_iter()
-        .filter_map(|(flag, path, value)| value.map(|value| (flag, path, value)))
-        .collect()
+        .filter_map(|(flag, path, value)| value.map(|value| (flag, path, value)));
+        self.amqp.settings().into_iter().chain(rest).collect()
     }
 }
 

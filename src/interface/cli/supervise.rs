@@ -12,12 +12,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CliError, Exit, Globals, OutputFormat, output};
+use super::{CliError, Exit, Globals, OutputFormat, client::Addresses, output};
 use crate::{
     contract::routing::Scope,
     runtime::{
-        config::Loaded,
-        setup::Broker,
+        broker::Broker,
+        config::{self, Loaded},
         supervisor::{
             self, AsksRouter, Setup, SuperviseError, Supervisor,
             bridge::{self, Bridge},
@@ -41,9 +41,17 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(2);
   Everything as JSON: the workers' output as lines of the log, the report at the end:
     swarmgate supervise --config swarmgate.yaml --output json")]
 pub struct Args {
-    /// The broker's URL; without it, and without `SWARMGATE_AMQP_URL`, there is no bus.
-    #[arg(long, value_name = "URL", env = "SWARMGATE_AMQP_URL", hide_env_values = true)]
-    amqp: Option<String>,
+    #[command(flatten)]
+    amqp: Addresses,
+}
+
+impl Args {
+    /// Without the flag, and without `SWARMGATE_AMQP_URL` or `SWARMGATE_AMQP_URLS`, there is no bus: a file that names
+    /// the broker is also the router's.
+    fn has_bus(&self) -> bool {
+        let is_set = |path| std::env::var_os(config::variable(path)).is_some();
+        self.amqp.is_given() || is_set("amqp.url") || is_set("amqp.urls")
+    }
 }
 
 /// Ties itself to its supervisor's life, then becomes a worker.
@@ -70,8 +78,8 @@ pub fn child(args: &ChildArgs) -> Result<Exit, CliError> {
 /// # Errors
 /// When the config supervises nothing, or the channel or the keys cannot be had.
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
-    let flags = args.amqp.iter().map(|url| ("--amqp", "amqp.url", url.clone())).collect();
-    let loaded = globals.config_with(flags)?;
+    let loaded = globals.config_with(args.amqp.settings())?;
+    let has_bus = args.has_bus();
     let json = globals.output_or(OutputFormat::Text) == OutputFormat::Json;
     let format = if json { Format::Json } else { loaded.config.telemetry.log_format };
     log::install(format, loaded.config.telemetry.log_level, loaded.config.telemetry.bounds())?;
@@ -81,8 +89,8 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     // Before any worker runs, so that no signal ends this process where it should end its workers.
     let mut told = Told::listen()?;
     let run = supervisor::run_id().map_err(configured::ConfiguredError::from)?;
-    let asks_router = asks_router(&loaded, args.amqp.is_some())?;
-    let bridge = args.amqp.is_some().then(|| bridge(&loaded, run.clone(), asks_router));
+    let asks_router = asks_router(&loaded, has_bus)?;
+    let bridge = has_bus.then(|| bridge(&loaded, run.clone(), asks_router));
     let tell = bridge.as_ref().map_or_else(|| Arc::new(|_: &Scope, _| {}) as Tell, Bridge::tell);
     let supervisor = start(&loaded, run, tell, asks_router)?;
     let drained = CancellationToken::new();

@@ -221,6 +221,7 @@ async fn ready(State(telemetry): State<Arc<Telemetry>>) -> Response {
     let page = json!({
         "status": if is_ready { "ready" } else { "not-ready" },
         "missing": missing,
+        "broker": telemetry.health.broker_address(),
         "held": held,
         "topology": telemetry.health.topology(),
         "otherRouter": telemetry.health.other_router(),

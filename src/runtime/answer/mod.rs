@@ -108,7 +108,9 @@ impl View<'_> {
             "uptimeMs": uptime_ms,
             "ledger": { "writable": state.ledger_writable(), "seq": state.last_seq(), "keys": state.keys(),
                 "bytes": file_bytes, "walBytes": wal_bytes },
-            "broker": { "connected": health.broker(), "blocked": health.blocked() },
+            "broker": {
+                "connected": health.broker(), "blocked": health.blocked(), "address": health.broker_address(),
+            },
             "lanes": lanes,
             "refusals": refusals,
             "safety": self.safety_totals(),

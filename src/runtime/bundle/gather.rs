@@ -137,8 +137,8 @@ impl Sources {
     /// Takes the config, and looks everywhere for the secrets that it holds.
     pub fn take_config(&mut self, config: &Config) {
         self.config = serde_json::to_value(config).map_err(|fault| fault.to_string());
-        let urls = [Some(&config.amqp.url), config.amqp.management_url.as_ref()];
-        let passwords: Vec<String> = urls.into_iter().flatten().flat_map(passwords).collect();
+        let urls = config.amqp.addresses().iter().chain(&config.amqp.management_url);
+        let passwords: Vec<String> = urls.flat_map(passwords).collect();
         self.detector = Detector::knowing(passwords.iter().map(String::as_str));
     }
 }

@@ -13,6 +13,7 @@ use super::{
     load::Merge,
     supervisor,
 };
+use crate::bus::amqp;
 
 const TRANSPORT: &str = "runtime.platform.execution_ipc.transport";
 const SECRET_REF: &str = "runtime.platform.execution_ipc.auth.secret_ref";
@@ -20,6 +21,15 @@ const SECRET_REF: &str = "runtime.platform.execution_ipc.auth.secret_ref";
 /// Tells `merge` what in the config cannot stand together.
 pub(super) fn agree(config: &Config, merge: &mut Merge) {
     environment(config, merge);
+    let mut places = config.amqp.addresses().iter().map(|url| amqp::user_and_vhost(url.expose()));
+    let first = places.next();
+    if places.any(|place| Some(place) != first) {
+        let wrong = Wrong::new(
+            "`amqp.urls` names several users or virtual hosts: its URLs are nodes of one broker",
+            "give each the same user and virtual host; passwords may differ",
+        );
+        merge.fault_of("amqp.urls", wrong);
+    }
     if config.amqp.reconnect_min_ms > config.amqp.reconnect_max_ms {
         let wrong = Wrong::new(
             "`amqp.reconnect_min_ms` is above `amqp.reconnect_max_ms`",

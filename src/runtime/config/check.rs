@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     fields::{FIELDS, TYPE_FIELDS, is_section},
     form::{Field, Kind},
-    secret::BrokerUrl,
+    secret::{self, BrokerUrl},
 };
 use crate::contract::routing::SEGMENT_BYTES_MAX;
 
@@ -48,6 +48,7 @@ pub fn coerce(kind: Kind, text: &str) -> Value {
     match kind {
         Kind::Whole(..) => text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from),
         Kind::Words => text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect(),
+        Kind::Urls => secret::split(text).into_iter().collect(),
         Kind::Flag => text.trim().parse::<bool>().map_or_else(|_| text.into(), Value::from),
         _ => text.into(),
     }
@@ -73,6 +74,7 @@ pub fn check(field: &Field, shown: &str, value: &Value) -> Result<(), Wrong> {
         )),
         Kind::Words => words(shown, value, SEGMENT_BYTES_MAX),
         Kind::Lines => words(shown, value, LINE_BYTES_MAX),
+        Kind::Urls => urls(shown, value),
         Kind::Workers => Err(Wrong::new(
             format!("`{shown}` wants a list of rows, in the config file"),
             "write one `- id: …` with `role` and `command` for each",
@@ -134,6 +136,16 @@ fn words(shown: &str, value: &Value, bytes_max: usize) -> Result<(), Wrong> {
         Some(list) if list.iter().all(fits) => Ok(()),
         _ => Err(Wrong::new(format!("`{shown}` wants a list of words"), "write it like `[Applied, Ack]`")),
     }
+}
+
+fn urls(shown: &str, value: &Value) -> Result<(), Wrong> {
+    let list: Option<Vec<&str>> = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+    let Some(list) = list.filter(|list| (1..=secret::URLS_MAX).contains(&list.len())) else {
+        let message = format!("`{shown}` wants a list of 1 to {} URLs", secret::URLS_MAX);
+        return Err(Wrong::new(message, "write one `- amqp://user:password@host:5672/%2f` for each node"));
+    };
+    let mut each = list.iter().enumerate();
+    each.try_for_each(|(index, url)| text_form(Kind::Url, &format!("{shown}[{index}]"), url))
 }
 
 fn text_form(kind: Kind, shown: &str, text: &str) -> Result<(), Wrong> {

@@ -37,8 +37,8 @@ const fn deadline(path: &'static str) -> Field {
 }
 
 use Kind::{
-    Address, Choice, Flag, Lines, Loopback, ManagementUrl, Name, Path, SecretRef, Segment, Url, Whole, Words,
-    Workers,
+    Address, Choice, Flag, Lines, Loopback, ManagementUrl, Name, Path, SecretRef, Segment, Url, Urls, Whole,
+    Words, Workers,
 };
 
 /// Every setting but `types`, in the order of the printed defaults.
@@ -65,6 +65,21 @@ pub const FIELDS: &[Field] = &[
         "amqp.management_url",
         ManagementUrl,
         "The broker's management API, http:// only, for `doctor`; it asks as the broker's user unless the URL names another.",
+    ),
+    field(
+        "amqp.urls",
+        Urls,
+        "Instead of `amqp.url`: the broker's nodes, for one user and virtual host. The last good one is tried first, then in order.",
+    ),
+    field(
+        "amqp.connect_timeout_ms",
+        Whole(100, 600_000),
+        "How long a node may take over each step of connecting before it has failed.",
+    ),
+    field(
+        "amqp.connect_next_ms",
+        Whole(10, 600_000),
+        "How long a node of `amqp.urls` may stay silent before the next one is tried beside it.",
     ),
     field("amqp.prefix", Name, "What the names of the router's exchanges and queues begin with."),
     field(
@@ -105,7 +120,11 @@ pub const FIELDS: &[Field] = &[
         "The first pause before connecting again; it doubles up to the next.",
     ),
     field("amqp.reconnect_max_ms", Whole(1, 600_000), "The longest pause before connecting again."),
-    field("amqp.heartbeat_s", Whole(0, 3_600), "The AMQP heartbeat in seconds; 0 is none."),
+    field(
+        "amqp.heartbeat_s",
+        Whole(0, 3_600),
+        "The AMQP heartbeat in seconds; a node that hangs is noticed within two and a half. 0 is none.",
+    ),
     field(
         "clock.ahead_max_ms",
         Whole(0, DAY_MS),
@@ -560,6 +579,7 @@ pub const FIELDS: &[Field] = &[
 /// Settings whose default is nothing, or follows from another setting: the printed defaults leave them out.
 pub const UNSET: &[&str] = &[
     "amqp.management_url",
+    "amqp.urls",
     "ledger.emergency_path",
     "consent.live_requires",
     "supervisor.router",

@@ -22,6 +22,8 @@ pub enum Kind {
     Url,
     /// A URL of the broker's management API; never shown.
     ManagementUrl,
+    /// URLs of the broker's nodes; never shown.
+    Urls,
     /// One routing-key segment.
     Segment,
     /// A name of exchanges and queues: letters, digits, `_`, `-`, `.`.

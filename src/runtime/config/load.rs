@@ -5,7 +5,7 @@
 //! Holds: a later layer wins whole leaves; lists are not merged.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -26,6 +26,8 @@ use super::{
 };
 use crate::contract::Contract;
 
+/// Settings of which one stands for the other: the layer that says either replaces both.
+const INSTEAD: &[(&str, &str)] = &[("amqp.url", "amqp.urls"), ("amqp.urls", "amqp.url")];
 /// The largest config or schema file, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -181,6 +183,8 @@ pub(super) struct Merge {
     value: Map<String, Value>,
     /// Where each path's value stands.
     origins: BTreeMap<String, Place>,
+    /// The paths that the present layer has set.
+    layer: BTreeSet<String>,
     faults: Vec<Fault>,
     warnings: Vec<String>,
 }
@@ -207,7 +211,10 @@ impl Merge {
     }
 
     fn finish(mut self, schemas: own_types::Read<'_>) -> Result<Loaded, ConfigError> {
-        let Some(config) = self.config() else { return Err(ConfigError::Faulty { faults: self.faults }) };
+        let Some(mut config) = self.config() else { return Err(ConfigError::Faulty { faults: self.faults }) };
+        if let Some(first) = config.amqp.urls.first() {
+            config.amqp.url = first.clone();
+        }
         agree(&config, &mut self);
         if config.types.is_empty() && !self.faults.is_empty() {
             // Compiling the built-in schemas would take its time and find nothing more.
@@ -227,6 +234,7 @@ impl Merge {
     }
 
     fn file(&mut self, name: &str, text: &str) {
+        self.layer.clear();
         match node::read(text) {
             Ok(Node { content: Content::Map(pairs), .. }) => self.section(name, "", &pairs),
             Ok(Node { content: Content::Scalar(Value::Null), .. }) => {}
@@ -324,6 +332,7 @@ impl Merge {
     }
 
     fn env(&mut self, env: &[(String, String)]) {
+        self.layer.clear();
         for (name, text) in env.iter().filter(|(name, _)| name.starts_with("SWARMGATE_")) {
             if let Some(field) = FIELDS.iter().find(|field| variable(field.path) == *name) {
                 self.text(field.path, text, name);
@@ -343,6 +352,7 @@ impl Merge {
     }
 
     fn flags(&mut self, flags: &[Setting]) {
+        self.layer.clear();
         for Setting { flag, path, value } in flags {
             match find(path) {
                 Some(field) => self.text(field.path, value, flag),
@@ -366,6 +376,16 @@ impl Merge {
     }
 
     pub(super) fn set(&mut self, path: &str, value: Value, place: Place) {
+        if let Some((_, other)) = INSTEAD.iter().find(|(one, _)| *one == path) {
+            if self.layer.contains(*other) {
+                let message = format!("`{path}` and `{other}` are both set, and each stands for the other");
+                self.fault(place.clone(), path, Wrong::new(message, "give one of the two"));
+            }
+            // What a layer before has said of it counts no more.
+            self.origins.remove(*other);
+            self.take(other);
+        }
+        self.layer.insert(path.to_owned());
         self.origins.insert(path.to_owned(), place);
         let (sections, leaf) = path.rsplit_once('.').unwrap_or(("", path));
         let mut into = &mut self.value;
@@ -376,6 +396,16 @@ impl Merge {
             into = inner;
         }
         into.insert(leaf.to_owned(), value);
+    }
+
+    /// Takes a leaf out of what is set.
+    fn take(&mut self, path: &str) {
+        let (sections, leaf) = path.rsplit_once('.').unwrap_or(("", path));
+        let mut from = Some(&mut self.value);
+        for section in sections.split('.').filter(|section| !section.is_empty()) {
+            from = from.and_then(|from| from.get_mut(section)?.as_object_mut());
+        }
+        from.and_then(|from| from.remove(leaf));
     }
 
     /// The typed config; the checks have let through only what fits, and were they wrong this says where.

@@ -56,7 +56,7 @@ pub use fields::{FIELDS, UNSET, variable};
 pub use form::{Field, Kind};
 pub use load::{ConfigError, Fault, Layers, Loaded, Setting, load, parse};
 pub use print::{defaults_yaml, json_schema, starting_yaml};
-pub use secret::{BrokerUrl, DEFAULT_URL};
+pub use secret::{BrokerUrl, DEFAULT_URL, split as urls};
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -193,6 +193,12 @@ pub struct Amqp {
     pub url: BrokerUrl,
     /// Its management API; `None`: the broker's host on port 15672.
     pub management_url: Option<BrokerUrl>,
+    /// The same of each of its nodes, where there are several; the first is also `url`.
+    pub urls: Vec<BrokerUrl>,
+    /// How long a node may take over a step of connecting.
+    pub connect_timeout_ms: u64,
+    /// How long a node may stay silent before the next is tried beside it.
+    pub connect_next_ms: u64,
     /// What the names of our exchanges and queues begin with.
     pub prefix: String,
     /// Unsettled deliveries on the urgent lane.
@@ -224,6 +230,9 @@ impl Default for Amqp {
         Self {
             url: BrokerUrl::default(),
             management_url: None,
+            urls: Vec::new(),
+            connect_timeout_ms: 10_000,
+            connect_next_ms: 500,
             prefix: "swarmgate".to_owned(),
             prefetch_urgent_count: 256,
             prefetch_signals_count: 1_000,
@@ -235,12 +244,17 @@ impl Default for Amqp {
             slow_batches_max: 32,
             reconnect_min_ms: 100,
             reconnect_max_ms: 10_000,
-            heartbeat_s: 10,
+            heartbeat_s: 4,
         }
     }
 }
 
 impl Amqp {
+    /// Every address of the broker, in the order in which they are tried at first.
+    pub fn addresses(&self) -> &[BrokerUrl] {
+        if self.urls.is_empty() { std::slice::from_ref(&self.url) } else { &self.urls }
+    }
+
     /// The prefetch of a lane.
     pub const fn prefetch_count(&self, lane: Lane) -> u16 {
         match lane {

@@ -13,6 +13,7 @@ use super::{
     check::unit,
     fields::{FIELDS, SHARED_SECTIONS, TYPE_FIELDS, TYPE_REQUIRED, UNSET, variable},
     form::{Field, Kind},
+    secret::URLS_MAX,
     supervisor,
 };
 
@@ -107,6 +108,7 @@ fn example_of(field: &Field) -> String {
     match (default_of(field), field.kind) {
         (Value::Null, Kind::ManagementUrl) => "\"http://broker:15672\"".to_owned(),
         (Value::Null, Kind::SecretRef) => "env:NAME".to_owned(),
+        (Value::Null, Kind::Urls) => format!("[\"{DEFAULT_URL}\"]"),
         (Value::Null, Kind::Path) => "\"/mnt/second/emergency.log\"".to_owned(),
         (value, _) => yaml(&value),
     }
@@ -114,6 +116,9 @@ fn example_of(field: &Field) -> String {
 
 /// The default of a setting, read from the structs.
 fn default_of(field: &Field) -> Value {
+    if matches!(field.kind, Kind::Urls) {
+        return Value::Null;
+    }
     if matches!(field.kind, Kind::Url) {
         return DEFAULT_URL.into();
     }
@@ -213,6 +218,10 @@ fn shape(field: &Field) -> Value {
     match field.kind {
         Kind::Url => json!({ "type": "string", "pattern": "^amqps?://" }),
         Kind::ManagementUrl => json!({ "type": "string", "pattern": "^http://" }),
+        Kind::Urls => json!({
+            "type": "array", "minItems": 1, "maxItems": URLS_MAX,
+            "items": { "type": "string", "pattern": "^amqps?://" },
+        }),
         Kind::Segment => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$" }),
         Kind::Name => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$" }),
         Kind::Path => json!({ "type": "string", "minLength": 1 }),

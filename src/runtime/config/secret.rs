@@ -48,8 +48,31 @@ impl BrokerUrl {
         }
         let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
         let host = host.split(['/', '?']).next().unwrap_or_default();
+        if host.contains(',') {
+            return Some("names several hosts; write a whole URL for each, in `amqp.urls`");
+        }
         host.split(':').next().is_none_or(str::is_empty).then_some("names no host")
     }
+}
+
+/// How many addresses a broker may have.
+pub const URLS_MAX: usize = 16;
+
+/// A text of URLs with commas between them. A comma that no URL follows belongs to a password.
+pub fn split(text: &str) -> Vec<&str> {
+    let mut urls = Vec::new();
+    let (mut from, mut look) = (0, 0);
+    while let Some(comma) = text.get(look..).and_then(|rest| rest.find(',')).map(|at| look + at) {
+        look = comma + 1;
+        let rest = text.get(look..).unwrap_or_default().trim_start();
+        let is_scheme = |(scheme, _): (&str, &str)| scheme.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if rest.is_empty() || rest.split_once("://").is_some_and(is_scheme) {
+            urls.push(text.get(from..comma).unwrap_or_default());
+            from = look;
+        }
+    }
+    urls.push(text.get(from..).unwrap_or_default());
+    urls.into_iter().map(str::trim).filter(|url| !url.is_empty()).collect()
 }
 
 impl Default for BrokerUrl {
@@ -115,11 +138,32 @@ mod tests {
     }
 
     #[test]
+    fn urls_are_told_apart_and_passwords_are_left_whole() {
+        for (text, urls) in [
+            ("amqp://a", vec!["amqp://a"]),
+            ("amqp://u:p,q@a/v, amqps://u:,@b/v,", vec!["amqp://u:p,q@a/v", "amqps://u:,@b/v"]),
+            ("amqp://a,b", vec!["amqp://a,b"]),
+            (" , ", vec![]),
+        ] {
+            assert_eq!(split(text), urls, "{text}");
+        }
+    }
+
+    #[test]
     fn faults_are_found() {
         for good in [DEFAULT_URL, "amqps://u:p@broker", "amqp://broker:1"] {
             assert_eq!(BrokerUrl::new(good).fault(), None, "{good}");
         }
-        for bad in ["", "http://x", "amqp://", "amqp://u:p@/v", "amqp://u:p@:5672", "amqp://a b"] {
+        for bad in [
+            "amqp://u:p@one,two/v",
+            "amqp://one:1,amqp://two:1",
+            "",
+            "http://x",
+            "amqp://",
+            "amqp://u:p@/v",
+            "amqp://u:p@:5672",
+            "amqp://a b",
+        ] {
             assert!(BrokerUrl::new(bad).fault().is_some(), "{bad}");
         }
         for good in ["http://h", "http://u:p@h:1"] {

@@ -193,6 +193,25 @@ const CASES: &[Case] = &[
         faults: &[(":2", "the largest command could never wait", "raise")],
     },
     Case {
+        yaml: "amqp:\n  url: amqp://canary:canary@h\n  urls: [amqp://canary:canary@h]\n",
+        env: &[("SWARMGATE_AMQP_URLS", "amqp://canary@h,amqp://other@h")],
+        flags: &[("amqp.urls", "amqp://h, http://canary:canary@h")],
+        faults: &[
+            (":3", "`amqp.urls` and `amqp.url` are both set", "one of the two"),
+            ("--set", "`amqp.urls[1]` does not begin with", "%2f"),
+            ("SWARMGATE_AMQP_URLS", "several users or virtual hosts", "the same user"),
+        ],
+    },
+    Case {
+        yaml: "amqp: {urls: []}\n",
+        env: &[],
+        flags: &[("amqp.url", "amqp://canary:canary@one,two/v")],
+        faults: &[
+            (":1", "wants a list of 1 to 16 URLs", "for each node"),
+            ("--set", "`amqp.url` names several hosts", "%2f"),
+        ],
+    },
+    Case {
         yaml: "limits: {body_bytes_max: 2097152}\namqp: {in_flight_bytes_max: 1048576}\n",
         env: &[],
         flags: &[],
@@ -296,6 +315,26 @@ fn the_password_is_nowhere_but_where_it_is_exposed() {
     assert!(loaded.config.amqp.url.expose().contains("canary"));
     let wrong = run("amqp:\n  url: [canary\n", &[], &[]).unwrap_err();
     assert!(!format!("{wrong:?}").contains("canary"));
+}
+
+#[test]
+fn one_address_or_several_is_one_setting() {
+    let shown = |loaded: &Loaded| -> Vec<String> {
+        loaded.config.amqp.addresses().iter().map(ToString::to_string).collect()
+    };
+    let (one, two) = ("amqp://u:***@one/v", "amqp://u:***@two/v");
+    let listed = "amqp:\n  urls:\n    - amqp://u:canary@one/v\n    - amqp://u:canary,too@two/v\n";
+    let loaded = run(listed, &[], &[]).unwrap();
+    assert_eq!(shown(&loaded), [one, two]);
+    assert_eq!(loaded.config.amqp.url.to_string(), one, "who wants any has the first");
+    assert!(!format!("{loaded:?}").contains("canary"));
+    // A stronger layer replaces it, whichever of the two it names.
+    let env = [("SWARMGATE_AMQP_URL", "amqp://u:canary@two/v")];
+    assert_eq!(shown(&run(listed, &env, &[]).unwrap()), [two]);
+    let flags = [("amqp.urls", "amqp://u:canary@two/v, amqp://u:p,q@one/v")];
+    assert_eq!(shown(&run(listed, &env, &flags).unwrap()), [two, one]);
+    let env = [("SWARMGATE_AMQP_URLS", "amqp://u:canary@two/v,amqp://u:canary@one/v")];
+    assert_eq!(shown(&run("amqp: {url: 'amqp://h'}\n", &env, &[]).unwrap()), [two, one]);
 }
 
 #[test]

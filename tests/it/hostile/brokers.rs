@@ -8,13 +8,63 @@ use swarmgate::{
 use super::*;
 use crate::router::{Inbox, send};
 
+fn quorum(vhost: &Vhost, name: &str, arguments: Value) {
+    let body = json!({ "durable": true, "arguments": arguments }).to_string();
+    vhost.broker.http("PUT", &format!("/api/queues/{}/{name}", vhost.name), &body);
+}
+
+/// What the release before declared, as far as it was bound otherwise than today.
+pub(crate) fn earlier_release(vhost: &Vhost) {
+    for lane in ["urgent", "signals", "results"] {
+        let arguments = json!({ "x-queue-type": "quorum", "x-overflow": "reject-publish" });
+        quorum(vhost, &format!("swarmgate.in.{lane}"), arguments);
+    }
+    let classic =
+        json!({ "x-queue-type": "classic", "x-max-length-bytes": 268_435_456, "x-overflow": "drop-head" });
+    for name in ["swarmgate.in.metrics", "swarmgate.refused"] {
+        quorum(vhost, name, classic.clone());
+    }
+    let topic = json!({ "type": "topic", "durable": true, "arguments": { "alternate-exchange": "swarmgate.in.unknown" } });
+    let exchange = |name: &str, body: &Value| {
+        vhost.broker.http("PUT", &format!("/api/exchanges/{}/{name}", vhost.name), &body.to_string());
+    };
+    exchange("swarmgate.in.unknown", &json!({ "type": "fanout", "durable": true }));
+    exchange("swarmgate.in", &topic);
+    for (queue, key) in [("urgent", "signal.swarm-stop.*.*.*"), ("signals", "signal.swarm-plan.*.*.*")] {
+        let path = format!("/api/bindings/{}/e/swarmgate.in/q/swarmgate.in.{queue}", vhost.name);
+        vhost.broker.http("POST", &path, &json!({ "routing_key": key }).to_string());
+    }
+}
+
+/// With messages in those queues: a router judges each once, carries what has to be, and the queues are gone.
+pub(crate) async fn is_taken_over(vhost: &Vhost) {
+    let bus = vhost.connect().await;
+    let mut left = vec![signal("swarm-stop", "w-1", "stop")];
+    left.extend(
+        (0..40).map(|number| signal("swarm-plan", &format!("p-{number}"), &format!("plan-{number}"))),
+    );
+    send(bus.as_ref(), &left).await;
+    let router = Process::start(&vhost.options().url);
+    router.ready(bus.as_ref()).await;
+    let lanes = ["urgent", "signals", "results", "metrics"].map(|lane| format!("swarmgate.in.{lane}"));
+    let gone = async {
+        for name in lanes.iter().map(String::as_str).chain(["swarmgate.refused"]) {
+            while bus.ready_count(name).await.expect("an answer").is_some() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(40), gone).await.expect("the old queues are deleted");
+    let reader = Reader::open(router.ledger()).await.expect("a reader");
+    let entries = reader.select(&Filter::default(), usize::MAX).await.expect("entries");
+    let requested =
+        entries.iter().filter(|sealed| sealed.entry.fact.action.word() == "controlplane.command.requested");
+    assert_eq!(requested.count(), left.len(), "each message of the old queues is judged once");
+    router.stop().await;
+}
+
 mod on_rabbitmq {
     use super::*;
-
-    fn quorum(vhost: &Vhost, name: &str, arguments: Value) {
-        let body = json!({ "durable": true, "arguments": arguments }).to_string();
-        vhost.broker.http("PUT", &format!("/api/queues/{}/{name}", vhost.name), &body);
-    }
 
     #[tokio::test]
     async fn a_queue_of_another_type_is_named_at_the_first_start() {
@@ -133,56 +183,7 @@ mod on_rabbitmq {
     #[tokio::test]
     async fn the_queues_of_an_earlier_release_are_emptied_and_deleted() {
         let vhost = Arc::new(Broker::shared()).vhost("hostile-upgrade");
-        let bus = vhost.connect().await;
-        for lane in ["urgent", "signals", "results"] {
-            let arguments = json!({ "x-queue-type": "quorum", "x-overflow": "reject-publish" });
-            quorum(&vhost, &format!("swarmgate.in.{lane}"), arguments);
-        }
-        let classic = json!({ "x-queue-type": "classic", "x-max-length-bytes": 268_435_456, "x-overflow": "drop-head" });
-        for name in ["swarmgate.in.metrics", "swarmgate.refused"] {
-            quorum(&vhost, name, classic.clone());
-        }
-        let topic = json!({ "type": "topic", "durable": true, "arguments": { "alternate-exchange": "swarmgate.in.unknown" } });
-        let exchange = |name: &str, body: &Value| {
-            vhost.broker.http("PUT", &format!("/api/exchanges/{}/{name}", vhost.name), &body.to_string());
-        };
-        exchange("swarmgate.in.unknown", &json!({ "type": "fanout", "durable": true }));
-        exchange("swarmgate.in", &topic);
-        let bind = |queue: &str, key: &str| {
-            let body = json!({ "routing_key": key }).to_string();
-            vhost.broker.http(
-                "POST",
-                &format!("/api/bindings/{}/e/swarmgate.in/q/{queue}", vhost.name),
-                &body,
-            );
-        };
-        bind("swarmgate.in.urgent", "signal.swarm-stop.*.*.*");
-        bind("swarmgate.in.signals", "signal.swarm-plan.*.*.*");
-        let mut left = vec![signal("swarm-stop", "w-1", "stop")];
-        left.extend(
-            (0..40).map(|number| signal("swarm-plan", &format!("p-{number}"), &format!("plan-{number}"))),
-        );
-        send(bus.as_ref(), &left).await;
-        let router = Process::start(&vhost.options().url);
-        router.ready(bus.as_ref()).await;
-        let gone = async {
-            for name in ["urgent", "signals", "results", "metrics"].map(|lane| format!("swarmgate.in.{lane}"))
-            {
-                while bus.ready_count(&name).await.expect("an answer").is_some() {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-            while bus.ready_count("swarmgate.refused").await.expect("an answer").is_some() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(40), gone).await.expect("the old queues are deleted");
-        let reader = Reader::open(router.ledger()).await.expect("a reader");
-        let entries = reader.select(&Filter::default(), usize::MAX).await.expect("entries");
-        let requested = entries
-            .iter()
-            .filter(|sealed| sealed.entry.fact.action.word() == "controlplane.command.requested");
-        assert_eq!(requested.count(), left.len(), "each message of the old queues is judged once");
-        router.stop().await;
+        earlier_release(&vhost);
+        is_taken_over(&vhost).await;
     }
 }

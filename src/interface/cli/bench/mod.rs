@@ -15,11 +15,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Globals, Out, output::aside};
+use super::{CliError, Exit, Globals, Out, client::Addresses, output::aside};
 use crate::{
-    bus::{Bus, amqp},
+    bus::Bus,
     contract::lane::Lane,
-    runtime::{setup::Broker, topology},
+    runtime::{broker::Broker, topology},
 };
 use load::{Load, Sink};
 use process::{Child, broker_cpu_ms};
@@ -46,9 +46,8 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(180);
 
 Use a release build: cargo run --profile dist -- bench")]
 pub struct Args {
-    /// The broker's URL.
-    #[arg(long, value_name = "URL")]
-    amqp: Option<String>,
+    #[command(flatten)]
+    amqp: Addresses,
     /// Messages in one throughput run.
     #[arg(long, default_value_t = 30_000)]
     messages: u64,
@@ -120,11 +119,11 @@ struct Latency {
 /// # Errors
 /// When the broker cannot be used, or a run does not finish.
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
-    let flags = args.amqp.iter().map(|url| ("--amqp", "amqp.url", url.clone())).collect();
-    let loaded = globals.config_with(flags)?;
+    let loaded = globals.config_with(args.amqp.settings())?;
     let broker = Broker::new(&loaded.config);
-    let url = broker.options().url.clone();
-    let bus: Arc<dyn Bus> = amqp::connect(broker.options()).await?;
+    let bus: Arc<dyn Bus> = broker.open().await?;
+    // Whoever is measured is at the same node.
+    let url = broker.options().map(|options| options.url.clone()).unwrap_or_default();
     let bench = Bench { args, url, bus, commands: loaded.contract.commands.clone() };
     if bench.args.storm {
         let report = bench.storm().await?;
