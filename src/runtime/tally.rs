@@ -143,7 +143,7 @@ mod tests {
         let telemetry = Arc::new(Telemetry::default());
         let stopping = CancellationToken::new();
         let standing = Arc::new(Standing(Arc::new(bus.clone())));
-        let (link, _keeper) = Link::start(standing, topology, Arc::clone(&telemetry), stopping.clone());
+        let (link, _keeper) = Link::start(standing, topology, None, Arc::clone(&telemetry), stopping.clone());
         link.connected(0).await.expect("a connection");
         publish(&bus, 10).await;
         let tally = Tally { names, link, telemetry: Arc::clone(&telemetry), stopping: stopping.clone() };
