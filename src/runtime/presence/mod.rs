@@ -124,6 +124,16 @@ impl Hindrance {
     }
 }
 
+/// Whether a router goes on although it could not ask for others. While a node of a cluster hangs the broker answers no
+/// declaration of a new queue, and a stop must not wait for that: who comes later steps back as soon as it can ask.
+const fn goes_on_after(fault: &BusError, first: bool) -> bool {
+    match fault {
+        BusError::Unreachable { .. } => false,
+        BusError::Unanswered { .. } => true,
+        _ => !first,
+    }
+}
+
 /// What is known of this router's last place.
 struct Last {
     had_lock: bool,
@@ -165,8 +175,8 @@ impl Presence {
         let entered = self.claim(bus, first).await;
         self.telemetry.health.set_other_router(None);
         match entered {
-            Err(Hindrance::Bus(fault)) if !first && !matches!(fault, BusError::Unreachable { .. }) => {
-                warn!(error = %fault, "the broker says nothing of other routers; this one has run, and goes on");
+            Err(Hindrance::Bus(fault)) if goes_on_after(&fault, first) => {
+                warn!(error = %fault, "the broker says nothing of other routers; this one goes on without knowing");
                 let mut seat = self.seat(bus);
                 let fault = Fault { why: fault.to_string(), needed: false };
                 self.telemetry.health.set_topology(&topology::routers(&self.settings.prefix), Some(fault));

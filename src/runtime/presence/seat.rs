@@ -325,7 +325,7 @@ fn due(logged: &mut Option<Instant>) -> bool {
 /// Gives up on an operation that the broker does not answer.
 async fn bounded<T>(what: &str, asking: impl Future<Output = Result<T, BusError>>) -> Result<T, BusError> {
     timeout(OPERATION_TIMEOUT, asking).await.unwrap_or_else(|_| {
-        let reason = format!("no answer within {} ms", OPERATION_TIMEOUT.as_millis());
-        Err(BusError::Refused { what: what.to_owned(), reason })
+        let timeout_ms = u64::try_from(OPERATION_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+        Err(BusError::Unanswered { what: what.to_owned(), timeout_ms })
     })
 }

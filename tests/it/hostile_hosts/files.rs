@@ -145,20 +145,24 @@ async fn what_somebody_deletes_or_unbinds_is_there_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_that_may_not_declare_uses_what_is_there() {
+async fn a_user_that_may_no_longer_declare_uses_what_is_there() {
     let broker = Arc::new(Broker::shared());
     let vhost = broker.vhost("host-declare");
-    let mut host = Host::start(&vhost.options().url, &["run"], Stdio::null(), Stdio::null());
-    assert!(host.stop(Duration::from_secs(15)).is_some_and(|ended| ended.success()), "it ends");
     let user = format!("reads-{}", vhost.name);
     broker.http("PUT", &format!("/api/users/{user}"), r#"{"password":"p","tags":""}"#);
-    let rights = json!({ "configure": "^$", "write": ".*", "read": ".*" });
-    broker.http("PUT", &format!("/api/permissions/{}/{user}", vhost.name), &rights.to_string());
+    let may_configure = |pattern: &str| {
+        let rights = json!({ "configure": pattern, "write": ".*", "read": ".*" });
+        broker.http("PUT", &format!("/api/permissions/{}/{user}", vhost.name), &rights.to_string());
+    };
+    may_configure(".*");
     let mut host = Host::start(&broker.url(&vhost.name, &user, "p"), &["run"], Stdio::null(), Stdio::null());
     let bus = vhost.connect().await;
     let mut inbox = Inbox::open(bus.as_ref(), "inbox", "swarmgate.out").await;
-    let took = stop_passes(bus.as_ref(), &mut inbox, "stop").await;
-    assert!(took < Duration::from_secs(5), "the stop took {took:?}");
+    stop_passes(bus.as_ref(), &mut inbox, "before").await;
+    may_configure("^$");
+    broker.ctl(&["close_all_user_connections", &user, "drill"]);
+    let took = stop_passes(bus.as_ref(), &mut inbox, "after").await;
+    assert!(took < Duration::from_secs(15), "the stop took {took:?}");
     assert!(host.stop(Duration::from_secs(15)).is_some_and(|ended| ended.success()), "it ends");
     broker.http("DELETE", &format!("/api/users/{user}"), "");
 }

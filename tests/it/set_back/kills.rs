@@ -71,6 +71,8 @@ async fn twenty_kills_around_a_set_back_forget_neither_it_nor_a_stop() {
         dir = router.killed();
     }
     let router = Process::start_on(&url, dir);
+    // Everything may be there from before: it has to be up before it is told to end.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     noticed(&router).await;
     inbox.hear(bus, |heard| heard.iter().filter(|message| is_stop(message)).count() >= 10 + KILLS).await;
     let dir = router.stop().await;
