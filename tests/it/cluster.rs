@@ -130,8 +130,15 @@ mod on_cluster {
 
     /// A router at that node, and a client there with a healthy queue that wants every signal.
     async fn router(vhost: &Vhost, dir: TempDir) -> Process {
-        let router = Process::start_on(&vhost.options().url, dir);
+        let http = free_address();
+        let router = Process::configured(&vhost.options().url, dir, &["--http", &http]);
         router.ready(vhost.connect().await.as_ref()).await;
+        // A cluster that was healed a moment ago may take seconds to declare a queue.
+        let begun = Instant::now();
+        while !get(&http, "/readyz").await.contains(" 200 ") {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the router is not ready");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         router
     }
 
