@@ -3,7 +3,7 @@
 //! Owns: the only reading of time in the router, and how the wall's clock compares with the ledger.
 //! Never: goes back by itself, whatever happens to the wall's clock; only a person's word lets it ([`Clock::step`]).
 //! Holds: `now` is never below the time of the last entry. A wall that lies no further behind than `behind_max` is waited
-//! for; one that is further off, or more than [`AHEAD_MAX`] ahead, is not followed.
+//! for; one that is further off, or more than 400 days ahead, is not followed.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
