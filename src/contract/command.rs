@@ -1,4 +1,4 @@
-//! The command table: every signal type with its class (rulings §1).
+//! The command table: every signal type with its class.
 //!
 //! Owns: the class, success statuses, answerer, fan-out and deadline of each built-in type.
 //! Never: judges a command; the gates read this table.

@@ -1,4 +1,4 @@
-//! The envelope: one control-plane message with its types (seed 002).
+//! The envelope: one control-plane message with its types.
 //!
 //! Owns: the typed form of a body that its schema has accepted.
 //! Never: validates; `schema` does, before an envelope is made.
@@ -25,7 +25,7 @@ pub struct Envelope<Data = Value> {
     pub correlation_id: Option<String>,
     /// The body proper, an object typed by kind and type.
     pub data: Data,
-    /// The command id of seed 004.
+    /// The command id.
     #[serde(default)]
     pub idempotency_key: Option<String>,
     /// `signal`, `outcome`, `event` or `metric`.

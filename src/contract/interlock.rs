@@ -1,6 +1,6 @@
 //! The words of the interlock: lifecycle, control session, safety mode, kill switch, readiness gate, challenge.
 //!
-//! Owns: the closed vocabularies of seed 004 §2 to §5 and seed 000 §4, and the facts that are written of them.
+//! Owns: the closed vocabularies of the interlock and of sessions, and the facts that are written of them.
 //! Never: decides which step follows which; the gates do.
 //! Holds: where one value is stronger than another, `Ord` says so; a word is spelt in one way only.
 
@@ -40,7 +40,7 @@ macro_rules! words {
 }
 
 words! {
-    /// Where a bot is in its life (seed 004 §2.1).
+    /// Where a bot is in its life.
     Life {
         /// Made, not initialised.
         Created "CREATED"
@@ -94,7 +94,7 @@ impl RunMode {
 }
 
 words! {
-    /// How far a control session has come (seed 000 §4).
+    /// How far a control session has come.
     Phase {
         /// It has its bundle.
         Bootstrapped "bootstrapped"

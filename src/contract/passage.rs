@@ -1,4 +1,4 @@
-//! What passes through and what does not (rulings §2).
+//! What passes through and what does not.
 //!
 //! Owns: the rule by which a delivery becomes the message that leaves, and the names of the router's own headers.
 //! Never: touches a body.

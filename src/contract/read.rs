@@ -146,7 +146,7 @@ impl Contract {
     }
 }
 
-/// Whether a type with that fan-out may address that scope (rulings §8).
+/// Whether a type with that fan-out may address that scope.
 pub fn may_address(fan_out: FanOut, scope: &Scope) -> bool {
     let is_all = |segment: &str| segment == ALL;
     let shape = (is_all(&scope.swarm_id), is_all(&scope.role), is_all(&scope.instance));

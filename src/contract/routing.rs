@@ -1,4 +1,4 @@
-//! Routing keys and binding patterns (seed 002).
+//! Routing keys and binding patterns.
 //!
 //! Owns: `ControlPlaneRouting`, the only place in the code that spells or reads a key or a pattern.
 //! Never: looks at a body; agreement of key and body is judged where both are known.

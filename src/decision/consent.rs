@@ -1,4 +1,4 @@
-//! Gate 10: what is dangerous takes a confirmation, and nothing else will do (seed 004 §4, rules §5).
+//! Gate 10: what is dangerous takes a confirmation, and nothing else will do.
 //!
 //! Owns: which commands are dangerous, who must confirm them, and the permit without which nothing is carried.
 //! Never: asks anybody to confirm what an earlier gate would refuse.

@@ -1,4 +1,4 @@
-//! What a decision wants done outside, and the router's own words (rulings §5).
+//! What a decision wants done outside, and the router's own words.
 //!
 //! Owns: the closed list of effects and the envelopes that the router itself speaks.
 //! Never: does any of it; effects are data until their entry is durable.

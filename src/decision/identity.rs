@@ -1,4 +1,4 @@
-//! Gate 3 in `open` mode: who speaks, and that nobody speaks for another (promise 7, rulings §5).
+//! Gate 3 in `open` mode: who speaks, and that nobody speaks for another.
 //!
 //! Owns: the principal of an envelope and the agreement of AMQP user-id, origin and scope.
 //! Never: believes `origin` against the broker's user-id.

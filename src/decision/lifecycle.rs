@@ -1,4 +1,4 @@
-//! Gate 8: a bot moves by the table, and by nothing else (seed 004 §2, rules §3, rulings §7).
+//! Gate 8: a bot moves by the table, and by nothing else.
 //!
 //! Owns: which step a command asks for, whether the table has it, and the step that an outcome, an alert or a stop
 //! takes.
@@ -286,7 +286,7 @@ fn running(state: &State, said: &Said, cause: Cause<'_>, now: Timestamp, decisio
     }
 }
 
-/// A bot runs without a command: it is taken out, told to stop, and somebody is told (rulings §4).
+/// A bot runs without a command: it is taken out, told to stop, and somebody is told.
 fn uncommanded(state: &State, scope: &Scope, life: Life, now: Timestamp, decision: &mut Decision) {
     if state.only_looks() {
         return;

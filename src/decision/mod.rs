@@ -99,7 +99,7 @@ fn judge<'a>(state: &State, arrival: &'a Arrival, now: Timestamp) -> Result<Pass
     }
 }
 
-/// The gates that a confirmed command walks again: what may have changed since it was challenged (rulings §6).
+/// The gates that a confirmed command walks again: what may have changed since it was challenged.
 fn walk_again(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> Result<(), Refusal> {
     let class = safety::set::class(state, said, actor);
     identity::prove(state, said, class, actor)?;

@@ -1,4 +1,4 @@
-//! Gate 5: who may do what is dangerous (seed 004 §0, least privilege).
+//! Gate 5: who may do what is dangerous (least privilege).
 //!
 //! Owns: the check against `consent.actors`.
 //! Never: knows grants by role; the policy engine will, and takes this gate over.

@@ -1,4 +1,4 @@
-//! What a status changes: who is there, and what falls due when nobody speaks (rules §8, rulings §9).
+//! What a status changes: who is there, and what falls due when nobody speaks.
 //!
 //! Owns: the facts of an instance's presence (appeared, stale, lost, back, forgotten), their alerts, and asking for a
 //! baseline that is missing.

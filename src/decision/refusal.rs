@@ -1,4 +1,4 @@
-//! What a refusal leaves behind: its entry, its copy, its answer and its alert (rulings §5, §10).
+//! What a refusal leaves behind: its entry, its copy, its answer and its alert.
 //!
 //! Owns: which refusals have an entry each, which are counted, and who is told.
 //! Never: answers a sender whose identity gates 1 to 3 did not accept: a forger must not make the router speak

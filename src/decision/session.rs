@@ -1,4 +1,4 @@
-//! Gate 7: a worker's control session goes one way (seed 000 §4, rules §1).
+//! Gate 7: a worker's control session goes one way.
 //!
 //! Owns: the session machine that the secure channel and the bus share, and what each session message leaves behind.
 //! Never: holds up a stop, or starts work before every required worker is ready.
@@ -175,7 +175,7 @@ pub(super) fn follow(state: &State, said: &Said, actor: &Actor, now: Timestamp, 
     }
 }
 
-/// A status-full of a process that began after its session's `ready`: that session is over (rulings §9).
+/// A status-full of a process that began after its session's `ready`: that session is over.
 pub(super) fn restarted(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> Option<Fact> {
     let session = state.session(&said.key.scope).filter(|session| session.stands())?;
     let started = said.envelope.data.get("startedAt").and_then(View::as_str).and_then(Timestamp::parse)?;

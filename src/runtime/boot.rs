@@ -246,7 +246,7 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
     Ok(start_tasks(setup, (ledger, keeper), corridor, reader, (asker, questions), clock, (jobs, mark)).await)
 }
 
-/// An observe ledger is not enforced unasked, and environments do not mix (rulings §11, rules §3).
+/// An observe ledger is not enforced unasked, and environments do not mix.
 fn check_genesis(setup: &Setup, state: &State) -> Result<(), BootError> {
     let Some(genesis) = state.genesis() else { return Ok(()) };
     let dir = setup.ledger_dir.clone();

@@ -53,7 +53,7 @@ pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Te
     }
 }
 
-/// A router that only looks: an own queue on an exchange that is there already (rulings §11).
+/// A router that only looks: an own queue on an exchange that is there already.
 pub fn observe(
     loaded: &Loaded,
     connector: Arc<dyn Connector>,

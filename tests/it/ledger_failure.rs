@@ -1,6 +1,6 @@
 //! A ledger that cannot be written while the router runs: full, refusing, and writable again.
 //!
-//! Owns: the proof of rulings about a failed ledger: only stop and tightening pass, nothing is lost, nothing twice.
+//! Owns: the proof about a failed ledger: only stop and tightening pass, nothing is lost, nothing twice.
 //! Never: mocks the ledger; a second connection's triggers refuse its writes, as a broken disk would.
 //! Holds: after recovery every waiting command is carried under exactly one id, and the chain is valid.
 

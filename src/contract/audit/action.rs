@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What was done, in the words of rules §7 (and the few that decisions add).
+/// What was done, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// The first entry of a ledger.

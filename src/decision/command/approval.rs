@@ -1,4 +1,4 @@
-//! Who may confirm, and when that is enough (rules §5, rulings §6).
+//! Who may confirm, and when that is enough.
 //!
 //! Owns: self-confirmation, second person, quorum, standing approvals and break-glass.
 //! Never: lets the requester stand for the second person, unless a standing approval or break-glass stands in.

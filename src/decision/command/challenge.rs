@@ -1,4 +1,4 @@
-//! Challenges: a dangerous command waits, bound to what was said, until it is confirmed (seed 004 §4, rules §5).
+//! Challenges: a dangerous command waits, bound to what was said, until it is confirmed.
 //!
 //! Owns: a challenge's life from its issue to its confirmation, rejection or expiry, and the second walk of the stored
 //! command.
@@ -87,7 +87,7 @@ pub struct Closed {
     pub unreviewed: bool,
 }
 
-/// The id of the challenge of an entry: rulings §6.
+/// The id of the challenge of an entry.
 pub fn id(ledger_id: &str, incarnation: &str, seq: u64) -> String {
     let digest = Digest::of(format!("{ledger_id}{incarnation}{seq}").as_bytes()).to_string();
     format!("c-{}", digest.get(..32).unwrap_or_default())
@@ -258,7 +258,7 @@ pub(in crate::decision) fn follow(
     }
 }
 
-/// The stored command, once everything that may have changed since has said yes again (rulings §6).
+/// The stored command, once everything that may have changed since has said yes again.
 fn second_walk(state: &State, flight: &Flight, now: Timestamp) -> Result<Said, Refusal> {
     let gone = || Refusal::new(Reason::ChallengeMismatch, "the stored command cannot be read");
     let said = stored(state, flight).ok_or_else(gone)?;
@@ -337,7 +337,7 @@ pub(in crate::decision) fn expire(state: &State, flight: &Flight, now: Timestamp
     ending::end(state, flight, "Refused", (detail, Some(Reason::ChallengeExpired)), now, decision);
 }
 
-/// An attempt to confirm that does not count is written as a rejection too (rules §5).
+/// An attempt to confirm that does not count is written as a rejection too.
 pub(in crate::decision) fn rejected(
     said: &Said,
     actor: &Actor,

@@ -1,4 +1,4 @@
-//! Which outcome ends a command, and what a fan-out's answers come to (rules §6, rulings §4 and §8).
+//! Which outcome ends a command, and what a fan-out's answers come to.
 //!
 //! Owns: matching an outcome with the commands that wait for it, the router's own word on a fan-out, and what a late
 //! answer is.

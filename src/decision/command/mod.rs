@@ -1,4 +1,4 @@
-//! Gate 6: a command takes effect once, and on purpose (rules §6, rulings §3 and §4).
+//! Gate 6: a command takes effect once, and on purpose.
 //!
 //! Owns: the identity of a command, its repeats, its age, and the stops that overtake starts. Its life from there on is
 //! in `flight` (what is known of it), `lifetime` (its time), `ending` (its outcomes) and `parking` (its waiting).
@@ -116,7 +116,7 @@ fn overtaking(state: &State, said: &Said, now: Timestamp) -> Option<String> {
         .then(|| format!("a stop of {by} for this target has been accepted; this start is not later"))
 }
 
-/// Whether a signal is an observation rather than an act: it leaves no entry (rulings §1).
+/// Whether a signal is an observation rather than an act: it leaves no entry.
 pub(super) fn is_observation(said: &Said) -> bool {
     said.class == Some(Class::Liveness) && said.key.kind_type == "heartbeat"
 }

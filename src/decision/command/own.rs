@@ -151,7 +151,7 @@ pub(in crate::decision) fn bundled(state: &State, bundled: &Bundled, now: Timest
     decision
 }
 
-/// The latch file is gone, or could not be taken away: then the confirmed loosening fails (rulings §8).
+/// The latch file is gone, or could not be taken away: then the confirmed loosening fails.
 pub(in crate::decision) fn unlatched(state: &State, unlatched: &Unlatched, now: Timestamp) -> Decision {
     let mut decision = Decision::new(state);
     let Some(flight) = state.flight(unlatched.seq) else { return decision };

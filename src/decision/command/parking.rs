@@ -1,4 +1,4 @@
-//! Parking: what no queue takes waits for its target (rulings §8).
+//! Parking: what no queue takes waits for its target.
 //!
 //! Owns: which command is parked, the order in which a target's parked commands leave, and the bounds on them.
 //! Never: parks a fan-out, puts a stop behind anything, or parks what could not be written.

@@ -1,4 +1,4 @@
-//! Interlocks: what raises the safety mode by itself (rules §4, rulings §12).
+//! Interlocks: what raises the safety mode by itself.
 //!
 //! Owns: the thresholds and windows, what is counted, and what a breach leads to.
 //! Never: lowers a mode, or lets what an unproven sender can cause raise one.

@@ -1,4 +1,4 @@
-//! Gate 9: what safety mode, readiness gates and kill switch let through (seed 004 §5, rules §4).
+//! Gate 9: what safety mode, readiness gates and kill switch let through.
 //!
 //! Owns: how modes and levels compose, which classes they hold up, and what is unknown.
 //! Never: holds up a stop, a tightening or the asking for evidence; takes what is not known for well.

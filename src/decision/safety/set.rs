@@ -22,7 +22,7 @@ use crate::{
 /// How many readiness gates are remembered, over all swarms.
 const GATES_MAX: usize = 1_000;
 
-/// The class of a command now: the types that loosen when they go down are what they do (rulings §1).
+/// The class of a command now: the types that loosen when they go down are what they do.
 pub(in crate::decision) fn class(state: &State, said: &Said, actor: &Actor) -> Option<Class> {
     let class = said.class?;
     let setting = state.safety().setting(swarm(&said.key.scope));
@@ -180,7 +180,7 @@ fn setting(state: &State, said: &Said, now: Timestamp) -> Option<(Action, Change
     })
 }
 
-/// What the latch file says now (rulings §8): it only tightens, and once read it is a fact.
+/// What the latch file says now: it only tightens, and once read it is a fact.
 pub(in crate::decision) fn latched(
     state: &State,
     latch: &crate::decision::request::Latch,

@@ -1,4 +1,4 @@
-//! The session machine on the secure channel (seed 000 §4).
+//! The session machine on the secure channel.
 //!
 //! Owns: `ControlPlaneSession`, which answers each control message with its acknowledgement or a protocol error.
 //! Never: knows a key, a frame or a socket; the channel hands it messages that were verified.

@@ -1,4 +1,4 @@
-//! `swarmgate route`: the corridor as a filter (contract.md, rulings §14).
+//! `swarmgate route`: the corridor as a filter.
 //!
 //! Owns: reading records, running each through the corridor and printing what it answers.
 //! Never: needs a broker; every target counts as reachable.

@@ -1,4 +1,4 @@
-//! The router while the ledger cannot be written, and when it can be again (rulings §10, §12).
+//! The router while the ledger cannot be written, and when it can be again.
 //!
 //! Owns: what passes on the emergency log's record or on none and is kept in memory, and rebuilding from what the
 //! ledger holds.
@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl Router {
-    /// The one exception to audit first (rulings §10): stop and tightening are carried all the same. First they are
+    /// The one exception to audit first: stop and tightening are carried all the same. First they are
     /// written to the emergency log; where that fails or takes too long they are said loudly. In either case they are
     /// kept in memory until the ledger has them.
     pub(super) async fn hand_on_unwritten(&mut self, outcome: Outcome) {

@@ -1,4 +1,4 @@
-//! The process supervisor: workers as processes of our own (seed 001, `bootstrap.mode: process_supervisor`).
+//! The process supervisor: workers as processes of our own (`bootstrap.mode: process_supervisor`).
 //!
 //! Owns: the lives of all configured workers, the channel's listener that they knock at, and how everything ends.
 //! Never: decides about an envelope; what workers say for the bus goes out by the bridge and through the corridor.
