@@ -1,4 +1,5 @@
-//! Embeds spec/, schemas/ and docs/reasons/ in the binary, so that `check spec` and `explain` need no files.
+//! Embeds spec/, schemas/ and docs/reasons/ in the binary, so that `check spec` and `explain` need
+//! no files.
 //!
 //! Owns: the list of what is embedded, made from what is in the tree.
 //! Never: fetches or runs anything.

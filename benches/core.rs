@@ -1,8 +1,10 @@
-//! What judging, sealing and writing cost: decide, the corridor's settle, the chain, the ledger's commits and reads.
+//! What judging, sealing and writing cost: decide, the corridor's settle, the chain, the ledger's
+//! commits and reads.
 //!
 //! Owns: the figures of the core, from one decision to a ledger of 100 000 entries.
 //! Never: asserts a time; the figures are read by people.
-//! Holds: every message that is measured is forwarded; the ledger is on a real disk (`TMPDIR`), synced each commit.
+//! Holds: every message that is measured is forwarded; the ledger is on a real disk (`TMPDIR`),
+//! synced each commit.
 
 use std::{cell::Cell, hint::black_box, path::Path};
 
@@ -14,6 +16,7 @@ use swarmgate::{
         audit::{Action, Change, Fact, Genesis, Mode, Verdict},
         lane::Lane,
         message::{Message, Properties},
+        routing::{ControlPlaneRouting, Family, Scope},
         timestamp::Timestamp,
     },
     decision::{decide, request::Request, rules::Rules, state::State},
@@ -36,17 +39,17 @@ const START: Timestamp = Timestamp::from_micros(1_772_619_300_000_000);
 const LONG_COUNT: usize = 100_000;
 
 /// A message of a family, unlike any other of that number.
-fn message(family: &str, number: u64) -> Message {
-    let commands = family == "signal";
+fn message(family: Family, number: u64) -> Message {
+    let commands = family == Family::Signal;
     let (kind, kind_type, data) = match family {
-        "signal" => ("signal", "config-update", json!({ "enabled": true, "rate": number })),
-        "event.outcome" => ("outcome", "config-update", json!({ "status": "Applied", "rate": number })),
-        "event.alert" => {
+        Family::Signal => ("signal", "config-update", json!({ "enabled": true, "rate": number })),
+        Family::Outcome => ("outcome", "config-update", json!({ "status": "Applied", "rate": number })),
+        Family::Alert => {
             let data =
                 json!({ "level": "error", "code": "io.upstream", "message": format!("closed {number}") });
             ("event", "alert", data)
         }
-        _ => {
+        Family::Metric => {
             let io = json!({ "input": "ok", "output": "ok" });
             ("metric", "status-delta", json!({ "enabled": true, "ioState": { "work": io }, "tps": number }))
         }
@@ -62,7 +65,7 @@ fn message(family: &str, number: u64) -> Message {
     }
     Message {
         exchange: "swarmgate.in".to_owned(),
-        routing_key: format!("{family}.{kind_type}.kestrel.generator.gen-1"),
+        routing_key: ControlPlaneRouting::of(family, kind_type, &Scope::new("kestrel", "generator", "gen-1")),
         properties: Properties { user_id: Some(origin.to_owned()), ..Properties::default() },
         body: body.to_string().into(),
     }
@@ -95,7 +98,7 @@ fn judging(bench: &mut Criterion) {
     let contract = contract();
     let mut group = bench.benchmark_group("core");
     group.throughput(Throughput::Elements(1));
-    for family in ["signal", "event.outcome", "event.alert", "event.metric"] {
+    for family in Family::ALL {
         let (mut corridor, _) = corridor();
         let one = request(&contract, &message(family, 0));
         let decision = corridor.decide(&one, START);
@@ -120,7 +123,7 @@ fn judging(bench: &mut Criterion) {
             );
         });
     }
-    let mixed = ["signal", "event.outcome", "event.alert", "event.metric"].map(|family| message(family, 0));
+    let mixed = Family::ALL.map(|family| message(family, 0));
     let (corridor, _) = corridor();
     group.throughput(Throughput::Elements(mixed.len() as u64));
     group.bench_function("read-and-decide/mixed-four", |bench| {
@@ -141,7 +144,7 @@ fn entries(count: usize) -> Vec<Sealed> {
     let (mut corridor, first) = corridor();
     let mut sealed = vec![first];
     for number in 0..count as u64 {
-        let message = message("signal", number);
+        let message = message(Family::Signal, number);
         let decision = corridor.decide(&request(&contract, &message), START);
         sealed.extend(corridor.settle(decision, Some(message), None).sealed);
     }
@@ -157,7 +160,8 @@ fn appending(bench: &mut Criterion) {
         let dir = tempfile::tempdir().expect("a directory");
         let mut ledger = runtime.block_on(Ledger::open(dir.path(), None)).expect("a ledger");
         let mut chain = Chain::new();
-        let messages: Vec<Message> = (0..count as u64).map(|number| message("signal", number)).collect();
+        let messages: Vec<Message> =
+            (0..count as u64).map(|number| message(Family::Signal, number)).collect();
         let mut last = None;
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(BenchmarkId::new("append", count), |bench| {

@@ -1,6 +1,7 @@
 //! What a status costs, in an inventory of ten instances and of a hundred thousand.
 //!
-//! Owns: the figures of the inventory: reading and merging a status, looking for what is due, memory.
+//! Owns: the figures of the inventory: reading and merging a status, looking for what is due,
+//! memory.
 //! Never: asserts a time; the figures are read by people.
 //! Holds: every status that is merged is newer than the one before.
 
@@ -12,10 +13,13 @@ use swarmgate::{
     contract::{
         Contract, Limits as ContractLimits, Said,
         message::{Message, Properties},
-        routing::Scope,
+        routing::{ControlPlaneRouting, Family, Scope},
         timestamp::Timestamp,
     },
-    decision::inventory::{Inventory, Limits, Status},
+    decision::{
+        rules::inventory::Limits,
+        state::inventory::{Inventory, Status},
+    },
 };
 
 /// 2026-03-04T10:15:00Z.
@@ -52,10 +56,9 @@ fn read(contract: &Contract, kind_type: &str, scope: &Scope, data: &Value) -> Sa
         "scope": scope, "data": data,
         "runtime": { "runId": "run-1", "templateId": "template-1", "image": "registry/generator:1.2.3" },
     });
-    let (swarm, instance) = (&scope.swarm_id, &scope.instance);
     let message = Message {
         exchange: "swarmgate.in".to_owned(),
-        routing_key: format!("event.metric.{kind_type}.{swarm}.generator.{instance}"),
+        routing_key: ControlPlaneRouting::of(Family::Metric, kind_type, scope),
         properties: Properties::default(),
         body: body.to_string().into(),
     };

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Messages are made on one thread and dropped on another; glibc's allocator pays for each, and musl's is slow.
+/// Messages are made on one thread and dropped on another; glibc's allocator pays for each, and
+/// musl's is slow.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,11 +1,25 @@
 //! The third lock: what neither the compiler nor clippy sees, checked on the text of the tree.
 //!
-//! Owns: ranks between rooms, headers, sizes, names, pages of reason codes, links, and words that have no place here.
+//! Owns: ranks between rooms, headers, sizes, names, pages of reason codes, links, and words that
+//! have no place here.
 //! Never: needs anything but the standard library, or judges what the compiler judges better.
-//! Holds: each check is a function from text to complaints, and is shown to complain about a bad text below.
+//! Holds: each check is a function from text to complaints, and is shown to complain about a bad
+//! text below.
 
+#[path = "tidy/circles.rs"]
+mod circles;
+#[path = "tidy/house.rs"]
+mod house;
+#[path = "tidy/keys.rs"]
+mod keys;
 #[path = "tidy/requirements.rs"]
 mod requirements;
+#[path = "tidy/rules.rs"]
+mod rules;
+#[path = "tidy/text.rs"]
+mod text;
+#[path = "tidy/type_names.rs"]
+mod type_names;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,31 +27,41 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use text::{body, code, members, words};
+
 /// Rooms and their ranks; a room names only rooms of lower rank.
-const RANKS: [(&str, u8); 12] = [
+const RANKS: [(&str, u8); 15] = [
     ("contract", 0),
     ("decision", 1),
-    ("planning", 2),
+    ("view", 2),
+    ("clock", 3),
     ("telemetry", 3),
     ("ledger", 4),
-    ("store", 4),
     ("keys", 4),
     ("bus", 4),
     ("channel", 4),
-    ("runtime", 5),
-    ("worker", 5),
-    ("interface", 6),
+    ("config", 5),
+    ("support", 6),
+    ("runtime", 7),
+    ("supervisor", 8),
+    ("worker", 8),
+    ("interface", 9),
 ];
 /// The rank of the drivers, which name only `contract` and `telemetry`.
 const DRIVER_RANK: u8 = 4;
 /// Rooms without task, clock, randomness, file, socket and log.
-const PURE: [&str; 3] = ["contract", "decision", "planning"];
+const PURE: [&str; 3] = ["contract", "decision", "view"];
+/// The rooms that open sockets.
+const SOCKET_ROOMS: [&str; 3] = ["bus", "channel", "interface"];
+const SOCKETS: [&str; 5] = ["TcpListener", "TcpStream", "UdpSocket", "UnixListener", "UnixStream"];
 /// What the pure rooms do not take from the standard library.
 const IMPURE_STD: [&str; 7] = ["env", "fs", "io", "net", "process", "thread", "time"];
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 8] = ["common", "helper", "helpers", "manager", "misc", "shared", "util", "utils"];
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
+/// Characters of a line of prose; of code rustfmt takes care.
+const PROSE_COLUMNS_MAX: usize = 100;
 /// Words of unfinished work, in two parts so that this file does not complain about itself.
 const UNFINISHED: [&str; 5] = [
     concat!("to", "do!"),
@@ -48,6 +72,15 @@ const UNFINISHED: [&str; 5] = [
 ];
 /// Places of somebody's machine.
 const MACHINE_PATHS: [&str; 3] = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/Us", "ers/")];
+/// The sign of a section.
+const SECTION: char = '\u{a7}';
+/// Documents that whoever has the repository does not have.
+const OUTSIDE: [&str; 4] = [
+    concat!("rul", "ings"),
+    concat!("rul", "ing"),
+    concat!("the ", "seed is"),
+    concat!("the ", "seed leaves"),
+];
 /// What each page of a reason code has.
 const PAGE_SECTIONS: [&str; 5] =
     ["## What it means", "## The rule", "## Example", "## What to do", "## What the operator sees"];
@@ -58,10 +91,12 @@ fn the_sources_keep_the_house_rules() {
     for Text { path, text } in tree().iter().filter(|file| file.is_rust()) {
         complaints.extend(header(path, text));
         complaints.extend(size(path, text));
+        complaints.extend(prose(path, text));
         complaints.extend(functions(path, text));
         complaints.extend(names(path, text));
         complaints.extend(ranks(path, text));
         complaints.extend(purity(path, text));
+        complaints.extend(sockets(path, text));
         complaints.extend(appliers(path, text));
         complaints.extend(short_strings(path, text));
         complaints.extend(test_attributes(path, text));
@@ -75,6 +110,7 @@ fn no_text_is_unfinished_or_names_a_machine() {
     for Text { path, text } in &tree() {
         complaints.extend(unfinished(path, text));
         complaints.extend(machine_paths(path, text));
+        complaints.extend(outside(path, text));
     }
     none(&complaints);
 }
@@ -111,9 +147,10 @@ fn the_documents_stand_for_themselves() {
 #[test]
 fn every_metric_that_is_named_exists() {
     let tree = tree();
-    let made = tree.iter().find(|file| file.path == "src/telemetry/metrics.rs").expect("the metrics");
+    let of_metrics = |path: &str| path.starts_with("src/telemetry/metrics");
+    let made: String = tree.iter().filter(|file| of_metrics(&file.path)).map(|file| &*file.text).collect();
     let named = tree.iter().filter(|file| file.path.ends_with(".md") || file.path.starts_with("docker/"));
-    none(&named.flat_map(|file| metrics(&file.path, &file.text, &made.text)).collect::<Vec<_>>());
+    none(&named.flat_map(|file| metrics(&file.path, &file.text, &made)).collect::<Vec<_>>());
 }
 
 // --- the tree
@@ -199,6 +236,18 @@ fn size(path: &str, text: &str) -> Option<String> {
     (lines > FILE_LINES_MAX).then(|| format!("{path}: {lines} lines, more than {FILE_LINES_MAX}; split it"))
 }
 
+/// Comments that are too wide; what is shown as it is typed (four spaces in) may be wide.
+fn prose(path: &str, text: &str) -> Vec<String> {
+    let is_wide = |line: &str| {
+        let said = line.trim_start();
+        let words = said.trim_start_matches(['/', '!']);
+        said.starts_with("//") && !words.starts_with("    ") && line.chars().count() > PROSE_COLUMNS_MAX
+    };
+    let wide = text.lines().enumerate().filter(|(_, line)| is_wide(line));
+    wide.map(|(index, _)| format!("{path}:{}: a comment of more than {PROSE_COLUMNS_MAX} columns", index + 1))
+        .collect()
+}
+
 /// Functions from `fn` to their closing brace.
 fn functions(path: &str, text: &str) -> Vec<String> {
     let code = code(text);
@@ -272,7 +321,18 @@ fn purity(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Recorded state changes in one place. Rooms that rank below the state cannot name it, so theirs is another `apply`.
+/// There is one way to the broker and one to a worker, so nothing else opens a socket of its own.
+fn sockets(path: &str, text: &str) -> Vec<String> {
+    if room(path).is_none_or(|room| SOCKET_ROOMS.contains(&room)) {
+        return Vec::new();
+    }
+    let code = code(text);
+    let opened = SOCKETS.iter().filter(|name| !words(&code, name).is_empty());
+    opened.map(|name| format!("{path}: `{name}` outside {}", SOCKET_ROOMS.join(", "))).collect()
+}
+
+/// Recorded state changes in one place. Rooms that rank below the state cannot name it, so theirs
+/// is another `apply`.
 fn appliers(path: &str, text: &str) -> Option<String> {
     let own = room(path)?;
     let may = own == "runtime" || rank(own).is_some_and(|rank| rank <= 1);
@@ -280,7 +340,8 @@ fn appliers(path: &str, text: &str) -> Option<String> {
         .then(|| format!("{path}: `.apply(` outside runtime; put an envelope on the bus instead"))
 }
 
-/// A name longer than AMQP allows is a value to refuse; the conversion that cannot fail panics on it.
+/// A name longer than AMQP allows is a value to refuse; the conversion that cannot fail panics on
+/// it.
 fn short_strings(path: &str, text: &str) -> Option<String> {
     let code = code(text);
     let converts = ["ShortString::from(", "ShortString::from)"].iter().any(|call| code.contains(call));
@@ -307,7 +368,15 @@ fn unfinished(path: &str, text: &str) -> Vec<String> {
         .iter()
         .filter(|word| words(text, word).into_iter().next().is_some())
         .map(|word| format!("{path}: `{word}`: finish it or leave it out"))
+        .chain(half_merged(path, text))
         .collect()
+}
+
+/// The marks that a merge leaves where two changes met.
+fn half_merged(path: &str, text: &str) -> Option<String> {
+    let is_mark = |line: &str| ["<<<<<<< ", ">>>>>>> "].iter().any(|mark| line.starts_with(mark));
+    let at = text.lines().position(is_mark)?;
+    Some(format!("{path}:{}: a merge is not finished", at + 1))
 }
 
 fn machine_paths(path: &str, text: &str) -> Vec<String> {
@@ -318,6 +387,25 @@ fn machine_paths(path: &str, text: &str) -> Vec<String> {
         .filter(|place| text.match_indices(**place).any(|(at, _)| starts(at)))
         .map(|place| format!("{path}: names `{place}…`, a place of one machine"))
         .collect()
+}
+
+/// Whoever has the repository has every document that it refers to. A section's sign is for
+/// standards, which have a number.
+fn outside(path: &str, text: &str) -> Vec<String> {
+    let of_a_standard = |at: usize| {
+        let before = text[..at].trim_end().rsplit([' ', '(', '\n']).next().unwrap_or_default();
+        before.starts_with(|c: char| c.is_ascii_digit()) || text[..at].ends_with(", ")
+    };
+    let mut complaints = Vec::new();
+    if text.match_indices(SECTION).any(|(at, _)| !of_a_standard(at)) {
+        complaints.push(format!("{path}: refers to a section of a document that is no standard"));
+    }
+    for word in OUTSIDE {
+        if !words(&text.to_lowercase(), word).is_empty() {
+            complaints.push(format!("{path}: refers to `{word}`, which is not in the repository"));
+        }
+    }
+    complaints
 }
 
 // --- checks of the documents
@@ -384,7 +472,8 @@ fn decisions(paths: &BTreeSet<&str>) -> Vec<String> {
     numbered.iter().enumerate().filter_map(out_of_order).collect()
 }
 
-/// Alerts and documents name metrics that exist; the list in the metrics' own test is the interface.
+/// Alerts and documents name metrics that exist; the list in the metrics' own test is the
+/// interface.
 fn metrics(path: &str, text: &str, made: &str) -> Vec<String> {
     let prefix = concat!("swarm", "gate_");
     let names = text.match_indices(prefix).map(|(at, _)| {
@@ -452,157 +541,6 @@ fn reasons(
     complaints
 }
 
-// --- reading source text
-
-/// The text with comments, strings and characters blanked, so that what is left is code at the same places.
-fn code(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = bytes.to_vec();
-    let mut at = 0;
-    while at < bytes.len() {
-        let end = match &bytes[at..] {
-            [b'/', b'/', ..] => line_end(bytes, at),
-            [b'/', b'*', ..] => comment_end(bytes, at),
-            [b'"', ..] => string_end(bytes, at),
-            [b'r', b'"' | b'#', ..] if !at.checked_sub(1).is_some_and(|before| is_word(bytes[before])) => {
-                raw_end(bytes, at).unwrap_or(at + 1)
-            }
-            // `'x'` and `'\n'` are characters, `'x` is a lifetime.
-            [b'\'', b'\\', ..] => {
-                (at + 3..bytes.len()).find(|end| bytes[*end] == b'\'').map_or(at + 1, |end| end + 1)
-            }
-            [b'\'', first, ..] => {
-                let width = match first {
-                    0x00..=0x7f => 1,
-                    0xc0..=0xdf => 2,
-                    0xe0..=0xef => 3,
-                    _ => 4,
-                };
-                if bytes.get(at + 1 + width) == Some(&b'\'') { at + 2 + width } else { at + 1 }
-            }
-            _ => at + 1,
-        };
-        let end = end.min(bytes.len());
-        if end > at + 1 {
-            out[at..end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
-        }
-        at = end;
-    }
-    String::from_utf8(out).expect("only whole characters are blanked")
-}
-
-fn line_end(bytes: &[u8], at: usize) -> usize {
-    (at..bytes.len()).find(|end| bytes[*end] == b'\n').unwrap_or(bytes.len())
-}
-
-fn comment_end(bytes: &[u8], at: usize) -> usize {
-    let (mut depth, mut end) = (0, at);
-    while end < bytes.len() {
-        match &bytes[end..] {
-            [b'/', b'*', ..] => (depth, end) = (depth + 1, end + 2),
-            [b'*', b'/', ..] => (depth, end) = (depth - 1, end + 2),
-            _ => end += 1,
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    end
-}
-
-fn string_end(bytes: &[u8], at: usize) -> usize {
-    let mut end = at + 1;
-    while end < bytes.len() && bytes[end] != b'"' {
-        end += if bytes[end] == b'\\' { 2 } else { 1 };
-    }
-    end + 1
-}
-
-/// The end of `r"…"` or `r#"…"#`; `None` where it is a raw identifier.
-fn raw_end(bytes: &[u8], at: usize) -> Option<usize> {
-    let hashes = bytes[at + 1..].iter().take_while(|byte| **byte == b'#').count();
-    let open = at + 1 + hashes;
-    if bytes.get(open) != Some(&b'"') {
-        return None;
-    }
-    let close = [b"\"".as_slice(), &b"#".repeat(hashes)].concat();
-    (open + 1..bytes.len()).find(|end| bytes[*end..].starts_with(&close)).map(|end| end + close.len())
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-/// Where `word` stands by itself.
-fn words(text: &str, word: &str) -> Vec<usize> {
-    let bytes = text.as_bytes();
-    let alone = |at: usize| {
-        let before = at.checked_sub(1).is_some_and(|before| is_word(bytes[before]));
-        let after = word.bytes().last().is_some_and(is_word)
-            && bytes.get(at + word.len()).copied().is_some_and(is_word);
-        !before && !after
-    };
-    text.match_indices(word).map(|(at, _)| at).filter(|at| alone(*at)).collect()
-}
-
-/// The braces of the function that begins at `start`; `None` for one without a body.
-fn body(code: &str, start: usize) -> Option<(usize, usize)> {
-    let bytes = code.as_bytes();
-    let mut nesting = 0_i32;
-    let open = (start..bytes.len()).find(|at| {
-        match bytes[*at] {
-            b'(' | b'[' => nesting += 1,
-            b')' | b']' => nesting -= 1,
-            _ => {}
-        }
-        nesting == 0 && matches!(bytes[*at], b'{' | b';') || nesting < 0
-    })?;
-    if bytes[open] != b'{' {
-        return None;
-    }
-    let mut depth = 0_i32;
-    let close = (open..bytes.len()).find(|at| {
-        depth += i32::from(bytes[*at] == b'{') - i32::from(bytes[*at] == b'}');
-        depth == 0
-    })?;
-    Some((open, close))
-}
-
-/// The first segments behind `root::`, also those in braces.
-fn members(code: &str, root: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for at in words(code, root) {
-        let Some(rest) = code[at + root.len()..].strip_prefix("::") else { continue };
-        match rest.strip_prefix('{') {
-            None => found.extend(first_word(rest)),
-            Some(group) => {
-                let (mut depth, mut from) = (0_i32, 0);
-                for (place, sign) in group.char_indices() {
-                    match sign {
-                        '{' => depth += 1,
-                        '}' if depth == 0 => {
-                            found.extend(first_word(&group[from..place]));
-                            break;
-                        }
-                        '}' => depth -= 1,
-                        ',' if depth == 0 => {
-                            found.extend(first_word(&group[from..place]));
-                            from = place + 1;
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-    }
-    found
-}
-
-fn first_word(text: &str) -> Option<String> {
-    let word: String = text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-    (!word.is_empty()).then_some(word)
-}
-
 // --- each check can fail
 
 #[test]
@@ -614,6 +552,10 @@ fn checks_of_sources_complain() {
     assert_eq!(header(at, "//! Owns: a. Never: b.\n").len(), 1);
     assert!(size(at, good).is_none());
     assert!(size(at, &"\n".repeat(FILE_LINES_MAX + 1)).is_some());
+    let wide = format!("// {}", "word ".repeat(PROSE_COLUMNS_MAX / 5));
+    assert_eq!(prose(at, &wide[..PROSE_COLUMNS_MAX]), [""; 0]);
+    assert_eq!(prose(at, &wide).len(), 1);
+    assert_eq!(prose(at, &format!("    let a = \"{wide}\";")), [""; 0]);
     let long =
         |lines| format!("fn long(a: [u8; 4]) -> u8 {{\n{}}}\nfn after() {{}}\n", "x();\n".repeat(lines));
     assert_eq!(functions(at, &long(FUNCTION_LINES_MAX - 2)), [""; 0]);
@@ -626,6 +568,11 @@ fn checks_of_sources_complain() {
     assert!(short_strings("src/bus/a.rs", "let a = ShortString::from(b);").is_some());
     assert!(short_strings("src/bus/a.rs", "let a = names.map(ShortString::from);").is_some());
     assert!(short_strings("src/bus/a.rs", "let a = ShortString::try_new(b)?;").is_none());
+    assert_eq!(
+        sockets("src/runtime/a.rs", "use tokio::net::{TcpListener, TcpStream}; // UdpSocket").len(),
+        2
+    );
+    assert_eq!(sockets("src/channel/a.rs", "use tokio::net::TcpStream;"), [""; 0]);
     assert_eq!(test_attributes(at, concat!("#[ig", "nore] #[should", "_panic(expected = \"a\")]")).len(), 2);
     assert_eq!(test_attributes(at, concat!("#[ig", "nore = \"needs an hour\"]")), [""; 0]);
 }
@@ -634,7 +581,7 @@ fn checks_of_sources_complain() {
 fn checks_of_ranks_complain() {
     let complains = |path: &str, text: &str| !ranks(path, text).is_empty();
     assert!(!complains("src/decision/a.rs", "use crate::contract::{audit, reason};"));
-    assert!(complains("src/decision/a.rs", "use crate::runtime::clock;"));
+    assert!(complains("src/decision/a.rs", "use crate::clock;"));
     assert!(complains(
         "src/contract/a.rs",
         "use crate::{\n    contract::b,\n    decision::{state, rules},\n};"
@@ -663,6 +610,7 @@ fn checks_of_ranks_complain() {
 
 #[test]
 fn checks_of_texts_complain() {
+    assert_eq!(unfinished("a", "a\n<<<<<<< HEAD\nb\n").len(), 1, "a half of a merge");
     for word in UNFINISHED {
         assert_eq!(unfinished("a", &format!("let a = {word};")).len(), 1, "{word}");
         assert_eq!(unfinished("a", &format!("let a = b{word};")), [""; 0], "{word} within a word");
@@ -671,6 +619,12 @@ fn checks_of_texts_complain() {
         assert_eq!(machine_paths("a", &format!("see `{place}b`")).len(), 1, "{place}");
     }
     assert_eq!(machine_paths("a", "https://a.example/b, net/root/b"), [""; 0]);
+    for word in OUTSIDE {
+        assert_eq!(outside("a", &format!("As {word} 6 it waits.")).len(), 1, "{word}");
+        assert_eq!(outside("a", &format!("As over{word}s it waits.")), [""; 0], "{word} within a word");
+    }
+    let of = |before: &str| outside("a", &format!("By {before} {SECTION}6")).len();
+    assert_eq!((of("RFC 8259"), of("RFC 8785 {SECTION}3,"), of("the rules")), (0, 0, 1));
     assert_eq!(citations("a.md", "see src/a.rs, `state.rs` and section 3 # 4 things"), [""; 0]);
     assert_eq!(citations("a.md", "see src/a.rs:12 and (#7)").len(), 2);
     let paths = BTreeSet::from(["docs/a.md", "docs/b/c.md", "README.md"]);
@@ -703,14 +657,4 @@ fn checks_of_reasons_complain() {
     let thin = BTreeMap::from([("contract.too-large", "## The rule"), ("a.b", page.as_str())]);
     assert_eq!(reasons(&codes, &thin, gates, "Reason::TooLarge").len(), PAGE_SECTIONS.len());
     assert_eq!(tested("src/bus/a.rs", "fn a() {}\n#[cfg(test)]\nmod tests {}"), "#[cfg(test)]\nmod tests {}");
-}
-
-#[test]
-fn code_is_told_from_words() {
-    let text = "let a = \"// {\"; // } b\nlet c = r#\"\"{\"#; /* { /* } */ */ let d = '{'; fn e<'f>() {}\n";
-    let left = code(text);
-    assert_eq!(left.len(), text.len());
-    assert_eq!((left.matches('{').count(), left.matches('}').count()), (1, 1));
-    assert!(left.contains("fn e<'f>() {}") && left.contains("let d =") && !left.contains('b'));
-    assert_eq!(code("let a = '\\''; let r = 1; let é = 'é';"), "let a =     ; let r = 1; let é =     ;");
 }

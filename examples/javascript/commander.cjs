@@ -7,19 +7,23 @@
 
 const { randomUUID } = require("node:crypto");
 const amqp = require("amqplib");
+const { routingKey } = require("./routing.cjs");
 
 const [url, swarmId, role, instance, type = "config-update"] = process.argv.slice(2);
-const here = `${swarmId}.${role}.${instance}`;
 const good = new Set(["Applied", "Running", "Stopped", "Paused", "Ready", "Created", "Removed", "Ack"]);
-// Longer than the command's own deadline, after which the router answers `TimedOut` itself.
+// Longer than the deadline of `config-update`, after which the router answers `TimedOut` itself.
 const PATIENCE_MS = 90000;
 
 async function main() {
   const connection = await amqp.connect(url);
+  // Without a handler an `error` is an uncaught exception: a refused publish closes the channel.
+  connection.on("error", ended);
   const channel = await connection.createConfirmChannel();
+  channel.on("error", ended);
   // Listening before speaking: the answer may come at once.
-  const { queue } = await channel.assertQueue("", { exclusive: true });
-  await channel.bindQueue(queue, "swarmgate.out", `event.outcome.${type}.${here}`);
+  const queue = `subscriber.commander.${randomUUID()}`;
+  await channel.assertQueue(queue, { exclusive: true });
+  await channel.bindQueue(queue, "swarmgate.out", routingKey("outcome", type, swarmId, role, instance));
   const correlationId = randomUUID();
   const answered = new Promise((resolve) => {
     channel.consume(queue, (message) => {
@@ -40,7 +44,8 @@ async function main() {
     data: { rate: 50 },
   };
   const options = { contentType: "application/json", persistent: true, mandatory: true };
-  channel.publish("swarmgate.in", `signal.${type}.${here}`, Buffer.from(JSON.stringify(command)), options);
+  const key = routingKey("signal", type, swarmId, role, instance);
+  channel.publish("swarmgate.in", key, Buffer.from(JSON.stringify(command)), options);
   await channel.waitForConfirms();
   const tooLate = setTimeout(() => {
     console.error("no outcome came");
@@ -53,7 +58,9 @@ async function main() {
   process.exitCode = good.has(outcome.data.status) ? 0 : 1;
 }
 
-main().catch((fault) => {
-  console.error(fault);
+function ended(fault) {
+  console.error(`the broker ended it: ${fault.message}`);
   process.exit(1);
-});
+}
+
+main().catch(ended);

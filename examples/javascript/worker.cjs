@@ -7,10 +7,10 @@
 "use strict";
 
 const amqp = require("amqplib");
+const { routingKey, signalBindings } = require("./routing.cjs");
 
 const [url, swarmId, role, instance] = process.argv.slice(2);
 const scope = { swarmId, role, instance };
-const here = `${swarmId}.${role}.${instance}`;
 // What success is called, by type: spec/commands.toml.
 const success = {
   "config-update": "Applied",
@@ -27,7 +27,7 @@ const REMEMBERED_IDS = 10000;
 const state = { enabled: true, config: {}, startedAt: new Date().toISOString() };
 
 // Publishes one envelope. The key and the body must say the same, or the gate refuses it.
-function say(channel, key, kind, type, data, asked) {
+function say(channel, kind, type, data, asked) {
   const body = {
     timestamp: new Date().toISOString(),
     version: "1",
@@ -40,13 +40,14 @@ function say(channel, key, kind, type, data, asked) {
     data,
   };
   const options = { contentType: "application/json", persistent: true };
-  channel.publish("swarmgate.in", `${key}.${type}.${here}`, Buffer.from(JSON.stringify(body)), options);
+  const key = routingKey(kind, type, swarmId, role, instance);
+  channel.publish("swarmgate.in", key, Buffer.from(JSON.stringify(body)), options);
 }
 
 function status(channel, full) {
   const data = { enabled: state.enabled, ioState: { work: { input: "ok", output: "ok" } } };
   if (full) Object.assign(data, { config: state.config, startedAt: state.startedAt, io: {} });
-  say(channel, "event.metric", "metric", full ? "status-full" : "status-delta", data);
+  say(channel, "metric", full ? "status-full" : "status-delta", data);
 }
 
 function obey(channel, command) {
@@ -56,21 +57,26 @@ function obey(channel, command) {
   const answer = success[command.type]
     ? { status: success[command.type], retryable: false }
     : { status: "Failed", retryable: false, message: "this worker has no such command" };
-  say(channel, "event.outcome", "outcome", command.type, answer, command);
+  say(channel, "outcome", command.type, answer, command);
   status(channel, true);
 }
 
 async function main() {
   const connection = await amqp.connect(url);
+  // Without a handler an `error` is an uncaught exception: a refused publish closes the channel.
+  connection.on("error", ended);
   const channel = await connection.createChannel();
-  const { queue } = await channel.assertQueue("", { exclusive: true });
-  // Its own name, and every fan-out that covers it.
-  const scopes = [here, `${swarmId}.${role}.ALL`, `${swarmId}.ALL.ALL`, `ALL.${role}.ALL`, "ALL.ALL.ALL"];
-  for (const covered of scopes) await channel.bindQueue(queue, "swarmgate.out", `signal.*.${covered}`);
+  channel.on("error", ended);
+  // By name: permissions say who may listen under `subscriber.…`.
+  const queue = `subscriber.${swarmId}.${role}.${instance}`;
+  await channel.assertQueue(queue, { exclusive: true });
+  for (const pattern of signalBindings(swarmId, role, instance)) {
+    await channel.bindQueue(queue, "swarmgate.out", pattern);
+  }
 
   const seen = new Set();
   await channel.consume(queue, (message) => {
-    if (message === null) process.exit(1);
+    if (message === null) return ended(new Error("the queue is gone"));
     // Carriage is at least once: a repeat has the message-id of the first.
     const id = message.properties.messageId;
     if (!seen.has(id)) {
@@ -86,7 +92,9 @@ async function main() {
   process.on("SIGTERM", () => connection.close().then(() => process.exit(0)));
 }
 
-main().catch((fault) => {
-  console.error(fault);
+function ended(fault) {
+  console.error(`the broker ended it: ${fault.message}`);
   process.exit(1);
-});
+}
+
+main().catch(ended);

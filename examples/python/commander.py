@@ -12,11 +12,12 @@ import uuid
 
 import pika
 
+from swarmgate_worker import routing_key
+
 URL, SWARM, ROLE, INSTANCE = sys.argv[1:5]
 TYPE = sys.argv[5] if len(sys.argv) > 5 else "config-update"
-HERE = f"{SWARM}.{ROLE}.{INSTANCE}"
 GOOD = {"Applied", "Running", "Stopped", "Paused", "Ready", "Created", "Removed", "Ack"}
-# Longer than the command's own deadline, after which the router answers `TimedOut` itself.
+# Longer than the deadline of `config-update`, after which the router answers `TimedOut` itself.
 PATIENCE_S = 90
 
 
@@ -25,8 +26,9 @@ def main():
     channel = connection.channel()
     channel.confirm_delivery()
     # Listening before speaking: the answer may come at once.
-    queue = channel.queue_declare("", exclusive=True).method.queue
-    channel.queue_bind(queue, "swarmgate.out", f"event.outcome.{TYPE}.{HERE}")
+    queue = f"subscriber.commander.{uuid.uuid4()}"
+    channel.queue_declare(queue, exclusive=True)
+    channel.queue_bind(queue, "swarmgate.out", routing_key("outcome", TYPE, SWARM, ROLE, INSTANCE))
     ours = str(uuid.uuid4())
     command = {
         "timestamp": datetime.datetime.now(datetime.timezone.utc).isoformat(),
@@ -41,7 +43,8 @@ def main():
         "data": {"rate": 50},
     }
     properties = pika.BasicProperties(content_type="application/json", delivery_mode=2)
-    channel.basic_publish("swarmgate.in", f"signal.{TYPE}.{HERE}", json.dumps(command), properties, mandatory=True)
+    key = routing_key("signal", TYPE, SWARM, ROLE, INSTANCE)
+    channel.basic_publish("swarmgate.in", key, json.dumps(command), properties, mandatory=True)
     for method, _, body in channel.consume(queue, auto_ack=True, inactivity_timeout=PATIENCE_S):
         if method is None:
             sys.exit("no outcome came")

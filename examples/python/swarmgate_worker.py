@@ -37,6 +37,21 @@ CONTROL, DATA, TELEMETRY = range(3)
 LANES = {"data": DATA, "telemetry": TELEMETRY}
 
 
+# What a routing key begins with, by the envelope's kind.
+FAMILIES = {"signal": "signal", "outcome": "event.outcome", "event": "event.alert", "metric": "event.metric"}
+
+
+def routing_key(kind, kind_type, swarm, role, instance):
+    """The routing key of an envelope, or, with `*`, a pattern to bind: the only place here that spells one."""
+    return ".".join((FAMILIES[kind], kind_type, swarm, role, instance))
+
+
+def signal_bindings(swarm, role, instance):
+    """What an instance binds to hear its signals: its own name, and every fan-out that covers it."""
+    covering = ((swarm, role, instance), (swarm, role, "ALL"), (swarm, "ALL", "ALL"), ("ALL", role, "ALL"), ("ALL",) * 3)
+    return [routing_key("signal", "*", *scope) for scope in covering]
+
+
 class ChannelEnded(Exception):
     """The channel to the supervisor has ended, or never was."""
 
@@ -181,12 +196,12 @@ class Worker:
         data |= {name: value for name, value in (("message", message), ("context", context)) if value}
         body = self._envelope("outcome", signal.type, data)
         body |= {"correlationId": signal.correlation_id, "idempotencyKey": signal.idempotency_key}
-        self._carry("event.outcome", signal.type, body)
+        self._carry(body)
 
     def alert(self, level, code, message):
         """Warns of something; the level is `info`, `warn` or `error`."""
         data = {"level": level, "code": code, "message": message}
-        self._carry("event.alert", "alert", self._envelope("event", "alert", data))
+        self._carry(self._envelope("event", "alert", data))
 
     def status(self, enabled=True, config=None, io=None, io_state=None, tps=None, context=None):
         """Says how it is. Where there is no room it is dropped and counted; the next one says more."""
@@ -244,9 +259,9 @@ class Worker:
             "data": data,
         }
 
-    def _carry(self, family, kind_type, body):
-        here = f"{self.scope['swarmId']}.{self.scope['role']}.{self.scope['instance']}"
-        self._say("data.outcome", {"routingKey": f"{family}.{kind_type}.{here}", "body": body})
+    def _carry(self, body):
+        scope = self.scope["swarmId"], self.scope["role"], self.scope["instance"]
+        self._say("data.outcome", {"routingKey": routing_key(body["kind"], body["type"], *scope), "body": body})
 
     def _say(self, kind, payload, correlation_id=None):
         if self._ended.is_set():

@@ -13,10 +13,11 @@ import sys
 
 import pika
 
+from swarmgate_worker import routing_key, signal_bindings
+
 URL, SWARM, ROLE, INSTANCE = sys.argv[1:5]
 SCOPE = {"swarmId": SWARM, "role": ROLE, "instance": INSTANCE}
 ORIGIN = f"{ROLE}:{INSTANCE}"
-HERE = f"{SWARM}.{ROLE}.{INSTANCE}"
 # What success is called, by type: spec/commands.toml.
 SUCCESS = {
     "config-update": "Applied",
@@ -37,7 +38,7 @@ def now():
     return datetime.datetime.now(datetime.timezone.utc).isoformat()
 
 
-def say(channel, key, kind, kind_type, data, asked=None):
+def say(channel, kind, kind_type, data, asked=None):
     """Publishes one envelope. The key and the body must say the same, or the gate refuses it."""
     body = {
         "timestamp": now(),
@@ -52,14 +53,15 @@ def say(channel, key, kind, kind_type, data, asked=None):
     if asked:
         body["idempotencyKey"] = asked["idempotencyKey"]
     properties = pika.BasicProperties(content_type="application/json", delivery_mode=2)
-    channel.basic_publish("swarmgate.in", f"{key}.{kind_type}.{HERE}", json.dumps(body), properties)
+    key = routing_key(kind, kind_type, SWARM, ROLE, INSTANCE)
+    channel.basic_publish("swarmgate.in", key, json.dumps(body), properties)
 
 
 def status(channel, full):
     data = {"enabled": state["enabled"], "ioState": {"work": {"input": "ok", "output": "ok"}}}
     if full:
         data |= {"config": state["config"], "startedAt": state["startedAt"], "io": {}}
-    say(channel, "event.metric", "metric", "status-full" if full else "status-delta", data)
+    say(channel, "metric", "status-full" if full else "status-delta", data)
 
 
 def obey(channel, command):
@@ -73,17 +75,18 @@ def obey(channel, command):
         answer = {"status": SUCCESS[kind_type], "retryable": False}
     else:
         answer = {"status": "Failed", "retryable": False, "message": "this worker has no such command"}
-    say(channel, "event.outcome", "outcome", kind_type, answer, command)
+    say(channel, "outcome", kind_type, answer, command)
     status(channel, full=True)
 
 
 def main():
     connection = pika.BlockingConnection(pika.URLParameters(URL))
     channel = connection.channel()
-    queue = channel.queue_declare("", exclusive=True).method.queue
-    # Its own name, and every fan-out that covers it.
-    for scope in (HERE, f"{SWARM}.{ROLE}.ALL", f"{SWARM}.ALL.ALL", f"ALL.{ROLE}.ALL", "ALL.ALL.ALL"):
-        channel.queue_bind(queue, "swarmgate.out", f"signal.*.{scope}")
+    # By name: permissions say who may listen under `subscriber.…`.
+    queue = f"subscriber.{SWARM}.{ROLE}.{INSTANCE}"
+    channel.queue_declare(queue, exclusive=True)
+    for pattern in signal_bindings(SWARM, ROLE, INSTANCE):
+        channel.queue_bind(queue, "swarmgate.out", pattern)
 
     seen = {}
 

@@ -20,7 +20,7 @@ use swarmgate::contract::{
     routing::{ControlPlaneRouting, Family, Scope},
 };
 
-/// Longer than the command's own deadline, after which the router answers `TimedOut` itself.
+/// Longer than the deadline of `config-update`, after which the router answers `TimedOut` itself.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 #[tokio::main(flavor = "current_thread")]
@@ -34,7 +34,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     // Listening before speaking: the answer may come at once.
     let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare(ShortString::default(), exclusive, FieldTable::default()).await?;
+    let queue = ShortString::try_new(format!("subscriber.commander.{}", uuid::Uuid::now_v7()))?;
+    let queue = channel.queue_declare(queue, exclusive, FieldTable::default()).await?;
     let key = ShortString::try_new(ControlPlaneRouting::of(Family::Outcome, &kind_type, &scope))?;
     let (name, exchange) = (queue.name().clone(), ShortString::try_new("swarmgate.out")?);
     channel
@@ -45,9 +46,10 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         channel.basic_consume(name, ShortString::default(), options, FieldTable::default()).await?;
     let ours = uuid::Uuid::now_v7().to_string();
     let command = json!({
-        "timestamp": swarmgate::runtime::clock::wall(), "version": "1", "kind": "signal", "type": kind_type,
+        "timestamp": swarmgate::clock::wall(), "version": "1", "kind": "signal", "type": kind_type,
         "origin": "commander-rs", "scope": scope, "correlationId": ours,
-        // Whoever sends this again with the same key sends the same command, and gets the same outcome.
+        // Whoever sends this again with the same key sends the same command, and gets the same
+        // outcome.
         "idempotencyKey": uuid::Uuid::now_v7().to_string(),
         "data": { "rate": 50 },
     });

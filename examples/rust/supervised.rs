@@ -1,4 +1,5 @@
-//! A worker that `swarmgate supervise` runs: it takes its keys, says ready, obeys each command and answers it.
+//! A worker that `swarmgate supervise` runs: it takes its keys, says ready, obeys each command and
+//! answers it.
 //!
 //!     supervisor:
 //!       workers:

@@ -1,9 +1,10 @@
-//! A worker that Swarmgate steers: it says how it is, obeys each command once, and answers every one.
+//! A worker that Swarmgate steers: it says how it is, obeys each command once, and answers every
+//! one.
 //!
 //!     cargo run --example worker -- AMQP_URL SWARM ROLE INSTANCE
 //!
-//! It listens only on `swarmgate.out` and speaks only to `swarmgate.in`. Reconnecting is left out: run it under
-//! something that starts it again.
+//! It listens only on `swarmgate.out` and speaks only to `swarmgate.in`. Reconnecting is left out:
+//! run it under something that starts it again.
 
 use std::{collections::BTreeSet, error::Error, time::Duration};
 
@@ -39,7 +40,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare(ShortString::default(), exclusive, FieldTable::default()).await?;
+    // By name: permissions say who may listen under `subscriber.…`.
+    let queue =
+        ShortString::try_new(format!("subscriber.{}.{}.{}", scope.swarm_id, scope.role, scope.instance))?;
+    let queue = channel.queue_declare(queue, exclusive, FieldTable::default()).await?;
     // Its own name, and every fan-out that covers it.
     for pattern in ControlPlaneRouting::signal_bindings("*", &scope) {
         let (queue, key) = (queue.name().clone(), ShortString::try_new(pattern)?);
@@ -60,8 +64,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             _ = ticker.tick() => worker.status(false).await?,
             delivery = inbox.next() => {
                 let delivery = delivery.ok_or("the broker ended the connection")??;
-                // Carriage is at least once: a repeat has the message-id of the first. A worker that lives long
-                // forgets the oldest of them.
+                // Carriage is at least once: a repeat has the message-id of the first. A worker
+                // that lives long forgets the oldest of them.
                 let id = delivery.properties.message_id().as_ref().map(ToString::to_string);
                 if seen.insert(id) {
                     worker.obey(&serde_json::from_slice(&delivery.data)?).await?;
@@ -132,5 +136,5 @@ impl Worker {
 }
 
 fn now() -> String {
-    swarmgate::runtime::clock::wall().to_string()
+    swarmgate::clock::wall().to_string()
 }

@@ -4,7 +4,7 @@
 use std::io;
 
 use libfuzzer_sys::fuzz_target;
-use swarmgate::runtime::config::{ConfigError, Layers, Loaded, load, parse};
+use swarmgate::config::{ConfigError, Layers, Loaded, load, parse};
 
 fuzz_target!(|data: &[u8]| {
     let (file, variable) = match data.iter().position(|byte| *byte == 0) {

@@ -2,8 +2,8 @@
 //!
 //! Owns: how long to wait before try number n.
 //! Never: waits, counts tries, or asks a clock; whoever tries does that.
-//! Holds: a pause lies between half of the doubled one and all of it, never above the longest; the same seed gives the
-//! same pauses, and routers with other seeds do not come back all at once.
+//! Holds: a pause lies between half of the doubled one and all of it, never above the longest; the
+//! same seed gives the same pauses, and routers with other seeds do not come back all at once.
 
 /// The first pause, where nothing else is configured.
 pub const FIRST_MS: u64 = 200;
@@ -39,7 +39,8 @@ impl Default for Backoff {
     }
 }
 
-/// SplitMix64's output function: seeds that differ in one bit give numbers that differ in half of them.
+/// SplitMix64's output function: seeds that differ in one bit give numbers that differ in half of
+/// them.
 fn mixed(seed: u64) -> u64 {
     let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

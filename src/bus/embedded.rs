@@ -1,8 +1,10 @@
 //! The embedded bus: a broker in this process, for the demo, the simulation and a first look.
 //!
-//! Owns: topic and fanout exchanges, queues with unacknowledged deliveries and redelivery, mandatory returns.
+//! Owns: topic and fanout exchanges, queues with unacknowledged deliveries and redelivery,
+//! mandatory returns.
 //! Never: touches a socket or a file; what is in it is gone with the process.
-//! Holds: per queue, deliveries come in the order they were published; what is not settled comes again, marked.
+//! Holds: per queue, deliveries come in the order they were published; what is not settled comes
+//! again, marked.
 
 mod faults;
 
@@ -16,8 +18,8 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{
-    Bus, BusError, Consumer, Delivery, Departure, Exchange, ExchangeKind, Fate, Publisher, Queue, QueueKind,
-    Settler, TapBounds, Topology,
+    Bus, BusError, Consumer, Counts, Delivery, Departure, Exchange, ExchangeKind, Fate, Publisher, Queue,
+    QueueKind, Settler, TapBounds, Topology,
 };
 use crate::contract::{message::Message, routing::ControlPlaneRouting};
 
@@ -96,7 +98,8 @@ impl Embedded {
         self.world().queues.get(queue).map(|kept| (kept.ready.len(), kept.unsettled.len()))
     }
 
-    /// Ends every consumer as a lost connection does: what is not settled is ready again, marked redelivered.
+    /// Ends every consumer as a lost connection does: what is not settled is ready again, marked
+    /// redelivered.
     pub fn drop_consumers(&self) {
         self.end_consumers(Ended::Lost, |_, _| true);
     }
@@ -239,8 +242,8 @@ impl Kept {
         self.bytes = self.ready.iter().map(|(message, _)| message.body.len() as u64).sum();
     }
 
-    /// Makes unsettled deliveries ready again, at the front and in their order; one that came back more than
-    /// `returns_max` times is dropped.
+    /// Makes unsettled deliveries ready again, at the front and in their order; one that came back
+    /// more than `returns_max` times is dropped.
     fn give_back(&mut self, returns_max: u32, mut which: impl FnMut(u64, u64) -> bool) {
         let back: Vec<(u64, u64)> =
             self.unsettled.keys().copied().filter(|(consumer, tag)| which(*consumer, *tag)).collect();
@@ -262,7 +265,8 @@ impl Bus for Embedded {
         for exchange in &topology.exchanges {
             world.faults.declare(&exchange.name)?;
             let there = world.exchanges.entry(exchange.name.clone()).or_insert_with(|| exchange.clone());
-            // A plain declaration of what others declared with an alternate does not take that away.
+            // A plain declaration of what others declared with an alternate does not take that
+            // away.
             if there.kind != exchange.kind
                 || (exchange.alternate.is_some() && there.alternate != exchange.alternate)
             {
@@ -304,8 +308,15 @@ impl Bus for Embedded {
         Ok(Vec::new())
     }
 
-    async fn ready_count(&self, queue: &str) -> Result<Option<u64>, BusError> {
-        Ok(self.depth(queue).map(|(ready, _)| ready as u64))
+    async fn counts(&self, queue: &str) -> Result<Option<Counts>, BusError> {
+        let world = self.world();
+        let Some(kept) = world.queues.get(queue) else { return Ok(None) };
+        if kept.queue.kind.is_exclusive() && kept.owner != self.connection {
+            return Err(BusError::Locked { name: queue.to_owned() });
+        }
+        let listens = |(of, _, takes_one): &&(String, u64, bool)| of == queue && !takes_one;
+        let consumers = world.consuming.values().filter(listens).count() as u64;
+        Ok(Some(Counts { ready: kept.ready.len() as u64, consumers }))
     }
 
     async fn purge(&self, queue: &str) -> Result<u64, BusError> {
@@ -469,7 +480,8 @@ impl Consumer for Listening {
 }
 
 impl Listening {
-    /// What is ready within the prefetch; an empty answer when the consumer is closed, `None` when it has to wait.
+    /// What is ready within the prefetch; an empty answer when the consumer is closed, `None` when
+    /// it has to wait.
     fn take(&mut self, count_max: usize) -> Result<Option<Vec<Delivery>>, BusError> {
         let mut world = self.hold.broker.world();
         match world.ended.get(&self.hold.consumer) {

@@ -1,19 +1,22 @@
 //! The bus: where deliveries come from and messages leave for.
 //!
 //! Owns: the traits that both drivers keep, and what every driver owes the corridor.
-//! Never: judges a message, rewrites one, or retries on its own; the runtime decides what to do with an `Unknown`.
-//! Holds: a delivery is acked only when the runtime says so; a publish is `Carried` only when the broker
-//! confirmed it and did not return it.
+//! Never: judges a message, rewrites one, or retries on its own; the runtime decides what to do
+//! with an `Unknown`.
+//! Holds: a delivery is acked only when the runtime says so; a publish is `Carried` only when the
+//! broker confirmed it and did not return it.
 
 pub mod amqp;
 pub mod backoff;
 pub mod embedded;
+pub mod tls;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
 
+use self::tls::TlsFault;
 use crate::{contract::message::Message, telemetry::metrics::PublishFate};
 
 /// A message off a queue, not yet acknowledged.
@@ -45,7 +48,8 @@ pub enum Fate {
     Returned,
     /// The broker said no (nack: a full queue with reject-publish, for one).
     Rejected,
-    /// AMQP has no room for it (a property beyond 255 bytes): it never leaves, however often it is tried.
+    /// AMQP has no room for it (a property beyond 255 bytes): it never leaves, however often it is
+    /// tried.
     Unsendable,
     /// Nothing was heard before the deadline or the channel died: it may or may not have left.
     Unknown,
@@ -67,12 +71,20 @@ impl From<&Fate> for PublishFate {
 #[derive(Debug, Error)]
 pub enum BusError {
     /// The connection could not be made or was lost.
-    #[error("the broker at `{address}` cannot be reached: {reason}")]
+    #[error("the broker at `{address}` {}: {reason}", if denies(.reason) { "refuses the user" } else { "cannot be reached" })]
     Unreachable {
         /// Where, without its password.
         address: String,
         /// The client's words.
         reason: String,
+    },
+    /// The connection could not be made, because of what TLS asks for.
+    #[error("{}", tls_words(.address, .fault))]
+    Tls {
+        /// Where, without its password.
+        address: String,
+        /// What is wrong.
+        fault: TlsFault,
     },
     /// The broker closed the channel or refused an operation.
     #[error("the broker refused to {what}: {reason}")]
@@ -112,11 +124,53 @@ pub enum BusError {
     },
 }
 
+impl BusError {
+    /// Whether the broker knows the user, and does not let him do that.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused { reason, .. } if reason.contains("ACCESS_REFUSED"))
+    }
+
+    /// Whether the broker was reached and did not let the user in: a wrong user, password or
+    /// virtual host.
+    pub fn denies(&self) -> bool {
+        matches!(self, Self::Unreachable { reason, .. } if denies(reason))
+    }
+
+    /// What to do, where this fault alone says it.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls { fault, .. } => Some(fault.help()),
+            Self::Refused { reason, .. } if reason.contains("user_id property set") => Some(
+                "the broker lets nobody publish under another's name: write the user that logs in into the broker's URL",
+            ),
+            Self::Unreachable { reason, .. } if denies(reason) && reason.contains("EXTERNAL") => Some(
+                "make a user on the broker whose name is the one that it reads from the certificate (its `ssl_cert_login_from`; the whole subject unless set), with rights in the virtual host",
+            ),
+            _ => None,
+        }
+    }
+}
+
+fn tls_words(address: &str, fault: &TlsFault) -> String {
+    // What lies in our own settings is the same at every address.
+    if fault.is_own() {
+        fault.to_string()
+    } else {
+        format!("the broker at `{address}` cannot be reached: {fault}")
+    }
+}
+
+/// Whether the broker's words are a no to whoever connects.
+fn denies(reason: &str) -> bool {
+    ["ACCESS_REFUSED", "NOT_ALLOWED"].iter().any(|code| reason.contains(code))
+}
+
 /// One consuming channel.
 #[async_trait]
 pub trait Consumer: Send {
-    /// Waits for at least one delivery, then takes what is ready, at most `count_max`, in order. An empty answer
-    /// means that the consumer was closed in good order. A call that is dropped loses no delivery.
+    /// Waits for at least one delivery, then takes what is ready, at most `count_max`, in order. An
+    /// empty answer means that the consumer was closed in good order. A call that is dropped loses
+    /// no delivery.
     async fn next(&mut self, count_max: usize) -> Result<Vec<Delivery>, BusError>;
 
     /// A handle to settle deliveries with, usable while `next` waits.
@@ -139,14 +193,16 @@ pub trait Settler: Send + Sync {
 /// One publishing channel.
 #[async_trait]
 pub trait Publisher: Send + Sync {
-    /// Publishes a batch in order and waits until the fate of each is known or `deadline` has passed. The answer
-    /// has one fate per departure, in order. An error means that the channel is gone; then every fate is unknown.
-    /// After fates that are `Unknown` the next batch goes by a fresh channel, unless the publisher is a lasting one.
+    /// Publishes a batch in order and waits until the fate of each is known or `deadline` has
+    /// passed. The answer has one fate per departure, in order. An error means that the channel is
+    /// gone; then every fate is unknown. After fates that are `Unknown` the next batch goes by a
+    /// fresh channel, unless the publisher is a lasting one.
     async fn publish(&self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError>;
 
-    /// Keeps its channel also while confirms are outstanding, and lets batches overlap on it. What is confirmed then is
-    /// not believed where a return could belong to it: it is `Unknown`. A channel that has published before a node of
-    /// the cluster hung still delivers, where a fresh one waits for that node.
+    /// Keeps its channel also while confirms are outstanding, and lets batches overlap on it. What
+    /// is confirmed then is not believed where a return could belong to it: it is `Unknown`. A
+    /// channel that has published before a node of the cluster hung still delivers, where a fresh
+    /// one waits for that node.
     fn set_lasting(&mut self) {}
 
     /// How many messages the present channel has published whose fate nobody told.
@@ -182,7 +238,8 @@ pub struct Exchange {
 pub enum QueueKind {
     /// Replicated, fsynced before a confirm; rejects what it has no room for.
     Quorum,
-    /// Likewise, and what it would drop (expired, redelivered too often, beyond a policy's bound) goes to an exchange.
+    /// Likewise, and what it would drop (expired, redelivered too often, beyond a policy's bound)
+    /// goes to an exchange.
     Lane {
         /// That exchange.
         dead: String,
@@ -196,7 +253,8 @@ pub enum QueueKind {
     Last,
     /// Own, exclusive and gone with its connection: tools.
     Exclusive,
-    /// Exclusive too, for observe mode. Drops its oldest beyond a bound, and can say where that goes.
+    /// Exclusive too, for observe mode. Drops its oldest beyond a bound, and can say where that
+    /// goes.
     Tap {
         /// How many bodies it keeps.
         bounds: TapBounds,
@@ -241,22 +299,41 @@ pub struct Topology {
     pub queues: Vec<Queue>,
 }
 
+/// How much is in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that nobody has yet.
+    pub ready: u64,
+    /// Consumers, of whomever.
+    pub consumers: u64,
+}
+
 /// A broker, or what stands in for one.
 #[async_trait]
 pub trait Bus: Send + Sync {
-    /// Declares the topology and checks that what is there agrees with it. A queue of the right type that is there
-    /// without some argument, or with another, is used as it is; the answer says what differs.
+    /// Declares the topology and checks that what is there agrees with it. A queue of the right
+    /// type that is there without some argument, or with another, is used as it is; the answer says
+    /// what differs.
     async fn declare(&self, topology: &Topology) -> Result<Vec<String>, BusError>;
 
-    /// How many messages are ready in a queue; `None` where there is none of that name.
-    async fn ready_count(&self, queue: &str) -> Result<Option<u64>, BusError>;
+    /// How many messages are ready in a queue, and how many listen; `None` where there is none of
+    /// that name.
+    async fn counts(&self, queue: &str) -> Result<Option<Counts>, BusError>;
 
-    /// Empties a queue of what is ready; the answer is how much that was. It is waited for as long as the connection
-    /// stands, because what is emptied is counted by nothing else: the caller bounds it, and then does not know.
+    /// Empties a queue of what is ready; the answer is how much that was. It is waited for as long
+    /// as the connection stands, because what is emptied is counted by nothing else: the caller
+    /// bounds it, and then does not know.
     async fn purge(&self, queue: &str) -> Result<u64, BusError>;
 
     /// Takes a queue's bindings away.
     async fn unbind(&self, queue: &Queue) -> Result<(), BusError>;
+
+    /// Takes bindings between two exchanges away; one that is not there is no fault. A bus without
+    /// such bindings does nothing.
+    async fn unbind_exchange(&self, from: &str, to: &str, patterns: &[String]) -> Result<(), BusError> {
+        let _ = (from, to, patterns);
+        Ok(())
+    }
 
     /// Whether an exchange of that name is there, whatever its kind; declares nothing.
     async fn exists(&self, exchange: &str) -> Result<bool, BusError>;
@@ -276,12 +353,14 @@ pub trait Bus: Send + Sync {
     /// Deletes an exchange (tools only).
     async fn delete_exchange(&self, name: &str) -> Result<(), BusError>;
 
-    /// Which of the broker's addresses it is at, without user and password; `None` where there are none.
+    /// Which of the broker's addresses it is at, without user and password; `None` where there are
+    /// none.
     fn address(&self) -> Option<&str> {
         None
     }
 
-    /// Whether the broker has told us that it blocks publishers (memory or disk alarm), and its reason.
+    /// Whether the broker has told us that it blocks publishers (memory or disk alarm), and its
+    /// reason.
     fn blocked(&self) -> Option<String>;
 
     /// Closes every connection in good order.

@@ -1,8 +1,10 @@
 //! One connection: frames in, frames out, three lanes each way.
 //!
 //! Owns: the two tasks of a connection, its queues, whose connection it is, and why it ended.
-//! Never: waits for whoever takes messages; what it cannot keep it drops with a count, or it ends and says so.
-//! Holds: everything said on it is about one worker; after a bundle both sides sign with the bundle's key.
+//! Never: waits for whoever takes messages; what it cannot keep it drops with a count, or it ends
+//! and says so.
+//! Holds: everything said on it is about one worker; after a bundle both sides sign with the
+//! bundle's key.
 
 use std::{
     net::SocketAddr,
@@ -77,7 +79,8 @@ impl Connection {
     /// Connects a worker to its supervisor, which knows it by the first frame that it sends.
     ///
     /// # Errors
-    /// [`Error::Refused`] for an address that is not on this machine, [`Error::Socket`], [`Error::Slow`].
+    /// [`Error::Refused`] for an address that is not on this machine, [`Error::Socket`],
+    /// [`Error::Slow`].
     pub async fn connect(
         address: SocketAddr,
         worker_id: &str,
@@ -142,7 +145,8 @@ impl Connection {
         Dropped { outgoing: self.shared.outgoing.dropped(), incoming: self.shared.incoming.dropped() }
     }
 
-    /// Sends what waits, and closes. What the other side does not take within `write_timeout_ms` is lost.
+    /// Sends what waits, and closes. What the other side does not take within `write_timeout_ms` is
+    /// lost.
     ///
     /// # Errors
     /// [`Error::Slow`] then, or why the connection had ended before.
@@ -176,7 +180,8 @@ impl Sender {
     /// Puts a message in its lane, and answers at once.
     ///
     /// # Errors
-    /// [`Error::Refused`] for a message that cannot be said, [`Error::Full`], or why the connection ended.
+    /// [`Error::Refused`] for a message that cannot be said, [`Error::Full`], or why the connection
+    /// ended.
     pub fn send(&self, message: ControlMessage) -> Result<Sent, Error> {
         self.shared.send(message)
     }
@@ -273,7 +278,8 @@ async fn read_on(shared: Arc<Shared>, mut read: OwnedReadHalf, _place: Option<Ow
         () = ended.cancelled() => {}
         why = read_frames(&shared, &mut read) => shared.end(why),
     }
-    // What was written last should arrive, be it the answer to a fault or the last word before closing.
+    // What was written last should arrive, be it the answer to a fault or the last word before
+    // closing.
     if matches!(shared.why(), Error::Refused(_) | Error::Finished) {
         linger(&mut read).await;
     }

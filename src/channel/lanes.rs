@@ -2,7 +2,8 @@
 //!
 //! Owns: what waits on one side of a connection, in its order, and the count of what was dropped.
 //! Never: waits with what comes in; who puts in is told at once.
-//! Holds: no lane holds more messages or bytes than its bound, unless one message alone does; a lane's own order is kept.
+//! Holds: no lane holds more messages or bytes than its bound, unless one message alone does; a
+//! lane's own order is kept.
 
 use std::{
     collections::VecDeque,
@@ -95,7 +96,8 @@ impl Lanes {
         Ok(Sent::Queued)
     }
 
-    /// The most urgent message, as soon as there is one; `None` once closed and empty. Only one task may ask.
+    /// The most urgent message, as soon as there is one; `None` once closed and empty. Only one
+    /// task may ask.
     pub(super) async fn pop(&self) -> Option<ControlMessage> {
         loop {
             // Asked for before looking, so that what changes in between wakes it.

@@ -1,10 +1,12 @@
 //! Where workers knock.
 //!
-//! Owns: the listening socket, the first frame of each connection, whose key it must verify with, and the counts of
-//! what was refused.
-//! Never: tells a peer more than "rejected"; looks at anything but size, JSON and signature before the key is proven.
-//! Holds: a name that nobody has is answered as one whose key is wrong; a worker's nonces are remembered over all of its
-//! connections; whoever knocks and says nothing makes room for who comes next.
+//! Owns: the listening socket, the first frame of each connection, whose key it must verify with,
+//! and the counts of what was refused.
+//! Never: tells a peer more than "rejected"; looks at anything but size, JSON and signature before
+//! the key is proven.
+//! Holds: a name that nobody has is answered as one whose key is wrong; a worker's nonces are
+//! remembered over all of its connections; whoever knocks and says nothing makes room for who comes
+//! next.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -52,9 +54,10 @@ impl KeyRing {
         Self { find: Arc::new(find), boot: None }
     }
 
-    /// The same keys, some of which are older than this life: frames signed at `boot` or earlier are refused, for nobody
-    /// remembers which of them were taken. A peer's clock that runs ahead dates its frames ahead; who must hold against
-    /// that as well says `boot` plus the time to live, and hears nobody for as long.
+    /// The same keys, some of which are older than this life: frames signed at `boot` or earlier
+    /// are refused, for nobody remembers which of them were taken. A peer's clock that runs ahead
+    /// dates its frames ahead; who must hold against that as well says `boot` plus the time to
+    /// live, and hears nobody for as long.
     #[must_use]
     pub fn since(self, boot: i64) -> Self {
         Self { boot: Some(boot), ..self }
@@ -67,7 +70,8 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// A socket that hands out connections whose key is proven. Dropped, it listens no more; the connections stay.
+/// A socket that hands out connections whose key is proven. Dropped, it listens no more; the
+/// connections stay.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
@@ -141,8 +145,9 @@ impl Listener {
         self.accepted.recv().await.ok_or(Error::Finished)
     }
 
-    /// How many connections were refused before their key was proven or with their first frame: by the word of a
-    /// [`Fault`], or `slow`, `closed`, `evicted` (silent, and another knocked), `connections-full`.
+    /// How many connections were refused before their key was proven or with their first frame: by
+    /// the word of a [`Fault`], or `slow`, `closed`, `evicted` (silent, and another knocked),
+    /// `connections-full`.
     pub fn refused(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.door.refused).clone()
     }
@@ -240,7 +245,8 @@ impl Door {
         Ok(shared)
     }
 
-    /// The memory of a worker's nonces. Those of workers that are not heard of any more empty themselves, and go.
+    /// The memory of a worker's nonces. Those of workers that are not heard of any more empty
+    /// themselves, and go.
     fn window_of(&self, worker_id: &str) -> Arc<Mutex<Window>> {
         let mut windows = lock(&self.windows);
         let now = (self.now)();

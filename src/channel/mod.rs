@@ -1,9 +1,13 @@
-//! The secure channel: a supervisor and its workers, each frame signed, over TCP on this machine only.
+//! The secure channel: a supervisor and its workers, each frame signed, over TCP on this machine
+//! only.
 //!
-//! Owns: the codec with its memory of nonces, the lanes of a connection, the listener, and their bounds in size and time.
-//! Never: names another driver, decides whether a message is due, fetches a key, or logs: it counts, and hands on.
-//! Holds: what it hands on was signed by the worker's key, in time, once; whoever cannot sign learns only "rejected";
-//! control overtakes data, data overtakes telemetry, and telemetry is dropped with a count rather than waited for.
+//! Owns: the codec with its memory of nonces, the lanes of a connection, the listener, and their
+//! bounds in size and time.
+//! Never: names another driver, decides whether a message is due, fetches a key, or logs: it
+//! counts, and hands on.
+//! Holds: what it hands on was signed by the worker's key, in time, once; whoever cannot sign
+//! learns only "rejected"; control overtakes data, data overtakes telemetry, and telemetry is
+//! dropped with a count rather than waited for.
 
 mod connection;
 mod lanes;
@@ -45,7 +49,8 @@ pub enum Error {
         /// The lane.
         lane: Lane,
     },
-    /// A queue of the receiver is full: this side does not keep up, and what came could not be kept.
+    /// A queue of the receiver is full: this side does not keep up, and what came could not be
+    /// kept.
     #[error(
         "the incoming {lane} lane is full: this side does not keep up; take messages faster, then connect again"
     )]

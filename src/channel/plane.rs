@@ -2,10 +2,11 @@
 //!
 //! Owns: the keys in use, the memory of nonces, the nonces that this side makes, and the clock.
 //! Never: touches a socket.
-//! Holds: a frame is taken once; never one that this side signed itself; nonces of one side never repeat in its life.
+//! Holds: a frame is taken once; never one that this side signed itself; nonces of one side never
+//! repeat in its life.
 //!
-//! The clock is the machine's wall clock, for it is what both sides share, whenever each was started. It may jump: the
-//! window remembers up to where it has forgotten.
+//! The clock is the machine's wall clock, for it is what both sides share, whenever each was
+//! started. It may jump: the window remembers up to where it has forgotten.
 
 use std::{
     sync::{
@@ -52,7 +53,8 @@ struct Keys {
 }
 
 impl ControlPlaneChannel {
-    /// A channel for a key that was made in this life, so that nothing signed with it is older than the channel.
+    /// A channel for a key that was made in this life, so that nothing signed with it is older than
+    /// the channel.
     ///
     /// # Errors
     /// [`Error::Refused`] for settings that do not pass, [`Error::Randomness`].
@@ -62,8 +64,9 @@ impl ControlPlaneChannel {
         Ok(Self::assemble(key, Arc::new(Mutex::new(window)), Arc::new(Mint::new()?), settings, wall()))
     }
 
-    /// The same channel, for a key that is older than it: frames signed at `boot` or earlier are refused, for nobody
-    /// remembers which of them were taken; see [`KeyRing::since`](super::KeyRing::since).
+    /// The same channel, for a key that is older than it: frames signed at `boot` or earlier are
+    /// refused, for nobody remembers which of them were taken; see
+    /// [`KeyRing::since`](super::KeyRing::since).
     #[must_use]
     pub fn since(self, boot: i64) -> Self {
         let mut window = lock(&self.window);
@@ -168,8 +171,8 @@ impl ControlPlaneChannel {
         opened.admit((self.now)(), &mut lock(&self.window))
     }
 
-    /// Signs with `key` from here on. What the other side signed before it knew is still taken, until its first frame
-    /// under the new key.
+    /// Signs with `key` from here on. What the other side signed before it knew is still taken,
+    /// until its first frame under the new key.
     pub fn adopt(&self, key: SigningKey) {
         let mut keys = lock(&self.keys);
         if keys.current != key {

@@ -41,7 +41,8 @@ pub struct Settings {
     pub telemetry_len_max: usize,
     /// What waits in one lane, in bytes.
     pub lane_bytes_max: usize,
-    /// What the system may hold of a connection, each way: it is in no lane, so it should be little.
+    /// What the system may hold of a connection, each way: it is in no lane, so it should be
+    /// little.
     pub socket_buffer_bytes: u32,
 }
 

@@ -1,8 +1,10 @@
 //! Frames on a socket: one in, one out, each in bounded time and space.
 //!
-//! Owns: the timeouts of reading and writing one frame, and the one answer that a peer without a key gets.
+//! Owns: the timeouts of reading and writing one frame, and the one answer that a peer without a
+//! key gets.
 //! Never: looks into a body, except to know that answer.
-//! Holds: no more is held for a peer than the bound that it is read with, and half a frame is not waited for for ever.
+//! Holds: no more is held for a peer than the bound that it is read with, and half a frame is not
+//! waited for for ever.
 
 use std::time::Duration;
 
@@ -15,9 +17,11 @@ use zeroize::Zeroizing;
 use super::Error;
 use crate::contract::control::frame::{PREFIX_BYTES, body_length};
 
-/// The whole answer to what is refused, whatever the reason: a frame that holds a word and no signature.
+/// The whole answer to what is refused, whatever the reason: a frame that holds a word and no
+/// signature.
 pub(super) const REJECTED: &[u8] = b"\x00\x00\x00\x0a\"rejected\"";
-/// How long, and how much, a refused peer is still listened to, so that its own data does not cut the answer off.
+/// How long, and how much, a refused peer is still listened to, so that its own data does not cut
+/// the answer off.
 const LINGER: Duration = Duration::from_millis(200);
 const LINGER_BYTES_MAX: u64 = 64 * 1024;
 /// How long the answer itself may take.
@@ -88,7 +92,8 @@ pub(super) async fn write_frame(
     bound.hold(async { writer.write_all(bytes).await.map_err(Error::socket("write a frame")) }).await
 }
 
-/// Tells the other side the one word, and that nothing more will come. It may be gone already; then nobody is told.
+/// Tells the other side the one word, and that nothing more will come. It may be gone already; then
+/// nobody is told.
 pub(super) async fn reject(writer: &mut (impl AsyncWrite + Unpin)) {
     let _ = timeout(REJECT_TIMEOUT, async {
         writer.write_all(REJECTED).await?;
@@ -97,7 +102,8 @@ pub(super) async fn reject(writer: &mut (impl AsyncWrite + Unpin)) {
     .await;
 }
 
-/// Reads on for a moment without looking. A socket that is closed with data unread takes back what was written last.
+/// Reads on for a moment without looking. A socket that is closed with data unread takes back what
+/// was written last.
 pub(super) async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
     let _ =
         timeout(LINGER, tokio::io::copy(&mut reader.take(LINGER_BYTES_MAX), &mut tokio::io::sink())).await;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{
     command::{Answerer, Class, Command, FanOut},
     routing::check_segment,
+    strict::Step,
 };
 
 /// Bytes of a deployment's schema.
@@ -106,10 +107,12 @@ pub enum TypeError {
         fault: Fault,
     },
     /// Its schema does not compile.
-    #[error("the schema of type `{kind_type}` does not compile; correct it as the cause says")]
+    #[error("the schema of type `{kind_type}` does not compile at `{place}`; correct it as the cause says")]
     Uncompiled {
         /// The type.
         kind_type: String,
+        /// JSON pointer into the schema.
+        place: String,
         /// What the library says.
         #[source]
         source: Box<jsonschema::ValidationError<'static>>,
@@ -123,7 +126,7 @@ pub enum TypeError {
 }
 
 /// What makes a schema inadmissible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// Longer than `SCHEMA_BYTES_MAX`.
     #[error("it has more than {SCHEMA_BYTES_MAX} bytes; say less")]
@@ -148,6 +151,11 @@ pub enum Fault {
     /// Another dialect.
     #[error("`$schema` is `{DIALECT}` or absent")]
     Dialect,
+    /// A keyword that no JSON Schema has, which would say nothing.
+    #[error(
+        "`{0}` is no keyword of JSON Schema 2020-12 and would be passed over; mend it, or begin it with `x-`"
+    )]
+    Keyword(String),
     /// Unbounded comparison of items.
     #[error("`uniqueItems` stands beside a `maxItems` of at most {UNIQUE_ITEMS_MAX}")]
     UniqueItems,
@@ -169,6 +177,7 @@ pub(super) fn admit(kind: &DeploymentType) -> Result<(), TypeError> {
     if dialect.is_some_and(|dialect| dialect.as_str() != Some(DIALECT)) {
         return Err(refused("/$schema".to_owned(), Fault::Dialect));
     }
+    keywords(&kind.schema, "").map_err(|(place, fault)| refused(place, fault))?;
     let mut survey = Survey { document: &kind.schema, parts: 0, followed: Vec::new() };
     survey.walk(&kind.schema, 0).map_err(|(place, fault)| refused(place, fault))
 }
@@ -216,6 +225,109 @@ impl<'schema> Survey<'schema> {
             self.followed.pop();
         }
         parts(schema).try_for_each(|(_, part)| self.walk(part, depth + 1))
+    }
+}
+
+/// Keywords that stand in a schema besides those that hold others.
+const KEYWORDS: [&str; 39] = [
+    "$anchor",
+    "$comment",
+    "$dynamicAnchor",
+    "$dynamicRef",
+    "$id",
+    "$recursiveAnchor",
+    "$recursiveRef",
+    "$ref",
+    "$schema",
+    "$vocabulary",
+    "const",
+    "contentEncoding",
+    "contentMediaType",
+    "default",
+    "dependentRequired",
+    "deprecated",
+    "description",
+    "enum",
+    "examples",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "format",
+    "maxContains",
+    "maximum",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "minContains",
+    "minimum",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "multipleOf",
+    "pattern",
+    "readOnly",
+    "required",
+    "title",
+    "type",
+    "uniqueItems",
+];
+
+/// Looks for keywords that say nothing, in a schema and in those that stand in it, references not
+/// followed.
+fn keywords(schema: &Value, place: &str) -> Result<(), (String, Fault)> {
+    for (keyword, value) in schema.as_object().into_iter().flatten() {
+        let place = format!("{place}/{}", Step(keyword));
+        match holds(keyword) {
+            Some(Holds::ByName) => {
+                for (name, part) in value.as_object().into_iter().flatten() {
+                    keywords(part, &format!("{place}/{}", Step(name)))?;
+                }
+            }
+            Some(Holds::One) => match value {
+                Value::Array(parts) => {
+                    for (index, part) in parts.iter().enumerate() {
+                        keywords(part, &format!("{place}/{index}"))?;
+                    }
+                }
+                part => keywords(part, &place)?,
+            },
+            None if keyword.starts_with("x-") || KEYWORDS.contains(&keyword.as_str()) => {}
+            None => return Err((place, Fault::Keyword(keyword.clone()))),
+        }
+    }
+    Ok(())
+}
+
+/// How sub-schemas stand in a keyword's value.
+#[derive(Clone, Copy)]
+enum Holds {
+    /// One a name.
+    ByName,
+    /// One, or a list of them.
+    One,
+}
+
+/// How sub-schemas stand below a keyword; `None` where none do.
+fn holds(keyword: &str) -> Option<Holds> {
+    match keyword {
+        "$defs" | "definitions" | "dependencies" | "dependentSchemas" | "patternProperties"
+        | "properties" => Some(Holds::ByName),
+        "additionalItems"
+        | "additionalProperties"
+        | "allOf"
+        | "anyOf"
+        | "contains"
+        | "contentSchema"
+        | "else"
+        | "if"
+        | "items"
+        | "not"
+        | "oneOf"
+        | "prefixItems"
+        | "propertyNames"
+        | "then"
+        | "unevaluatedItems"
+        | "unevaluatedProperties" => Some(Holds::One),
+        _ => None,
     }
 }
 

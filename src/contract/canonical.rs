@@ -2,7 +2,8 @@
 //!
 //! Owns: the one form of a value that is hashed, compared or written into the ledger.
 //! Never: judges a value; integers beyond ±(2^53−1) are refused before (`strict`).
-//! Holds: the bytes are those of `serde_json_canonicalizer`, whichever way they were made (a property compares).
+//! Holds: the bytes are those of `serde_json_canonicalizer`, whichever way they were made (a
+//! property compares).
 
 use serde::{Serialize, Serializer, ser::Error};
 use serde_json::{
@@ -17,8 +18,8 @@ pub fn of(value: &impl Serialize) -> Vec<u8> {
     serde_json_canonicalizer::to_vec(value).unwrap_or_default()
 }
 
-/// The canonical text of a value, as JSON that is written on unread. Every `Value` has one: `None` is a fault of the
-/// library.
+/// The canonical text of a value, as JSON that is written on unread. Every `Value` has one: `None`
+/// is a fault of the library.
 pub fn raw(value: &Value) -> Option<Box<RawValue>> {
     RawValue::from_string(serde_json_canonicalizer::to_string(value).ok()?).ok()
 }
@@ -28,13 +29,15 @@ pub fn read(value: View<'_>) -> Option<Box<RawValue>> {
     if is_plain(value) { to_raw_value(&Plain(value)).ok() } else { raw(&value.to_value()) }
 }
 
-/// Whether serde_json's own form is canonical but for order and fractions: RFC 8785 orders by UTF-16, which for ASCII is
-/// the order of the bytes, and serde_json's integers and escapes are RFC 8785's.
+/// Whether serde_json's own form is canonical but for order and fractions: RFC 8785 orders by
+/// UTF-16, which for ASCII is the order of the bytes, and serde_json's integers and escapes are RFC
+/// 8785's.
 fn is_plain(value: View<'_>) -> bool {
     value.all().all(|(key, _)| key.is_ascii())
 }
 
-/// A plain value, its members in order and its fractions as ECMAScript writes them (RFC 8785 §3.2.2.3, §3.2.3).
+/// A plain value, its members in order and its fractions as ECMAScript writes them
+/// (RFC 8785 §3.2.2.3, §3.2.3).
 struct Plain<'t>(View<'t>);
 
 impl Serialize for Plain<'_> {

@@ -37,7 +37,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// Whether nothing may ever hold this class up: stop and tightening (promise 5).
+    /// Whether nothing may ever hold this class up: stop and tightening (spec/rules.md#stops).
     pub const fn always_passes(self) -> bool {
         matches!(self, Class::Stop | Class::Tighten)
     }

@@ -1,6 +1,7 @@
 //! SHA-256 values, the only hash that Swarmgate speaks.
 //!
-//! Owns: the value, its lower-case hex form and the length-prefixed way to hash several fields as one.
+//! Owns: the value, its lower-case hex form and the length-prefixed way to hash several fields as
+//! one.
 //! Never: holds a secret or compares one; authentication codes are not digests.
 //! Holds: the hex form reads back to the same 32 bytes.
 

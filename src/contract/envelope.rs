@@ -2,7 +2,8 @@
 //!
 //! Owns: the typed form of a body that its schema has accepted.
 //! Never: validates; `schema` does, before an envelope is made.
-//! Holds: an envelope's fields are what the body said, unchanged; `origin` names exactly one instance.
+//! Holds: an envelope's fields are what the body said, unchanged; `origin` names exactly one
+//! instance.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,8 +16,9 @@ use super::{
 /// The envelope's version on the wire.
 pub const VERSION: &str = "1";
 
-/// One control-plane message. Fields stand in alphabetical order of their wire names, so that serialising
-/// gives RFC 8785's order at the top level. What was read has its data as a [`Tree`](super::tree::Tree).
+/// One control-plane message. Fields stand in alphabetical order of their wire names, so that
+/// serialising gives RFC 8785's order at the top level. What was read has its data as a
+/// [`Tree`](super::tree::Tree).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Envelope<Data = Value> {

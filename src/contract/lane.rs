@@ -3,6 +3,7 @@
 //! Owns: which lane an envelope travels in, and the names of the ways that messages leave by.
 //! Never: knows how a lane is buffered or consumed.
 //! Holds: stop and tightening never share a lane with anything slower.
+//! The rule: spec/rules.md#lanes.
 
 use std::fmt;
 
@@ -85,8 +86,8 @@ impl Way {
         }
     }
 
-    /// Whether messages to one scope leave in the order of their entries. Stops may overtake each other, statuses are
-    /// ordered by their timestamps, and refused copies by nobody.
+    /// Whether messages to one scope leave in the order of their entries. Stops may overtake each
+    /// other, statuses are ordered by their timestamps, and refused copies by nobody.
     pub const fn keeps_order(self) -> bool {
         matches!(self, Way::Signals | Way::Results | Way::Own)
     }

@@ -1,6 +1,7 @@
 //! An AMQP message as the corridor sees it: properties, headers and raw body.
 //!
-//! Owns: the value that drivers make from a frame and back, so that no pure room knows a client library.
+//! Owns: the value that drivers make from a frame and back, so that no pure room knows a client
+//! library.
 //! Never: decides what passes through (`passage` does).
 //! Holds: a message that nobody changed leaves with every property and header it came with.
 

@@ -1,6 +1,7 @@
 //! What can be said: the contract on the wire.
 //!
-//! Owns: reading raw bytes and a routing key into an envelope, and the value types every other room speaks.
+//! Owns: reading raw bytes and a routing key into an envelope, and the value types every other room
+//! speaks.
 //! Never: knows a task, clock, socket, file or log; nor who may do what.
 //! Holds: what `Contract::read` returns has passed gates 1 and 2.
 
@@ -16,6 +17,7 @@
 
 pub mod admission;
 pub mod audit;
+pub mod bound;
 pub mod canonical;
 pub mod command;
 pub mod control;
@@ -25,6 +27,7 @@ pub mod interlock;
 pub mod lane;
 pub mod message;
 pub mod passage;
+pub mod plain;
 pub mod read;
 pub mod reason;
 pub mod routing;
@@ -33,6 +36,7 @@ pub mod secrets;
 pub mod strict;
 pub mod timestamp;
 pub mod tree;
+mod vocabulary;
 
 pub use admission::{DeploymentType, TypeError};
 use audit::Payload;
@@ -54,7 +58,8 @@ pub struct Said {
     pub envelope: Envelope<Tree>,
     /// The class of a signal's type; `None` for the other families.
     pub class: Option<Class>,
-    /// Digest of RFC 8785 of the envelope without its timestamp, for signals: what a repeat is compared by.
+    /// Digest of RFC 8785 of the envelope without its timestamp and correlationId, for signals:
+    /// what a repeat is compared by.
     pub compared: Digest,
     /// The envelope, canonical, its secrets masked. Metrics have none: they are never entries.
     pub payload: Option<Payload>,

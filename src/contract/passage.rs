@@ -1,15 +1,20 @@
 //! What passes through and what does not.
 //!
-//! Owns: the rule by which a delivery becomes the message that leaves, and the names of the router's own headers.
+//! Owns: the rule by which a delivery becomes the message that leaves, and the names of the
+//! router's own headers.
 //! Never: touches a body.
-//! Holds: no inbound `x-swarmgate-*` but the signing headers, no CC, BCC, `authorization` or `user-id` leaves.
+//! Holds: no inbound `x-swarmgate-*` but the signing headers, no CC, BCC, `authorization` or
+//! `user-id` leaves.
+//! The rule: spec/rules.md#pass-through.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::{
     audit::{Actor, Proof, Replay, Verdict},
+    canonical,
     message::{HeaderValue, Headers, Message, Properties},
     reason::Refusal,
     routing::{Family, KEY_BYTES_MAX},
@@ -37,7 +42,8 @@ pub const DETAIL: &str = "x-swarmgate-detail";
 /// Why: where in the body.
 pub const POINTER: &str = "x-swarmgate-pointer";
 
-/// What begins the idempotencyKey of a message that is sent again; the refused copy's message-id follows.
+/// What begins the idempotencyKey of a message that is sent again; the refused copy's message-id
+/// follows.
 pub const REPLAY_KEY: &str = "replay:";
 /// The message-id of the refused copy that is sent again.
 pub const REPLAY_OF: &str = "x-swarmgate-replay-of";
@@ -72,7 +78,8 @@ pub struct Stamp<'a> {
     pub verdict: Verdict,
 }
 
-/// A message as it is carried on. Metrics travel as lightly as they came and keep their own message-id.
+/// A message as it is carried on. Metrics travel as lightly as they came and keep their own
+/// message-id.
 pub fn onward(message: Message, family: Family, stamp: &Stamp<'_>) -> Message {
     let Message { routing_key, properties, body, .. } = message;
     let mut properties = kept(properties, family == Family::Metric);
@@ -107,7 +114,19 @@ pub fn own(routing_key: &str, body: Bytes, stamp: &Stamp<'_>) -> Message {
     leave(stamp, routing_key.to_owned(), properties, body)
 }
 
-/// Whose refused message a message sends again. Only who is proven is asked: the word goes into the ledger.
+/// The body of an answer that was given before, under the correlationId of whoever asks again.
+pub fn answering(body: Bytes, correlation_id: Option<&str>) -> Bytes {
+    let Some(correlation_id) = correlation_id else { return body };
+    let Ok(mut said) = serde_json::from_slice::<Value>(&body) else { return body };
+    match said.get_mut("correlationId") {
+        Some(Value::String(before)) if before != correlation_id => *before = correlation_id.to_owned(),
+        _ => return body,
+    }
+    canonical::raw(&said).map_or(body, |text| Bytes::copy_from_slice(text.get().as_bytes()))
+}
+
+/// Whose refused message a message sends again. Only who is proven is asked: the word goes into the
+/// ledger.
 pub fn replay(properties: &Properties) -> Option<Replay> {
     properties.user_id.as_ref()?;
     let text = |name| properties.header_text(name).filter(|text| text.len() <= REPLAY_BYTES_MAX);
@@ -131,7 +150,7 @@ pub fn replaying(copy: &Properties, of: &str) -> Headers {
 }
 
 /// The longest beginning of a text that has at most that many bytes.
-pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+pub fn cut(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
 }
 
@@ -152,7 +171,8 @@ fn kept(mut properties: Properties, keeps_message_id: bool) -> Properties {
     properties
 }
 
-/// Whether a header passes, whatever its spelling in capitals: brokers and readers do not agree on it.
+/// Whether a header passes, whatever its spelling in capitals: brokers and readers do not agree on
+/// it.
 fn passes(name: &str) -> bool {
     let is_ours = name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
     !DROPPED.iter().any(|other| name.eq_ignore_ascii_case(other))

@@ -2,7 +2,13 @@
 //!
 //! Owns: the order of the checks of the two gates, and the agreement of key and body.
 //! Never: knows who sent the message or what was said before.
-//! Holds: key and body of what it returns agree; within a gate the first code in the table's order wins.
+//! Holds: key and body of what it returns agree; within a gate the first code in the table's order
+//! wins.
+//! The rules: spec/rules.md#body, #envelope and #fan-out-scopes.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
 
 use super::{
     Said, Unsaid,
@@ -16,11 +22,19 @@ use super::{
     reason::{Reason, Refusal},
     routing::{ALL, ControlPlaneRouting, Family, RoutingKey, Scope},
     schema::{Schema, Schemas},
-    secrets::names,
+    secrets,
     strict::{self, Limits},
     timestamp::Timestamp,
     tree::{Tree, View},
 };
+
+/// Content-encodings that say nothing: many clients put the text's charset there.
+const AS_IT_IS: [&str; 4] = ["", "identity", "utf-8", "utf8"];
+
+/// How a broker hands on the body of an AMQP 1.0 message that is no data section: a type whose
+/// descriptor, short or long, is that of a sequence or a value. No JSON begins so.
+const SECTIONS: [&[u8]; 2] = [&[0x00, 0x53], &[0x00, 0x80, 0, 0, 0, 0, 0, 0, 0]];
+const SEQUENCE_OR_VALUE: [u8; 2] = [0x76, 0x77];
 
 /// The contract of a deployment: its command types, their schemas and the limits of a body.
 #[derive(Clone, Debug)]
@@ -31,6 +45,11 @@ pub struct Contract {
     pub limits: Limits,
     /// Every schema.
     pub schemas: Schemas,
+}
+
+fn is_amqp_1_0(body: &[u8]) -> bool {
+    let code = |start: &[u8]| body.strip_prefix(start).and_then(|rest| rest.first());
+    SECTIONS.iter().filter_map(|start| code(start)).any(|code| SEQUENCE_OR_VALUE.contains(code))
 }
 
 impl Contract {
@@ -97,17 +116,42 @@ impl Contract {
         })
     }
 
+    /// A body as it may be shown and kept: as it came or, where its schema, a name or a shape says
+    /// that there is a secret, with that masked. `None` where it is no JSON: nobody could tell what
+    /// in it is a secret.
+    pub fn shown<'b>(&self, body: &'b [u8]) -> Option<Cow<'b, str>> {
+        let tree = strict::parse(body, &self.limits).ok()?;
+        let said = tree.root();
+        let given_away = secrets::masked(said, None, &IDS);
+        let schema = self.schemas.of(said).ok().map(|(_, schema)| &schema.secrets);
+        let Some(mask) = schema.filter(|mask| !mask.is_empty()) else {
+            return match given_away {
+                None => std::str::from_utf8(body).ok().map(Cow::Borrowed),
+                Some(masked) => Some(Cow::Owned(masked.to_string())),
+            };
+        };
+        let mut masked = given_away.unwrap_or_else(|| said.to_value());
+        mask.apply(&mut masked);
+        Some(Cow::Owned(masked.to_string()))
+    }
+
     /// Gate 1 up to the schema.
     fn parse(&self, message: &Message) -> Result<Tree, Refusal> {
         strict::weigh(&message.body, &self.limits)?;
         let encoding = message.properties.content_encoding.as_deref().unwrap_or_default();
-        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
-            return Err(Refusal::new(Reason::Encoding, "the content-encoding is another than `identity`"));
+        if !AS_IT_IS.iter().any(|name| encoding.eq_ignore_ascii_case(name)) {
+            let rule = "the content-encoding is another than `identity` or `utf-8`";
+            return Err(Refusal::new(Reason::Encoding, rule));
+        }
+        if is_amqp_1_0(&message.body) {
+            let rule = "the body is an AMQP 1.0 value or sequence section; send the JSON as bytes, in a data section";
+            return Err(Refusal::new(Reason::Encoding, rule));
         }
         strict::parse(&message.body, &self.limits)
     }
 
-    /// Gate 2: the key is well formed, says what the body says, and addresses what its type may address.
+    /// Gate 2: the key is well formed, says what the body says, and addresses what its type may
+    /// address.
     fn route(&self, key: &str, family: Family, body: View<'_>) -> Result<RoutingKey, Refusal> {
         let key = ControlPlaneRouting::parse(key)?;
         let RoutingKey { scope, .. } = &key;
@@ -146,6 +190,33 @@ impl Contract {
     }
 }
 
+/// Whether a key says what the body says; only of what passed the gates before.
+pub fn agrees(key: &str, body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Addressed {
+        kind: String,
+        scope: Named,
+        #[serde(rename = "type")]
+        kind_type: String,
+    }
+    // What else stands in a scope is the gates' business.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        instance: String,
+        role: String,
+        swarm_id: String,
+    }
+    let (Ok(key), Ok(body)) = (ControlPlaneRouting::parse(key), serde_json::from_slice::<Addressed>(body))
+    else {
+        return false;
+    };
+    let Named { instance, role, swarm_id } = body.scope;
+    key.family.kind() == body.kind
+        && key.kind_type == body.kind_type
+        && key.scope == Scope { instance, role, swarm_id }
+}
+
 /// Whether a type with that fan-out may address that scope.
 pub fn may_address(fan_out: FanOut, scope: &Scope) -> bool {
     let is_all = |segment: &str| segment == ALL;
@@ -162,7 +233,8 @@ fn text_of<'body>(object: View<'body>, name: &str) -> &'body str {
     object.get(name).and_then(View::as_str).unwrap_or_default()
 }
 
-/// The envelope's time. The schema's format lets pass what the calendar of this crate does not hold.
+/// The envelope's time. The schema's format lets pass what the calendar of this crate does not
+/// hold.
 fn timestamp(body: View<'_>) -> Result<Timestamp, Refusal> {
     let text = text_of(body, "timestamp");
     Timestamp::parse(text).ok_or_else(|| {
@@ -171,30 +243,51 @@ fn timestamp(body: View<'_>) -> Result<Timestamp, Refusal> {
     })
 }
 
-/// What the ledger keeps of a body, with what its schema or a name marks as secret masked; and what a repeat of a
-/// signal is compared by, of the body as it came.
+/// Members by which a message is known and joined to others: masked, it would be another. They
+/// stand in an entry besides.
+const IDS: [&str; 4] = ["correlationId", "idempotencyKey", "origin", "scope"];
+
+/// What the ledger keeps of a body, with what its schema marks as secret or a name or a shape gives
+/// away masked; and what a repeat of a signal is compared by, of the body as it came.
 fn written(body: View<'_>, schema: &Schema, family: Family) -> (Option<Payload>, Digest) {
     let text = canonical::read(body);
     let compared = match (family, &text) {
-        (Family::Signal, Some(text)) => without_timestamp(text.get()),
+        (Family::Signal, Some(text)) => compared(text.get()),
         _ => Digest::default(),
     };
-    let named = names::masked(body);
-    if schema.secrets.is_empty() && named.is_none() {
+    let given_away = secrets::masked(body, text.as_ref().map(|text| text.get()), &IDS);
+    if schema.secrets.is_empty() && given_away.is_none() {
         return (text.map(Payload), compared);
     }
-    let mut masked = named.unwrap_or_else(|| body.to_value());
+    let mut masked = given_away.unwrap_or_else(|| body.to_value());
     schema.secrets.apply(&mut masked);
     (canonical::raw(&masked).map(Payload), compared)
 }
 
-/// The digest of a canonical envelope without its timestamp. Behind that member stand only `type` and `version`,
-/// which hold no quotation marks of their own, so its last mention is the member itself.
-fn without_timestamp(text: &str) -> Digest {
-    const MEMBER: &str = "\"timestamp\":\"";
-    let Some((head, tail)) = text.rsplit_once(MEMBER) else { return Digest::of(text.as_bytes()) };
+/// The digest of a canonical envelope without its timestamp and its correlationId, which a retry
+/// makes anew. Behind the timestamp stand only `type` and `version`, which hold no quotation marks
+/// of their own, so its last mention is the member itself; the correlationId is the envelope's
+/// first member.
+fn compared(text: &str) -> Digest {
+    const TIMESTAMP: &str = "\"timestamp\":\"";
+    let (start, text) = without_correlation(text);
+    let (head, tail) = text.rsplit_once(TIMESTAMP).unwrap_or((text, ""));
     let tail = tail.split_once("\",").map_or("", |(_, tail)| tail);
-    Digest::of_parts(&[head.as_bytes(), tail.as_bytes()])
+    Digest::of_parts(&[start.as_bytes(), head.as_bytes(), tail.as_bytes()])
+}
+
+/// A canonical envelope without its correlationId, in two parts.
+fn without_correlation(text: &str) -> (&str, &str) {
+    const CORRELATION: &str = "{\"correlationId\":\"";
+    let Some(value) = text.strip_prefix(CORRELATION) else { return ("", text) };
+    let mut is_escaped = false;
+    let end = value.bytes().position(|byte| {
+        let is_end = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        is_end
+    });
+    let rest = end.and_then(|end| value.get(end..)).and_then(|rest| rest.strip_prefix("\","));
+    rest.map_or(("", text), |rest| ("{", rest))
 }
 
 /// An envelope that was accepted and kept as text.

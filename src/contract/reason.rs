@@ -1,16 +1,20 @@
 //! Why something was refused: the closed list of reason codes.
 //!
 //! Owns: every code, the gate it belongs to, and the one-line rule and next step that people read.
-//! Never: words a value from a body; a refusal names the pointer and the rule (a value may be a secret).
+//! Never: words a value from a body; a refusal names the pointer and the rule (a value may be a
+//! secret).
 //! Holds: a code is `<gate>.<word>`, stable for ever, with a page in docs/reasons and a test.
 
 use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use super::{bound::Bound, plain};
+
 macro_rules! reasons {
     ($($name:ident $code:literal $rule:literal $next:literal)*) => {
-        /// A reason code, in the order of the gates and, within a gate, of the table in spec/gates.md.
+        /// A reason code, in the order of the gates and, within a gate, of the table in
+        /// spec/gates.md.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason { $(#[doc = $rule] $name,)* }
 
@@ -41,7 +45,7 @@ reasons! {
         "A body is at most `limits.body_bytes_max` bytes."
         "Send less, or raise `limits.body_bytes_max` in swarmgate.yaml."
     Encoding "contract.encoding"
-        "A body is sent as it is: no content-encoding but `identity`."
+        "A body is sent as it is: no content-encoding but `identity` and `utf-8`."
         "Publish the body uncompressed and drop the content-encoding property."
     NotUtf8 "contract.not-utf8"
         "A body is UTF-8."
@@ -77,8 +81,8 @@ reasons! {
         "Who is known by `origin` alone may stop and tighten, and never confirm, loosen, start live, release or destroy."
         "Set the AMQP user-id to the connected user, with the same name as `origin`; the broker then proves it."
     QuotaExceeded "quota.exceeded"
-        "At most `idempotency.keys_max` command keys are remembered at a time, and a principal that storms starts nothing for a while; stop and tightening pass all the same."
-        "Wait until keys leave their window (or the suspension is over), or raise `idempotency.keys_max`."
+        "What is remembered is bounded (command keys by `idempotency.keys_max`), and a principal that storms starts nothing for a while; stop and tightening pass all the same."
+        "Wait until keys leave their window (or the suspension is over), or raise the setting that the detail names."
     PolicyDenied "policy.denied"
         "Dangerous operations are for those whom `consent.actors` names."
         "Ask somebody whom `consent.actors` names, or have yourself added there."
@@ -122,7 +126,7 @@ reasons! {
         "In SAFE and EMERGENCY_STOP nothing starts or changes."
         "See why (`swarmgate safety`); lowering the mode is a dangerous operation that is confirmed."
     GateFailed "safety.gate-failed"
-        "A required readiness gate says FAIL."
+        "A readiness gate says FAIL, or failed and was not cleared."
         "Mend what the gate watches; its reporter then says PASS."
     GateUnknown "safety.gate-unknown"
         "A required readiness gate is missing or expired, and what is not known is not well."
@@ -193,12 +197,24 @@ pub struct Refusal {
     pub detail: Cow<'static, str>,
     /// JSON pointer (RFC 6901) into the body, where one place is at fault.
     pub pointer: Option<String>,
+    /// The bound of what is remembered, where that is why.
+    pub bound: Option<Bound>,
 }
 
 impl Refusal {
     /// A refusal without a pointer.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into(), pointer: None }
+        // It may name what a sender named: a gate, a worker.
+        let detail = match detail.into() {
+            Cow::Owned(words) => Cow::Owned(plain::escaped(&words).into_owned()),
+            words => words,
+        };
+        Self { reason, detail, pointer: None, bound: None }
+    }
+
+    /// There is no room for what would have to be remembered.
+    pub fn full(bound: Bound, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { bound: Some(bound), ..Self::new(Reason::QuotaExceeded, detail) }
     }
 
     /// The same refusal, pointing at a place in the body.

@@ -3,6 +3,7 @@
 //! Owns: `ControlPlaneRouting`, the only place in the code that spells or reads a key or a pattern.
 //! Never: looks at a body; agreement of key and body is judged where both are known.
 //! Holds: `parse(build(key)) == key`, and a key that parses is at most 255 bytes of clean segments.
+//! The rule: spec/rules.md#routing-keys.
 
 use std::fmt;
 
@@ -13,7 +14,9 @@ use super::reason::{Reason, Refusal};
 /// The longest routing key, in bytes: an AMQP short string.
 pub const KEY_BYTES_MAX: usize = 255;
 /// The longest segment, in bytes.
-pub const SEGMENT_BYTES_MAX: usize = 63;
+pub const SEGMENT_BYTES_MAX: usize = 128;
+/// The same as a regular expression, but for the fan-out word.
+pub const SEGMENT_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$";
 /// The fan-out word, in this spelling only.
 pub const ALL: &str = "ALL";
 /// The swarm that is the router's own and nobody else's.
@@ -155,7 +158,8 @@ impl ControlPlaneRouting {
         Ok(key)
     }
 
-    /// The key of a type and scope that were read from a valid key, are the router's own, or are wildcards.
+    /// The key of a type and scope that were read from a valid key, are the router's own, or are
+    /// wildcards.
     pub fn of(family: Family, kind_type: &str, scope: &Scope) -> String {
         [family.prefix(), kind_type, ".", &scope.swarm_id, ".", &scope.role, ".", &scope.instance].concat()
     }
@@ -215,8 +219,8 @@ impl ControlPlaneRouting {
         ]
     }
 
-    /// What the controller `scope` of a swarm binds: its own signals, the fan-outs that reach it, its swarm's
-    /// metrics and alerts.
+    /// What the controller `scope` of a swarm binds: its own signals, the fan-outs that reach it,
+    /// its swarm's metrics and alerts.
     pub fn swarm_controller_bindings(scope: &Scope) -> Vec<String> {
         let swarm = Scope::new(&scope.swarm_id, "*", "*");
         let mut bindings = Self::signal_bindings("*", scope);
@@ -225,8 +229,8 @@ impl ControlPlaneRouting {
         bindings
     }
 
-    /// What the worker `scope` binds to hear signals of `kind_type` (`*` for all): its own and the fan-outs that
-    /// reach it.
+    /// What the worker `scope` binds to hear signals of `kind_type` (`*` for all): its own and the
+    /// fan-outs that reach it.
     pub fn signal_bindings(kind_type: &str, scope: &Scope) -> Vec<String> {
         let (swarm, role, instance) = (scope.swarm_id.as_str(), scope.role.as_str(), scope.instance.as_str());
         [(swarm, role, instance), (swarm, role, ALL), (swarm, ALL, ALL), (ALL, role, ALL), (ALL, ALL, ALL)]
@@ -237,7 +241,8 @@ impl ControlPlaneRouting {
             .collect()
     }
 
-    /// Whether the topic `pattern` takes `key`: `*` is one segment, `#` any number (AMQP 0-9-1, topic exchange).
+    /// Whether the topic `pattern` takes `key`: `*` is one segment, `#` any number (AMQP 0-9-1,
+    /// topic exchange).
     pub fn matches(pattern: &str, key: &str) -> bool {
         let (pattern, key) = (words(pattern), words(key));
         let (mut at, mut read) = (0, 0);
@@ -270,9 +275,12 @@ fn words(text: &str) -> Vec<&str> {
     if text.is_empty() { Vec::new() } else { text.split('.').collect() }
 }
 
-/// `^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`, and no spelling of the fan-out word but `ALL`.
+/// `SEGMENT_PATTERN`, and no spelling of the fan-out word but `ALL`.
 pub(super) fn check_segment(segment: &str) -> Result<(), Refusal> {
     let clean = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if is_everyone(segment) && segment != ALL {
+        return Err(malformed("everyone is spelt `ALL`; `*` and `#` stand in bindings only"));
+    }
     if segment.is_empty() || segment.len() > SEGMENT_BYTES_MAX {
         return Err(malformed(format!(
             "a segment has 1 to {SEGMENT_BYTES_MAX} bytes, not {}",
@@ -282,10 +290,12 @@ pub(super) fn check_segment(segment: &str) -> Result<(), Refusal> {
     if !segment.bytes().all(clean) || segment.starts_with(['_', '-']) {
         return Err(malformed("a segment holds only A–Z a–z 0–9 _ - and begins with a letter or digit"));
     }
-    if segment != ALL && segment.eq_ignore_ascii_case(ALL) {
-        return Err(malformed("the fan-out word is spelt `ALL`"));
-    }
     Ok(())
+}
+
+/// Whether somebody means everyone by it; only `ALL` says so in a key.
+pub fn is_everyone(segment: &str) -> bool {
+    segment.eq_ignore_ascii_case(ALL) || matches!(segment, "*" | "**" | "#")
 }
 
 fn malformed(detail: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
@@ -317,8 +327,25 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_may_name_its_swarm_and_more() {
+        let (long, room) = ("s".repeat(SEGMENT_BYTES_MAX), KEY_BYTES_MAX - "signal.stop.a.".len() - 1);
+        for (role, instance) in
+            [("b", long.as_str()), (long.as_str(), "c"), (&long[..room - long.len()], long.as_str())]
+        {
+            let scope = Scope::new("a", role, instance);
+            let key = ControlPlaneRouting::build(Family::Signal, "stop", &scope).expect("a key");
+            assert_eq!(ControlPlaneRouting::parse(&key).map(|key| key.scope), Ok(scope));
+        }
+        let scope = Scope::new("a", &long[..=room - long.len()], &long);
+        assert!(
+            ControlPlaneRouting::build(Family::Signal, "stop", &scope).is_err(),
+            "longer than a key may be"
+        );
+    }
+
+    #[test]
     fn what_build_would_not_make_is_not_read() {
-        let long = "s".repeat(64);
+        let long = "s".repeat(129);
         let keys = [
             "",
             ".",

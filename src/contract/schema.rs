@@ -1,7 +1,8 @@
 //! The JSON Schemas of every kind and type, compiled once.
 //!
-//! Owns: schemas/control-events.schema.json in its compiled form, the schemas that a deployment adds, and the
-//! choice and wording of the one violation that is reported.
+//! Owns: schemas/control-events.schema.json in its compiled form, the schemas that a deployment
+//! adds, that of an entry of the ledger, and the choice and wording of the violations that are
+//! reported.
 //! Never: fetches a reference, runs a pattern that backtracks, or words a value of the body.
 //! Holds: the same value gets the same answer; formats are asserted.
 
@@ -15,16 +16,19 @@ use serde_json::Value;
 use super::{
     admission::{DeploymentType, PATTERN_BYTES_MAX, TypeError},
     command::Commands,
+    passage,
     reason::{Reason, Refusal},
     routing::Family,
     secrets::Mask,
-    strict::Step,
+    strict::{self, Limits, Step},
     timestamp::Timestamp,
     tree::{Judged, View},
 };
 
 /// The document itself, as schemas/control-events.schema.json has it.
 pub const CONTROL_EVENTS: &str = include_str!("../../schemas/control-events.schema.json");
+/// The schema of an entry of the ledger, as schemas/audit-event.schema.json has it.
+const AUDIT_EVENT: &str = include_str!("../../schemas/audit-event.schema.json");
 /// The type that has an outcome without being a signal.
 pub const SWARM_CREATE: &str = "swarm-create";
 /// The only alert type.
@@ -34,8 +38,12 @@ pub const STATUS_FULL: &str = "status-full";
 /// The delta.
 pub const STATUS_DELTA: &str = "status-delta";
 
-/// Violations looked at to choose the one that is reported.
+/// Violations looked at to choose those that are reported.
 const VIOLATIONS_MAX: usize = 1_000;
+/// Violations that are reported; more are counted.
+const REPORTED_MAX: usize = 8;
+/// Bytes of the place, and of the words, of each but the first.
+const SHORT_BYTES_MAX: usize = 80;
 /// Bytes of a violation's words.
 const WORDS_BYTES_MAX: usize = 512;
 
@@ -79,7 +87,7 @@ impl Schemas {
         };
         let signals = commands.iter().map(|command| {
             let kind_type = &command.kind_type;
-            Ok((kind_type.clone(), schema(&format!("signal.{kind_type}"))?))
+            Ok((kind_type.clone(), schema(&format!("{}.{kind_type}", Family::Signal))?))
         });
         Ok(Self {
             shared: schema("envelope")?,
@@ -99,6 +107,7 @@ impl Schemas {
     pub(super) fn add(&mut self, kind: &DeploymentType) -> Result<(), TypeError> {
         let data = options().build(&kind.schema).map_err(|fault| TypeError::Uncompiled {
             kind_type: kind.kind_type.clone(),
+            place: fault.instance_path().to_string(),
             source: Box::new(fault),
         })?;
         let secrets = Mask::of(&kind.schema, &kind.schema).under("data");
@@ -138,54 +147,107 @@ impl Schemas {
 }
 
 impl Schema {
+    /// The schema of an entry of the ledger.
+    ///
+    /// # Errors
+    /// `TypeError::BuiltIn` for a broken build.
+    pub fn of_entries() -> Result<Self, TypeError> {
+        let broken = || TypeError::BuiltIn { name: "audit-event".to_owned() };
+        let document: Value = serde_json::from_str(AUDIT_EVENT).map_err(|_| broken())?;
+        let envelope = options().build(&document).map_err(|_| broken())?;
+        Ok(Self { envelope, data: None, secrets: Mask::default() })
+    }
+
+    /// Judges an entry by its bytes, as they are hashed.
+    ///
+    /// # Errors
+    /// The first violation, as of an envelope.
+    pub fn check_entry(&self, bytes: &[u8]) -> Result<(), Refusal> {
+        let limits = Limits { body_bytes_max: usize::MAX, depth_max: usize::MAX, nodes_max: usize::MAX };
+        self.check(strict::parse(bytes, &limits)?.root())
+    }
+
     /// Judges an envelope.
     ///
     /// # Errors
-    /// `contract.schema` with the first violation: the outermost, then the first by pointer.
+    /// `contract.schema` at the first violation: what is missing, then the outermost, then the
+    /// first by pointer. The detail names the next ones too.
     pub fn check(&self, envelope: View<'_>) -> Result<(), Refusal> {
         if !self.envelope.is_valid(envelope) {
-            return Err(first_violation(&self.envelope, envelope, ""));
+            return Err(violations(&self.envelope, envelope, ""));
         }
         match (&self.data, envelope.get("data")) {
             (Some(validator), Some(data)) if !validator.is_valid(data) => {
-                Err(first_violation(validator, data, "/data"))
+                Err(violations(validator, data, "/data"))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// How every schema is compiled: formats asserted, linear patterns, nothing fetched. A `date-time` is one that this crate
-/// can write again, wherever a schema says so.
+/// How every schema is compiled: formats asserted and known, linear patterns, nothing fetched. A
+/// `date-time` is one that this crate can write again, wherever a schema says so.
 fn options<'i>() -> ValidationOptions<'i, Arc<dyn Retrieve>, Judged> {
     jsonschema::options_for()
         .offline()
         .should_validate_formats(true)
+        .should_ignore_unknown_formats(false)
         .with_format("date-time", |text: &str| Timestamp::parse(text).is_some())
         .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
 }
 
-/// The violation that is reported, with the number of others.
-fn first_violation(validator: &Validator<Judged>, value: View<'_>, above: &str) -> Refusal {
-    let mut count = 0_usize;
-    let first = validator
+/// The violations that are reported, and the number of others.
+fn violations(validator: &Validator<Judged>, value: View<'_>, above: &str) -> Refusal {
+    let mut found: Vec<Violation> = validator
         .iter_errors(value)
         .take(VIOLATIONS_MAX)
-        .inspect(|_| count += 1)
-        .map(|fault| (place(&fault, above), words(&fault)))
-        .min_by(|(left, left_words), (right, right_words)| {
-            let depth = |pointer: &str| pointer.matches('/').count();
-            (depth(left), left, left_words).cmp(&(depth(right), right, right_words))
-        });
+        .map(|fault| {
+            let pointer = place(&fault, above);
+            let is_there = !matches!(fault.kind(), ValidationErrorKind::Required { .. });
+            Violation {
+                is_there,
+                depth: pointer.matches('/').count(),
+                // Names that a sender made up are no words of ours.
+                named: if is_there {
+                    format!("{above}{}", fault.instance_path().as_str())
+                } else {
+                    pointer.clone()
+                },
+                pointer,
+                words: words(&fault),
+            }
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    let mut rest = found.into_iter();
     // The validator said no just before, so there is a violation to name.
-    let (pointer, mut detail) =
-        first.unwrap_or_else(|| (above.to_owned(), "the body breaks its schema".to_owned()));
-    match count.saturating_sub(1) {
+    let (pointer, mut detail) = rest.next().map_or_else(
+        || (above.to_owned(), "the body breaks its schema".to_owned()),
+        |first| (first.pointer, first.words),
+    );
+    for Violation { named, words, .. } in rest.by_ref().take(REPORTED_MAX - 1) {
+        let short = |text| passage::cut(text, SHORT_BYTES_MAX);
+        detail.push_str(&format!("; `{}`: {}", short(&named), short(&words)));
+    }
+    match rest.count() {
         0 => {}
-        1 => detail.push_str(", and one more violation"),
-        more => detail.push_str(&format!(", and {more} more violations")),
+        1 => detail.push_str("; and one more violation"),
+        more => detail.push_str(&format!("; and {more} more violations")),
     }
     Refusal::new(Reason::Schema, detail).at(pointer)
+}
+
+/// One broken rule, in the order of what is reported first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Violation {
+    /// Whether it is about a value that is there; what is missing comes first.
+    is_there: bool,
+    depth: usize,
+    pointer: String,
+    /// The place in the detail's words.
+    named: String,
+    words: String,
 }
 
 /// Where a violation is: a missing or forbidden member is pointed at itself, not at its object.
@@ -218,5 +280,5 @@ fn words(fault: &ValidationError<'_>) -> String {
         }
         _ => fault.masked_with("the value").to_string(),
     };
-    super::passage::cut(&words, WORDS_BYTES_MAX).to_owned()
+    passage::cut(&words, WORDS_BYTES_MAX).to_owned()
 }

@@ -1,7 +1,7 @@
 //! Raw bytes into one tree, or a refusal (gate 1, before any schema).
 //!
-//! Owns: the limits of a body and the rules that plain JSON readers leave open: duplicate keys, depth, number of
-//! values, integers that a double cannot hold.
+//! Owns: the limits of a body and the rules that plain JSON readers leave open: duplicate keys,
+//! depth, number of values, integers that a double cannot hold.
 //! Never: lexes; serde_json does, in one pass. Looks at what a body means.
 //! Holds: what it accepts, serde_json accepts with an equal value; two readers cannot differ on it.
 
@@ -18,7 +18,8 @@ use super::{
 /// The largest integer that every reader of JSON holds exactly: 2^53 − 1 (RFC 8259 §6).
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 
-/// Arrays and objects within each other that the lexer reads at all; it has no more stack than that to spend.
+/// Arrays and objects within each other that the lexer reads at all; it has no more stack than that
+/// to spend.
 pub const LEXER_DEPTH_MAX: usize = 127;
 
 /// How large a body may be.
@@ -26,7 +27,8 @@ pub const LEXER_DEPTH_MAX: usize = 127;
 pub struct Limits {
     /// Bytes of a body.
     pub body_bytes_max: usize,
-    /// Arrays and objects within each other; a larger number than [`LEXER_DEPTH_MAX`] says no more than that one.
+    /// Arrays and objects within each other; a larger number than [`LEXER_DEPTH_MAX`] says no more
+    /// than that one.
     pub depth_max: usize,
     /// Values in a body, the outermost included.
     pub nodes_max: usize,
@@ -54,8 +56,9 @@ pub fn weigh(body: &[u8], limits: &Limits) -> Result<(), Refusal> {
 /// Reads a body.
 ///
 /// # Errors
-/// `contract.too-large`, `not-utf8`, `not-json`, `duplicate-key` or `too-deep`: where several hold, the first in
-/// this order, and within a code the first in the body. Past a limit the rest is lexed only.
+/// `contract.too-large`, `not-utf8`, `not-json`, `duplicate-key` or `too-deep`: where several hold,
+/// the first in this order, and within a code the first in the body. Past a limit the rest is lexed
+/// only.
 pub fn parse(body: &[u8], limits: &Limits) -> Result<Tree, Refusal> {
     weigh(body, limits)?;
     let text = std::str::from_utf8(body).map_err(|fault| {
@@ -154,8 +157,8 @@ impl<'de> Walk<'de> {
     }
 }
 
-/// A place in the body where a value is due, within `depth` arrays and objects, under that key. It answers where in the
-/// tree the value stands.
+/// A place in the body where a value is due, within `depth` arrays and objects, under that key. It
+/// answers where in the tree the value stands.
 struct Place<'walk, 'de> {
     walk: &'walk mut Walk<'de>,
     depth: usize,
@@ -307,14 +310,15 @@ impl fmt::Display for Step<'_> {
     }
 }
 
-/// The lexer's fault in words, with its place as an offset into the whole body: the byte that it stumbled over, or the
-/// end where more was due.
+/// The lexer's fault in words, with its place as an offset into the whole body: the byte that it
+/// stumbled over, or the end where more was due.
 fn refuse_fault(text: &str, fault: &serde_json::Error) -> Refusal {
     let line_start: usize =
         text.split_inclusive('\n').take(fault.line().saturating_sub(1)).map(str::len).sum();
     let offset = match fault.classify() {
         Category::Eof => text.len(),
-        // Lines and columns count what was read, the stumbling-block included; a line end is column 0 of the next.
+        // Lines and columns count what was read, the stumbling-block included; a line end is column
+        // 0 of the next.
         _ => line_start.saturating_add(fault.column()).saturating_sub(1).min(text.len()),
     };
     let words = fault.to_string();
@@ -361,6 +365,15 @@ fn inexact_integer(text: &str) -> Option<usize> {
         }
     }
     None
+}
+
+#[cfg(test)]
+impl Tree {
+    /// The tree of a value that a test makes.
+    pub(crate) fn said(value: &serde_json::Value) -> Self {
+        let read = parse(value.to_string().as_bytes(), &Limits::default());
+        read.expect("a test says what can be read")
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! A moment on the wire and in the ledger.
 //!
-//! Owns: the one representation of time (microseconds since the Unix epoch, UTC) and its RFC 3339 form.
+//! Owns: the one representation of time (microseconds since the Unix epoch, UTC) and its RFC 3339
+//! form.
 //! Never: reads a clock; `now` is always handed in.
-//! Holds: every value lies in the years 0000 to 9999 UTC, which RFC 3339 can write; `parse` ∘ `to_string` is the identity
-//! for each of them. What is computed beyond them stops at their end.
+//! Holds: every value lies in the years 0000 to 9999 UTC, which RFC 3339 can write; `parse` ∘
+//! `to_string` is the identity for each of them. What is computed beyond them stops at their end.
 
 use std::fmt;
 
@@ -20,7 +21,8 @@ impl Timestamp {
     /// The last microsecond of 9999-12-31 UTC: RFC 3339 has no later year.
     pub const MAX: Self = Self(253_402_300_799_999_999);
 
-    /// From microseconds since the Unix epoch; what RFC 3339 cannot write becomes the nearest moment that it can.
+    /// From microseconds since the Unix epoch; what RFC 3339 cannot write becomes the nearest
+    /// moment that it can.
     pub const fn from_micros(micros: i64) -> Self {
         if micros < Self::MIN.0 {
             Self::MIN
@@ -36,15 +38,16 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads an RFC 3339 date-time with an offset; `None` for anything else, and for what lies outside the years 0000 to
-    /// 9999 in UTC: an offset can take a year that is written well beyond them.
+    /// Reads an RFC 3339 date-time with an offset; `None` for anything else, and for what lies
+    /// outside the years 0000 to 9999 in UTC: an offset can take a year that is written well beyond
+    /// them.
     pub fn parse(text: &str) -> Option<Self> {
         let micros = DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros();
         (Self::MIN.0..=Self::MAX.0).contains(&micros).then_some(Self(micros))
     }
 
-    /// Reads a moment of the ledger. Releases before format 2 wrote years outside 0000 to 9999 with a sign, and could not
-    /// read them again; such a moment is the nearest one that can be written.
+    /// Reads a moment of the ledger. Releases before format 2 wrote years outside 0000 to 9999 with
+    /// a sign, and could not read them again; such a moment is the nearest one that can be written.
     fn parse_written(text: &str) -> Option<Self> {
         let bound = match text.as_bytes().first()? {
             b'-' => Self::MIN,

@@ -2,8 +2,8 @@
 //!
 //! Owns: finding, walking and judging what a body says, without a copy of any part of it.
 //! Never: reads a text (`strict` does), changes, or orders members otherwise than the body did.
-//! Holds: an object names no key twice, and no integer is beyond ±(2^53−1), because `strict` made it; a lookup where
-//! there is nothing finds nothing.
+//! Holds: an object names no key twice, and no integer is beyond ±(2^53−1), because `strict` made
+//! it; a lookup where there is nothing finds nothing.
 
 mod judged;
 
@@ -16,8 +16,8 @@ pub use judged::Judged;
 
 /// The largest body: its places, and those of what its escapes stand for, are counted in 32 bits.
 pub(super) const TEXT_BYTES_MAX: usize = 1 << 30;
-/// Bytes of a body for each of its values, as envelopes have them, and the most values that room is made for at first:
-/// a large body has long texts as a rule.
+/// Bytes of a body for each of its values, as envelopes have them, and the most values that room is
+/// made for at first: a large body has long texts as a rule.
 const BYTES_PER_NODE: usize = 12;
 const NODES_AT_FIRST_MAX: usize = 128;
 /// From how many members on an object's keys are looked up by order; fewer are compared one by one.
@@ -39,7 +39,8 @@ pub(super) struct Span {
     length: u32,
 }
 
-/// One value, with the key it has in its object. Its own members and items stand behind it, up to `end`.
+/// One value, with the key it has in its object. Its own members and items stand behind it, up to
+/// `end`.
 #[derive(Clone, Debug)]
 struct Node {
     key: Span,
@@ -72,13 +73,6 @@ impl Tree {
     pub(super) fn of(body: &str) -> Self {
         let nodes = (body.len() / BYTES_PER_NODE + 1).min(NODES_AT_FIRST_MAX);
         Self { text: body.to_owned(), nodes: Vec::with_capacity(nodes), root: 0 }
-    }
-
-    /// The tree of a value that a test makes.
-    #[cfg(test)]
-    pub(crate) fn said(value: &Value) -> Self {
-        let read = super::strict::parse(value.to_string().as_bytes(), &super::Limits::default());
-        read.expect("a test says what can be read")
     }
 
     /// The value itself.
@@ -129,7 +123,8 @@ impl Tree {
         }
     }
 
-    /// Whether the last member that was added to the open object at `at` has the key of one before it.
+    /// Whether the last member that was added to the open object at `at` has the key of one before
+    /// it.
     pub(super) fn repeats(&self, at: u32, last: u32, keys: &mut Keys, count: usize) -> bool {
         let key = self.nodes.get(last as usize).map_or("", |node| self.str(node.key));
         if count <= MEMBERS_COMPARED_MAX {
@@ -234,7 +229,8 @@ impl<'t> View<'t> {
         }
     }
 
-    /// It and every value within it, in the body's order, each with the key that it has in its object.
+    /// It and every value within it, in the body's order, each with the key that it has in its
+    /// object.
     pub(super) fn all(self) -> impl Iterator<Item = (&'t str, View<'t>)> {
         (self.at..self.node().end).map(move |at| {
             let view = View { tree: self.tree, at };

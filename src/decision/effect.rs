@@ -7,23 +7,26 @@
 use bytes::Bytes;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{command::flight::Flight, rules::Rules};
-use crate::contract::{
-    Said,
-    audit::Payload,
-    canonical,
-    envelope::{Envelope, VERSION},
-    reason::{Reason, Refusal},
-    routing::{ControlPlaneRouting, Family, Scope},
-    timestamp::Timestamp,
+use crate::{
+    contract::{
+        Said,
+        audit::Payload,
+        canonical,
+        envelope::{Envelope, VERSION},
+        reason::{Reason, Refusal},
+        routing::{ControlPlaneRouting, Family, Scope},
+        secrets::shapes,
+        timestamp::Timestamp,
+    },
+    decision::{gates::consent::Permit, rules::Rules, state::flight::Flight},
 };
 
-/// One thing to do once its entry is durable. The ordinal of an effect within its decision, from 0, is the last
-/// part of the message's id.
+/// One thing to do once its entry is durable. The ordinal of an effect within its decision, from 0,
+/// is the last part of the message's id.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Carry the arrival on to `swarmgate.out`, as it came.
-    Forward,
+    Forward(Permit),
     /// Copy the arrival to `swarmgate.refused` with its reason.
     Refuse(Refusal),
     /// Keep the arrival, as it would be carried, until its target shows itself: its entry's parcel.
@@ -41,6 +44,8 @@ pub enum Effect {
     },
     /// Carry what a parcel keeps.
     Release {
+        /// The leave to.
+        permit: Permit,
         /// The parcel.
         parcel: u64,
         /// Whether it takes the urgent lane.
@@ -71,10 +76,20 @@ pub enum Effect {
     },
     /// Say something of the router's own on `swarmgate.out`.
     Speak(Speech),
-    /// Publish the outcome that the entry `of` holds again.
+    /// Give a command of the router's own: its message belongs to that command's entry, by which it
+    /// is found again when the broker says what became of it.
+    Order {
+        /// Which fact of the decision accepts the command.
+        fact: usize,
+        /// The command.
+        speech: Speech,
+    },
+    /// Publish the outcome that the entry `of` holds again, as an answer to whoever repeats.
     Repeat {
         /// The outcome's entry.
         of: u64,
+        /// The repeat's own correlationId, by which its sender waits.
+        correlation_id: Option<String>,
     },
 }
 
@@ -86,22 +101,28 @@ impl Effect {
 
     /// Whether what leaves by it is the arrival's own body.
     pub fn is_of_arrival(&self) -> bool {
-        matches!(self, Self::Forward | Self::Refuse(_) | Self::Hold)
+        matches!(self, Self::Forward(_) | Self::Refuse(_) | Self::Hold)
     }
 }
 
-/// The router's own envelope.
+/// The router's own envelope. Only this file makes one, so that what somebody else said never
+/// leaves as the router's.
+#[expect(
+    clippy::manual_non_exhaustive,
+    reason = "no other file of the crate may word what the router says either"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Speech {
     /// Its key.
     pub routing_key: String,
     /// Its body, canonical.
     pub body: Bytes,
+    made_here: (),
 }
 
 impl Speech {
     /// The router's outcome of a signal: the signal's scope, type and correlationId.
-    pub fn outcome(
+    pub(super) fn outcome(
         rules: &Rules,
         said: &Said,
         status: &str,
@@ -121,7 +142,7 @@ impl Speech {
     }
 
     /// The router's outcome of a command in flight, with what is known of it.
-    pub fn ending(
+    pub(super) fn ending(
         rules: &Rules,
         flight: &Flight,
         status: &str,
@@ -151,7 +172,7 @@ impl Speech {
     }
 
     /// The router's answer to a signal: a status, and what goes with it for machines.
-    pub fn answer(
+    pub(super) fn answer(
         rules: &Rules,
         said: &Said,
         status: &str,
@@ -184,7 +205,7 @@ impl Speech {
     }
 
     /// A command of the router's own.
-    pub fn order(
+    pub(super) fn order(
         rules: &Rules,
         kind_type: &str,
         scope: &Scope,
@@ -208,9 +229,13 @@ impl Speech {
     }
 
     /// The router's own request for a status-full: its outcome is the status itself.
-    pub fn ask(rules: &Rules, scope: &Scope, now: Timestamp) -> Self {
-        let id = format!("ask-{}-{}", rules.instance, now.micros());
-        Self::order(rules, "status-request", scope, json!({}), &id, now)
+    pub(super) fn ask(rules: &Rules, scope: &Scope, now: Timestamp) -> Self {
+        Self::order(rules, "status-request", scope, json!({}), &Self::ask_id(rules, now), now)
+    }
+
+    /// The key of that request.
+    pub(super) fn ask_id(rules: &Rules, now: Timestamp) -> String {
+        format!("ask-{}-{}", rules.instance, now.micros())
     }
 
     /// The router's own status, full or delta, by the schema of everybody's.
@@ -231,7 +256,7 @@ impl Speech {
     }
 
     /// The router's alert, from its own scope.
-    pub fn alert(rules: &Rules, data: Value, correlation_id: Option<&str>, now: Timestamp) -> Self {
+    pub(super) fn alert(rules: &Rules, data: Value, correlation_id: Option<&str>, now: Timestamp) -> Self {
         let envelope = Envelope {
             correlation_id: correlation_id.map(str::to_owned),
             data,
@@ -247,9 +272,15 @@ impl Speech {
         Self::of(Family::Alert, &envelope)
     }
 
-    /// The body as a ledger payload.
+    /// The body as a ledger payload: words of ours may repeat what somebody said.
     pub fn payload(&self) -> Payload {
         let text = String::from_utf8_lossy(&self.body).into_owned();
+        if shapes::may_hold(&text)
+            && let Ok(mut body) = serde_json::from_str::<Value>(&text)
+            && body.get_mut("data").is_some_and(shapes::mask)
+        {
+            return Payload(canonical::raw(&body).unwrap_or_default());
+        }
         // The body was made by a JSON writer, so it is JSON.
         Payload(RawValue::from_string(text).unwrap_or_default())
     }
@@ -258,6 +289,7 @@ impl Speech {
         Self {
             routing_key: ControlPlaneRouting::of(family, &envelope.kind_type, &envelope.scope),
             body: Bytes::from(canonical::of(envelope)),
+            made_here: (),
         }
     }
 }

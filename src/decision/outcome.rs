@@ -1,25 +1,25 @@
 //! What comes of a request: the decision, and how its facts and effects are built.
 //!
 //! Owns: `Decision`, where a message goes (`Carriage`), and the fact of an arrival.
-//! Never: takes an effect back: where a message goes is decided before its effects are built, and `Effects` only grows.
+//! Never: takes an effect back: where a message goes is decided before its effects are built, and
+//! `Effects` only grows.
 //! Holds: a router that only looks has no effects, whatever is decided.
 
 use std::ops::Deref;
 
-use super::{
-    effect::Effect,
-    request::Arrival,
-    state::{Belief, State},
-};
-use crate::contract::{
-    Said,
-    audit::{Action, Actor, Change, Fact, Subject, Verdict},
-    reason::Refusal,
-    timestamp::Timestamp,
+use crate::{
+    contract::{
+        audit::{Change, Fact, Verdict},
+        reason::Refusal,
+    },
+    decision::{
+        effect::Effect,
+        state::{Belief, State},
+    },
 };
 
-/// The answer to one request. The default has no effects and gets none.
-#[derive(Clone, Debug, Default)]
+/// The answer to one request.
+#[derive(Clone, Debug)]
 pub struct Decision {
     /// The verdict; `None` for what is not an envelope.
     pub verdict: Option<Verdict>,
@@ -31,18 +31,34 @@ pub struct Decision {
     pub facts: Vec<Fact>,
     /// What to believe until told otherwise.
     pub beliefs: Vec<Belief>,
-    /// What to do, in order, once the entry of the first fact is durable (at once where there is no fact).
+    /// What to do, in order, once the entry of the first fact is durable (at once where there is no
+    /// fact).
     pub effects: Effects,
 }
 
 impl Decision {
     /// A decision of which nothing is known yet.
     pub fn new(state: &State) -> Self {
-        Self { effects: Effects { acts: !state.only_looks(), list: Vec::new() }, ..Self::default() }
+        Self {
+            verdict: None,
+            refusal: None,
+            principal: None,
+            facts: Vec::new(),
+            beliefs: Vec::new(),
+            effects: Effects { acts: !state.only_looks(), list: Vec::new() },
+        }
+    }
+
+    /// How many commands are remembered by it.
+    pub(super) fn accepted_count(&self) -> usize {
+        let binds =
+            |fact: &&Fact| matches!(&fact.change, Change::Accepted(accepted) if accepted.command.is_some());
+        self.facts.iter().filter(binds).count()
     }
 }
 
-/// Effects in their order, which numbers the messages that leave by them. There is no way to change or remove one.
+/// Effects in their order, which numbers the messages that leave by them. There is no way to change
+/// or remove one.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
     /// Who only looks says nothing, whatever it sees.
@@ -56,6 +72,8 @@ impl Effects {
         if !self.acts {
             return;
         }
+        // `Carried::COMMAND_ORDINAL` hangs on it.
+        debug_assert!(self.list.is_empty() || !matches!(effect, Effect::Forward(_) | Effect::Hold));
         if self.list.is_empty() {
             // Nearly always one and no more; a vector that grows by itself makes room for four.
             self.list.reserve_exact(1);
@@ -97,30 +115,4 @@ impl Carriage {
             Self::Parked => Verdict::Park,
         }
     }
-}
-
-/// The fact of an arrival: who, what and which body; the caller adds the verdict.
-pub(super) fn fact(
-    arrival: &Arrival,
-    said: Option<&Said>,
-    actor: Actor,
-    action: Action,
-    change: Change,
-    now: Timestamp,
-) -> Fact {
-    let mut fact = Fact::new(action, now, change);
-    fact.actor = Some(actor);
-    fact.body = Some(arrival.body);
-    fact.replay.clone_from(&arrival.replay);
-    if let Some(said) = said {
-        fact.subject = Some(Subject {
-            family: said.key.family,
-            scope: said.key.scope.clone(),
-            kind_type: said.key.kind_type.clone(),
-        });
-        fact.correlation_id.clone_from(&said.envelope.correlation_id);
-        fact.idempotency_key.clone_from(&said.envelope.idempotency_key);
-        fact.payload.clone_from(&said.payload);
-    }
-    fact
 }

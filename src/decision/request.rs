@@ -45,7 +45,10 @@ pub struct Arrival {
     pub body_bytes: usize,
     /// The sender's own time to live, in milliseconds.
     pub expiration_ms: Option<u64>,
-    /// Whether the broker would have dropped it: it expired, was redelivered too often, or had no room.
+    /// The trace that its `traceparent` names, 32 hex digits.
+    pub trace_id: Option<String>,
+    /// Whether the broker would have dropped it: it expired, was redelivered too often, or had no
+    /// room.
     pub was_dropped: bool,
     /// What it said, or why that could not be read.
     pub subject: Result<Said, Unsaid>,
@@ -63,7 +66,7 @@ impl Arrival {
 pub struct Answer {
     /// What left and what came back.
     pub carried: Carried,
-    /// The signals among what came back.
+    /// The signals among what came back or was given up.
     pub returned: Vec<Returned>,
     /// What the broker rejects or does not confirm, and is tried again.
     pub not_taken: Vec<NotTaken>,
@@ -80,7 +83,7 @@ pub struct NotTaken {
     pub count: u64,
 }
 
-/// A signal that no queue took.
+/// A signal that no queue took, or that was given up for want of room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Returned {
     /// Its entry.
@@ -96,6 +99,8 @@ pub struct Returned {
 /// What the host has seen or done.
 #[derive(Clone, Debug)]
 pub enum Done {
+    /// The ledger was opened.
+    Opened,
     /// The latch file says something.
     Latched(Latch),
     /// The host was measured.
@@ -106,6 +111,22 @@ pub enum Done {
     Unlatched(Unlatched),
     /// The ledger holds less than was known of it.
     SetBack(SetBack),
+    /// The emergency log of a ledger that routers wrote before was not there.
+    EmergencyMissing,
+    /// Commands were accepted that neither left nor wait in the outbox.
+    OutboxShort {
+        /// How many.
+        count: u64,
+        /// The entry of the first.
+        first: u64,
+    },
+    /// Commands waited in the outbox that nobody had let go, and were taken out of it.
+    OutboxAdded {
+        /// How many.
+        count: u64,
+        /// The entry of the first.
+        first: u64,
+    },
     /// How the clock and the router's time compare.
     Compared(Compared),
 }
@@ -143,7 +164,8 @@ impl Latch {
 /// What was measured of the host; what could not be measured is unknown, not zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
-    /// How far the wall clock has moved against the monotonic one since the last look, in milliseconds.
+    /// How far the wall clock has moved against the monotonic one since the last look, in
+    /// milliseconds.
     pub clock_drift_ms: Option<u64>,
     /// How much room the ledger's disk has.
     pub disk_free_bytes: Option<u64>,

@@ -1,6 +1,7 @@
 //! Where key material comes from.
 //!
-//! Owns: making a secret from the system's randomness, and reading one that an operator has put somewhere.
+//! Owns: making a secret from the system's randomness, and reading one that an operator has put
+//! somewhere.
 //! Never: has a secret of its own for where none is configured; prints or keeps what it read.
 //! Holds: a secret that came from a file was readable by its owner alone.
 
@@ -53,7 +54,7 @@ impl fmt::Display for Place {
 pub enum KeyError {
     /// The reference is none.
     #[error(
-        "`secret_ref` begins with neither `env:` nor `file:`; name a variable or a file, never the secret itself"
+        "a reference to a secret begins with neither `env:` nor `file:`; name a variable or a file, never the secret itself"
     )]
     Reference,
     /// The variable is not set.
@@ -85,6 +86,14 @@ pub enum KeyError {
         place: Place,
         /// The rule.
         fault: Fault,
+    },
+    /// It is empty or longer than its use allows.
+    #[error("{place} is empty or longer than {bytes_max} bytes")]
+    Size {
+        /// Where.
+        place: Place,
+        /// The bound.
+        bytes_max: usize,
     },
     /// The system gave no randomness.
     #[error("the system gave no randomness: {0}; a secret cannot be made without")]

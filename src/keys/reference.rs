@@ -1,7 +1,8 @@
 //! A secret by reference: where it is, and how it is read from there.
 //!
 //! Owns: the forms `env:NAME` and `file:PATH`, and the conditions on a file.
-//! Never: takes a secret that is written in a config itself; a reference that is none is not repeated in its error.
+//! Never: takes a secret that is written in a config itself; a reference that is none is not
+//! repeated in its error.
 //! Holds: what is checked of a file is checked on the descriptor that is read.
 
 use std::{
@@ -9,7 +10,10 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read},
-    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    os::unix::{
+        ffi::OsStringExt,
+        fs::{MetadataExt, OpenOptionsExt},
+    },
     path::PathBuf,
     str::FromStr,
 };
@@ -55,24 +59,48 @@ impl SecretRef {
     /// # Errors
     /// Why there is none; never with a part of what was read.
     pub fn resolve(&self) -> Result<MasterSecret, KeyError> {
-        let (place, bytes) = match self {
+        let bytes = self.read(SECRET_BYTES_MAX)?;
+        MasterSecret::new(bytes).map_err(|fault| KeyError::Unfit { place: self.place(), fault })
+    }
+
+    /// Reads the bytes of a secret that is no master secret, in the same way.
+    ///
+    /// # Errors
+    /// The same, and where it is empty or longer than that.
+    pub fn bytes(&self, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let bytes = self.read(bytes_max)?;
+        match bytes.len() {
+            length if (1..=bytes_max).contains(&length) => Ok(bytes),
+            _ => Err(KeyError::Size { place: self.place(), bytes_max }),
+        }
+    }
+
+    fn place(&self) -> Place {
+        match self {
+            SecretRef::Variable(name) => Place::Variable(name.clone()),
+            SecretRef::File(path) => Place::File(path.clone()),
+        }
+    }
+
+    /// Of what is longer than that, a little more than that.
+    fn read(&self, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let place = self.place();
+        match self {
             SecretRef::Variable(name) => {
-                let place = Place::Variable(name.clone());
                 let value = env::var_os(name).map(OsString::into_vec).map(Zeroizing::new);
-                (place.clone(), value.ok_or(KeyError::Unset { place })?)
+                value.ok_or(KeyError::Unset { place })
             }
             SecretRef::File(path) => {
-                let place = Place::File(path.clone());
-                let opened = File::open(path);
+                // What is a pipe is told by its kind, and not waited for.
+                let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
                 let file = opened.map_err(|source| KeyError::Unreadable { place: place.clone(), source })?;
-                (place.clone(), read(&file, &place)?)
+                read(&file, &place, bytes_max)
             }
-        };
-        MasterSecret::new(bytes).map_err(|fault| KeyError::Unfit { place, fault })
+        }
     }
 }
 
-fn read(file: &File, place: &Place) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+fn read(file: &File, place: &Place, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let unreadable = |source| KeyError::Unreadable { place: place.clone(), source };
     let open = |fault| Err(KeyError::Open { place: place.clone(), fault });
     let told = file.metadata().map_err(unreadable)?;
@@ -86,8 +114,9 @@ fn read(file: &File, place: &Place) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     if told.uid() != 0 && told.uid() != rustix::process::geteuid().as_raw() {
         return open("belongs to another user");
     }
-    let bytes_max = SECRET_BYTES_MAX.saturating_add(LINE_END_BYTES_MAX);
-    // One more than fits, so that too much is seen. Reserved at once: a buffer that grows leaves copies behind.
+    let bytes_max = bytes_max.saturating_add(LINE_END_BYTES_MAX);
+    // One more than fits, so that too much is seen. Reserved at once: a buffer that grows leaves
+    // copies behind.
     let read_max = bytes_max.saturating_add(1);
     let mut bytes = Zeroizing::new(Vec::with_capacity(read_max));
     file.take(read_max as u64).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -165,9 +194,14 @@ mod tests {
         let mut longest = vec![1; SECRET_BYTES_MAX];
         longest.push(b'\n');
         assert!(put(dir.path(), &longest, 0o600).resolve().is_ok());
-        for path in [dir.path().to_path_buf(), dir.path().join("absent")] {
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [dir.path().to_path_buf(), dir.path().join("absent"), pipe] {
             let error = SecretRef::File(path).resolve().unwrap_err();
             assert!(matches!(error, KeyError::Unreadable { .. }), "{error}");
+        }
+        for (content, is_good) in [(vec![], false), (vec![1; 8], true), (vec![1; 9], false)] {
+            assert_eq!(put(dir.path(), &content, 0o600).bytes(8).is_ok(), is_good, "{content:?}");
         }
     }
 }

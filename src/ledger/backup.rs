@@ -1,9 +1,9 @@
 //! A consistent copy of a live ledger.
 //!
-//! Owns: copying entries in bites while the router writes, the last of them and the outbox at one moment, and verifying
-//! the copy before it has its name.
-//! Never: writes to the ledger, holds a long read open (the write-ahead log could not be reused), or leaves half a copy
-//! under the ledger's name.
+//! Owns: copying entries in bites while the router writes, the last of them and the outbox at one
+//! moment, and verifying the copy before it has its name.
+//! Never: writes to the ledger, holds a long read open (the write-ahead log could not be reused),
+//! or leaves half a copy under the ledger's name.
 //! Holds: what it leaves is the ledger as it stood at one moment, outbox included, and verifies.
 
 use std::{
@@ -19,7 +19,7 @@ use sqlx::{Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 use super::{
     LedgerError,
     append::{entry_of, make_dir},
-    sqlite,
+    files, sqlite,
     verify::{Report, verify},
 };
 
@@ -27,7 +27,8 @@ use super::{
 const BITE_ENTRIES_MAX: i64 = 512;
 /// How many entries may be left for the last bite, which reads at one moment.
 const LAST_BITE_ENTRIES_MAX: i64 = 2048;
-/// A bite is followed by a pause as long as it took, at most so long: half of a core and of the disk stays the router's.
+/// A bite is followed by a pause as long as it took, at most so long: half of a core and of the
+/// disk stays the router's.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// A copy that was made.
@@ -41,17 +42,18 @@ pub struct BackedUp {
     pub parcels: usize,
 }
 
-/// Copies the ledger in `place` into the directory `to`, which holds none yet; `progress` hears how many entries of how
-/// many are there.
+/// Copies the ledger in `place` into the directory `to`, which holds none yet; `progress` hears how
+/// many entries of how many are there.
 ///
 /// # Errors
-/// When there is no ledger, one in `to`, or the copy cannot be written or does not verify; no copy is left then.
+/// When there is no ledger, one in `to`, or the copy cannot be written or does not verify; no copy
+/// is left then.
 pub async fn backup(
     place: &Path,
     to: &Path,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<BackedUp, LedgerError> {
-    let path = to.join(sqlite::FILE);
+    let path = to.join(files::FILE);
     let fault = |path: &Path, source| LedgerError::File { path: path.to_owned(), source };
     let mut from = sqlite::open_reader(place).await?;
     make_dir(to).map_err(|source| fault(to, source))?;

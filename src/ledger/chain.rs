@@ -3,6 +3,7 @@
 //! Owns: sealing facts into entries and checking entries that were read.
 //! Never: touches a file or a clock.
 //! Holds: two chains with the same head hold the same entries.
+//! The rule: spec/rules.md#chain.
 
 use thiserror::Error;
 
@@ -55,6 +56,19 @@ pub enum Fault {
     /// The chain does not begin as chains do.
     #[error("entry {0} is not a genesis: the beginning was cut off or replaced")]
     Headless(u64),
+    /// Every entry is what was written, and the database holds what writes or hides others.
+    #[error("the database was changed by hand: {0}; remove it, or restore a copy")]
+    Foreign(String),
+    /// The bytes are an entry, and not of the form that entries have.
+    #[error("entry {seq} is not of the form of an entry at `{pointer}`: {what}")]
+    Form {
+        /// Which.
+        seq: u64,
+        /// JSON pointer into it.
+        pointer: String,
+        /// What is wrong there.
+        what: String,
+    },
     /// The file underneath is broken.
     #[error("entry {0} cannot be read: {1}")]
     Unreadable(u64, String),
@@ -64,9 +78,10 @@ impl Fault {
     /// The first entry that is wrong.
     pub fn seq(&self) -> u64 {
         match self {
+            Self::Foreign(_) => 0,
             Self::Gap { expected, .. } => *expected,
             Self::Altered(seq) | Self::Torn(seq, _) | Self::Unchained(seq) | Self::Headless(seq) => *seq,
-            Self::Unreadable(seq, _) => *seq,
+            Self::Unreadable(seq, _) | Self::Form { seq, .. } => *seq,
         }
     }
 }
@@ -111,7 +126,8 @@ impl Chain {
         Sealed { entry, bytes, hash }
     }
 
-    /// Seals a fact that was read back from its bytes: around them the entry adds only what always reads back.
+    /// Seals a fact that was read back from its bytes: around them the entry adds only what always
+    /// reads back.
     pub fn seal_written(&mut self, written: Written, out: Vec<Digest>) -> Sealed {
         let (fact, of_fact) = written.into_parts();
         let mut bytes = Vec::with_capacity(of_fact.len() + 160 + 67 * out.len());

@@ -1,14 +1,16 @@
 //! The ledger: hash-chained, durable before anything is carried.
 //!
-//! Owns: the chain (pure), the one file it is kept in, the outbox beside it, and reading and verifying both.
+//! Owns: the chain (pure), the one file it is kept in, the outbox beside it, and reading and
+//! verifying both.
 //! Never: decides what is written, or changes or deletes an entry.
-//! Holds: an entry's hash covers its canonical bytes and the hash before it; a batch and its outbox become durable
-//! together or not at all.
+//! Holds: an entry's hash covers its canonical bytes and the hash before it; a batch and its outbox
+//! become durable together or not at all.
 
 mod append;
 pub mod backup;
 pub mod chain;
 pub mod emergency;
+pub mod files;
 pub mod mark;
 mod outbox;
 pub mod query;
@@ -22,7 +24,8 @@ use thiserror::Error;
 
 pub use append::{Ledger, Recovered};
 use chain::{Fault, Sealed};
-pub use sqlite::FILE;
+pub use files::FILE;
+pub use outbox::{Barred, Unconfirmed};
 
 use crate::contract::{lane::Lane, message::Message};
 
@@ -51,8 +54,8 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// Packs the messages of a lane that have an entry, as (entry, ordinal, mandatory, message); `None` when there is
-    /// none. Borrowing spares a copy of every message on its way out.
+    /// Packs the messages of a lane that have an entry, as (entry, ordinal, mandatory, message);
+    /// `None` when there is none. Borrowing spares a copy of every message on its way out.
     pub fn pack<'a>(
         lane: Lane,
         messages: impl Iterator<Item = (u64, u32, bool, &'a Message)> + Clone,
@@ -73,8 +76,12 @@ impl Parcel {
     /// # Errors
     /// `Outbox` when the bytes are no parcel.
     pub fn unpack(&self) -> Result<Vec<Outgoing>, LedgerError> {
-        let id = i64::try_from(self.id).unwrap_or(i64::MAX);
-        outbox::decode(&self.bytes).map_err(|what| LedgerError::Outbox { id, what })
+        outbox::decode(&self.bytes).map_err(|what| self.damaged(what))
+    }
+
+    /// The fault that it is.
+    pub fn damaged(&self, what: String) -> LedgerError {
+        outbox::damaged(self.id, what)
     }
 }
 
@@ -147,11 +154,21 @@ pub enum LedgerError {
     },
     /// The file that is open is not the one that is there.
     #[error(
-        "`{dir}/ledger.sqlite` was removed, replaced or cut while it was open: put it back as it was, or restore a copy, and start again"
+        "`{dir}/ledger.sqlite` or its write-ahead log was removed, replaced or cut while it was open: put it back as it was, or restore a copy, and start again"
     )]
     Gone {
         /// Where it is.
         dir: PathBuf,
+    },
+    /// The file is there, and what it held is not.
+    #[error(
+        "`{dir}/ledger.sqlite` holds no entry, and it did: {trace}; put it back as it was, or restore a copy. To begin anew on purpose, move the whole directory away and keep it"
+    )]
+    Emptied {
+        /// Where it is.
+        dir: PathBuf,
+        /// What says so.
+        trace: &'static str,
     },
     /// The database failed.
     #[error("the ledger's database failed: {0}")]
@@ -170,6 +187,25 @@ pub enum LedgerError {
     /// The system gave no random bits.
     #[error("the system gave no random bits: {0}")]
     Random(String),
+}
+
+impl LedgerError {
+    /// Whether room, a right, or whoever holds the file may mend it. What is damaged, another
+    /// router's, of a newer release or not there at all stays so until a person comes.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Full(_) | Self::Held { .. } => true,
+            Self::File { source, .. } => !files::is_irregular(source),
+            Self::Database(fault) => !is_damage(fault),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the database says that its file is not what it wrote: SQLITE_CORRUPT or SQLITE_NOTADB.
+fn is_damage(fault: &sqlx::Error) -> bool {
+    let code = fault.as_database_error().and_then(|database| database.code()?.parse::<u32>().ok());
+    matches!(code.map(|code| code & 0xff), Some(11 | 26))
 }
 
 impl From<sqlx::Error> for LedgerError {

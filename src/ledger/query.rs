@@ -4,12 +4,15 @@
 //! Never: locks out the writer, or writes.
 //! Holds: what it answers was committed.
 
-use std::path::Path;
+use std::{
+    ops::{Deref, DerefMut},
+    path::{Path, PathBuf},
+};
 
 use futures_util::TryStreamExt;
 use serde_json::Value;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{LedgerError, append::entry_of, chain::Sealed, sqlite};
 use crate::contract::{audit::Entry, digest::Digest, routing::Scope};
@@ -17,8 +20,10 @@ use crate::contract::{audit::Entry, digest::Digest, routing::Scope};
 /// A ledger open for reading.
 #[derive(Debug)]
 pub struct Reader {
-    // One reader is asked by one task at a time; the lock is for the type system.
-    connection: Mutex<SqliteConnection>,
+    place: PathBuf,
+    // One reader is asked by one task at a time; the lock is for the type system. None is opened
+    // for each question.
+    connection: Option<Mutex<SqliteConnection>>,
 }
 
 /// Which entries are wanted; what is `None` does not matter.
@@ -34,6 +39,32 @@ pub struct Filter {
     pub idempotency_key: Option<String>,
     /// About this scope.
     pub target: Option<Scope>,
+}
+
+/// A connection for one question.
+enum Lease<'a> {
+    Kept(MutexGuard<'a, SqliteConnection>),
+    Once(Box<SqliteConnection>),
+}
+
+impl Deref for Lease<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        match self {
+            Self::Kept(connection) => connection,
+            Self::Once(connection) => connection,
+        }
+    }
+}
+
+impl DerefMut for Lease<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Kept(connection) => connection,
+            Self::Once(connection) => connection,
+        }
+    }
 }
 
 impl Filter {
@@ -53,7 +84,22 @@ impl Reader {
     /// # Errors
     /// `Missing` where there is none.
     pub async fn open(place: &Path) -> Result<Self, LedgerError> {
-        Ok(Self { connection: Mutex::new(sqlite::open_reader(place).await?) })
+        let connection = Some(Mutex::new(sqlite::open_reader(place).await?));
+        Ok(Self { place: place.to_owned(), connection })
+    }
+
+    /// A reader of a ledger that may not be readable yet: it opens it for each question, and lets
+    /// go of it. SQLite shares within a process what it found that it may not write, for as long as
+    /// anybody has the file open.
+    pub fn later(dir: &Path) -> Self {
+        Self { place: dir.to_owned(), connection: None }
+    }
+
+    async fn ready(&self) -> Result<Lease<'_>, LedgerError> {
+        match &self.connection {
+            Some(connection) => Ok(Lease::Kept(connection.lock().await)),
+            None => Ok(Lease::Once(Box::new(sqlite::open_live(&self.place).await?))),
+        }
     }
 
     /// The entry at a place.
@@ -80,7 +126,7 @@ impl Reader {
     /// # Errors
     /// When it cannot be read.
     pub async fn last_seq(&self) -> Result<u64, LedgerError> {
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.ready().await?;
         let last: Option<i64> =
             sqlx::query_scalar("SELECT max(seq) FROM entries").fetch_one(&mut *connection).await?;
         Ok(last.and_then(|last| u64::try_from(last).ok()).unwrap_or_default())
@@ -91,19 +137,19 @@ impl Reader {
     /// # Errors
     /// When it cannot be read.
     pub async fn head(&self) -> Result<Option<(u64, Digest)>, LedgerError> {
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.ready().await?;
         let last = sqlx::query("SELECT seq, bytes, hash FROM entries ORDER BY seq DESC LIMIT 1");
         let row = last.fetch_optional(&mut *connection).await?;
         row.map(|row| entry_of(&row).map(|(seq, _, hash)| (seq, hash))).transpose()
     }
 
-    /// The first `count_max` entries that the filter takes, oldest first. Their bytes are as stored; only `verify`
-    /// checks the chain.
+    /// The first `count_max` entries that the filter takes, oldest first. Their bytes are as
+    /// stored; only `verify` checks the chain.
     ///
     /// # Errors
     /// When they cannot be read, or are no entries.
     pub async fn select(&self, filter: &Filter, count_max: usize) -> Result<Vec<Sealed>, LedgerError> {
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.ready().await?;
         let from = filter.from.unwrap_or(0).min(i64::MAX as u64) as i64;
         let to = filter.to.unwrap_or(u64::MAX).min(i64::MAX as u64) as i64;
         let mut select =

@@ -1,22 +1,28 @@
-//! How large a ledger is on its disk, its write-ahead log included, and who may look into its files.
+//! How large a ledger is on its disk, its write-ahead log included, and who may look into its
+//! files.
 //!
-//! Owns: measuring the files, the bound on the write-ahead log, and the files' modes.
+//! Owns: measuring the files, finding that one was taken away or cut, the bound on the write-ahead
+//! log, and the files' modes.
 //! Never: deletes anything; a log that somebody's reading keeps is bounded by writing no more.
 //! Holds: files of a ledger that is open for writing can be read by their owner only.
 
 use std::{
     fs::{self, OpenOptions, Permissions},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use tracing::warn;
 
-use super::sqlite::FILE;
+use super::files::{self, FILE};
 
-/// What a write-ahead log may take without counting: SQLite keeps it and writes it again from its beginning.
+/// What a write-ahead log may take without counting: SQLite keeps it and writes it again from its
+/// beginning.
 pub const WAL_AT_REST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The version of the index that SQLite has had since it has one.
+const INDEX_VERSION: u32 = 3_007_000;
 
 /// Nobody but the owner.
 const MODE: u32 = 0o600;
@@ -54,33 +60,64 @@ impl Size {
     }
 }
 
-/// Which file of entries is open, and how large it was when it was last looked at.
+/// Which files are open, and how large that of the entries was when it was last looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Opened {
     place: (u64, u64),
     file_bytes: u64,
+    /// The write-ahead log, once there is one.
+    log_place: Option<(u64, u64)>,
 }
 
 impl Opened {
-    /// The file in `dir`.
+    /// The files in `dir`.
     pub fn of(dir: &Path) -> io::Result<Self> {
         let file = fs::metadata(dir.join(FILE))?;
-        Ok(Self { place: (file.dev(), file.ino()), file_bytes: file.len() })
+        let log = fs::metadata(beside(dir, "-wal")).ok();
+        let log_place = log.map(|log| (log.dev(), log.ino()));
+        Ok(Self { place: (file.dev(), file.ino()), file_bytes: file.len(), log_place })
     }
 
-    /// Whether it is there still and has lost nothing: SQLite never makes it smaller, as nothing is deleted but what was
-    /// carried, whose pages are used again.
+    /// Whether they are there still and have lost nothing. SQLite never makes the file smaller, as
+    /// nothing is deleted but what was carried, whose pages are used again; and its index says how
+    /// far the write-ahead log is written.
     pub fn is_there(&mut self, dir: &Path) -> bool {
         let Ok(now) = Self::of(dir) else { return false };
+        let is_same_log = self.log_place.is_none() || now.log_place == self.log_place;
         let is_same = now.place == self.place && now.file_bytes >= self.file_bytes;
-        if is_same {
+        let is_whole = is_same && is_same_log && !is_log_cut(dir);
+        if is_whole {
             *self = now;
         }
-        is_same
+        is_whole
     }
 }
 
-/// Makes the ledger's file where there is none, and lets nobody but its owner look into any of its files.
+/// Whether the write-ahead log is shorter than what its index knows of it and the file has not. The
+/// log is measured first: whoever empties it in good order says so in the index before.
+fn is_log_cut(dir: &Path) -> bool {
+    let log_bytes = fs::metadata(beside(dir, "-wal")).map_or(0, |log| log.len());
+    indexed(&beside(dir, "-shm")).is_some_and(|needed| log_bytes < needed)
+}
+
+/// How long the write-ahead log has to be by its index, whose form is a part of SQLite's: frames
+/// that are in the file too are not counted.
+fn indexed(index: &Path) -> Option<u64> {
+    const HEAD_BYTES: usize = 100;
+    let mut head = [0; HEAD_BYTES];
+    files::open_to_read(index).ok()?.read_exact_at(&mut head, 0).ok()?;
+    let word = |at: usize| head.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+    let page = u16::from_ne_bytes(head.get(14..16)?.try_into().ok()?);
+    // 65,536 has no room in it.
+    let page_bytes = if page == 1 { 65_536 } else { u64::from(page) };
+    let (frames, in_file) = (word(16)?, word(96)?);
+    let is_known = word(0)? == INDEX_VERSION && head.get(12) == Some(&1);
+    let needed = 32 + u64::from(frames) * (24 + page_bytes);
+    (is_known && frames > in_file).then_some(needed)
+}
+
+/// Makes the ledger's file where there is none, and lets nobody but its owner look into any of its
+/// files.
 pub(super) fn keep_private(dir: &Path) -> io::Result<()> {
     // SQLite gives its other files the mode of this one.
     OpenOptions::new().create(true).append(true).mode(MODE).open(dir.join(FILE))?;

@@ -8,20 +8,25 @@ use std::{path::Path, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous},
 };
 
-use super::{LedgerError, size::WAL_AT_REST_BYTES};
+use tracing::warn;
 
-/// The file's name in the ledger's directory.
-pub const FILE: &str = "ledger.sqlite";
-/// The format that this release writes. 1: no incarnation in `ledger.opened`, no `ledger.set-back`, and moments that the
-/// release that wrote them could not read.
+use super::{
+    LedgerError,
+    files::{self, FILE},
+    size::WAL_AT_REST_BYTES,
+};
+
+/// The format that this release writes. 1: no incarnation in `ledger.opened`, no `ledger.set-back`,
+/// and moments that the release that wrote them could not read.
 const FORMAT: i64 = 2;
-/// The oldest that it reads. One that it opens for writing becomes one of its own format: an older release leaves it alone
-/// from then on.
+/// The oldest that it reads. One that it opens for writing becomes one of its own format: an older
+/// release leaves it alone from then on.
 const FORMAT_OLDEST: i64 = 1;
-/// A page, in bytes: a batch of many entries writes half as many as with SQLite's own 4,096, a lone entry hardly more.
+/// A page, in bytes: a batch of many entries writes half as many as with SQLite's own 4,096, a lone
+/// entry hardly more.
 const PAGE_BYTES: u32 = 8192;
 
 /// How long a statement waits for another's lock.
@@ -59,7 +64,8 @@ pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<Sqli
         .busy_timeout(Duration::from_millis(BUSY_MS))
         // Of a new file; one that was begun with other pages keeps them.
         .page_size(PAGE_BYTES)
-        // A checkpoint stalls the commit that triggers it; one every 4 MiB of WAL keeps the stall short.
+        // A checkpoint stalls the commit that triggers it; one every 4 MiB of WAL keeps the stall
+        // short.
         .pragma("wal_autocheckpoint", "512")
         // A log that a reader had kept is cut again once it is written from its beginning.
         .pragma("journal_size_limit", WAL_AT_REST_BYTES.to_string())
@@ -75,6 +81,9 @@ pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<Sqli
         FORMAT_OLDEST..FORMAT => set_format(&mut connection, FORMAT).await?,
         found => return Err(LedgerError::Newer { found, known: FORMAT }),
     }
+    for what in foreign(&mut connection).await? {
+        warn!(what, "the ledger's database was changed by hand; `swarmgate audit verify` says what that did");
+    }
     if let Some(bytes) = size_max_bytes {
         let page_bytes: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut connection).await?;
         let pages = (bytes / page_bytes.max(1).unsigned_abs()).max(1);
@@ -84,42 +93,119 @@ pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<Sqli
     Ok(connection)
 }
 
+/// Opens the file of a ledger that cannot be opened for writing, to read all of it once. Where
+/// there is no room for the shared-memory file the write-ahead log is read without it, which takes
+/// the file for itself.
+pub async fn open_unwritten(dir: &Path) -> Result<SqliteConnection, LedgerError> {
+    let fault = match open_reader(dir).await {
+        Ok(connection) => return Ok(connection),
+        Err(fault) if !has_log(&dir.join(FILE)) => return Err(fault),
+        Err(fault) => fault,
+    };
+    let options = SqliteConnectOptions::new()
+        .filename(dir.join(FILE))
+        .locking_mode(SqliteLockingMode::Exclusive)
+        .busy_timeout(Duration::ZERO)
+        .disable_statement_logging();
+    let Ok(mut connection) = options.connect().await else { return Err(fault) };
+    match format(&mut connection).await {
+        Ok(FORMAT_OLDEST..=FORMAT) => Ok(connection),
+        Ok(0) => Err(LedgerError::Missing(dir.to_owned())),
+        Ok(found) => Err(LedgerError::Newer { found, known: FORMAT }),
+        Err(_) => Err(fault),
+    }
+}
+
+/// Whether SQLite finds files where it looks for its own: it would wait at a pipe, and read a
+/// device without end.
+///
+/// # Errors
+/// `File` names what is no regular file.
+pub(super) fn check_files(place: &Path) -> Result<(), LedgerError> {
+    let file = if place.is_dir() { place.join(FILE) } else { place.to_owned() };
+    let beside = ["", "-wal", "-shm", "-journal"].map(|ending| {
+        let mut path = file.as_os_str().to_owned();
+        path.push(ending);
+        std::path::PathBuf::from(path)
+    });
+    beside
+        .into_iter()
+        .try_for_each(|path| files::check(&path).map_err(|source| LedgerError::File { path, source }))
+}
+
+/// Opens the file of a running router's ledger for reading.
+pub async fn open_live(dir: &Path) -> Result<SqliteConnection, LedgerError> {
+    check_files(dir)?;
+    let options = SqliteConnectOptions::new().filename(dir.join(FILE)).read_only(true);
+    let options = options.busy_timeout(Duration::from_millis(BUSY_MS)).disable_statement_logging();
+    Ok(options.connect().await?)
+}
+
 /// Opens the file for reading, live or a copy.
 pub async fn open_reader(dir: &Path) -> Result<SqliteConnection, LedgerError> {
     let file = if dir.is_dir() { dir.join(FILE) } else { dir.to_owned() };
     if !file.exists() {
         return Err(LedgerError::Missing(dir.to_owned()));
     }
+    check_files(dir)?;
     let options = SqliteConnectOptions::new().filename(&file).busy_timeout(Duration::from_millis(BUSY_MS));
-    let options = options.disable_statement_logging();
-    let mut connection = match options.clone().read_only(true).connect().await {
-        Ok(connection) => connection,
-        // A directory that cannot be written has no room for the shared-memory file: nobody writes there either. But
-        // reading without it would pass over what only the write-ahead log holds.
+    let options = options.disable_statement_logging().read_only(true);
+    let (connection, format) = match looked_into(&options).await {
+        Ok(opened) => opened,
+        Err(fault) if !fault.may_pass() => return Err(fault),
+        // A directory that cannot be written has no room for the shared-memory file: nobody writes
+        // there either. But reading without it would pass over what only the write-ahead log holds.
         Err(_) if has_log(&file) => {
             let source = std::io::Error::other(
                 "its write-ahead log needs a directory that can be written; copy both there",
             );
             return Err(LedgerError::File { path: file, source });
         }
-        Err(_) => options.read_only(true).immutable(true).connect().await?,
+        Err(_) => looked_into(&options.immutable(true)).await?,
     };
-    match format(&mut connection).await? {
+    match format {
         FORMAT_OLDEST..=FORMAT => Ok(connection),
         0 => Err(LedgerError::Missing(dir.to_owned())),
         found => Err(LedgerError::Newer { found, known: FORMAT }),
     }
 }
 
+/// What is in the database and not of this release's making, or not there any more: somebody had it
+/// open by hand.
+pub(super) async fn foreign(connection: &mut SqliteConnection) -> Result<Vec<String>, LedgerError> {
+    let words = |sql: &str| sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    let rows =
+        sqlx::query_as::<_, (String, String, Option<String>)>("SELECT type, name, sql FROM sqlite_master");
+    let found: Vec<_> = rows.fetch_all(connection).await?;
+    let ours = words(TABLES);
+    let count = ours.matches("CREATE ").count();
+    let is_ours =
+        |sql: &Option<String>| sql.as_deref().is_some_and(|sql| ours.contains(&format!("{};", words(sql))));
+    let strange = found.iter().filter(|(.., sql)| !is_ours(sql));
+    let mut strange: Vec<String> = strange.map(|(kind, name, _)| format!("the {kind} `{name}`")).collect();
+    if found.len() - strange.len() < count {
+        strange.push("a table or trigger of ours is missing".to_owned());
+    }
+    Ok(strange)
+}
+
+/// A connection that has read the format: opening alone reads nothing, and tells nothing of what is
+/// missing for that.
+async fn looked_into(options: &SqliteConnectOptions) -> Result<(SqliteConnection, i64), LedgerError> {
+    let mut connection = options.connect().await?;
+    let format = format(&mut connection).await?;
+    Ok((connection, format))
+}
+
 /// Whether a write-ahead log with something in it lies beside the file.
-fn has_log(file: &Path) -> bool {
+pub(super) fn has_log(file: &Path) -> bool {
     let mut log = file.as_os_str().to_owned();
     log.push("-wal");
     std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
-/// Makes the file of a copy, with the tables and the format of what is copied. Nothing of it counts before it is whole, so
-/// it is made durable once, at the end.
+/// Makes the file of a copy, with the tables and the format of what is copied. Nothing of it counts
+/// before it is whole, so it is made durable once, at the end.
 pub(super) async fn create_copy(path: &Path, format: i64) -> Result<SqliteConnection, LedgerError> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = std::fs::OpenOptions::new();
@@ -147,7 +233,8 @@ pub(super) async fn format(connection: &mut SqliteConnection) -> Result<i64, Led
     Ok(sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await?)
 }
 
-/// Moves what the write-ahead log holds into the file and empties it, where no reader is in the way; waits for none.
+/// Moves what the write-ahead log holds into the file and empties it, where no reader is in the
+/// way; waits for none.
 pub async fn shorten_log(connection: &mut SqliteConnection) -> Result<(), LedgerError> {
     sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
     // It says by a row, or by a fault, that somebody is in the way; the log's size tells the same.
@@ -160,8 +247,8 @@ pub async fn shorten_log(connection: &mut SqliteConnection) -> Result<(), Ledger
 
 /// Closes in good order; what is lost with a failed close is nothing that was committed.
 pub async fn close(mut connection: SqliteConnection) {
-    // The log holds what the outbox held, as it was sent: a ledger that is at rest keeps none of it. Readers that are
-    // still open would otherwise leave it behind.
+    // The log holds what the outbox held, as it was sent: a ledger that is at rest keeps none of
+    // it. Readers that are still open would otherwise leave it behind.
     let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
     let _ = connection.close().await;
 }

@@ -2,8 +2,9 @@
 //!
 //! Owns: the walk over the whole chain, and naming the first entry that is wrong.
 //! Never: writes, or needs anything but the file.
-//! Holds: an entry that was torn, flipped, removed, reordered or inserted is found. What a chain alone cannot see
-//! is a tail cut off or a chain made anew from its first entry; signed checkpoints will (docs/operating/ledger.md).
+//! Holds: an entry that was torn, flipped, removed, reordered or inserted is found. What a chain
+//! alone cannot see is a tail cut off or a chain made anew from its first entry; signed checkpoints
+//! will (docs/operating/ledger.md).
 
 use std::path::Path;
 
@@ -12,12 +13,13 @@ use futures_util::TryStreamExt;
 use super::{
     LedgerError,
     append::entry_of,
-    chain::{Chain, Fault},
+    chain::{Chain, Fault, Sealed},
     sqlite,
 };
 use crate::contract::{
     audit::{EmergencyId, Fact},
     digest::Digest,
+    schema::Schema,
     timestamp::Timestamp,
 };
 
@@ -43,6 +45,26 @@ pub struct Report {
 /// # Errors
 /// Only when there is no ledger to read; what is wrong with its entries is in the report.
 pub async fn verify(place: &Path) -> Result<Report, LedgerError> {
+    walk(place, |_| Ok(())).await
+}
+
+/// Walks the chain, and judges each entry by its schema besides: what a chain cannot see is an
+/// entry with members that no release writes.
+///
+/// # Errors
+/// Only when there is no ledger to read.
+pub async fn verify_deep(place: &Path, schema: &Schema) -> Result<Report, LedgerError> {
+    walk(place, |sealed| {
+        schema.check_entry(&sealed.bytes).map_err(|refusal| Fault::Form {
+            seq: sealed.entry.seq,
+            pointer: refusal.pointer.unwrap_or_default(),
+            what: refusal.detail.into_owned(),
+        })
+    })
+    .await
+}
+
+async fn walk(place: &Path, judge: impl Fn(&Sealed) -> Result<(), Fault>) -> Result<Report, LedgerError> {
     let mut connection = match sqlite::open_reader(place).await {
         Ok(connection) => connection,
         Err(LedgerError::Database(fault)) => return Ok(unreadable(Report::new(), &fault)),
@@ -62,7 +84,7 @@ pub async fn verify(place: &Path) -> Result<Report, LedgerError> {
             Err(LedgerError::Damaged(fault)) => Err(fault),
             Err(fault) => Err(Fault::Unreadable(chain.next_seq(), fault.to_string())),
         };
-        match followed {
+        match followed.and_then(|sealed| judge(&sealed).map(|()| sealed)) {
             Ok(sealed) => report.take(&sealed.entry.fact, chain.head()),
             Err(fault) => {
                 report.fault = Some(fault);
@@ -70,8 +92,12 @@ pub async fn verify(place: &Path) -> Result<Report, LedgerError> {
             }
         }
     }
+    drop(rows);
+    let strange = sqlite::foreign(&mut connection).await?;
     if report.entries == 0 {
         report.fault = Some(Fault::Headless(1));
+    } else if !strange.is_empty() {
+        report.fault = Some(Fault::Foreign(strange.join(", ")));
     }
     Ok(report)
 }

@@ -2,8 +2,9 @@
 //!
 //! Owns: which deliveries may be acknowledged and are not yet.
 //! Never: acknowledges what is not durable and carried, or keeps a lane short of deliveries.
-//! Holds: what may be acknowledged is within [`HELD_MAX`], or when it is a quarter of its lane's prefetch: each
-//! acknowledgement is a command in the broker's own log, and costs it as much for one delivery as for a hundred.
+//! Holds: what may be acknowledged is within [`HELD_MAX`], or when it is a quarter of its lane's
+//! prefetch: each acknowledgement is a command in the broker's own log, and costs it as much for
+//! one delivery as for a hundred.
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,7 +80,7 @@ mod tests {
     use crate::{
         bus::{Bus, Consumer, Departure, Queue, QueueKind, Topology, embedded::Embedded},
         contract::message::{Message, Properties},
-        runtime::link::Standing,
+        runtime::{link::Standing, topology::Aside},
     };
 
     const QUEUE: &str = "lane";
@@ -107,8 +108,13 @@ mod tests {
         }
         let telemetry = Arc::new(Telemetry::default());
         let connector = Arc::new(Standing(Arc::new(bus.clone())));
-        let (link, _) =
-            Link::start(connector, topology, None, Arc::clone(&telemetry), CancellationToken::new());
+        let (link, _) = Link::start(
+            connector,
+            (topology, Aside::default()),
+            None,
+            Arc::clone(&telemetry),
+            CancellationToken::new(),
+        );
         link.set_settler(Lane::Results, OPENING, Arc::from(consumer.settler()));
         let acks = Acks::new(link, telemetry, &[(Lane::Results, QUEUE.to_owned(), 40)]);
         (bus, consumer, acks)

@@ -7,14 +7,13 @@
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::contract::routing::Scope;
+use crate::{contract::routing::Scope, view::Page};
 
-/// Rows in one answer at most.
-pub const PAGE_MAX: usize = 1000;
-
-/// What can be asked. Each answer is JSON in the shape that docs/reference/api.md gives.
+/// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
+    /// What an observer has learned; a router that acts has learned nothing of the kind.
+    Observed,
     /// The router itself, its lanes, ledger and broker, and totals of commands and inventory.
     Overview,
     /// Every swarm that is known or expected.
@@ -30,14 +29,16 @@ pub enum Question {
     },
     /// One instance.
     Instance(Scope),
-    /// Commands in flight, the newest first; `parked` asks only for those that wait for their target.
+    /// Commands in flight, the newest first; `parked` asks only for those that wait for their
+    /// target.
     Commands {
         /// Only those that wait for their target.
         parked: bool,
         /// How many, at most `PAGE_MAX`.
         limit: usize,
     },
-    /// One command, by its number (the entry that accepted it) or its correlationId, in flight or ended.
+    /// One command, by its number (the entry that accepted it) or its correlationId, in flight or
+    /// ended.
     Command(String),
     /// Who is starved and what backs up if an instance stops.
     ImpactOfInstance(Scope),
@@ -49,15 +50,34 @@ pub enum Question {
     Challenges,
     /// One challenge.
     Challenge(String),
+    /// Whether a sender may say that, and what it would be.
+    May(Intent),
     /// The whole queue graph: nodes and edges.
     Graph,
+    /// The same as Graphviz reads it.
+    Dot,
+}
+
+/// What somebody means to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Who says it.
+    pub origin: String,
+    /// The AMQP user that it is sent as; without one the origin has no proof.
+    pub user: Option<String>,
+    /// The signal type.
+    pub kind_type: String,
+    /// Whom it is for.
+    pub scope: Scope,
+    /// What of its data the gates of permission read: a JSON object.
+    pub data: Value,
 }
 
 /// A question, and whom to tell.
 pub(super) struct Asked {
     pub question: Question,
     /// Answered with nothing when what was asked for is not known.
-    pub tell: oneshot::Sender<Option<Value>>,
+    pub tell: oneshot::Sender<Option<Page>>,
 }
 
 /// Why there is no answer.

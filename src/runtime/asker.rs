@@ -6,7 +6,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::Value;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::{Instant, timeout},
@@ -25,6 +24,7 @@ use crate::{
         chain::Sealed,
         query::{Filter, Reader},
     },
+    view::Page,
 };
 
 /// Entries of one command that are read at most.
@@ -60,7 +60,7 @@ impl Asker {
     ///
     /// # Errors
     /// When the router cannot answer now.
-    pub async fn ask(&self, question: Question) -> Result<Option<Value>, Unanswered> {
+    pub async fn ask(&self, question: Question) -> Result<Option<Page>, Unanswered> {
         let id = match &question {
             Question::Command(id) => Some(id.clone()),
             _ => None,
@@ -82,7 +82,7 @@ impl Asker {
     }
 
     /// A command that has ended, from its entries.
-    async fn ended(&self, id: &str) -> Result<Option<Value>, Unanswered> {
+    async fn ended(&self, id: &str) -> Result<Option<Page>, Unanswered> {
         let turn = timeout(PATIENCE, self.searching.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(Unanswered::Busy) };
         let until = Instant::now() + SEARCH;
@@ -123,7 +123,7 @@ impl Asker {
     }
 
     /// The command that an entry accepted, from there on until it has ended.
-    async fn from(&self, first: Sealed, last: u64, until: Instant) -> Result<Option<Value>, Unanswered> {
+    async fn from(&self, first: Sealed, last: u64, until: Instant) -> Result<Option<Page>, Unanswered> {
         let Some(trace) = first.entry.fact.correlation_id.clone().filter(|_| is_accepted(&first)) else {
             return Ok(None);
         };
@@ -137,7 +137,7 @@ impl Asker {
             if !found.is_empty() {
                 entries.extend(found);
                 if let Some(ended) = answer::ended(&self.rules, &entries) {
-                    return Ok(Some(ended));
+                    return Ok(Some(Page::Command(Box::new(ended))));
                 }
             }
             from += SLICE_ENTRIES;
@@ -146,7 +146,7 @@ impl Asker {
     }
 
     /// The last command of a correlationId, from the ledger's end back to where it was accepted.
-    async fn back_from(&self, last: u64, id: &str, until: Instant) -> Result<Option<Value>, Unanswered> {
+    async fn back_from(&self, last: u64, id: &str, until: Instant) -> Result<Option<Page>, Unanswered> {
         let (mut entries, mut to) = (Vec::new(), last);
         while to > 0 && entries.len() < ENTRIES_MAX {
             if Instant::now() >= until {
@@ -156,9 +156,11 @@ impl Asker {
             let mut found = self.slice(from, to, id).await?;
             found.append(&mut entries);
             entries = found;
-            // Refused sends of the same correlationId may stand before and behind the one that was accepted.
+            // Refused sends of the same correlationId may stand before and behind the one that was
+            // accepted.
             if let Some(accepted) = entries.iter().rposition(is_accepted) {
-                return Ok(answer::ended(&self.rules, entries.get(accepted..).unwrap_or_default()));
+                let ended = answer::ended(&self.rules, entries.get(accepted..).unwrap_or_default());
+                return Ok(ended.map(|ended| Page::Command(Box::new(ended))));
             }
             to = from - 1;
         }

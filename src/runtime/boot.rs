@@ -1,21 +1,18 @@
 //! Boot and shutdown: how the tasks come to stand, and how they go.
 //!
-//! Owns: opening the ledger, folding it into a state, carrying again what is not known carried, starting every
-//! task in order, and draining them.
-//! Never: consumes before what was written is on its way again.
-//! Holds: at shutdown nothing new is taken, what was taken is finished within `drain_timeout_ms`, and what is not
-//! finished by then is carried at the next boot.
+//! Owns: carrying again what is not known carried, starting every task in order, and
+//! draining them.
+//! Never: consumes before what was written is on its way again, or opens the lanes on a ledger that
+//! cannot be written.
+//! Holds: at shutdown nothing new is taken, what was taken is finished within `drain_timeout_ms`,
+//! and what is not finished by then is carried at the next boot.
 
 use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use thiserror::Error;
+use serde_json::json;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
@@ -26,44 +23,30 @@ use tracing::{info, warn};
 use super::{
     acks::Acks,
     answer::About,
-    ask::Asked,
     asker::Asker,
-    clock::{self, Clock},
-    config::Config,
-    corridor::{Corridor, Names},
-    dispatch::{Dispatch, Job, Report, Settings, tracker::Tracker},
+    corridor::Corridor,
+    depths::{Depths, Known},
+    dispatch::{Dispatch, Job, Report, tracker::Tracker},
     emergency::{self, Clearer, Emergency},
-    genesis::{genesis, incarnation},
     host::{self, Host},
     intake::{Arrivals, Intake},
+    judge::{self, Bounds, LaneInboxes, Memory, Router},
+    latch,
     link::{Connector, Link},
     mark::{self, Marked, Marker},
     mover::Mover,
-    presence::{self, Hindrance, Presence},
-    recorder::{Commit, GivenUp, Recorder},
-    replay,
-    router::{self, Bounds, LaneInboxes, Memory, Router},
+    opening::{self, Begun, Opening},
+    presence::{Hindrance, Presence},
+    recorder::{FIRST_ATTEMPT, GivenUp, Recorder, Recovery, Unwritten},
     tally::Tally,
-    topology::ObserveNames,
+    topology,
 };
+pub use super::{boot_error::BootError, setup::Setup};
 use crate::{
-    bus::{Queue, Topology},
-    contract::{
-        Contract,
-        audit::{Action, Change, Fact, Mode, Opened, SetBack},
-        interlock::SafetyMode,
-        lane::Lane,
-        timestamp::Timestamp,
-    },
-    decision::{request::Done, rules::Rules, state::State},
-    ledger::{
-        Batch, Ledger, LedgerError, Parcel,
-        chain::Sealed,
-        emergency::{EmergencyError, EmergencyLog, Record},
-        mark::MarkFile,
-        query::Reader,
-    },
-    telemetry::Telemetry,
+    clock,
+    contract::{audit::Mode, lane::Lane, secrets, timestamp::Timestamp},
+    decision::{request::Done, state::State},
+    ledger::Ledger,
 };
 
 /// How many rounds may wait at the recorder: one being committed, one ready.
@@ -74,98 +57,6 @@ const BATCHES_WAITING_MAX: usize = 4;
 const METRICS_BITE_MAX: usize = 32;
 /// How many reports may wait at the router.
 const REPORTS_WAITING_MAX: usize = 64;
-
-/// What a router is started with.
-pub struct Setup {
-    /// The contract, with the deployment's own types.
-    pub contract: Arc<Contract>,
-    /// The settings of the gates.
-    pub rules: Rules,
-    /// `dev`, `stage` or `prod`; written into the genesis.
-    pub environment: String,
-    /// Where the ledger is, or is to be begun.
-    pub ledger_dir: PathBuf,
-    /// Bytes the ledger may take at most.
-    pub ledger_size_max_bytes: Option<u64>,
-    /// Bytes its write-ahead log may take at most.
-    pub ledger_wal_max_bytes: u64,
-    /// The file of the emergency log.
-    pub emergency_path: PathBuf,
-    /// Its room.
-    pub emergency_size_bytes: u64,
-    /// How long a write to it may hold up what is carried.
-    pub emergency_timeout_ms: u64,
-    /// How long a commit may take before the ledger counts as one that cannot be written.
-    pub commit_timeout_ms: u64,
-    /// The prefix of the queue that keeps the ledger's mark on the broker; none for a router that publishes nothing.
-    pub mark_prefix: Option<String>,
-    /// Takes over a ledger that was begun in observe mode.
-    pub adopt: bool,
-    /// Makes connections.
-    pub connector: Arc<dyn Connector>,
-    /// What is declared on the broker.
-    pub topology: Topology,
-    /// Who this router is among those of its prefix; one that only looks is none of them.
-    pub presence: Option<presence::Settings>,
-    /// The names that are published to.
-    pub names: Names,
-    /// Each lane's queue and prefetch, in lane order; observe mode has one.
-    pub consumers: Vec<(Lane, String, u16)>,
-    /// Each lane's queue of an earlier release, which is emptied first.
-    pub retired: Vec<(Lane, Queue)>,
-    /// The refused copies' queue of an earlier release: what is in it is moved.
-    pub retired_refused: Option<Queue>,
-    /// The queues of observe mode: what they drop is counted.
-    pub observing: Option<ObserveNames>,
-    /// Envelopes judged and committed together, at most.
-    pub batch_entries_max: usize,
-    /// Bytes of their bodies, at most.
-    pub batch_bytes_max: usize,
-    /// How messages are published.
-    pub publishing: Settings,
-    /// How far the clock may be behind the ledger for the router to wait for it.
-    pub clock_behind_max: Duration,
-    /// How long shutdown may take.
-    pub drain_timeout_ms: u64,
-    /// Health and counters.
-    pub telemetry: Arc<Telemetry>,
-    /// The config, for support bundles.
-    pub config: Arc<Config>,
-}
-
-/// Why a router did not start.
-#[derive(Debug, Error)]
-pub enum BootError {
-    /// The ledger could not be opened, read or begun.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The emergency log cannot be used, or is not this ledger's.
-    #[error(transparent)]
-    Emergency(#[from] EmergencyError),
-    /// The system starts no thread for the emergency log.
-    #[error("no thread can be started for the emergency log")]
-    Thread(#[source] std::io::Error),
-    /// The ledger belongs to another mode.
-    #[error("the ledger at `{dir}` was begun in {begun} mode and cannot be run in {asked} mode")]
-    Mode {
-        /// Where it is.
-        dir: PathBuf,
-        /// Its genesis' mode.
-        begun: Mode,
-        /// The mode asked for.
-        asked: Mode,
-    },
-    /// The ledger belongs to another environment.
-    #[error("the ledger at `{dir}` belongs to environment `{begun}`, not `{asked}`")]
-    Environment {
-        /// Where it is.
-        dir: PathBuf,
-        /// Its genesis' environment.
-        begun: String,
-        /// The environment asked for.
-        asked: String,
-    },
-}
 
 /// A running router.
 pub struct Running {
@@ -184,162 +75,107 @@ pub struct Running {
     emergency: oneshot::Receiver<()>,
 }
 
-/// The mark's file, what the tasks share of it, and what it knew more than the ledger holds.
-type MarkAtBoot = (Option<MarkFile>, Arc<mark::Shared>, Option<SetBack>);
-
 /// What the tasks outside the router find, told by many and heard by it alone.
 type Findings = (mpsc::Sender<Done>, mpsc::Receiver<Done>);
 
 /// The emergency log's two ends, and the word that it is over.
 type Keeper = (Emergency, Clearer, oneshot::Receiver<()>);
 
-/// Opens the ledger and starts every task.
+/// Opens the ledger and starts every task. Where an old ledger can be read and not be written the
+/// router starts all the same: only stop and tightening pass until it can.
 ///
 /// # Errors
-/// When the ledger or the emergency log is locked by another router, damaged, or cannot be written, or the ledger is of
-/// another mode or environment.
+/// When the ledger or the emergency log is locked by another router, damaged, or cannot be read, a
+/// ledger cannot be begun, or it is of another mode or environment.
 pub async fn start(setup: Setup) -> Result<Running, BootError> {
-    let ledger = Ledger::open(&setup.ledger_dir, setup.ledger_size_max_bytes).await?;
-    let mut ledger = ledger.with_wal_max(setup.ledger_wal_max_bytes);
-    let (log, mut found) = emergency::open(setup.emergency_path.clone(), setup.emergency_size_bytes).await?;
-    let (mark, mut known) = mark::open(&setup.ledger_dir);
-    let meet = |sealed: &Sealed| {
-        found.meet(sealed);
-        known.meet(sealed);
-    };
-    let (state, mut recovered) = replay::fold(&mut ledger, &setup.rules, meet).await?;
-    check_genesis(&setup, &state)?;
-    let set_back = state.genesis().and_then(|genesis| known.set_back(&genesis.ledger_id, recovered.entries));
-    match found.check(log.path()) {
-        Err(EmergencyError::Foreign { .. }) if set_back.is_some() => {
-            found = emergency::set_aside(log.path())?;
-        }
-        checked => checked?,
-    }
-    let reader = Reader::open(&setup.ledger_dir).await?;
-    let (asker, questions) = Asker::new(Reader::open(&setup.ledger_dir).await?, setup.rules.clone());
-    let mut corridor = Corridor::new(state, recovered.chain, setup.names.clone());
-    let left = emergency::take_over(&mut corridor, &found, log.path());
-    let clock = Clock::start(corridor.state().last_at(), setup.clock_behind_max);
-    recovered.parcels.extend(open_epoch(&setup, &mut corridor, &mut ledger, &left, clock.now()).await?);
-    let keeper = keep(&setup, emergency::clear(log).await?)?;
-    setup.telemetry.health.set_ledger(true);
-    info!(
-        entries = recovered.entries,
-        epoch = corridor.state().epoch(),
-        parcels = recovered.parcels.len(),
-        commands = corridor.state().commands_in_flight(),
-        "the ledger is verified and folded"
-    );
-    let (parked, mut jobs) = replay::sort(recovered.parcels, corridor.state())?;
-    let own: Vec<u64> = left.iter().filter_map(|record| Some(record.parcel.as_ref()?.id)).collect();
-    let others = jobs.iter_mut().filter(|job| job.parcel.is_none_or(|id| !own.contains(&id)));
-    emergency::leave_out(others, &left);
-    corridor.park(parked);
-    let shared = mark::Shared {
-        ledger_id: corridor.state().genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default(),
-        reader: Reader::open(&setup.ledger_dir).await?,
-        waits_from: AtomicU64::new(set_back.as_ref().map_or(0, |set_back| set_back.ours + 1)),
-        known: AtomicU64::new(set_back.as_ref().map_or(0, |set_back| set_back.known)),
-    };
-    let mark = (mark, Arc::new(shared), set_back);
-    Ok(start_tasks(setup, (ledger, keeper), corridor, reader, (asker, questions), clock, (jobs, mark)).await)
-}
-
-/// An observe ledger is not enforced unasked, and environments do not mix.
-fn check_genesis(setup: &Setup, state: &State) -> Result<(), BootError> {
-    let Some(genesis) = state.genesis() else { return Ok(()) };
-    let dir = setup.ledger_dir.clone();
-    let (begun, asked) = (genesis.mode, setup.rules.mode);
-    if begun != asked && !(begun == Mode::Observe && setup.adopt) {
-        return Err(BootError::Mode { dir, begun, asked });
-    }
-    if genesis.environment != setup.environment {
-        let (begun, asked) = (genesis.environment.clone(), setup.environment.clone());
-        return Err(BootError::Environment { dir, begun, asked });
-    }
-    Ok(())
+    // On the heap: what is on the way here would be copied through the stack of everybody who
+    // awaits it.
+    let begun = Box::pin(opening::open(&setup)).await?;
+    setup.telemetry.health.set_ledger(begun.opening.refused.is_none());
+    Box::pin(start_tasks(setup, begun)).await
 }
 
 /// Starts the thread that owns the emergency log from now on.
-fn keep(setup: &Setup, log: EmergencyLog) -> Result<Keeper, BootError> {
+fn keep(setup: &Setup, log: emergency::Log, shared: &Arc<mark::Shared>) -> Result<Keeper, BootError> {
     let timeout = Duration::from_millis(setup.emergency_timeout_ms);
-    emergency::start(log, timeout, Arc::clone(&setup.telemetry)).map_err(BootError::Thread)
+    emergency::start(log, timeout, Arc::clone(&setup.telemetry), Arc::clone(shared))
+        .map_err(BootError::Thread)
 }
 
-/// Writes the genesis where there is none, what is `left` on the emergency log, and that this router opened the ledger.
-/// Answers the parcels of what was left.
-async fn open_epoch(
+/// Takes the jobs out whose commands a latch may end that was thrown while no router ran: they
+/// leave once it was read.
+fn wait_for_latch(setup: &Setup, found: &[Done], jobs: &mut Vec<Job>) -> Vec<Job> {
+    let has_latch = std::fs::symlink_metadata(setup.ledger_dir.join(latch::FILE)).is_ok();
+    // A set-back ends what the older copy takes for under way; it is judged in the first round.
+    if !has_latch && !found.iter().any(|done| matches!(done, Done::SetBack(_))) {
+        return Vec::new();
+    }
+    let (left, first) =
+        std::mem::take(jobs).into_iter().partition(|job| job.messages.iter().any(|message| message.ends));
+    *jobs = first;
+    left
+}
+
+/// What leaves first is on its way, and what waits for the latch is not.
+fn memory_of(setup: &Setup, found: &[Done], jobs: &mut Vec<Job>) -> Memory {
+    let left = wait_for_latch(setup, found, jobs);
+    let mut tracker = Tracker::default();
+    jobs.iter_mut().for_each(|job| tracker.begin(job));
+    Memory::with_jobs(tracker, left)
+}
+
+/// Where the first commit was refused, the router hears of that before anything else.
+async fn tell_failed(
+    mut opening: Opening,
     setup: &Setup,
-    corridor: &mut Corridor,
-    ledger: &mut Ledger,
-    left: &[Record],
-    now: Timestamp,
-) -> Result<Vec<Parcel>, LedgerError> {
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    let mut parcels = Vec::new();
-    let mut entries = Vec::with_capacity(left.len() + 2);
-    for Record { sealed, parcel } in left {
-        entries.push(sealed.clone());
-        parcels.extend(parcel.clone());
-    }
-    if corridor.state().genesis().is_none() {
-        // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
-        let genesis = genesis(&setup.environment, setup.rules.mode, SafetyMode::Normal)?;
-        entries.push(corridor.record(Fact::new(Action::Genesis, now, Change::Genesis(genesis))));
-    }
-    let opened = Opened {
-        catch_up_ms: setup.rules.catch_up_ms,
-        epoch: corridor.state().epoch() + 1,
-        incarnation: incarnation()?,
-        instance: setup.rules.instance.clone(),
-        mode: setup.rules.mode,
-        version,
-    };
-    entries.push(corridor.record(Fact::new(Action::Opened, now, Change::Opened(opened))));
-    ledger.append(Batch { entries, parcels: parcels.clone(), ..Batch::default() }).await?;
-    Ok(parcels)
+    recovery: &mpsc::Sender<Recovery>,
+) -> (Opening, Option<Unwritten>) {
+    let Some((owed, unwritten)) = opening.refused.take() else { return (opening, None) };
+    let state = std::mem::replace(&mut opening.durable, Box::new(State::new(setup.rules.clone())));
+    let chain = opening.chain;
+    let _ = recovery.send(Recovery::Failed { attempt: FIRST_ATTEMPT + 1, state, chain, owed }).await;
+    (opening, Some(unwritten))
 }
 
-async fn start_tasks(
-    setup: Setup,
-    (ledger, (emergency, clearer, emergency_ended)): (Ledger, Keeper),
-    corridor: Corridor,
-    reader: Reader,
-    (asker, questions): (Asker, mpsc::Receiver<Asked>),
-    clock: Clock,
-    (jobs, mark): (Vec<Job>, MarkAtBoot),
-) -> Running {
+async fn start_tasks(setup: Setup, begun: Begun) -> Result<Running, BootError> {
+    let (found, (asker, questions)) = (begun.findings.clone(), begun.asking);
+    let Begun { opening, corridor, clock, log, mut jobs, mark, reader, .. } = begun;
+    let (emergency, clearer, emergency_ended) = keep(&setup, log, &mark.1)?;
     let stopping = CancellationToken::new();
-    let (link, keeper, marker, (done, findings)) = start_link(&setup, &corridor, &stopping, mark).await;
+    let (link, keeper, marker, (done, findings)) =
+        start_link(&setup, &corridor, &stopping, mark, found).await;
     let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
     let (dispatch, ways) = start_ways(&setup, &link, &report);
-    let (commit, commits) = mpsc::channel(ROUNDS_WAITING_MAX);
-    let (recovery, recoveries) = mpsc::channel(2);
+    let ((commit, commits), (recovery, recoveries)) = (mpsc::channel(ROUNDS_WAITING_MAX), mpsc::channel(2));
+    let (open, inboxes, intakes) = start_intakes(&setup, &link, &stopping, opening.refused.is_none());
+    let (Opening { ledger, chain, durable, .. }, unwritten) = tell_failed(opening, &setup, &recovery).await;
+    let memory = memory_of(&setup, &begun.findings, &mut jobs);
     let recorder = Recorder {
-        ledger: Some(ledger),
+        ledger,
         commit_timeout: Duration::from_millis(setup.commit_timeout_ms),
-        chain: *corridor.chain(),
-        durable: Box::new(corridor.state().replayed()),
+        chain,
+        durable,
         emergency: clearer,
         rules: setup.rules.clone(),
+        names: setup.names.clone(),
         commits,
         recoveries: recovery,
         reports: report,
         given_up: GivenUp::default(),
+        first: jobs,
+        unwritten,
         dispatch: dispatch.clone(),
         acks: Acks::new(link.clone(), Arc::clone(&setup.telemetry), &setup.consumers),
         telemetry: Arc::clone(&setup.telemetry),
     };
-    let (open, inboxes, intakes) = start_intakes(&setup, &link, &stopping);
     let (host, watch) = start_host(&setup, &asker, &stopping, done);
     let router = Router {
-        memory: Memory::with_jobs(carry_again(&commit, jobs).await),
+        memory,
         done: findings,
         host,
-        about: about(&setup, clock.now()),
+        about: about(&setup, &link, &stopping, clock.now()),
         questions,
-        ticker: router::ticker(),
+        ticker: judge::ticker(),
         corridor,
         clock,
         lanes: LaneInboxes(inboxes),
@@ -356,7 +192,7 @@ async fn start_tasks(
         telemetry: setup.telemetry,
         stopping: stopping.clone(),
     };
-    Running {
+    Ok(Running {
         stopping,
         asker,
         drain_timeout: Duration::from_millis(setup.drain_timeout_ms),
@@ -369,7 +205,7 @@ async fn start_tasks(
         recorder: tokio::spawn(recorder.run()),
         ways,
         emergency: emergency_ended,
-    }
+    })
 }
 
 /// The ways out.
@@ -378,17 +214,21 @@ fn start_ways(setup: &Setup, link: &Link, report: &mpsc::Sender<Report>) -> (Dis
     Dispatch::start(&setup.publishing, link, report, refused, commands, &setup.telemetry)
 }
 
-/// The link to the broker, the task that keeps it up, the one that writes the ledger's marks, and where findings are told.
+/// The link to the broker, the task that keeps it up, the one that writes the ledger's marks, and
+/// where findings are told.
 async fn start_link(
     setup: &Setup,
     corridor: &Corridor,
     stopping: &CancellationToken,
-    (file, shared, set_back): MarkAtBoot,
+    (file, shared): mark::AtBoot,
+    found: Vec<Done>,
 ) -> (Link, JoinHandle<()>, JoinHandle<Marker>, Findings) {
     let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
-    if let Some(set_back) = set_back {
-        // The first of all: nothing is judged before it.
-        let _ = done.send(Done::SetBack(set_back)).await;
+    // Before everything else: nothing is judged by settings that were not compared.
+    let _ = done.send(Done::Opened).await;
+    for finding in found {
+        // Nothing is judged before it either.
+        let _ = done.send(finding).await;
     }
     let (inner, prefix) = (Arc::clone(&setup.connector), setup.mark_prefix.clone());
     let connector: Arc<dyn Connector> = match prefix.clone() {
@@ -406,12 +246,22 @@ async fn start_link(
     let settings = setup.presence.clone();
     let presence = settings.map(|settings| Presence::new(settings, ledger_id, Arc::clone(&telemetry)));
     let topology = setup.topology.clone();
-    let (link, keeper) = Link::start(connector, topology, presence, telemetry, stopping.clone());
-    let marker = Marker { file, shared, prefix, link: link.clone(), stopping: stopping.clone() };
+    let (link, keeper) =
+        Link::start(connector, (topology, setup.aside.clone()), presence, telemetry, stopping.clone());
+    let marker = Marker {
+        file,
+        writing: None,
+        is_said: false,
+        shared,
+        prefix,
+        link: link.clone(),
+        stopping: stopping.clone(),
+    };
     (link, keeper, tokio::spawn(marker.run()), (done, findings))
 }
 
-/// What the broker would have dropped comes back, and what an earlier release left is moved. Nobody waits for their end.
+/// What the broker would have dropped comes back, and what an earlier release left is moved. Nobody
+/// waits for their end.
 fn start_movers(setup: &Setup, link: &Link, stopping: &CancellationToken) {
     let names = &setup.names;
     let dead = setup.topology.queues.iter().find(|queue| queue.name == names.dead).cloned();
@@ -446,8 +296,8 @@ fn start_host(
     (host, watch)
 }
 
-/// How many messages of a lane are taken at a time. One thread does all the work, and metrics come by the thousand:
-/// in small bites, so that a command never waits behind many of them.
+/// How many messages of a lane are taken at a time. One thread does all the work, and metrics come
+/// by the thousand: in small bites, so that a command never waits behind many of them.
 fn batch_count_max(setup: &Setup, lane: Lane) -> usize {
     match lane {
         Lane::Metrics => METRICS_BITE_MAX.min(setup.batch_entries_max),
@@ -455,23 +305,52 @@ fn batch_count_max(setup: &Setup, lane: Lane) -> usize {
     }
 }
 
-/// What the router tells of itself.
-fn about(setup: &Setup, started_at: Timestamp) -> About {
+/// What the router tells of itself, and who looks how deep its queues are.
+fn about(setup: &Setup, link: &Link, stopping: &CancellationToken, started_at: Timestamp) -> About {
+    let (names, full_every_ms) = (&setup.names, setup.config.status.full_every_ms);
+    let lanes = setup.consumers.iter().map(|(_, queue, _)| queue.as_str());
+    let into: Vec<&str> = lanes.chain([names.dead.as_str()]).collect();
+    let (known, depths) = watch::channel(Known::new());
+    // Nobody hears of them from a router that only looks.
+    if setup.rules.mode == Mode::Enforce {
+        let queues = setup.topology.queues.iter().map(|queue| queue.name.clone()).collect();
+        // What is said is never older than half of the time between two.
+        let every = Duration::from_millis(full_every_ms / 2);
+        let looking = Depths {
+            queues,
+            every,
+            link: link.clone(),
+            known,
+            refused: topology::refused_queue(&setup.config.amqp.prefix),
+            telemetry: Arc::clone(&setup.telemetry),
+            stopping: stopping.clone(),
+        };
+        tokio::spawn(looking.run());
+    }
+    // Settings are plain data, and none of their forms can fail.
+    let mut config = serde_json::to_value(&*setup.config).unwrap_or_default();
+    secrets::names::mask(&mut config);
     About {
         environment: setup.environment.clone(),
-        lane_queues: setup.consumers.iter().map(|(_, queue, _)| queue.clone()).collect(),
+        config,
+        queues: json!({ "in": into, "out": [names.out, names.refused, names.returned], "routes": [names.into] }),
+        depths,
+        full_every_ms,
         started_at,
+        survey: setup.survey.clone(),
     }
 }
 
-/// One intake a lane that has a queue, and what brings messages to their queues; `open` shuts all but the urgent one.
+/// One intake a lane that has a queue, and what brings messages to their queues; `open` shuts all
+/// but the urgent one, from the beginning where they are not `open_first`.
 fn start_intakes(
     setup: &Setup,
     link: &Link,
     stopping: &CancellationToken,
+    open_first: bool,
 ) -> (watch::Sender<bool>, [mpsc::Receiver<Arrivals>; 4], Vec<JoinHandle<()>>) {
     start_movers(setup, link, stopping);
-    let (opens, open) = watch::channel(true);
+    let (opens, open) = watch::channel(open_first);
     let always = watch::channel(true).1;
     let mut intakes = Vec::new();
     if let Some(names) = setup.observing.clone() {
@@ -495,6 +374,7 @@ fn start_intakes(
                 telemetry: Arc::clone(&setup.telemetry),
                 into,
                 open: if lane == Lane::Urgent { always.clone() } else { open.clone() },
+                only_looks: setup.observing.is_some(),
                 stopping: stopping.clone(),
             };
             intakes.push(tokio::spawn(intake.run()));
@@ -504,24 +384,14 @@ fn start_intakes(
     (opens, inboxes, intakes)
 }
 
-/// What is written and not known carried goes first, under the ids it had.
-async fn carry_again(commit: &mpsc::Sender<Commit>, mut jobs: Vec<Job>) -> Tracker {
-    let mut tracker = Tracker::default();
-    jobs.iter_mut().for_each(|job| tracker.begin(job));
-    // The recorder was just started and outlives this sender.
-    let _ = commit
-        .send(Commit { attempt: 0, unaudited: false, batch: Batch::default(), jobs, settlements: Vec::new() })
-        .await;
-    tracker
-}
-
 impl Running {
     /// Asks the router's task.
     pub fn asker(&self) -> &Asker {
         &self.asker
     }
 
-    /// Waits for a fault of the broker's that a person has to mend before this router can begin; for ever once it has.
+    /// Waits for a fault of the broker's that a person has to mend before this router can begin;
+    /// for ever once it has.
     pub async fn hopeless(&self) -> Arc<Hindrance> {
         self.link.hopeless().await
     }
@@ -531,7 +401,8 @@ impl Running {
         &self.link
     }
 
-    /// Ends every task where it stands, as a crash would: for simulations and drills.
+    /// Ends every task where it stands, as a crash would: for a router that never began, and for
+    /// simulations and drills.
     pub async fn kill(self) {
         let Self { keeper, watch, marker, intakes, router, recorder, ways, emergency, .. } = self;
         watch.abort();
@@ -542,7 +413,8 @@ impl Running {
         for task in intakes.iter().chain(&ways) {
             task.abort();
         }
-        // Waited for, so that the locks of ledger and emergency log are free when the next router comes.
+        // Waited for, so that the locks of ledger and emergency log are free when the next router
+        // comes.
         let _ = router.await;
         let _ = recorder.await;
         let _ = emergency.await;
@@ -552,8 +424,8 @@ impl Running {
         }
     }
 
-    /// Takes nothing new, finishes what was taken within the drain timeout, and gives back the corridor as it stood
-    /// where it could be finished in time.
+    /// Takes nothing new, finishes what was taken within the drain timeout, and gives back the
+    /// corridor as it stood where it could be finished in time.
     pub async fn stop(self) -> Option<Corridor> {
         self.stopping.cancel();
         let last = self.link.now();

@@ -2,7 +2,8 @@
 //!
 //! Owns: the order in which they are tried, and how an error names them.
 //! Never: leaves an address for another while its connection stands.
-//! Holds: where there are several, one that does not answer delays the next by `amqp.connect_next_ms` and no more.
+//! Holds: where there are several, one that does not answer delays the next by
+//! `amqp.connect_next_ms` and no more.
 
 use std::{
     sync::{
@@ -15,12 +16,14 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
-use super::{clock, config::Config, link::Connector};
+use super::{certificates::Certificates, link::Connector};
 use crate::bus::{
     Bus, BusError,
     amqp::{self, Amqp, Options},
     backoff::Backoff,
+    tls::TlsFault,
 };
+use crate::{clock, config::Config};
 
 /// Connects to the broker that a config names, at one of its addresses.
 pub struct Broker {
@@ -37,10 +40,12 @@ impl Broker {
     /// The broker of a config.
     pub fn new(config: &Config) -> Self {
         let amqp = &config.amqp;
+        let tls = Certificates::of(&amqp.tls);
         let options = |url: &str| Options {
             name: format!("swarmgate {}", config.instance),
             heartbeat_s: amqp.heartbeat_s,
             connect_timeout_ms: amqp.connect_timeout_ms,
+            tls: tls.clone(),
             ..Options::new(url)
         };
         let mut seed = [0; 8];
@@ -59,7 +64,7 @@ impl Broker {
     /// Connects once, at the first address that answers; the last good one is tried first.
     ///
     /// # Errors
-    /// `Unreachable`, naming every address without its password.
+    /// `Unreachable` or `Tls`, naming every address without its password.
     pub async fn open(&self) -> Result<Arc<Amqp>, BusError> {
         let first = self.first.load(Relaxed);
         let mut order: Vec<usize> = (0..self.addresses.len()).collect();
@@ -80,8 +85,8 @@ impl Broker {
         }
     }
 
-    /// A higher consumer priority than that of every connection before. A consumer at a node that hangs counts as there
-    /// for a minute, and would go on getting half of all messages.
+    /// A higher consumer priority than that of every connection before. A consumer at a node that
+    /// hangs counts as there for a minute, and would go on getting half of all messages.
     fn next_priority(&self) -> i64 {
         let now_ms = clock::wall().micros() / 1_000;
         let later = |last: i64| Some(now_ms.max(last + 1));
@@ -122,8 +127,8 @@ impl Connector for Broker {
     }
 }
 
-/// Dials one after another: the next as soon as one has failed or has not answered for so long. The first that is
-/// through is taken, and the others are let go of.
+/// Dials one after another: the next as soon as one has failed or has not answered for so long. The
+/// first that is through is taken, and the others are let go of.
 async fn first_of<T, D>(
     order: &[usize],
     next_after: Duration,
@@ -154,8 +159,12 @@ where
 /// All that was tried as one error, in the order of the config.
 fn unreachable(addresses: &[Options], mut faults: Vec<(usize, BusError)>) -> BusError {
     faults.sort_by_key(|(index, _)| *index);
+    if let Some(fault) = common(&faults) {
+        return BusError::Tls { address: shown(addresses), fault };
+    }
     let reason = |fault: &BusError| match fault {
         BusError::Unreachable { reason, .. } => reason.clone(),
+        BusError::Tls { fault, .. } => format!("{fault} ({})", fault.help()),
         other => other.to_string(),
     };
     let mut reasons: Vec<String> = faults.iter().map(|(_, fault)| reason(fault)).collect();
@@ -164,6 +173,16 @@ fn unreachable(addresses: &[Options], mut faults: Vec<(usize, BusError)>) -> Bus
         reasons.truncate(1);
     }
     BusError::Unreachable { address: shown(addresses), reason: reasons.join("; ") }
+}
+
+/// The fault of TLS that every address has.
+fn common(faults: &[(usize, BusError)]) -> Option<TlsFault> {
+    let mut each = faults.iter().map(|(_, fault)| match fault {
+        BusError::Tls { fault, .. } => Some(fault),
+        _ => None,
+    });
+    let first = each.next()??;
+    each.all(|other| other == Some(first)).then(|| first.clone())
 }
 
 fn shown(addresses: &[Options]) -> String {
@@ -223,6 +242,13 @@ mod tests {
             told,
             "the broker at `amqp://one:5672/v`, `amqp://two:5672/v` cannot be reached: refused; no answer"
         );
+        let expired = || BusError::Tls { address: "one".to_owned(), fault: TlsFault::Expired(String::new()) };
+        let both = unreachable(&addresses, vec![(1, expired()), (0, expired())]);
+        assert!(matches!(&both, BusError::Tls { fault: TlsFault::Expired(_), .. }), "{both}");
+        assert!(both.to_string().contains("`amqp://one:5672/v`, `amqp://two:5672/v`"), "{both}");
+        let mixed = unreachable(&addresses, vec![(1, expired()), (0, refused())]).to_string();
+        assert!(mixed.contains("cannot be reached: refused; its certificate"), "{mixed}");
+        assert!(mixed.contains("renew the broker's certificate"), "what to do? {mixed}");
         let told = unreachable(&addresses, vec![(0, refused()), (1, refused())]).to_string();
         assert!(told.ends_with("cannot be reached: refused"), "{told}");
     }

@@ -14,25 +14,27 @@ use super::topology;
 use crate::{
     contract::{
         Contract,
-        audit::{EmergencyId, Entry, Fact, Verdict, Written},
+        audit::{Carried, EmergencyId, Entry, Fact, Verdict, Written},
         digest::Digest,
         lane::Lane,
         message::Message,
         passage::{self, Stamp},
         routing::{ControlPlaneRouting, Family},
+        secrets::shapes,
         timestamp::Timestamp,
     },
     decision::{
         Decision, decide,
         effect::{Effect, Speech},
-        refusal,
+        follow::refusal,
         request::{Arrival, Request},
-        state::{Belief, State},
+        state::{Belief, State, steps::CommandStep},
     },
     ledger::{
         Outgoing,
         chain::{Chain, Sealed},
     },
+    telemetry::trace,
 };
 
 /// The names that the router publishes to.
@@ -63,7 +65,8 @@ impl Names {
     }
 }
 
-/// The state and the chain, what it takes to compose messages, and those that wait for their targets.
+/// The state and the chain, what it takes to compose messages, and those that wait for their
+/// targets.
 #[derive(Debug)]
 pub struct Corridor {
     state: State,
@@ -96,7 +99,7 @@ pub struct Kept {
 }
 
 /// One request, judged: what to write and what to carry once it is written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Judged {
     /// The decision.
     pub decision: Decision,
@@ -114,6 +117,25 @@ pub struct Judged {
     pub reports: bool,
     /// What the host is sent for.
     pub errands: Vec<Effect>,
+    /// How far commands came by it.
+    pub steps: Vec<CommandStep>,
+}
+
+impl Judged {
+    /// A decision of which nothing is written or composed yet.
+    fn of(decision: Decision) -> Self {
+        Self {
+            sealed: Vec::new(),
+            outgoing: Vec::with_capacity(decision.effects.len()),
+            held: Vec::new(),
+            released: Vec::new(),
+            dropped: Vec::new(),
+            reports: false,
+            errands: Vec::new(),
+            steps: Vec::new(),
+            decision,
+        }
+    }
 }
 
 /// What a decision is about, as far as composing needs it.
@@ -141,6 +163,7 @@ pub fn read(contract: &Contract, message: &Message, redelivered: bool) -> Arriva
         body: Digest::of(&message.body),
         body_bytes: message.body.len(),
         expiration_ms: message.properties.expiration.as_deref().and_then(|text| text.parse().ok()),
+        trace_id: trace::id(message).map(str::to_owned),
         was_dropped: false,
         subject: contract.read(message),
     }
@@ -165,7 +188,8 @@ impl Corridor {
         }
     }
 
-    /// Takes back the messages of parcels that the outbox keeps for commands that wait for their targets.
+    /// Takes back the messages of parcels that the outbox keeps for commands that wait for their
+    /// targets.
     pub fn park(&mut self, kept: Vec<Kept>) {
         kept.into_iter().for_each(|kept| self.keep(kept));
     }
@@ -179,6 +203,11 @@ impl Corridor {
     fn let_go(&mut self, parcel: u64) -> Option<Kept> {
         self.state.believe(&Belief::LetGo { parcel });
         self.parked.remove(&parcel)
+    }
+
+    /// How many messages wait for their targets or confirmations.
+    pub fn parked_count(&self) -> usize {
+        self.parked.len()
     }
 
     /// The state as it stands.
@@ -209,21 +238,29 @@ impl Corridor {
         sealed
     }
 
-    /// Writes an entry's fact anew at the end of the chain, with the digests of the messages that left because of it,
-    /// and under the emergency id that it has.
+    /// Gives a fact that was recorded and could not be written its place among those that are
+    /// sealed meanwhile.
+    pub fn give_emergency_id(&mut self, sealed: &mut Sealed) {
+        sealed.entry.fact.emergency_id = Some(self.next_emergency(0));
+        self.emergencies += 1;
+    }
+
+    /// Writes an entry's fact anew at the end of the chain, with the digests of the messages that
+    /// left because of it, and under the emergency id that it has.
     pub fn record_again(&mut self, entry: Entry) -> Sealed {
         let sealed = self.chain.seal(entry.fact, entry.out);
         self.state.apply(sealed.entry.seq, &sealed.entry.fact);
         sealed
     }
 
-    /// Gives up the messages that wait for their targets, for another state to take those that it knows of.
+    /// Gives up the messages that wait for their targets, for another state to take those that it
+    /// knows of.
     pub fn take_parked(&mut self) -> Vec<Kept> {
         std::mem::take(&mut self.parked).into_values().collect()
     }
 
-    /// Goes on from another state and chain. The epoch, and the counts of messages without an entry and of emergency
-    /// ids, go on too: no id is given twice within an epoch.
+    /// Goes on from another state and chain. The epoch, and the counts of messages without an entry
+    /// and of emergency ids, go on too: no id is given twice within an epoch.
     pub fn resume(&mut self, state: State, chain: Chain, parked: Vec<Kept>) {
         (self.state, self.chain) = (state, chain);
         self.parked.clear();
@@ -251,14 +288,14 @@ impl Corridor {
         self.settle(decision, None, None).sealed
     }
 
-    /// Seals, applies and composes a decision. `source` is the message it was about; `recalled` is the outcome that
-    /// a `Repeat` publishes again.
+    /// Seals, applies and composes a decision. `source` is the message it was about; `recalled` is
+    /// the outcome that a `Repeat` publishes again.
     pub fn settle(&mut self, decision: Decision, source: Option<Message>, recalled: Option<Bytes>) -> Judged {
         self.settle_from(decision, Source { message: source, recalled, returned: Vec::new() })
     }
 
-    /// Seals, applies and composes the decision about the broker's answer; `returned` are the messages of the signals
-    /// that came back.
+    /// Seals, applies and composes the decision about the broker's answer; `returned` are the
+    /// messages of the signals that came back.
     pub fn settle_answer(&mut self, decision: Decision, returned: Vec<Outgoing>) -> Judged {
         self.settle_from(decision, Source { returned, ..Source::default() })
     }
@@ -269,14 +306,16 @@ impl Corridor {
             Err(fact) => {
                 error!(action = fact.action.word(), at = %fact.at, "a fact does not read back as it is written; it is refused");
                 decision = refusal::unwritable(&self.state, &decision, &fact);
-                // Plain words of our own: where even they do not read back, nothing is written and the alert alone leaves.
+                // Plain words of our own: where even they do not read back, nothing is written and
+                // the alert alone leaves.
                 self.written(std::mem::take(&mut decision.facts)).unwrap_or_default()
             }
         };
         self.settle_written(decision, facts, source)
     }
 
-    /// The facts with their bytes, and with the ids that they get while the ledger cannot be written.
+    /// The facts with their bytes, and with the ids that they get while the ledger cannot be
+    /// written.
     ///
     /// # Errors
     /// The first that does not read back.
@@ -286,6 +325,8 @@ impl Corridor {
             (self.emergencies + 1..).map(|n| (!writable).then_some(EmergencyId { epoch: self.epoch, n }));
         let written = facts.into_iter().zip(ids).map(|(mut fact, id)| {
             fact.emergency_id = id;
+            // Words of ours may repeat what somebody said.
+            fact.detail = fact.detail.map(shapes::written);
             (self.write)(fact)
         });
         written.collect()
@@ -294,14 +335,12 @@ impl Corridor {
     fn settle_written(&mut self, decision: Decision, facts: Vec<Written>, mut source: Source) -> Judged {
         let seq = (!facts.is_empty()).then(|| self.chain.next_seq());
         let arrived = facts.first().and_then(|written| written.fact().body);
-        let mut judged = Judged {
-            sealed: Vec::with_capacity(facts.len()),
-            outgoing: Vec::with_capacity(decision.effects.len()),
-            ..Judged::default()
-        };
-        let mut out = Vec::with_capacity(decision.effects.len());
-        for (ordinal, effect) in decision.effects.iter().enumerate() {
-            let place = Place { seq, ordinal: ordinal as u32 };
+        let mut judged = Judged::of(decision);
+        judged.sealed.reserve_exact(facts.len());
+        let effects = std::mem::take(&mut judged.decision.effects);
+        let mut out: Vec<Vec<Digest>> = vec![Vec::new(); facts.len()];
+        for (ordinal, effect) in effects.iter().enumerate() {
+            let place = Place::of(effect, seq, ordinal as u32);
             match effect {
                 Effect::Report => judged.reports = true,
                 Effect::Bundle { .. } | Effect::Unlatch { .. } => judged.errands.push(effect.clone()),
@@ -309,12 +348,15 @@ impl Corridor {
                     self.move_parked(effect, seq.unwrap_or_default(), &mut source.returned, &mut judged);
                 }
                 _ => {
-                    let rest = decision.effects.get(ordinal + 1..).unwrap_or_default();
+                    let rest = effects.get(ordinal + 1..).unwrap_or_default();
                     let again = rest.iter().any(Effect::needs_arrival);
-                    let Some(leaving) = self.compose(&decision, effect, place, &mut source, again) else {
+                    let Some(leaving) = self.compose(&judged.decision, effect, place, &mut source, again)
+                    else {
                         continue;
                     };
-                    if leaving.seq > 0 {
+                    if leaving.seq > 0
+                        && let Some(out) = out.get_mut(place.fact)
+                    {
                         out.push(digest(arrived, effect, &leaving));
                     }
                     if *effect == Effect::Hold {
@@ -327,16 +369,17 @@ impl Corridor {
                 }
             }
         }
-        for fact in facts {
+        for (fact, out) in facts.into_iter().zip(out) {
             self.emergencies += u64::from(fact.fact().emergency_id.is_some());
-            let entry = self.chain.seal_written(fact, std::mem::take(&mut out));
+            judged.steps.extend(self.state.steps(fact.fact()));
+            let entry = self.chain.seal_written(fact, out);
             self.state.apply(entry.entry.seq, &entry.entry.fact);
             judged.sealed.push(entry);
         }
-        for belief in &decision.beliefs {
+        for belief in &judged.decision.beliefs {
             self.state.believe(belief);
         }
-        judged.decision = decision;
+        judged.decision.effects = effects;
         debug_assert_eq!(
             self.state.kept_bytes(),
             self.parked.values().map(|kept| kept.outgoing.message.body.len()).sum::<usize>()
@@ -344,7 +387,8 @@ impl Corridor {
         judged
     }
 
-    /// Moves a message into, out of, or away from those that wait; `first` is the decision's first entry.
+    /// Moves a message into, out of, or away from those that wait; `first` is the decision's first
+    /// entry.
     fn move_parked(
         &mut self,
         effect: &Effect,
@@ -361,7 +405,13 @@ impl Corridor {
                 self.keep(kept.clone());
                 judged.held.push(kept);
             }
-            Effect::Release { parcel, .. } => judged.released.extend(self.let_go(*parcel)),
+            Effect::Release { parcel, .. } => match self.let_go(*parcel) {
+                Some(kept) => judged.released.push(kept),
+                None => error!(
+                    parcel,
+                    "a command that waited is to leave, and its message is gone: it does not leave, and ends by its deadline"
+                ),
+            },
             Effect::Drop { parcel } => {
                 self.let_go(*parcel);
                 judged.dropped.push(*parcel);
@@ -373,7 +423,7 @@ impl Corridor {
     /// The router's own status: a metric like any other, with no entry.
     pub fn report(&mut self, kind_type: &str, data: Value, now: Timestamp) -> Outgoing {
         let speech = Speech::status(self.state.rules(), kind_type, data, now);
-        let message_id = Some(self.message_id(Place { seq: None, ordinal: 0 }));
+        let message_id = Some(self.message_id(Place::default()));
         let stamp = Stamp {
             exchange: &self.names.out,
             message_id,
@@ -398,7 +448,7 @@ impl Corridor {
         let message = source.message.as_ref();
         let family = message.and_then(|message| Family::claimed_by(&message.routing_key));
         // A metric travels as lightly as it came, also where it tells something that is an entry.
-        if *effect == Effect::Forward && family == Some(Family::Metric) {
+        if matches!(effect, Effect::Forward(_)) && family == Some(Family::Metric) {
             place.seq = None;
         }
         let stamp = Stamp {
@@ -414,16 +464,16 @@ impl Corridor {
         };
         let (message, mandatory) = match effect {
             // What has no entry (metrics, heartbeats) is worth no return.
-            Effect::Forward | Effect::Hold => {
+            Effect::Forward(_) | Effect::Hold => {
                 (passage::onward(source.arrival(again)?, family?, &stamp), place.seq.is_some())
             }
             Effect::Refuse(refusal) => (passage::refused(source.arrival(again)?, refusal, &stamp), true),
-            Effect::Speak(speech) => {
+            Effect::Speak(speech) | Effect::Order { speech, .. } => {
                 // What has no entry (the ack of a heartbeat) is worth no return.
                 (passage::own(&speech.routing_key, speech.body.clone(), &stamp), place.seq.is_some())
             }
-            Effect::Repeat { .. } => {
-                let body = source.recalled.clone()?;
+            Effect::Repeat { correlation_id, .. } => {
+                let body = passage::answering(source.recalled.clone()?, correlation_id.as_deref());
                 let key = ControlPlaneRouting::answer(source.message.as_ref()?.routing_key.as_str())?;
                 (passage::own(&key, body, &stamp), true)
             }
@@ -435,19 +485,20 @@ impl Corridor {
         Some(Outgoing { seq: place.seq.unwrap_or_default(), ordinal: place.ordinal, mandatory, message })
     }
 
-    /// `<ledger id>.<incarnation>.<seq>.<n>`; with the emergency id for `<seq>` while the ledger cannot be written, because
-    /// an entry that were lost then would leave its place to another; `<ledger id>.<incarnation>.r<count>` for what has no
-    /// entry. In memory there is no incarnation, and the epoch stands with the count.
+    /// `<ledger id>.<incarnation>.<seq>.<n>`; with the emergency id for `<seq>` while the ledger
+    /// cannot be written, because an entry that were lost then would leave its place to another;
+    /// `<ledger id>.<incarnation>.r<count>` for what has no entry. In memory there is no
+    /// incarnation, and the epoch stands with the count.
     fn message_id(&mut self, place: Place) -> String {
-        let Place { seq, ordinal } = place;
+        let Place { seq, fact, ordinal } = place;
         let opening = match self.incarnation.as_str() {
             "" => self.ledger_id.clone(),
             incarnation => format!("{}.{incarnation}", self.ledger_id),
         };
         match seq {
             Some(seq) if self.state.ledger_writable() => format!("{opening}.{seq}.{ordinal}"),
-            // Composed before its facts are sealed: the first of them takes this id.
-            Some(_) => format!("{opening}.{}.{ordinal}", self.next_emergency()),
+            // Composed before its facts are sealed: they take these ids, in order.
+            Some(_) => format!("{opening}.{}.{ordinal}", self.next_emergency(fact as u64)),
             None => {
                 self.unwritten += 1;
                 match self.incarnation.as_str() {
@@ -458,8 +509,8 @@ impl Corridor {
         }
     }
 
-    fn next_emergency(&self) -> EmergencyId {
-        EmergencyId { epoch: self.epoch, n: self.emergencies + 1 }
+    fn next_emergency(&self, after: u64) -> EmergencyId {
+        EmergencyId { epoch: self.epoch, n: self.emergencies + 1 + after }
     }
 }
 
@@ -469,10 +520,26 @@ fn digest(arrived: Option<Digest>, effect: &Effect, leaving: &Outgoing) -> Diges
 }
 
 /// Where in the ledger a message belongs.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Place {
     seq: Option<u64>,
+    /// Which fact of its decision that entry holds.
+    fact: usize,
     ordinal: u32,
+}
+
+impl Place {
+    /// What a decision says belongs to its first entry, and a command of the router's own to the
+    /// entry that accepts it.
+    fn of(effect: &Effect, first: Option<u64>, ordinal: u32) -> Self {
+        match effect {
+            Effect::Order { fact, .. } if *fact > 0 => {
+                let seq = first.map(|first| first + *fact as u64);
+                Self { seq, fact: *fact, ordinal: Carried::COMMAND_ORDINAL }
+            }
+            _ => Self { seq: first, fact: 0, ordinal },
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,10 +21,10 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{corridor::Corridor, dispatch::Job};
+use super::{corridor::Corridor, dispatch::Job, mark};
 use crate::{
     contract::{
-        audit::{Change, Verdict},
+        audit::{Action, Change, Verdict},
         digest::Digest,
     },
     ledger::{
@@ -29,17 +32,21 @@ use crate::{
         chain::Sealed,
         emergency::{EmergencyError, EmergencyLog, Found, Record},
     },
-    telemetry::Telemetry,
+    telemetry::{Telemetry, repeats::Recurring},
 };
 
+/// How often it is looked whether the file is there still.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// How many orders may wait for the thread: one write, and a clearing of each recovery meanwhile.
 const ORDERS_WAITING_MAX: usize = 8;
-/// How many records one order takes at most, so that what waits is not copied whole again and again.
+/// How many records one order takes at most, so that what waits is not copied whole again and
+/// again.
 const RECORDS_PER_ORDER_MAX: usize = 256;
 
 enum Order {
     Write(Vec<Record>, oneshot::Sender<Written>),
     Clear,
+    Look,
 }
 
 /// What became of a write.
@@ -56,49 +63,163 @@ pub(super) struct Emergency {
     /// The last entry on the log, as far as is known. What it follows on is there too.
     last: Option<Digest>,
     timeout: Duration,
+    /// The file was found gone, and what it held is to be written anew.
+    is_lost: Arc<AtomicBool>,
+    recurring: Recurring,
 }
 
 /// The recorder's way to the log.
 #[derive(Clone)]
 pub(super) struct Clearer(mpsc::Sender<Order>);
 
-/// Starts the thread that owns the log. The last answer comes when the thread has let go of the file.
+/// The log, or where it is to be opened: on a file system that cannot be written it is opened by
+/// the first write that can.
+pub(super) enum Log {
+    Open(EmergencyLog),
+    Later { path: PathBuf, size_bytes: u64, last: Option<Digest> },
+}
+
+impl Log {
+    /// The last entry that it holds.
+    fn last(&self) -> Option<Digest> {
+        match self {
+            Self::Open(log) => log.last(),
+            Self::Later { last, .. } => *last,
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Open(log) => log.count(),
+            Self::Later { .. } => 0,
+        }
+    }
+
+    /// Lets go of a file that is not there any more; says so where it does.
+    fn let_go(&mut self) -> Option<EmergencyError> {
+        let Self::Open(log) = self else { return None };
+        let gone = log.look().err().filter(|fault| matches!(fault, EmergencyError::Gone(_)))?;
+        let (path, size_bytes) = (log.path().to_owned(), log.size_bytes());
+        *self = Self::Later { path, size_bytes, last: None };
+        Some(gone)
+    }
+
+    fn ready(&mut self) -> Result<&mut EmergencyLog, EmergencyError> {
+        if let Self::Later { path, size_bytes, last } = self {
+            let (log, _) = EmergencyLog::open(path, *size_bytes, false)?;
+            if log.last() != *last {
+                let source = io::Error::other("another router wrote on it since this one started");
+                return Err(EmergencyError::File { path: path.clone(), source });
+            }
+            *self = Self::Open(log);
+        }
+        match self {
+            Self::Open(log) => Ok(log),
+            Self::Later { path, .. } => Err(EmergencyError::Missing(path.clone())),
+        }
+    }
+}
+
+/// Starts the thread that owns the log. The last answer comes when the thread has let go of the
+/// file.
 ///
 /// # Errors
 /// When the system starts no thread.
 pub(super) fn start(
-    log: EmergencyLog,
+    log: Log,
     timeout: Duration,
     telemetry: Arc<Telemetry>,
+    shared: Arc<mark::Shared>,
 ) -> io::Result<(Emergency, Clearer, oneshot::Receiver<()>)> {
     let (orders, taken) = mpsc::channel(ORDERS_WAITING_MAX);
     let (end, ended) = oneshot::channel();
-    // A thread of its own: a write that hangs must keep neither the tasks nor the end of the process waiting.
+    let last = log.last();
+    let is_lost = Arc::new(AtomicBool::new(false));
+    let keeper = Keeper { log, telemetry, shared, is_lost: Arc::clone(&is_lost), is_anew: false };
+    tokio::spawn(look(orders.downgrade()));
+    // A thread of its own: a write that hangs must keep neither the tasks nor the end of the
+    // process waiting.
     std::thread::Builder::new().name("emergency-log".to_owned()).spawn(move || {
-        keep(log, taken, &telemetry);
+        keeper.keep(taken);
         // Whoever does not wait any more need not hear it.
         let _ = end.send(());
     })?;
     let clearer = Clearer(orders.clone());
-    Ok((Emergency { orders, late: None, last: None, timeout }, clearer, ended))
+    let (late, recurring) = Default::default();
+    Ok((Emergency { orders, late, last, timeout, is_lost, recurring }, clearer, ended))
 }
 
-fn keep(mut log: EmergencyLog, mut orders: mpsc::Receiver<Order>, telemetry: &Telemetry) {
-    while let Some(order) = orders.blocking_recv() {
-        match order {
-            Order::Write(records, answer) => {
-                let result = log.append(&records);
-                telemetry.metrics.set_emergency_entries(log.count());
-                // A router that is gone has said what it did not know to be written.
-                let _ = answer.send(Written { result, last: log.last() });
+/// Has the thread look after its file for as long as somebody may write to it.
+async fn look(orders: mpsc::WeakSender<Order>) {
+    loop {
+        tokio::time::sleep(LOOK_PERIOD).await;
+        let Some(orders) = orders.upgrade() else { return };
+        // Where it is busy it looks anyhow.
+        let _ = orders.try_send(Order::Look);
+    }
+}
+
+/// What the thread has.
+struct Keeper {
+    log: Log,
+    telemetry: Arc<Telemetry>,
+    shared: Arc<mark::Shared>,
+    is_lost: Arc<AtomicBool>,
+    /// The file was found gone, and no other is open in its place.
+    is_anew: bool,
+}
+
+impl Keeper {
+    fn keep(mut self, mut orders: mpsc::Receiver<Order>) {
+        while let Some(order) = orders.blocking_recv() {
+            let gone = self.log.let_go();
+            if let Some(fault) = &gone {
+                error!(error = %fault, "the emergency log is gone");
+                self.is_anew = true;
+                self.telemetry.health.set_emergency_log_gone(true);
             }
-            Order::Clear => {
-                if let Err(fault) = log.clear() {
-                    warn!(error = %fault, "the emergency log cannot be cleared yet; the ledger holds what is on it");
+            match (order, gone) {
+                (Order::Write(_, answer), Some(fault)) => {
+                    // Whoever asks writes everything anew.
+                    let _ = answer.send(Written { result: Err(fault), last: None });
+                    continue;
                 }
-                telemetry.metrics.set_emergency_entries(log.count());
+                (_, Some(_)) => self.is_lost.store(true, Ordering::Release),
+                (Order::Write(records, answer), None) => {
+                    let result = match records.is_empty() {
+                        true => Ok(()),
+                        false => self.log.ready().and_then(|log| log.append(&records)),
+                    };
+                    self.written(&records);
+                    // A router that is gone has said what it did not know to be written.
+                    let _ = answer.send(Written { result, last: self.log.last() });
+                }
+                (Order::Clear, None) => match self.log.ready().and_then(EmergencyLog::clear) {
+                    Ok(()) => self.shared.waits_on_log(None, false),
+                    Err(fault) => {
+                        warn!(error = %fault, "the emergency log cannot be cleared yet; the ledger holds what is on it");
+                    }
+                },
+                (Order::Look, None) => {}
             }
+            if self.is_anew && self.log.ready().is_ok() {
+                self.is_anew = false;
+                self.telemetry.health.set_emergency_log_gone(false);
+                warn!(
+                    "the emergency log was made anew; what was on it is written to it as long as the ledger cannot be"
+                );
+            }
+            self.telemetry.metrics.set_emergency_entries(self.log.count());
         }
+    }
+
+    /// The mark knows what is on the log now.
+    fn written(&self, records: &[Record]) {
+        let last = self.log.last();
+        let Some(at) = records.iter().rposition(|record| Some(record.sealed.hash) == last) else { return };
+        let written = records.get(..=at).unwrap_or_default();
+        let is_told = written.iter().any(|record| record.sealed.entry.fact.action == Action::SetBack);
+        self.shared.waits_on_log(written.last().and_then(Record::id), is_told);
     }
 }
 
@@ -113,17 +234,23 @@ impl Clearer {
 }
 
 impl Emergency {
-    /// Writes what is not on the log yet, within the time that a write may take. Answers how many are on it then,
-    /// from the first.
+    /// Writes what is not on the log yet, within the time that a write may take. Answers how many
+    /// are on it then, from the first.
     pub async fn write(&mut self, records: &[Record]) -> usize {
         let until = Instant::now() + self.timeout;
+        if self.is_lost.swap(false, Ordering::AcqRel) {
+            self.last = None;
+        }
+        // Also where nothing is to be written it is asked once whether the file is there.
+        let mut is_asked = records.is_empty();
         loop {
             let on_log = self.on_log(records);
             let waiting: Vec<Record> =
                 records.iter().skip(on_log).take(RECORDS_PER_ORDER_MAX).cloned().collect();
-            if waiting.is_empty() || self.late.is_some() {
+            if (waiting.is_empty() && is_asked) || self.late.is_some() {
                 return on_log;
             }
+            is_asked = true;
             let (answer, mut written) = oneshot::channel();
             if self.orders.try_send(Order::Write(waiting, answer)).is_err() {
                 error!("the emergency log is busy or gone; nothing is written to it now");
@@ -164,9 +291,16 @@ impl Emergency {
             return false;
         };
         self.last = last;
-        result
-            .inspect_err(|fault| error!(error = %fault, "the emergency log cannot be written either"))
-            .is_ok()
+        match result {
+            // It is said already; another one is opened by the next write.
+            Ok(()) | Err(EmergencyError::Gone(_)) => true,
+            Err(fault) => {
+                if let Some(repeated) = self.recurring.tell(&fault, std::time::Instant::now()) {
+                    error!(error = %fault, repeated, "the emergency log cannot be written either");
+                }
+                false
+            }
+        }
     }
 
     fn on_log(&self, records: &[Record]) -> usize {
@@ -175,28 +309,52 @@ impl Emergency {
     }
 }
 
-/// Opens the log, off the tasks' threads.
+/// Opens the log, off the tasks' threads. One that cannot be written now comes with the reason and
+/// with what it holds.
 ///
 /// # Errors
-/// What `EmergencyLog::open` says.
-pub(super) async fn open(path: PathBuf, size_bytes: u64) -> Result<(EmergencyLog, Found), EmergencyError> {
+/// What `EmergencyLog::open` says, where what it holds cannot be read either.
+pub(super) async fn open(
+    path: PathBuf,
+    size_bytes: u64,
+    is_first: bool,
+) -> Result<(Log, Found, Option<EmergencyError>), EmergencyError> {
     let place = path.clone();
-    let opened = tokio::task::spawn_blocking(move || EmergencyLog::open(&place, size_bytes)).await;
+    let opened = tokio::task::spawn_blocking(move || open_or_read(place, size_bytes, is_first)).await;
     opened.unwrap_or_else(|fault| Err(EmergencyError::File { path, source: io::Error::other(fault) }))
+}
+
+fn open_or_read(
+    path: PathBuf,
+    size_bytes: u64,
+    is_first: bool,
+) -> Result<(Log, Found, Option<EmergencyError>), EmergencyError> {
+    let fault = match EmergencyLog::open(&path, size_bytes, is_first) {
+        Ok((log, found)) => return Ok((Log::Open(log), found, None)),
+        Err(fault @ EmergencyError::File { .. }) => fault,
+        Err(fault) => return Err(fault),
+    };
+    let found = match crate::ledger::emergency::read(&path) {
+        Ok(found) => found,
+        Err(EmergencyError::Missing(_)) => Found::missing(),
+        Err(_) => return Err(fault),
+    };
+    let last = found.records.last().map(|record| record.sealed.hash);
+    Ok((Log::Later { path, size_bytes, last }, found, Some(fault)))
 }
 
 /// Clears the log, off the tasks' threads.
 ///
 /// # Errors
 /// What `EmergencyLog::clear` says.
-pub(super) async fn clear(mut log: EmergencyLog) -> Result<EmergencyLog, EmergencyError> {
-    let path = log.path().to_owned();
-    let cleared = tokio::task::spawn_blocking(move || log.clear().map(|()| log)).await;
+pub(super) async fn clear(mut log: Log, path: PathBuf) -> Result<Log, EmergencyError> {
+    let cleared =
+        tokio::task::spawn_blocking(move || log.ready().and_then(EmergencyLog::clear).map(|()| log)).await;
     cleared.unwrap_or_else(|fault| Err(EmergencyError::File { path, source: io::Error::other(fault) }))
 }
 
-/// Keeps a copy of a log that belongs to what the ledger has forgotten, for those who ask: `emergency.foreign` beside it.
-/// Nothing of it is taken over.
+/// Keeps a copy of a log that belongs to what the ledger has forgotten, for those who ask:
+/// `emergency.foreign` beside it. Nothing of it is taken over.
 ///
 /// # Errors
 /// When the copy cannot be made: the log is not cleared then.
@@ -216,10 +374,11 @@ pub(super) fn set_aside(path: &Path) -> Result<Found, EmergencyError> {
     Ok(Found::default())
 }
 
-/// Seals what a router that is gone left on the log at the end of the chain; without the messages that it says are
-/// carried.
-pub(super) fn take_over(corridor: &mut Corridor, found: &Found, path: &Path) -> Vec<Record> {
-    if found.torn {
+/// Seals what a router that is gone left on the log at the end of the chain; without the messages
+/// that it says are carried.
+pub(super) fn take_over(corridor: &mut Corridor, found: &Found, is_cut: bool, path: &Path) -> Vec<Record> {
+    // Where the mark knows more than is there it was no write that was cut off.
+    if found.torn && !is_cut {
         warn!(path = %path.display(), "a last write to the emergency log was cut off; what it was for was carried as UNAUDITED, or not at all");
     }
     let mut records = found.newer_than(corridor.state().newest_emergency());
@@ -254,7 +413,8 @@ pub(super) fn records(entries: Vec<Sealed>, parcels: Vec<Parcel>) -> Vec<Record>
     entries.into_iter().map(of).collect()
 }
 
-/// Seals records anew at the end of the chain, and takes their messages to the places that their entries have then.
+/// Seals records anew at the end of the chain, and takes their messages to the places that their
+/// entries have then.
 pub(super) fn seal_again(corridor: &mut Corridor, records: Vec<Record>) -> Vec<Record> {
     let mut places = BTreeMap::new();
     let again = |Record { sealed, parcel }: Record| {
@@ -270,7 +430,8 @@ pub(super) fn seal_again(corridor: &mut Corridor, records: Vec<Record>) -> Vec<R
     sealed
 }
 
-/// A parcel in the places that its entries have now. A message whose entry is not on record is not among them.
+/// A parcel in the places that its entries have now. A message whose entry is not on record is not
+/// among them.
 fn moved(parcel: Parcel, places: &BTreeMap<u64, u64>) -> Option<Parcel> {
     let mut messages = parcel
         .unpack()
@@ -287,9 +448,9 @@ fn moved(parcel: Parcel, places: &BTreeMap<u64, u64>) -> Option<Parcel> {
     Parcel::pack(parcel.lane, messages)
 }
 
-/// Leaves out of what is to be carried again what has left on the emergency log's record, or leaves on it now: a stop
-/// whose commit was given up came again, was carried under its emergency id, and then the commit came through. What was
-/// refused or suppressed when it came again has not left.
+/// Leaves out of what is to be carried again what has left on the emergency log's record, or leaves
+/// on it now: a stop whose commit was given up came again, was carried under its emergency id, and
+/// then the commit came through. What was refused or suppressed when it came again has not left.
 pub(super) fn leave_out<'a>(jobs: impl Iterator<Item = &'a mut Job>, records: &[Record]) {
     let facts = records.iter().map(|record| &record.sealed.entry.fact);
     let carried = facts.filter(|fact| fact.verdict == Some(Verdict::Forward));
@@ -340,21 +501,23 @@ mod tests {
     }
 
     /// A keeper whose disk hangs until the gate says a word.
-    fn hanging(log: EmergencyLog, timeout: Duration) -> (Emergency, gate::Sender<()>) {
+    fn hanging(log: Log, timeout: Duration) -> (Emergency, gate::Sender<()>) {
         let (orders, taken) = mpsc::channel(ORDERS_WAITING_MAX);
         let (open, opened) = gate::channel();
         std::thread::spawn(move || {
             opened.recv().unwrap();
-            keep(log, taken, &Telemetry::default());
+            let (telemetry, shared) = (Arc::default(), Arc::new(mark::Shared::of_nothing()));
+            Keeper { log, telemetry, shared, is_lost: Arc::default(), is_anew: false }.keep(taken);
         });
-        (Emergency { orders, late: None, last: None, timeout }, open)
+        let (late, last, is_lost, recurring) = Default::default();
+        (Emergency { orders, late, last, timeout, is_lost, recurring }, open)
     }
 
     #[tokio::test]
     async fn a_disk_that_hangs_holds_nothing_up_and_what_it_writes_late_counts() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(emergency::FILE);
-        let (log, _) = open(path.clone(), 64 * 1024).await.unwrap();
+        let (log, ..) = open(path.clone(), 64 * 1024, true).await.unwrap();
         let (mut emergency, open) = hanging(log, Duration::from_millis(100));
         let mut chain = Chain::new();
         let mut records = vec![record(&mut chain, 1)];

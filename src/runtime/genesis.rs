@@ -2,13 +2,14 @@
 //!
 //! Owns: what a genesis says, and beginning a ledger by hand, before a router runs on it.
 //! Never: touches a ledger that has begun, or decides whether NORMAL was confirmed.
-//! Holds: a ledger that was begun here opens as one that a router began: chained, durable, with one entry.
+//! Holds: a ledger that was begun here opens as one that a router began: chained, durable, with one
+//! entry.
 
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::clock;
+use crate::clock;
 use crate::{
     contract::{
         audit::{Action, Change, Fact, Genesis, Mode},

@@ -1,9 +1,10 @@
 //! The host: the latch file, what is measured of the machine, and what the router sends for.
 //!
-//! Owns: watching the latch, measuring clock, disk and ledger for the interlocks, taking the latch away after a confirmed
-//! loosening, and making support bundles.
+//! Owns: watching the latch, measuring clock, disk and ledger for the interlocks, taking the latch
+//! away after a confirmed loosening, and making support bundles.
 //! Never: decides what follows; each finding goes to the router as a request of its own.
-//! Holds: the latch is read without broker, ledger or API; what cannot be measured is told as unknown.
+//! Holds: the latch is read without broker, ledger or API; what cannot be measured is told as
+//! unknown.
 
 use std::{
     io,
@@ -12,15 +13,20 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
+use tokio::{
+    sync::{Mutex, Notify, Semaphore, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{
     asker::Asker,
-    bundle::{self, Limits, Place, Stamp},
-    config::Config,
     latch::{self, Before},
+};
+use crate::{
+    config::Config,
+    support::{self, Limits, Place, Stamp},
 };
 use crate::{
     contract::{interlock::KillSwitch, routing::ALL},
@@ -40,6 +46,44 @@ const MEASURE_PERIOD: Duration = Duration::from_secs(5);
 pub(super) const FINDINGS_WAITING_MAX: usize = 64;
 /// Where bundles are, below the ledger's directory.
 const BUNDLES: &str = "support-bundles";
+
+/// What a look at the ledger's disk found.
+struct Weighed {
+    size: Size,
+    free_bytes: Option<u64>,
+}
+
+/// Looks at the ledger's disk aside, one look at a time: a disk that hangs holds that look, and
+/// nothing else.
+struct Scales {
+    look: Arc<dyn Fn() -> Weighed + Send + Sync>,
+    under_way: Option<JoinHandle<Weighed>>,
+}
+
+impl Scales {
+    fn of(dir: PathBuf) -> Self {
+        let look = move || Weighed { size: Size::of(&dir), free_bytes: fs4::available_space(&dir).ok() };
+        Self { look: Arc::new(look), under_way: None }
+    }
+
+    /// Begins a look; whether the last one is over. Where it is not, the disk does not answer.
+    fn begin(&mut self) -> bool {
+        let is_over = self.under_way.is_none();
+        if is_over {
+            let look = Arc::clone(&self.look);
+            self.under_way = Some(tokio::task::spawn_blocking(move || look()));
+        }
+        is_over
+    }
+
+    /// Waits until a look is over; for ever where there is none.
+    async fn weighed(&mut self) -> Weighed {
+        let Some(look) = &mut self.under_way else { return std::future::pending().await };
+        let weighed = look.await;
+        self.under_way = None;
+        weighed.unwrap_or(Weighed { size: Size::default(), free_bytes: None })
+    }
+}
 
 /// The host of a router; cheap to clone.
 #[derive(Clone)]
@@ -70,6 +114,7 @@ impl Host {
             }
         };
         let mut measure = tokio::time::interval(MEASURE_PERIOD);
+        let mut scales = Scales::of(self.ledger_dir.clone());
         let mut clocks = (Instant::now(), SystemTime::now());
         let mut held = false;
         loop {
@@ -83,11 +128,17 @@ impl Host {
                     let now = latch.borrow_and_update().clone();
                     self.tell_latch(&now).await;
                 }
+                weighed = scales.weighed() => {
+                    self.weigh(weighed.size, &mut held);
+                    let measured = self.measure(&mut clocks, weighed.free_bytes);
+                    self.tell(Done::Measured(measured)).await;
+                }
                 _ = measure.tick() => {
                     self.telemetry.tell_repeats(false);
-                    self.weigh(&mut held);
-                    let measured = self.measure(&mut clocks);
-                    self.tell(Done::Measured(measured)).await;
+                    if !scales.begin() {
+                        let measured = self.measure(&mut clocks, None);
+                        self.tell(Done::Measured(measured)).await;
+                    }
                 }
             }
         }
@@ -130,10 +181,10 @@ impl Host {
     async fn bundle(&self) -> Result<Made, String> {
         let limits = Limits::default();
         let asked =
-            bundle::gather::of_router(&self.asker, &self.telemetry, &self.config, &self.ledger_dir, &limits);
+            support::gather::of_router(&self.asker, &self.telemetry, &self.config, &self.ledger_dir, &limits);
         let sources = asked.await;
         let place = Place::Directory(self.ledger_dir.join(BUNDLES));
-        let created = bundle::create_aside(place, sources, limits, Stamp::new()).await;
+        let created = support::create_aside(place, sources, limits, Stamp::new()).await;
         match created {
             Ok(created) => Ok(Made {
                 path: created.path.display().to_string(),
@@ -147,9 +198,10 @@ impl Host {
         }
     }
 
-    /// Measures the ledger's files; says once when somebody keeps its write-ahead log from being emptied.
-    fn weigh(&self, held: &mut bool) {
-        let Size { file_bytes, wal_bytes } = Size::of(&self.ledger_dir);
+    /// Tells how large the ledger's files are; says once when somebody keeps its write-ahead log
+    /// from being emptied.
+    fn weigh(&self, size: Size, held: &mut bool) {
+        let Size { file_bytes, wal_bytes } = size;
         self.telemetry.metrics.set_ledger_bytes(file_bytes, wal_bytes);
         let wal_max_bytes = self.config.ledger.wal_max_bytes;
         let grows = wal_bytes > WAL_AT_REST_BYTES.max(wal_max_bytes / 4);
@@ -163,8 +215,9 @@ impl Host {
         *held = grows;
     }
 
-    /// Measures; the clocks are those of the last time.
-    fn measure(&self, clocks: &mut (Instant, SystemTime)) -> Measured {
+    /// Measures; the clocks are those of the last time, and the disk's free room comes from the
+    /// scales.
+    fn measure(&self, clocks: &mut (Instant, SystemTime), disk_free_bytes: Option<u64>) -> Measured {
         let (monotonic, wall) = (Instant::now(), SystemTime::now());
         let passed = monotonic.duration_since(clocks.0);
         let moved = match wall.duration_since(clocks.1) {
@@ -174,7 +227,7 @@ impl Host {
         *clocks = (monotonic, wall);
         Measured {
             clock_drift_ms: u64::try_from(moved.as_millis()).ok(),
-            disk_free_bytes: fs4::available_space(&self.ledger_dir).ok(),
+            disk_free_bytes,
             ledger_failures: Some(u64::from(!self.telemetry.health.ledger())),
         }
     }
@@ -205,5 +258,38 @@ fn read(found: &Before) -> Option<Latch> {
             swarm: (latch.scope != ALL).then(|| latch.scope.clone()),
             reason: format!("{} ({})", latch.reason, latch.by),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as gate;
+
+    use super::*;
+
+    /// One thread for all tasks: a look that holds it holds everything.
+    #[tokio::test]
+    async fn a_look_that_hangs_holds_nothing_and_no_second_one_is_begun() {
+        let (open, opened) = gate::channel::<()>();
+        let opened = std::sync::Mutex::new(opened);
+        let (began, begun) = gate::channel();
+        let look = move || {
+            let _ = began.send(());
+            let _ = opened.lock().map(|opened| opened.recv());
+            Weighed { size: Size::default(), free_bytes: Some(7) }
+        };
+        let mut scales = Scales { look: Arc::new(look), under_way: None };
+        assert!(scales.begin());
+        for _ in 0..20 {
+            assert!(!scales.begin(), "a second look was begun beside one that hangs");
+            let weighed = tokio::time::timeout(Duration::from_millis(5), scales.weighed()).await;
+            assert!(weighed.is_err(), "it was not over");
+        }
+        open.send(()).unwrap();
+        assert_eq!(scales.weighed().await.free_bytes, Some(7), "what comes late counts");
+        assert!(scales.begin());
+        open.send(()).unwrap();
+        assert_eq!(scales.weighed().await.free_bytes, Some(7));
+        assert_eq!(begun.try_iter().count(), 2);
     }
 }

@@ -1,8 +1,10 @@
 //! Intake: off the queue and read, one task a lane, in order.
 //!
 //! Owns: a lane's consumer, and reading (gates 1 and 2) before the narrow part of the corridor.
-//! Never: drops or settles a delivery; what it does not hand on goes back to its queue with the consumer.
-//! Holds: deliveries of a lane reach the router in the order they came; what is unread is bounded by the prefetch.
+//! Never: drops or settles a delivery; what it does not hand on goes back to its queue with the
+//! consumer.
+//! Holds: deliveries of a lane reach the router in the order they came; what is unread is bounded
+//! by the prefetch.
 
 use std::{
     sync::Arc,
@@ -28,7 +30,8 @@ use crate::{
 /// The pause before a lane's consumer is opened again; it doubles.
 const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(250);
 const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How long a retired queue gives nothing before it is looked at whether it is empty, and how often at most.
+/// How long a retired queue gives nothing before it is looked at whether it is empty, and how often
+/// at most.
 const EMPTY_LOOK: Duration = Duration::from_millis(200);
 const EMPTY_LOOKS_MAX: u32 = 50;
 
@@ -60,7 +63,8 @@ pub(super) struct Intake {
     pub queue: String,
     /// The lane's queue of a release before, with the bindings it had: emptied first, and deleted.
     pub retired: Option<Queue>,
-    /// Where everybody publishes, and where the router puts back what the broker would have dropped.
+    /// Where everybody publishes, and where the router puts back what the broker would have
+    /// dropped.
     pub into_exchange: String,
     pub returned: String,
     pub prefetch_count: u16,
@@ -69,8 +73,11 @@ pub(super) struct Intake {
     pub link: Link,
     pub telemetry: Arc<Telemetry>,
     pub into: mpsc::Sender<Arrivals>,
-    /// Whether this lane may consume: `false` while the ledger cannot be written (never for the urgent lane).
+    /// Whether this lane may consume: `false` while the ledger cannot be written (never for the
+    /// urgent lane).
     pub open: watch::Receiver<bool>,
+    /// Whether this is an observer's: a person is at hand who may give it the right that it lacks.
+    pub only_looks: bool,
     pub stopping: CancellationToken,
 }
 
@@ -83,10 +90,12 @@ enum Ended {
 }
 
 impl Intake {
-    /// Consumes until the router stops. A consumer that is refused or cancelled is opened again, after a pause that grows
-    /// unless the last one worked for a while; other lanes and the connection are not touched.
+    /// Consumes until the router stops. A consumer that is refused or cancelled is opened again,
+    /// after a pause that grows unless the last one worked for a while; other lanes and the
+    /// connection are not touched.
     pub async fn run(mut self) {
         let (mut opening, mut attempt) = (0, 0);
+        self.telemetry.metrics.set_lane_blocked(self.lane, true);
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return,
@@ -105,6 +114,7 @@ impl Intake {
                 // What it had taken and nobody has acknowledged comes again.
                 fault = link.outlived(connected.generation) => Err(fault),
             };
+            self.telemetry.metrics.set_lane_blocked(self.lane, true);
             if self.stopping.is_cancelled() || self.into.is_closed() {
                 return;
             }
@@ -117,7 +127,8 @@ impl Intake {
                 warn!(lane = %self.lane, error = %fault, "the lane lost its connection");
                 self.link.fail(connected.generation);
                 attempt = 0;
-                // The next one is another; this one must not be taken once more before it is known to be gone.
+                // The next one is another; this one must not be taken once more before it is known
+                // to be gone.
                 let gone = |now: &Option<Connected>| {
                     now.as_ref().is_none_or(|now| now.generation != connected.generation)
                 };
@@ -126,6 +137,10 @@ impl Intake {
                     ended = standing.wait_for(gone) => if ended.is_err() { return },
                 }
                 continue;
+            }
+            if self.only_looks && opening == 0 && fault.is_forbidden() {
+                self.link.give_up(fault);
+                return;
             }
             attempt = if since.elapsed() >= WORKED_FOR { 0 } else { attempt + 1 };
             let pause = (REOPEN_PAUSE_MIN * (1 << attempt.min(10))).min(REOPEN_PAUSE_MAX);
@@ -179,14 +194,14 @@ impl Intake {
         opening: &mut u64,
     ) -> Result<bool, BusError> {
         let bus = connected.bus.as_ref();
-        let Some(left) = bus.ready_count(&retired.name).await? else { return Ok(true) };
-        info!(queue = retired.name, left, "a queue of an earlier release is emptied first");
+        let Some(left) = bus.counts(&retired.name).await? else { return Ok(true) };
+        info!(queue = retired.name, left = left.ready, "a queue of an earlier release is emptied first");
         bus.unbind(retired).await?;
         loop {
             if let Ended::Closed = self.drain_queue(connected, &retired.name, true, opening).await? {
                 return Ok(false);
             }
-            if bus.ready_count(&retired.name).await? == Some(0) {
+            if bus.counts(&retired.name).await?.is_some_and(|left| left.ready == 0) {
                 bus.delete_queue(&retired.name).await?;
                 info!(queue = retired.name, "a queue of an earlier release is empty and deleted");
                 return Ok(true);
@@ -194,7 +209,8 @@ impl Intake {
         }
     }
 
-    /// Consumes a queue until it is closed or, where it is `retired`, until it is empty and all of it is settled.
+    /// Consumes a queue until it is closed or, where it is `retired`, until it is empty and all of
+    /// it is settled.
     async fn drain_queue(
         &mut self,
         connected: &Connected,
@@ -208,6 +224,7 @@ impl Intake {
         self.telemetry.metrics.opened(self.lane);
         self.telemetry.health.set_topology(&self.consumer_name(), None);
         debug!(lane = %self.lane, opening = *opening, queue, "consuming");
+        self.telemetry.metrics.set_lane_blocked(self.lane, false);
         let ended = self.drain(consumer.as_mut(), *opening, retired).await;
         if ended.is_ok() && !self.stopping.is_cancelled() {
             consumer.settler().close().await;
@@ -231,7 +248,8 @@ impl Intake {
                 deliveries = consumer.next(self.batch_count_max) => deliveries?,
                 () = tokio::time::sleep(EMPTY_LOOK), if retired => {
                     idle += 1;
-                    // What is not settled by then comes again by another consumer, and is known for a repeat.
+                    // What is not settled by then comes again by another consumer, and is known for
+                    // a repeat.
                     if self.link.settled(self.lane, opening) >= last || idle >= EMPTY_LOOKS_MAX {
                         return Ok(Ended::Empty);
                     }
@@ -245,9 +263,23 @@ impl Intake {
             last = deliveries.last().map_or(last, |delivery| delivery.tag);
             self.telemetry.metrics.taken(self.lane, deliveries.len());
             let incoming = deliveries.into_iter().map(|delivery| self.read(delivery)).collect();
-            if self.into.send(Arrivals { lane: self.lane, opening, incoming }).await.is_err() {
+            if !self.hand_on(Arrivals { lane: self.lane, opening, incoming }).await {
                 return Ok(Ended::Closed);
             }
         }
+    }
+
+    /// Puts deliveries into the lane's buffer; `false` once nobody takes them any more. While it
+    /// waits for room there, the lane counts as blocked.
+    async fn hand_on(&self, arrivals: Arrivals) -> bool {
+        let arrivals = match self.into.try_send(arrivals) {
+            Ok(()) => return true,
+            Err(mpsc::error::TrySendError::Closed(_)) => return false,
+            Err(mpsc::error::TrySendError::Full(arrivals)) => arrivals,
+        };
+        self.telemetry.metrics.set_lane_blocked(self.lane, true);
+        let taken = self.into.send(arrivals).await.is_ok();
+        self.telemetry.metrics.set_lane_blocked(self.lane, !taken);
+        taken
     }
 }

@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::contract::{interlock::KillSwitch, routing::ALL, timestamp::Timestamp};
+use crate::{
+    contract::{interlock::KillSwitch, routing::ALL, timestamp::Timestamp},
+    ledger::files,
+};
 
 /// The file, in the ledger's directory.
 pub const FILE: &str = "kill-switch.latch";
@@ -122,7 +125,8 @@ pub fn throw(dir: &Path, wanted: Latch) -> Result<Thrown, LatchError> {
     if before != Before::Latch(latch.clone()) {
         write(dir, &path, &latch, &directory, &mut warnings).map_err(fault)?;
     } else {
-        // Thrown again: whoever is about to lift it must see that. It holds whether or not this can be done.
+        // Thrown again: whoever is about to lift it must see that. It holds whether or not this can
+        // be done.
         let file = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
         let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
@@ -144,14 +148,11 @@ pub fn read(path: &Path) -> Before {
 
 /// Opens a latch to read it. A pipe or a device in its place is none, and is not waited for.
 fn open(path: &Path) -> io::Result<File> {
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("it is no file")),
-    }
+    files::open_to_read(path)
 }
 
-/// Looks at the latch again and again, on a thread of its own: a disk that does not answer holds nothing else.
+/// Looks at the latch again and again, on a thread of its own: a disk that does not answer holds
+/// nothing else.
 ///
 /// # Errors
 /// When the system starts no thread.
@@ -172,11 +173,12 @@ pub fn watch(path: PathBuf, period: Duration) -> io::Result<watch::Receiver<Befo
     Ok(seen)
 }
 
-/// Takes the latch of a swarm, or of all, away, so that no start of a router finds it again. One that covers more than
-/// that swarm stays.
+/// Takes the latch of a swarm, or of all, away, so that no start of a router finds it again. One
+/// that covers more than that swarm stays.
 ///
 /// # Errors
-/// When it was thrown again after `seen`, cannot be read as one for that swarm, or cannot be removed.
+/// When it was thrown again after `seen`, cannot be read as one for that swarm, or cannot be
+/// removed.
 pub fn lift(dir: &Path, swarm: Option<&str>, seen: Timestamp) -> io::Result<()> {
     let path = dir.join(FILE);
     // Held until the end of this function: nobody throws it between our look and its end.
@@ -245,7 +247,8 @@ fn write(
 
 fn locked(path: &Path, directory: &fs::Metadata) -> Option<File> {
     let file = File::options().create(true).truncate(false).write(true).open(path).ok()?;
-    // So that whoever comes next, as the router's user, can lock it too; where that fails the lock still holds here.
+    // So that whoever comes next, as the router's user, can lock it too; where that fails the lock
+    // still holds here.
     let _ = fchown(&file, Some(directory.uid()), Some(directory.gid()));
     let started = Instant::now();
     loop {

@@ -1,8 +1,11 @@
 //! The link to the broker: one connection after another, and who holds it now.
 //!
-//! Owns: connecting, declaring, noticing that a connection died, and connecting again with back-off.
-//! Never: carries a message over from a dead connection; what was not settled comes again by redelivery.
-//! Holds: whoever works with a connection knows its generation; a report about an old one changes nothing.
+//! Owns: connecting, declaring, noticing that a connection died, and connecting again with
+//! back-off.
+//! Never: carries a message over from a dead connection; what was not settled comes again by
+//! redelivery.
+//! Holds: whoever works with a connection knows its generation; a report about an old one changes
+//! nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,9 +22,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::presence::{Hindrance, Left, Presence, Seat};
+use super::{
+    presence::{Hindrance, Left, Presence, Seat},
+    topology::{self, Aside},
+};
 use crate::{
-    bus::{Bus, BusError, Queue, QueueKind, Settler, Topology},
+    bus::{Bus, BusError, Exchange, Queue, QueueKind, Settler, Topology},
     contract::lane::Lane,
     telemetry::{Telemetry, health::Fault},
 };
@@ -32,9 +38,11 @@ pub(super) const WORKED_FOR: Duration = Duration::from_secs(30);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long bindings that were made before may hold up a connection.
 const BIND_PATIENCE: Duration = Duration::from_millis(500);
-/// The first pause before something of the topology is declared again; it grows to sixteen times that.
+/// The first pause before something of the topology is declared again; it grows to sixteen times
+/// that.
 const MEND_PAUSE: Duration = Duration::from_secs(2);
-/// How often it is declared although nothing is known to be wrong: somebody may have deleted or unbound something.
+/// How often it is declared although nothing is known to be wrong: somebody may have deleted or
+/// unbound something.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
 
 /// Makes connections; a broker's driver, or the embedded bus that is always there.
@@ -46,7 +54,8 @@ pub trait Connector: Send + Sync {
     /// Milliseconds to wait before try number `attempt` (from 0).
     fn pause_ms(&self, attempt: u32) -> u64;
 
-    /// Hears that the last connection was of no use, or did not last: where there is another address it is tried first.
+    /// Hears that the last connection was of no use, or did not last: where there is another
+    /// address it is tried first.
     fn disappointed(&self) {}
 }
 
@@ -75,6 +84,7 @@ type SettlerSlot = Mutex<Option<Open>>;
 pub struct Link {
     current: watch::Receiver<Option<Connected>>,
     failed: watch::Sender<u64>,
+    give_up: watch::Sender<Option<Arc<Hindrance>>>,
     hopeless: watch::Receiver<Option<Arc<Hindrance>>>,
     settlers: Arc<[SettlerSlot; 4]>,
 }
@@ -83,7 +93,7 @@ impl Link {
     /// Starts connecting; the link is dead until the first connection stands.
     pub fn start(
         connector: Arc<dyn Connector>,
-        topology: Topology,
+        (topology, aside): (Topology, Aside),
         presence: Option<Presence>,
         telemetry: Arc<Telemetry>,
         stopping: CancellationToken,
@@ -93,12 +103,23 @@ impl Link {
         let (give_up, hopeless) = watch::channel(None);
         let settlers = Arc::new([const { Mutex::new(None) }; 4]);
         let (told, bound) = (Mutex::default(), AtomicBool::new(false));
-        let keeper =
-            Keeper { connector, topology, telemetry, publish, failures, give_up, stopping, told, bound };
-        (Self { current, failed, hopeless, settlers }, tokio::spawn(keeper.keep(presence)))
+        let keeper = Keeper {
+            connector,
+            topology,
+            aside,
+            telemetry,
+            publish,
+            failures,
+            give_up: give_up.clone(),
+            stopping,
+            told,
+            bound,
+        };
+        (Self { current, failed, give_up, hopeless, settlers }, tokio::spawn(keeper.keep(presence)))
     }
 
-    /// Waits for a fault that a person has to mend before this router can begin; for ever once it has begun.
+    /// Waits for a fault that a person has to mend before this router can begin; for ever once it
+    /// has begun.
     pub async fn hopeless(&self) -> Arc<Hindrance> {
         let mut hopeless = self.hopeless.clone();
         let found = hopeless.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
@@ -106,6 +127,11 @@ impl Link {
             Some(fault) => fault,
             None => std::future::pending().await,
         }
+    }
+
+    /// Says that a person has to mend something first.
+    pub fn give_up(&self, fault: BusError) {
+        self.give_up.send_replace(Some(Arc::new(fault.into())));
     }
 
     /// Waits for a connection newer than `after`; `None` when the router stops.
@@ -116,8 +142,9 @@ impl Link {
         found.clone()
     }
 
-    /// Waits until that connection is not the present one any more, and says so. Whoever listens on it may hear nothing of
-    /// that: of the two connections to a node that hangs only one may be known as lost.
+    /// Waits until that connection is not the present one any more, and says so. Whoever listens on
+    /// it may hear nothing of that: of the two connections to a node that hangs only one may be
+    /// known as lost.
     pub async fn outlived(&self, generation: u64) -> BusError {
         let other = |now: &Option<Connected>| now.as_ref().is_none_or(|now| now.generation != generation);
         let mut current = self.current.clone();
@@ -191,6 +218,7 @@ impl Link {
 struct Keeper {
     connector: Arc<dyn Connector>,
     topology: Topology,
+    aside: Aside,
     telemetry: Arc<Telemetry>,
     publish: watch::Sender<Option<Connected>>,
     failures: watch::Receiver<u64>,
@@ -229,7 +257,8 @@ impl Keeper {
                 }
             }
             if self.stopping.is_cancelled() {
-                // The tasks still drain over this connection, and who asks hears so; boot closes it after them.
+                // The tasks still drain over this connection, and who asks hears so; boot closes it
+                // after them.
                 drop(self.publish);
                 if seat.is_some() {
                     hold(seat.as_mut()).await;
@@ -275,7 +304,10 @@ impl Keeper {
             };
             let retry_ms = self.connector.pause_ms(*attempt);
             warn!(error = %fault, attempt = *attempt, retry_ms, "no connection to the broker");
-            if first && fault.is_lasting() {
+            // Who only looks, of which none is among the routers of a prefix, was just called by a
+            // person.
+            let is_denied = presence.is_none() && matches!(&fault, Hindrance::Bus(fault) if fault.denies());
+            if first && (fault.is_lasting() || is_denied) {
                 self.give_up.send_replace(Some(Arc::new(fault)));
             }
             if !self.pause(*attempt).await {
@@ -285,7 +317,8 @@ impl Keeper {
         }
     }
 
-    /// Makes sure that no other router is there, and then declares. Says whether everything is bound.
+    /// Makes sure that no other router is there, and then declares. Says whether everything is
+    /// bound.
     async fn enter(
         &self,
         bus: &Arc<dyn Bus>,
@@ -316,18 +349,21 @@ impl Keeper {
         }
     }
 
-    /// Declares what nothing works without: the exchanges, and the queue that stops come by. The rest is declared too, and
-    /// what of it cannot be is mended aside: a queue of statuses whose node is away keeps no stop waiting. Nor does a
-    /// binding: before 4.3 the broker answers none while a node of its cluster hangs, whether it is there or not. Says
-    /// whether everything is bound.
+    /// Declares what nothing works without: the exchanges, and the queue that stops come by. The
+    /// rest is declared too, and what of it cannot be is mended aside: a queue of statuses whose
+    /// node is away keeps no stop waiting. Nor does a binding: before 4.3 the broker answers none
+    /// while a node of its cluster hangs, whether it is there or not. Says whether everything is
+    /// bound.
     async fn declare(&self, bus: &dyn Bus, first: bool) -> Result<bool, BusError> {
         for exchange in &self.topology.exchanges {
             let one = Topology { exchanges: vec![exchange.clone()], queues: Vec::new() };
-            self.note(&exchange.name, true, bus.declare(&one).await)?;
+            self.note(&self.told_as(exchange), true, bus.declare(&one).await)?;
         }
         if self.bound.load(Relaxed) {
             return self.declare_again(bus).await;
         }
+        // Before its queues are bound again: from then on everything would go twice.
+        let _ = tokio::time::timeout(BIND_PATIENCE, self.part(bus)).await;
         let mut is_bound = true;
         for queue in &self.topology.queues {
             let mut declared = match is_bound {
@@ -335,7 +371,8 @@ impl Keeper {
                 false => Err(BusError::Unanswered { what: format!("bind `{}`", queue.name), timeout_ms: 0 }),
             };
             if matches!(declared, Err(BusError::Unanswered { .. })) && !queue.bindings.is_empty() {
-                // What it lacks stays named until it is bound; what comes by what was bound before is taken meanwhile.
+                // What it lacks stays named until it is bound; what comes by what was bound before
+                // is taken meanwhile.
                 is_bound = false;
                 declared = bus.declare(&alone(unbound(queue))).await.map(drop);
             }
@@ -345,8 +382,9 @@ impl Keeper {
         Ok(is_bound)
     }
 
-    /// The same where everything was bound before. Each queue is asked for at once, so that one without its leader takes
-    /// no time of another, and bindings that do not come soon are made aside.
+    /// The same where everything was bound before. Each queue is asked for at once, so that one
+    /// without its leader takes no time of another, and bindings that do not come soon are made
+    /// aside.
     async fn declare_again(&self, bus: &dyn Bus) -> Result<bool, BusError> {
         let bare: Vec<Queue> = self.topology.queues.iter().map(unbound).collect();
         let declared = join_all(bare.iter().map(|queue| self.declare_queue(bus, queue))).await;
@@ -363,7 +401,8 @@ impl Keeper {
         let is_first = self.topology.queues.first().is_some_and(|first| first.name == queue.name);
         match declared {
             Err(fault @ BusError::Unreachable { .. }) => Err(fault),
-            // A person is at hand when a router starts for the first time; later it goes on with what it has.
+            // A person is at hand when a router starts for the first time; later it goes on with
+            // what it has.
             Err(fault @ BusError::Mismatch { .. }) if first => Err(fault),
             Err(fault) if is_first => Err(fault),
             _ => Ok(()),
@@ -376,6 +415,29 @@ impl Keeper {
         let is_known = self.bound.load(Relaxed) && matches!(declared, Err(BusError::Unanswered { .. }));
         let needed = matches!(queue.kind, QueueKind::Lane { .. }) && !is_known;
         self.note(&queue.name, needed, declared)
+    }
+
+    /// An exchange's name in health: a queue may have the same, and faults of its own.
+    fn told_as(&self, exchange: &Exchange) -> String {
+        let mut queues = self.topology.queues.iter().chain(&self.aside.kept.queues);
+        let is_shared = queues.any(|queue| queue.name == exchange.name);
+        if is_shared { format!("{} (exchange)", exchange.name) } else { exchange.name.clone() }
+    }
+
+    /// Ends what leads past the router, as when somebody forgot to end a bypass.
+    async fn part(&self, bus: &dyn Bus) {
+        let Some((from, to)) = &self.aside.apart else { return };
+        let parted = bus.unbind_exchange(from, to, &topology::bypasses()).await;
+        let said = match parted {
+            Ok(()) => format!(
+                "`{from}` leads nowhere but to this router: a binding straight to `{to}` is taken away where there was one (the broker does not say; `swarmgate doctor` finds those that are there)"
+            ),
+            Err(BusError::Unreachable { .. }) => return,
+            Err(fault) => format!("it is not known whether `{from}` leads straight to `{to}`: {fault}"),
+        };
+        if self.told.lock().is_ok_and(|mut told| told.insert(said.clone())) {
+            info!("{said}");
+        }
     }
 
     /// Says how a declaration ended, in health and log.
@@ -406,26 +468,35 @@ impl Keeper {
         }
     }
 
-    /// Binds what was found, declares again what could not be declared, with growing pauses, and the rest every few
-    /// seconds. Ends never: there may be more to mend later.
+    /// Binds what was found, declares again what could not be declared, with growing pauses, and
+    /// the rest every few seconds. Ends never: there may be more to mend later.
     async fn mend(&self, bus: &dyn Bus, is_bound: bool) {
-        let mut attempts = BTreeMap::<&str, (u32, Instant)>::new();
+        let mut attempts = BTreeMap::<Thing<'_>, (u32, Instant)>::new();
         let names = self.topology.queues.iter().map(|queue| queue.name.as_str());
         let mut unsure: BTreeSet<&str> = names.filter(|_| !is_bound).collect();
+        let exchanges = || {
+            let needed = self.topology.exchanges.iter().map(|exchange| (exchange, true));
+            needed.chain(self.aside.kept.exchanges.iter().map(|exchange| (exchange, false)))
+        };
         loop {
             tokio::time::sleep(MEND_PAUSE).await;
             let broken = self.telemetry.health.topology();
             let now = Instant::now();
-            for exchange in &self.topology.exchanges {
-                if due(&mut attempts, &exchange.name, broken.contains_key(&exchange.name), now) {
+            for (exchange, needed) in exchanges() {
+                let told_as = self.told_as(exchange);
+                let is_broken = broken.contains_key(&told_as);
+                if due(&mut attempts, Thing::Exchange(&exchange.name), is_broken, now) {
                     let one = Topology { exchanges: vec![exchange.clone()], queues: Vec::new() };
-                    let _ = self.note(&exchange.name, true, bus.declare(&one).await);
+                    let _ = self.note(&told_as, needed, bus.declare(&one).await);
                 }
             }
-            let mut asked: Vec<&Queue> = self.topology.queues.iter().collect();
+            if due(&mut attempts, Thing::WayPast, false, now) {
+                self.part(bus).await;
+            }
+            let mut asked: Vec<&Queue> = self.topology.queues.iter().chain(&self.aside.kept.queues).collect();
             asked.retain(|queue| {
                 let is_broken = broken.contains_key(&queue.name) || unsure.contains(queue.name.as_str());
-                due(&mut attempts, &queue.name, is_broken, now)
+                due(&mut attempts, Thing::Queue(&queue.name), is_broken, now)
             });
             // All at once: one without its leader takes no time of another.
             let mended = join_all(asked.iter().map(|queue| self.declare_queue(bus, queue))).await;
@@ -441,21 +512,29 @@ impl Keeper {
     }
 }
 
+/// What is looked at again and again. An exchange and a queue may have the same name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Thing<'n> {
+    Exchange(&'n str),
+    Queue(&'n str),
+    WayPast,
+}
+
 /// Whether it is time to declare something again; books the try.
 fn due<'n>(
-    attempts: &mut BTreeMap<&'n str, (u32, Instant)>,
-    name: &'n str,
+    attempts: &mut BTreeMap<Thing<'n>, (u32, Instant)>,
+    thing: Thing<'n>,
     broken: bool,
     now: Instant,
 ) -> bool {
-    let (attempt, since) = attempts.get(name).copied().unwrap_or((0, now));
+    let (attempt, since) = attempts.get(&thing).copied().unwrap_or((0, now));
     let pause = if broken { MEND_PAUSE * (1 << attempt.min(4)) } else { LOOK_PERIOD };
-    let is_first = !attempts.contains_key(name);
+    let is_first = !attempts.contains_key(&thing);
     if !(broken && is_first) && now.duration_since(since) + MEND_PAUSE / 2 < pause {
-        attempts.entry(name).or_insert((0, now));
+        attempts.entry(thing).or_insert((0, now));
         return false;
     }
-    attempts.insert(name, (if broken { attempt + 1 } else { 0 }, now));
+    attempts.insert(thing, (if broken { attempt + 1 } else { 0 }, now));
     true
 }
 

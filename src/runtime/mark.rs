@@ -1,11 +1,15 @@
-//! The mark while the router runs: written beside the ledger and on the broker, and read before anything is consumed.
+//! The mark while the router runs: written beside the ledger and on the broker, and read before
+//! anything is consumed.
 //!
-//! Owns: what a mark knows more than the ledger holds, the queue that keeps one on the broker, and when both are written.
-//! Never: holds up a commit or a stop: a mark that cannot be read or written is said in the log.
-//! Holds: while a set-back is not on record, the mark that knew of it stays on the broker.
+//! Owns: what a mark knows more than the ledger and the emergency log hold, the queue that keeps
+//! one on the broker, and when both are written.
+//! Never: holds up a commit or a stop: a mark that cannot be written is said in the log.
+//! Holds: while a set-back is not on record, the mark that knew of it stays. A mark that is there
+//! and cannot be read counts as one that knew more, unless the broker's knows the ledger's last
+//! entry.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,7 +19,8 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,14 +33,15 @@ use super::{
 use crate::{
     bus::{Bus, BusError, Departure, Fate},
     contract::{
-        audit::{Action, SetBack},
+        audit::{Action, EmergencyId, SetBack},
         message::{Message, Properties},
     },
     decision::request::Done,
     ledger::{
         LedgerError,
         chain::Sealed,
-        mark::{Mark, MarkFile},
+        files,
+        mark::{FILE, Mark, MarkFile, Said},
         query::{Filter, Reader},
     },
 };
@@ -44,8 +50,11 @@ use crate::{
 const FILE_PERIOD: Duration = Duration::from_secs(1);
 /// How soon it is looked again whether a set-back is on record.
 const SET_BACK_PAUSE: Duration = Duration::from_millis(100);
-/// How often the queue is.
-const QUEUE_PERIOD: Duration = Duration::from_secs(10);
+/// How often the queue is, at most.
+const QUEUE_PERIOD: Duration = Duration::from_secs(1);
+/// How long reading the ledger or writing the file may hold up the mark on the broker: their disk
+/// may hang.
+const DISK_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long reading or writing the queue may take.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for a connection after one on which it was read.
@@ -56,6 +65,8 @@ const QUEUE_AGAIN_TIMEOUT: Duration = Duration::from_millis(250);
 pub(super) struct Known {
     mark: Option<Mark>,
     met: bool,
+    /// There is one, and nobody can read it.
+    pub is_unreadable: bool,
 }
 
 impl Known {
@@ -66,59 +77,233 @@ impl Known {
         }
     }
 
-    /// What the mark knew more of that ledger than it holds.
-    pub fn set_back(&self, ledger_id: &str, ours: u64) -> Option<SetBack> {
-        let mark = self.mark.as_ref().filter(|mark| mark.ledger_id == ledger_id && !self.met)?;
-        error!(
-            known = mark.seq,
-            ours, "the ledger was set back: `ledger.mark` knew a later entry than it holds"
-        );
-        Some(SetBack { known: mark.seq, ours })
+    /// What the mark knew that the ledger with that id does not hold; none: it is about to be
+    /// begun.
+    pub fn set_back(&self, ledger_id: Option<&str>, ours: u64) -> Option<SetBack> {
+        let mark = self.mark.as_ref().filter(|_| !self.met)?;
+        let set_back = SetBack::by(mark, ledger_id, ours);
+        set_back.say("`ledger.mark`", ledger_id);
+        Some(set_back)
+    }
+
+    /// What the mark knew of the emergency log that neither ledger nor log holds; `newest` is what
+    /// they do.
+    pub fn cut(
+        &self,
+        ledger_id: Option<&str>,
+        ours: u64,
+        newest: Option<EmergencyId>,
+        log: &Path,
+    ) -> Option<SetBack> {
+        let mark = self.mark.as_ref().filter(|mark| ledger_id == Some(mark.ledger_id.as_str()))?;
+        let known = mark.emergency.filter(|known| Some(*known) > newest)?;
+        say_cut("`ledger.mark`", known, newest, log);
+        Some(SetBack { known: ours + 1, ledger_id: None, ours })
     }
 }
 
-/// Opens the mark's file. One that cannot be used keeps no router from starting.
-pub(super) fn open(dir: &Path) -> (Option<MarkFile>, Known) {
-    match MarkFile::open(dir) {
-        Ok((file, mark)) => (Some(file), Known { mark, met: false }),
-        Err(fault) => {
-            warn!(error = %fault, "`ledger.mark` cannot be used; a ledger that is set back is not noticed by it");
-            (None, Known { mark: None, met: false })
+fn say_cut(place: &str, known: EmergencyId, newest: Option<EmergencyId>, log: &Path) {
+    let newest = newest.map_or_else(|| "none".to_owned(), |newest| newest.to_string());
+    error!(
+        %known,
+        newest,
+        path = %log.display(),
+        "the emergency log was exchanged, cut or removed: {place} knew a later entry than it and the ledger hold; stops and kill switches after the newest are forgotten. If the right file is elsewhere, stop the router and name it in `ledger.emergency_path`"
+    );
+}
+
+impl SetBack {
+    /// What a mark knew, of a ledger that does not hold it and ends at `ours`.
+    fn by(mark: &Mark, ledger_id: Option<&str>, ours: u64) -> Self {
+        let other = (ledger_id != Some(mark.ledger_id.as_str())).then(|| mark.ledger_id.clone());
+        Self { known: mark.seq, ledger_id: other, ours }
+    }
+
+    fn say(&self, place: &str, own: Option<&str>) {
+        let Self { known, ledger_id, ours } = self;
+        match ledger_id {
+            None => {
+                error!(known, ours, "the ledger was set back: {place} knew a later entry than it holds");
+            }
+            Some(other) => error!(
+                known,
+                ours,
+                known_ledger = other,
+                ledger = own.unwrap_or("begun anew"),
+                "the ledger was set back: {place} knew another ledger in its place"
+            ),
         }
     }
 }
+
+/// Opens the mark's file. One that cannot be used keeps no router from starting, but for what is no
+/// file.
+///
+/// # Errors
+/// `File` where a directory, a pipe or a device stands in its place.
+pub(super) fn open(dir: &Path) -> Result<(Option<MarkFile>, Known), LedgerError> {
+    let opened = match MarkFile::open(dir) {
+        Ok((file, said)) => {
+            let is_unreadable = said == Said::Unreadable;
+            let mark = match said {
+                Said::Mark(mark) => Some(mark),
+                Said::Nothing | Said::Unreadable => None,
+            };
+            (Some(file), Known { mark, met: false, is_unreadable })
+        }
+        Err(source) if files::is_irregular(&source) => {
+            return Err(LedgerError::File { path: dir.join(FILE), source });
+        }
+        Err(fault) => {
+            warn!(error = %fault, "`ledger.mark` cannot be used; what it knew nobody can say");
+            (None, Known { mark: None, met: false, is_unreadable: true })
+        }
+    };
+    Ok(opened)
+}
+
+/// The mark's file, and what the tasks share of it.
+pub(super) type AtBoot = (Option<MarkFile>, Arc<Shared>);
 
 /// What the tasks share about the mark.
 pub(super) struct Shared {
     pub ledger_id: String,
     pub reader: Reader,
-    /// The entry that the ledger ended at when a set-back was noticed, plus one; 0 where none was, or it is on record.
+    /// The last entry that the ledger held when it was opened.
+    pub last: Mark,
+    /// Where the emergency log is.
+    pub log: PathBuf,
+    /// The newest emergency entry that the ledger or the log held then.
+    pub newest: Option<EmergencyId>,
+    /// The newest on the log, as far as the ledger does not hold it.
+    pub waiting: watch::Sender<Option<EmergencyId>>,
+    /// The entry that the ledger ended at when a set-back was noticed, plus one; 0 where none was,
+    /// or it is on record.
     pub waits_from: AtomicU64,
-    /// The latest entry that a mark was found to know more than the ledger: another mark of no later one is no news.
+    /// It is on the emergency log's record.
+    pub is_on_log: AtomicBool,
+    /// `ledger.mark` cannot be read, and the broker's has not been yet.
+    pub is_in_doubt: AtomicBool,
+    /// The latest entry that a mark was found to know more than the ledger: another mark of no
+    /// later one is no news.
     pub known: AtomicU64,
+    /// A mark of another ledger was found: one more is no news.
+    pub knows_other: AtomicBool,
+}
+
+/// What is found beside a ledger when it is opened.
+pub(super) struct Sight<'a> {
+    pub set_back: Option<&'a SetBack>,
+    pub is_in_doubt: bool,
+    pub log: PathBuf,
+    pub newest: Option<EmergencyId>,
+    /// The newest that stays on the log.
+    pub waiting: Option<EmergencyId>,
 }
 
 impl Shared {
+    pub fn new(last: Mark, reader: Reader, sight: Sight<'_>) -> Self {
+        let Sight { set_back, is_in_doubt, log, newest, waiting } = sight;
+        let waits_from = if is_in_doubt { last.seq + 1 } else { 0 };
+        let shared = Self {
+            ledger_id: last.ledger_id.clone(),
+            reader,
+            last,
+            log,
+            newest,
+            waiting: watch::Sender::new(waiting),
+            waits_from: AtomicU64::new(waits_from),
+            is_on_log: AtomicBool::new(false),
+            is_in_doubt: AtomicBool::new(is_in_doubt),
+            known: AtomicU64::new(0),
+            knows_other: AtomicBool::new(false),
+        };
+        if let Some(set_back) = set_back {
+            shared.note(set_back);
+        }
+        shared
+    }
+
+    /// Of a ledger that nobody looks at.
+    #[cfg(test)]
+    pub fn of_nothing() -> Self {
+        let last = Mark {
+            emergency: None,
+            hash: crate::contract::digest::Digest::default(),
+            ledger_id: String::new(),
+            seq: 0,
+        };
+        let (set_back, log, newest, waiting) = Default::default();
+        let sight = Sight { set_back, is_in_doubt: false, log, newest, waiting };
+        Self::new(last, Reader::later(Path::new("/nowhere")), sight)
+    }
+
+    /// Says which entry is the newest on the emergency log, or that the ledger holds them all;
+    /// `is_told`: a set-back is among them.
+    pub fn waits_on_log(&self, newest: Option<EmergencyId>, is_told: bool) {
+        self.is_on_log.fetch_or(is_told, Ordering::AcqRel);
+        self.waiting.send_if_modified(|waiting| std::mem::replace(waiting, newest) != newest);
+    }
+
+    /// Takes note of a set-back that is about to be told.
+    fn note(&self, set_back: &SetBack) {
+        match set_back.ledger_id {
+            None => self.known.store(set_back.known, Ordering::Release),
+            Some(_) => self.knows_other.store(true, Ordering::Release),
+        }
+        self.is_on_log.store(false, Ordering::Release);
+        self.waits_from.store(set_back.ours + 1, Ordering::Release);
+    }
+
+    fn is_news(&self, set_back: &SetBack) -> bool {
+        match set_back.ledger_id {
+            None => set_back.known > self.known.load(Ordering::Acquire),
+            Some(_) => !self.knows_other.load(Ordering::Acquire),
+        }
+    }
+
     /// The mark of the ledger as it stands.
     async fn now(&self) -> Result<Option<Mark>, LedgerError> {
         let head = self.reader.head().await?;
-        Ok(head.map(|(seq, hash)| Mark { hash, ledger_id: self.ledger_id.clone(), seq }))
+        let (emergency, ledger_id) = (*self.waiting.borrow(), self.ledger_id.clone());
+        Ok(head.map(|(seq, hash)| Mark { emergency, hash, ledger_id, seq }))
     }
 
-    /// What a mark knows more than the ledger holds.
-    async fn compare(&self, mark: &Mark) -> Result<Option<SetBack>, LedgerError> {
-        let Some(ours) = self.now().await?.filter(|ours| ours.ledger_id == mark.ledger_id) else {
+    /// What a mark knows that the ledger does not hold; of the emergency log only where `is_first`:
+    /// this router has written no mark yet.
+    async fn compare(&self, mark: &Mark, is_first: bool) -> Result<Option<SetBack>, LedgerError> {
+        let set_back = |ours| Some(SetBack::by(mark, Some(&self.ledger_id), ours));
+        let is_other = mark.ledger_id != self.ledger_id;
+        let opened_at = self.last.seq;
+        if is_other || mark.seq > opened_at {
+            let ours = self.reader.last_seq().await.unwrap_or(opened_at);
+            if is_other || mark.seq > ours {
+                // Nothing needs to be read for that, where nothing can be.
+                return Ok(set_back(ours));
+            }
+        }
+        if is_first && let Some(known) = mark.emergency.filter(|known| Some(*known) > self.newest) {
+            say_cut("the broker's mark", known, self.newest, &self.log);
+            return Ok(Some(SetBack { known: opened_at + 1, ledger_id: None, ours: opened_at }));
+        }
+        if *mark == (Mark { emergency: mark.emergency, ..self.last.clone() }) {
             return Ok(None);
-        };
+        }
+        let Some(ours) = self.now().await? else { return Ok(None) };
         let entry = self.reader.entry(mark.seq).await?;
         let holds = entry.is_some_and(|entry| entry.hash == mark.hash);
-        Ok((!holds).then_some(SetBack { known: mark.seq, ours: ours.seq }))
+        Ok(if holds { None } else { set_back(ours.seq) })
+    }
+
+    /// A set-back by a mark that nobody can read.
+    pub fn unreadable(&self) -> SetBack {
+        unreadable(self.last.seq)
     }
 
     /// Whether a set-back was noticed and is not on record yet.
     async fn waits(&self) -> Result<bool, LedgerError> {
         let from = self.waits_from.load(Ordering::Acquire);
-        if from == 0 {
+        if from == 0 || self.is_on_log.load(Ordering::Acquire) {
             return Ok(false);
         }
         let later = Filter { from: Some(from), ..Filter::default() };
@@ -129,6 +314,11 @@ impl Shared {
         }
         Ok(!on_record)
     }
+}
+
+/// What is told of a mark that is there and that nobody can read: it may have known more.
+pub(super) fn unreadable(ours: u64) -> SetBack {
+    SetBack { known: ours.max(1), ledger_id: None, ours }
 }
 
 /// Connections on which the mark has been read before anybody else has them.
@@ -148,10 +338,22 @@ impl Connector for Marked {
         let bus = self.inner.connect().await?;
         let has_looked = self.has_looked.load(Ordering::Acquire);
         let patience = if has_looked { QUEUE_AGAIN_TIMEOUT } else { QUEUE_TIMEOUT };
-        match timeout(patience, self.look(bus.as_ref(), has_looked)).await {
-            Ok(Ok(())) => self.has_looked.store(true, Ordering::Release),
-            Ok(Err(fault)) => warn!(error = %fault, "the mark on the broker cannot be read"),
-            Err(_) => warn!("the mark on the broker cannot be read in time"),
+        let vouches = match timeout(patience, self.look(bus.as_ref(), has_looked)).await {
+            Ok(Ok(vouches)) => {
+                self.has_looked.store(true, Ordering::Release);
+                vouches
+            }
+            Ok(Err(fault)) => {
+                warn!(error = %fault, "the mark on the broker cannot be read");
+                false
+            }
+            Err(_) => {
+                warn!("the mark on the broker cannot be read in time");
+                false
+            }
+        };
+        if self.shared.is_in_doubt.swap(false, Ordering::AcqRel) {
+            self.settle_doubt(vouches).await;
         }
         Ok(bus)
     }
@@ -166,7 +368,8 @@ impl Connector for Marked {
 }
 
 impl Marked {
-    async fn look(&self, bus: &dyn Bus, has_looked: bool) -> Result<(), BusError> {
+    /// Reads the mark; whether it knows the last entry of the ledger as it was opened.
+    async fn look(&self, bus: &dyn Bus, has_looked: bool) -> Result<bool, BusError> {
         let name = topology::mark_queue(&self.prefix);
         // Before 4.3 the broker answers no binding while a node of its cluster hangs.
         let found = if has_looked { bus.get(&name).await.ok() } else { None };
@@ -177,34 +380,72 @@ impl Marked {
                 bus.get(&name).await?
             }
         };
-        let Some((delivery, settler)) = found else { return Ok(()) };
+        let Some((delivery, settler)) = found else { return Ok(false) };
         // It stays until a later one takes its place.
         settler.requeue(delivery.tag, false).await?;
         settler.close().await;
-        let Some(mark) = Mark::decode(&delivery.message.body) else { return Ok(()) };
-        let is_news = mark.seq > self.shared.known.load(Ordering::Acquire);
-        match self.shared.compare(&mark).await {
-            Ok(Some(set_back)) if is_news => {
-                let SetBack { known, ours } = set_back;
-                error!(
-                    known,
-                    ours, "the ledger was set back: the broker's mark knew a later entry than it holds"
-                );
-                self.shared.known.store(known, Ordering::Release);
-                self.shared.waits_from.store(ours + 1, Ordering::Release);
-                // A router that is gone needs not know.
-                let _ = self.done.send(Done::SetBack(set_back)).await;
+        let Some(mark) = Mark::decode(&delivery.message.body) else {
+            let bytes = delivery.message.body.len();
+            error!(
+                bytes,
+                "the mark on the broker cannot be read: it may have known more than the ledger holds"
+            );
+            if !has_looked {
+                self.tell(self.shared.unreadable()).await;
             }
-            Ok(_) => {}
-            Err(fault) => warn!(error = %fault, "the mark on the broker cannot be compared with the ledger"),
+            return Ok(false);
+        };
+        match self.shared.compare(&mark, !has_looked).await {
+            Ok(Some(set_back)) => {
+                if self.shared.is_news(&set_back) {
+                    set_back.say("the broker's mark", Some(&self.shared.ledger_id));
+                }
+                self.tell(set_back).await;
+                Ok(false)
+            }
+            Ok(None) => Ok(mark.seq >= self.shared.last.seq),
+            Err(fault) => {
+                warn!(error = %fault, "the mark on the broker cannot be compared with the ledger");
+                Ok(false)
+            }
         }
-        Ok(())
+    }
+
+    /// Tells a set-back that is news.
+    async fn tell(&self, set_back: SetBack) {
+        if self.shared.is_news(&set_back) {
+            self.shared.note(&set_back);
+            // A router that is gone needs not know.
+            let _ = self.done.send(Done::SetBack(set_back)).await;
+        }
+    }
+
+    /// What follows from a `ledger.mark` that nobody can read.
+    async fn settle_doubt(&self, vouches: bool) {
+        if vouches {
+            warn!(
+                "`ledger.mark` cannot be read; the broker's mark knows the ledger's last entry, and it is written anew"
+            );
+            self.shared.waits_from.store(0, Ordering::Release);
+        } else {
+            error!(
+                "`ledger.mark` cannot be read, and no mark on the broker knows the ledger's last entry: it counts as set back"
+            );
+            self.tell(self.shared.unreadable()).await;
+        }
     }
 }
+
+/// The file at work; it comes back with what became of it.
+pub(super) type Writing = JoinHandle<(MarkFile, std::io::Result<()>)>;
 
 /// Writes the marks.
 pub(super) struct Marker {
     pub file: Option<MarkFile>,
+    /// A write that takes longer than it may.
+    pub writing: Option<Writing>,
+    /// That it cannot be written was said.
+    pub is_said: bool,
     pub shared: Arc<Shared>,
     /// The prefix of the queue; none for a router that publishes nothing.
     pub prefix: Option<String>,
@@ -216,33 +457,54 @@ impl Marker {
     /// Writes until the router stops; gives itself back for the last mark.
     pub async fn run(mut self) -> Self {
         let (mut written, mut published, mut next) = (None, None, Instant::now());
+        let mut waiting = self.shared.waiting.subscribe();
+        let mut known = self.shared.last.clone();
+        let mut is_said = false;
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return self,
                 () = tokio::time::sleep(self.pause()) => {}
+                // What the emergency log holds is known at once.
+                Ok(()) = waiting.changed() => {}
             }
-            let mark = match (self.shared.waits().await, self.shared.now().await) {
-                (Ok(false), Ok(Some(mark))) => mark,
-                (Err(fault), _) | (_, Err(fault)) => {
-                    warn!(error = %fault, "the ledger's last entry cannot be read for its mark");
-                    continue;
+            let seen = timeout(DISK_TIMEOUT, async {
+                if self.shared.waits().await? { Ok(None) } else { self.shared.now().await }
+            });
+            match seen.await {
+                Ok(Ok(Some(mark))) => (known, is_said) = (mark, false),
+                Ok(Ok(None)) => continue,
+                // What it ended at stays true, where nothing has to be on its record first.
+                Ok(Err(_)) | Err(_) if known.seq > 0 && self.is_free() => {
+                    known.emergency = *self.shared.waiting.borrow();
+                    if !std::mem::replace(&mut is_said, true) {
+                        warn!(
+                            "the ledger's last entry cannot be read for its mark; its mark keeps the one before"
+                        );
+                    }
                 }
-                _ => continue,
-            };
-            if written.as_ref() != Some(&mark) {
-                self.write(&mark).await;
+                Ok(Err(_)) | Err(_) => continue,
+            }
+            let mark = known.clone();
+            if written.as_ref() != Some(&mark) && self.write(&mark).await {
                 written = Some(mark.clone());
             }
-            if published.as_ref() != Some(&mark) && next <= Instant::now() && self.publish(&mark).await {
-                published = Some(mark);
+            if published.as_ref() != Some(&mark) && next <= Instant::now() {
                 next = Instant::now() + QUEUE_PERIOD;
+                if self.publish(&mark).await {
+                    published = Some(mark);
+                }
             }
         }
     }
 
+    /// Whether no set-back has to be on record before a mark is written.
+    fn is_free(&self) -> bool {
+        self.shared.waits_from.load(Ordering::Acquire) == 0 || self.shared.is_on_log.load(Ordering::Acquire)
+    }
+
     /// Until the next look: soon, while a set-back is not on record, so that the marks follow it.
     fn pause(&self) -> Duration {
-        if self.shared.waits_from.load(Ordering::Acquire) > 0 { SET_BACK_PAUSE } else { FILE_PERIOD }
+        if self.is_free() { FILE_PERIOD } else { SET_BACK_PAUSE }
     }
 
     /// The mark of a router that has stopped in good order, while it has its connection still.
@@ -253,18 +515,38 @@ impl Marker {
         }
     }
 
-    async fn write(&mut self, mark: &Mark) {
-        let Some(mut file) = self.file.take() else { return };
+    /// Whether the file has it. A disk that hangs is waited for a while, and holds nothing else.
+    async fn write(&mut self, mark: &Mark) -> bool {
+        if let Some(before) = self.writing.take() {
+            self.written(before).await;
+        }
+        let Some(mut file) = self.file.take() else { return false };
         let mark = mark.clone();
-        // A disk that hangs here holds this task only.
         let writing = tokio::task::spawn_blocking(move || {
             let written = file.write(&mark);
             (file, written)
         });
-        let Ok((file, written)) = writing.await else { return };
+        self.written(writing).await
+    }
+
+    async fn written(&mut self, mut writing: Writing) -> bool {
+        let Ok(done) = timeout(DISK_TIMEOUT, &mut writing).await else {
+            self.writing = Some(writing);
+            return false;
+        };
+        let Ok((file, written)) = done else { return false };
         self.file = Some(file);
-        if let Err(fault) = written {
-            warn!(error = %fault, "`ledger.mark` cannot be written");
+        match written {
+            Ok(()) => {
+                self.is_said = false;
+                true
+            }
+            Err(fault) => {
+                if !std::mem::replace(&mut self.is_said, true) {
+                    warn!(error = %fault, "`ledger.mark` cannot be written: an emergency log that is exchanged is not noticed by it");
+                }
+                false
+            }
         }
     }
 

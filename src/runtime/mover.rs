@@ -1,7 +1,7 @@
 //! Moving messages: from a queue of the router's own to an exchange of its own, one after another.
 //!
-//! Owns: putting back what the broker would have dropped of a lane, and emptying the refused copies' queue of an earlier
-//! release.
+//! Owns: putting back what the broker would have dropped of a lane, and emptying the refused
+//! copies' queue of an earlier release.
 //! Never: judges a message, or takes one off its queue before the broker has it elsewhere.
 //! Holds: nothing is lost, and what is moved twice is known for a repeat; nobody waits for a mover.
 
@@ -85,8 +85,12 @@ impl Mover {
     async fn carry(&self, connected: &Connected) -> Result<(), BusError> {
         let bus = connected.bus.as_ref();
         if self.retired {
-            let Some(left) = bus.ready_count(&self.from.name).await? else { return Ok(()) };
-            info!(queue = self.from.name, left, "a queue of an earlier release is emptied and deleted");
+            let Some(left) = bus.counts(&self.from.name).await? else { return Ok(()) };
+            info!(
+                queue = self.from.name,
+                left = left.ready,
+                "a queue of an earlier release is emptied and deleted"
+            );
             bus.unbind(&self.from).await?;
         }
         let mut consumer = bus.consumer(&self.from.name, BATCH_MAX).await?;
@@ -97,7 +101,7 @@ impl Mover {
             let taken = tokio::select! {
                 taken = consumer.next(BATCH_MAX.into()) => taken?,
                 () = tokio::time::sleep(EMPTY_LOOK), if self.retired => {
-                    if bus.ready_count(&self.from.name).await? == Some(0) {
+                    if bus.counts(&self.from.name).await?.is_some_and(|left| left.ready == 0) {
                         settler.close().await;
                         return bus.delete_queue(&self.from.name).await;
                     }
@@ -116,7 +120,8 @@ impl Mover {
             if fates.iter().all(|fate| matches!(fate, Fate::Carried | Fate::Unsendable)) {
                 settler.ack(last, true).await?;
             } else {
-                // All of it comes again with the next consumer; what has left is known for a repeat.
+                // All of it comes again with the next consumer; what has left is known for a
+                // repeat.
                 settler.close().await;
                 return Err(BusError::Refused {
                     what: format!("move what is in `{}` to `{}`", self.from.name, self.to),
@@ -140,8 +145,8 @@ fn packed(mut message: Message, exchange: &str) -> Message {
     message
 }
 
-/// A message that came back from where the router puts what the broker would have dropped: as its sender made it, and how
-/// long it was meant to live, where that was said.
+/// A message that came back from where the router puts what the broker would have dropped: as its
+/// sender made it, and how long it was meant to live, where that was said.
 pub(super) fn unpacked(message: &mut Message, into: &str) -> Option<u64> {
     into.clone_into(&mut message.exchange);
     let properties = &mut message.properties;

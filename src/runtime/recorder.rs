@@ -1,11 +1,13 @@
 //! The recorder: makes batches durable, then lets their messages go.
 //!
-//! Owns: the ledger while the router runs, its group commits, and trying again after it failed or did not answer.
-//! Never: lets a job go whose batch is not durable, waits for a disk without hearing what the router hands it, or lets a
-//! router go on from anything but the whole ledger.
-//! Holds: batches are committed in the order they were sealed; after a failure nothing of the failed attempt is begun,
-//! and what of it turns out to be written after all is carried from the outbox. The state of what is durable is at hand
-//! at every moment, so that a failure is told at once, however long the ledger is.
+//! Owns: the ledger while the router runs, its group commits, and trying again after it failed or
+//! did not answer.
+//! Never: lets a job go whose batch is not durable, waits for a disk without hearing what the
+//! router hands it, or lets a router go on from anything but the whole ledger.
+//! Holds: batches are committed in the order they were sealed; after a failure nothing of the
+//! failed attempt is begun, and what of it turns out to be written after all is carried from the
+//! outbox. The state of what is durable is at hand at every moment, so that a failure is told at
+//! once, however long the ledger is.
 
 use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
@@ -17,20 +19,22 @@ use tracing::{error, warn};
 
 use super::{
     acks::Acks,
-    corridor::Kept,
+    corridor::{Kept, Names},
     dispatch::{Dispatch, Job, Report},
     emergency::Clearer,
     link::Settlement,
-    replay,
+    replay::{self, Sorted},
 };
 use crate::{
     decision::{rules::Rules, state::State},
     ledger::{Batch, Ledger, LedgerError, chain::Chain},
-    telemetry::Telemetry,
+    telemetry::{Telemetry, repeats::Recurring},
 };
 
 /// How long the recorder waits before it looks again whether the ledger can be written.
 const PROBE_PAUSE: Duration = Duration::from_millis(500);
+/// The attempt of a router that has just started.
+pub(super) const FIRST_ATTEMPT: u64 = 0;
 
 /// A batch, and what may happen once it is durable.
 pub(super) struct Commit {
@@ -42,6 +46,8 @@ pub(super) struct Commit {
     pub batch: Batch,
     /// What to carry then.
     pub jobs: Vec<Job>,
+    /// Commands that are to leave no more, by their entries; what was carried before may have them.
+    pub withdrawn: Vec<u64>,
     /// What to acknowledge then.
     pub settlements: Vec<Settlement>,
 }
@@ -64,8 +70,9 @@ pub(super) enum Recovery {
     /// Nothing after the chain's end is known to be written; this is the state up to there.
     /// What had been carried unaudited and was in the failed commit is still `owed` to it.
     Failed { attempt: u64, state: Box<State>, chain: Chain, owed: Batch },
-    /// It can be written again. `booked` are parcels that were carried, and whose commit that says so was given up.
-    /// What stands in the outbox by a commit that was given up is to be carried `again`.
+    /// It can be written again. `booked` are parcels that were carried, and whose commit that says
+    /// so was given up. What stands in the outbox by a commit that was given up is to be carried
+    /// `again`.
     Writable {
         attempt: u64,
         state: Box<State>,
@@ -77,14 +84,40 @@ pub(super) enum Recovery {
 }
 
 /// The ledger at work; it comes back with the result.
-type Work<T> = Pin<Box<dyn Future<Output = (Ledger, Result<T, LedgerError>)> + Send>>;
+pub(super) type Work<T> = Pin<Box<dyn Future<Output = (Ledger, Result<T, LedgerError>)> + Send>>;
 
 /// A commit that the ledger did not take.
-enum Failure {
+pub(super) enum Failure {
     /// It said so.
     Said(LedgerError),
     /// It has not answered in time, and may yet take it.
     Late(Work<Batch>),
+}
+
+/// What a failure means, for the log.
+const CONSEQUENCE: &str = "the ledger cannot be written; only stop and tightening pass until it can";
+
+impl Failure {
+    /// Says that the ledger failed; answers the work that it has not come back from.
+    pub fn say(self, timeout: Duration) -> Option<Work<Batch>> {
+        match self {
+            Self::Said(fault) => {
+                error!(error = %fault, "{CONSEQUENCE}");
+                None
+            }
+            Self::Late(work) => {
+                let timeout_ms = timeout.as_millis() as u64;
+                error!(timeout_ms, "the ledger's disk does not answer; {CONSEQUENCE}");
+                Some(work)
+            }
+        }
+    }
+}
+
+/// A ledger that could not be written when the router started.
+pub(super) struct Unwritten {
+    /// What it has not come back from.
+    pub late: Option<Work<Batch>>,
 }
 
 /// What the ledger holds.
@@ -114,15 +147,21 @@ pub(super) struct Recorder {
     pub commit_timeout: Duration,
     /// The end of what it is known to hold.
     pub chain: Chain,
-    /// The state up to there, for the router when the ledger fails. It costs the recorded state's memory once more; the
-    /// alternative is to fold the ledger before a stop can pass. Empty while the ledger cannot be written.
+    /// The state up to there, for the router when the ledger fails. It costs the recorded state's
+    /// memory once more; the alternative is to fold the ledger before a stop can pass. Empty while
+    /// the ledger cannot be written.
     pub durable: Box<State>,
     pub emergency: Clearer,
     pub rules: Rules,
+    pub names: Names,
     pub commits: mpsc::Receiver<Commit>,
     pub recoveries: mpsc::Sender<Recovery>,
     pub reports: mpsc::Sender<Report>,
     pub given_up: GivenUp,
+    /// What was written before and is not known carried: it goes first.
+    pub first: Vec<Job>,
+    /// Where the ledger could not be written at the start; the router was told.
+    pub unwritten: Option<Unwritten>,
     pub dispatch: Dispatch,
     pub acks: Acks,
     pub telemetry: Arc<Telemetry>,
@@ -131,7 +170,17 @@ pub(super) struct Recorder {
 impl Recorder {
     /// Commits until the router is gone; gives the ledger back.
     pub async fn run(mut self) -> Option<Ledger> {
-        let mut attempt = 0;
+        for job in std::mem::take(&mut self.first) {
+            self.dispatch.send(job).await;
+        }
+        let mut attempt = FIRST_ATTEMPT;
+        if let Some(Unwritten { late }) = self.unwritten.take() {
+            self.given_up.from = Some(self.chain.next_seq());
+            match self.restore(attempt + 1, late).await {
+                Some(next) => attempt = next,
+                None => return self.ledger,
+            }
+        }
         while let Some(mut commit) = self.next().await {
             if commit.attempt < attempt {
                 self.give_up(commit).await;
@@ -144,7 +193,7 @@ impl Recorder {
                 Err(failure) => {
                     // The lanes are shut next, and what is not acknowledged by then comes again.
                     self.acks.flush().await;
-                    let late = self.say(failure);
+                    let late = failure.say(self.commit_timeout);
                     attempt += 1;
                     let owed = self.give_up(commit).await;
                     let Some(next) = self.recover(attempt, owed, late).await else { break };
@@ -175,11 +224,8 @@ impl Recorder {
         let ledger = self.ledger.take()?;
         let (started, entries) = (Instant::now(), batch.entries.len());
         let chain = batch.entries.last().map_or(self.chain, Chain::after);
-        let mut work = append(ledger, batch);
-        let Ok((ledger, written)) = timeout(self.commit_timeout, &mut work).await else {
-            return Some(Err(Failure::Late(work)));
-        };
-        self.ledger = Some(ledger);
+        let (ledger, written) = commit(ledger, batch, self.commit_timeout).await;
+        self.ledger = ledger;
         Some(match written {
             Ok(batch) => {
                 self.chain = chain;
@@ -189,7 +235,7 @@ impl Recorder {
                 self.telemetry.metrics.committed(entries, started.elapsed());
                 Ok(())
             }
-            Err(fault) => Err(Failure::Said(fault)),
+            Err(failure) => Err(failure),
         })
     }
 
@@ -201,10 +247,14 @@ impl Recorder {
         for job in commit.jobs {
             self.dispatch.send(job).await;
         }
+        if !commit.withdrawn.is_empty() {
+            self.dispatch.withdraw(commit.withdrawn).await;
+        }
         self.acks.take(commit.settlements).await;
     }
 
-    /// Forgets a commit: its deliveries come again, its jobs are over. Answers what must not be forgotten.
+    /// Forgets a commit: its deliveries come again, its jobs are over. Answers what must not be
+    /// forgotten.
     async fn give_up(&mut self, commit: Commit) -> Batch {
         let Batch { entries, parcels, carried, .. } = commit.batch;
         self.given_up.unbooked.extend(carried);
@@ -217,25 +267,9 @@ impl Recorder {
         if commit.unaudited { Batch { entries, parcels, ..Batch::default() } } else { Batch::default() }
     }
 
-    /// Says that the ledger failed; answers the work that it has not come back from.
-    fn say(&self, failure: Failure) -> Option<Work<Batch>> {
-        const CONSEQUENCE: &str = "the ledger cannot be written; only stop and tightening pass until it can";
-        match failure {
-            Failure::Said(fault) => {
-                error!(error = %fault, "{CONSEQUENCE}");
-                None
-            }
-            Failure::Late(work) => {
-                let timeout_ms = self.commit_timeout.as_millis() as u64;
-                error!(timeout_ms, "the ledger's disk does not answer; {CONSEQUENCE}");
-                Some(work)
-            }
-        }
-    }
-
-    /// Lets the ledger come to its end with some work, however long that takes, and gives up what the router hands on
-    /// meanwhile, so that it never waits for room. None of that is unaudited: that one is the first of its attempt.
-    /// `None` when the router is gone.
+    /// Lets the ledger come to its end with some work, however long that takes, and gives up what
+    /// the router hands on meanwhile, so that it never waits for room. None of that is unaudited:
+    /// that one is the first of its attempt. `None` when the router is gone.
     async fn outlast<T>(&mut self, mut work: Work<T>) -> Option<Result<T, LedgerError>> {
         loop {
             tokio::select! {
@@ -255,7 +289,8 @@ impl Recorder {
         }
     }
 
-    /// Whether the ledger can be written; books what is owed to the outbox on the way, and answers what that was.
+    /// Whether the ledger can be written; books what is owed to the outbox on the way, and answers
+    /// what that was.
     async fn probe(&mut self) -> Option<Result<Vec<u64>, LedgerError>> {
         let ledger = self.ledger.take()?;
         let carried = self.given_up.unbooked.clone();
@@ -263,34 +298,48 @@ impl Recorder {
         Some(probed.map(|()| std::mem::take(&mut self.given_up.unbooked)))
     }
 
-    /// Tells the router what stands, tries until the ledger can be written and is read whole, and tells it again. Answers
-    /// the attempt that counts from then on; `None` when the router is gone.
+    /// Tells the router what stands, tries until the ledger can be written and is read whole, and
+    /// tells it again. Answers the attempt that counts from then on; `None` when the router is
+    /// gone.
     async fn recover(&mut self, attempt: u64, owed: Batch, late: Option<Work<Batch>>) -> Option<u64> {
         self.given_up.from.get_or_insert(self.chain.next_seq());
         // Nothing is read before this is told: stops wait for it.
         let state = std::mem::replace(&mut self.durable, Box::new(State::new(self.rules.clone())));
         self.recoveries.send(Recovery::Failed { attempt, state, chain: self.chain, owed }).await.ok()?;
+        self.restore(attempt, late).await
+    }
+
+    /// The same, where the router was told what stands.
+    async fn restore(&mut self, attempt: u64, late: Option<Work<Batch>>) -> Option<u64> {
         if let Some(work) = late {
             // Whether it was written after all, the fold tells.
             let _ = self.outlast(work).await?;
         }
-        let mut booked = Vec::new();
+        let (mut booked, mut recurring) = (Vec::new(), Recurring::default());
         let folded = loop {
             self.outlast_pause().await?;
             match self.probe().await? {
                 Ok(newly) => booked.extend(newly),
                 Err(fault) => {
-                    warn!(error = %fault, "the ledger still cannot be written");
+                    if let Some(repeated) = recurring.tell(&fault, std::time::Instant::now()) {
+                        warn!(error = %fault, repeated, "the ledger still cannot be written");
+                    }
                     continue;
                 }
             }
             match self.fold().await? {
                 Ok(folded) => break folded,
-                // Going on from less than all of it would forget kill switches and carry stops twice.
-                Err(fault) => error!(
-                    error = %fault,
-                    "the ledger can be written and cannot be read: only stop and tightening pass until a person mends it (see the runbook ledger); it is tried again"
-                ),
+                // Going on from less than all of it would forget kill switches and carry stops
+                // twice.
+                Err(fault) => {
+                    if let Some(repeated) = recurring.tell(&fault, std::time::Instant::now()) {
+                        error!(
+                            error = %fault,
+                            repeated,
+                            "the ledger can be written and cannot be read: only stop and tightening pass until a person mends it (see the runbook ledger); it is tried again"
+                        );
+                    }
+                }
             }
         };
         let Folded { state, durable, chain, parked, again } = folded;
@@ -301,7 +350,8 @@ impl Recorder {
         Some(attempt)
     }
 
-    /// Waits before the next probe, and gives up what is handed on meanwhile; `None` when the router is gone.
+    /// Waits before the next probe, and gives up what is handed on meanwhile; `None` when the
+    /// router is gone.
     async fn outlast_pause(&mut self) -> Option<()> {
         let pause = tokio::time::sleep(PROBE_PAUSE);
         tokio::pin!(pause);
@@ -317,7 +367,21 @@ impl Recorder {
     async fn fold(&mut self) -> Option<Result<Folded, LedgerError>> {
         let ledger = self.ledger.take()?;
         let from = self.given_up.from.unwrap_or(u64::MAX);
-        self.outlast(fold(ledger, self.rules.clone(), from)).await
+        self.outlast(fold(ledger, self.rules.clone(), self.names.clone(), from, self.chain)).await
+    }
+}
+
+/// Makes a batch durable, within the time that a commit may take. A ledger that takes longer comes
+/// back with its work.
+pub(super) async fn commit(
+    ledger: Ledger,
+    batch: Batch,
+    may_take: Duration,
+) -> (Option<Ledger>, Result<Batch, Failure>) {
+    let mut work = append(ledger, batch);
+    match timeout(may_take, &mut work).await {
+        Ok((ledger, written)) => (Some(ledger), written.map_err(Failure::Said)),
+        Err(_) => (None, Err(Failure::Late(work))),
     }
 }
 
@@ -338,24 +402,41 @@ fn probe(mut ledger: Ledger, carried: Vec<u64>) -> Work<()> {
     })
 }
 
-/// Folds the ledger. `from` is the first entry that a commit which was given up may have written.
-fn fold(mut ledger: Ledger, rules: Rules, from: u64) -> Work<Folded> {
+/// Folds the ledger. `from` is the first entry that a commit which was given up may have written,
+/// `known` the end of what it is known to hold.
+fn fold(mut ledger: Ledger, rules: Rules, names: Names, from: u64, known: Chain) -> Work<Folded> {
     Box::pin(async move {
-        let folded = folded(&mut ledger, &rules, from).await;
+        let folded = folded(&mut ledger, &rules, &names, from, known).await;
         (ledger, folded)
     })
 }
 
-async fn folded(ledger: &mut Ledger, rules: &Rules, from: u64) -> Result<Folded, LedgerError> {
-    // What was first sealed while the ledger could not be written has been carried on another record, or on none.
+async fn folded(
+    ledger: &mut Ledger,
+    rules: &Rules,
+    names: &Names,
+    from: u64,
+    known: Chain,
+) -> Result<Folded, LedgerError> {
+    // What was first sealed while the ledger could not be written has been carried on another
+    // record, or on none.
     let mut carried = BTreeSet::new();
+    let mut is_known = known == Chain::new();
     let (state, recovered) = replay::fold(ledger, rules, |sealed| {
+        is_known |= Chain::after(sealed) == known;
         if sealed.entry.seq >= from && sealed.entry.fact.emergency_id.is_some() {
             carried.insert(sealed.entry.seq);
         }
     })
     .await?;
-    let (parked, mut again) = replay::sort(recovered.parcels, &state)?;
+    if !is_known {
+        // Another ledger, or an older copy, was put in its place: a start notices that, and goes on
+        // from it.
+        return Err(LedgerError::Gone { dir: ledger.dir().to_owned() });
+    }
+    // What another hand added is told by the next start, and leaves neither here nor there.
+    let Sorted { parked, jobs: mut again, .. } =
+        replay::sort(recovered.parcels, &state, &recovered.barred, names)?;
     again.retain(|job| job.parcel.is_some_and(|id| id >= from && !carried.contains(&id)));
     // Off the tasks' thread: a large state takes a while to copy, and stops pass meanwhile.
     let copied = tokio::task::spawn_blocking(move || (state.replayed(), state)).await;

@@ -1,28 +1,94 @@
 //! From a config to what a router is started with.
 //!
-//! Owns: how settings become rules, contract, topology, names and bounds, for each mode.
+//! Owns: what a router is started with, and how settings become rules, contract, topology, names
+//! and bounds, for each mode.
 //! Never: connects or opens anything.
-//! Holds: bodies in flight never exceed `amqp.in_flight_bytes_max`, because no prefetch allows more.
+//! Holds: bodies in flight never exceed `amqp.in_flight_bytes_max`, because no prefetch allows
+//! more.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    boot::Setup,
-    config::{Config, Loaded},
     corridor::Names,
     dispatch::Settings,
     link::Connector,
     presence::{self, Patience},
-    topology,
+    survey::{Survey, records::Records},
+    topology::{self, Aside, ObserveNames},
 };
 use crate::{
-    bus::Topology,
-    contract::{audit::Mode, lane::Lane},
+    bus::{Queue, Topology},
+    config::{Config, Loaded},
+    contract::{Contract, audit::Mode, lane::Lane},
+    decision::rules::Rules,
     telemetry::Telemetry,
 };
 
 /// Bytes of bodies that one round judges at most, so that a batch of large bodies stays small.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What a router is started with.
+pub struct Setup {
+    /// The contract, with the deployment's own types.
+    pub contract: Arc<Contract>,
+    /// The settings of the gates.
+    pub rules: Rules,
+    /// `dev`, `stage` or `prod`; written into the genesis.
+    pub environment: String,
+    /// Where the ledger is, or is to be begun.
+    pub ledger_dir: PathBuf,
+    /// Bytes the ledger may take at most.
+    pub ledger_size_max_bytes: Option<u64>,
+    /// Bytes its write-ahead log may take at most.
+    pub ledger_wal_max_bytes: u64,
+    /// The file of the emergency log.
+    pub emergency_path: PathBuf,
+    /// Its room.
+    pub emergency_size_bytes: u64,
+    /// How long a write to it may hold up what is carried.
+    pub emergency_timeout_ms: u64,
+    /// How long a commit may take before the ledger counts as one that cannot be written.
+    pub commit_timeout_ms: u64,
+    /// The prefix of the queue that keeps the ledger's mark on the broker; none for a router that
+    /// publishes nothing.
+    pub mark_prefix: Option<String>,
+    /// Takes over a ledger that was begun in observe mode.
+    pub adopt: bool,
+    /// Makes connections.
+    pub connector: Arc<dyn Connector>,
+    /// What is declared on the broker.
+    pub topology: Topology,
+    /// What is looked after beside it.
+    pub aside: Aside,
+    /// Who this router is among those of its prefix; one that only looks is none of them.
+    pub presence: Option<presence::Settings>,
+    /// The names that are published to.
+    pub names: Names,
+    /// Each lane's queue and prefetch, in lane order; observe mode has one.
+    pub consumers: Vec<(Lane, String, u16)>,
+    /// Each lane's queue of an earlier release, which is emptied first.
+    pub retired: Vec<(Lane, Queue)>,
+    /// The refused copies' queue of an earlier release: what is in it is moved.
+    pub retired_refused: Option<Queue>,
+    /// The queues of observe mode: what they drop is counted.
+    pub observing: Option<ObserveNames>,
+    /// What an observer learns.
+    pub survey: Option<Arc<Survey>>,
+    /// Envelopes judged and committed together, at most.
+    pub batch_entries_max: usize,
+    /// Bytes of their bodies, at most.
+    pub batch_bytes_max: usize,
+    /// How messages are published.
+    pub publishing: Settings,
+    /// How far the clock may be behind the ledger for the router to wait for it.
+    pub clock_behind_max: Duration,
+    /// How long shutdown may take.
+    pub drain_timeout_ms: u64,
+    /// Health and counters.
+    pub telemetry: Arc<Telemetry>,
+    /// The config, for support bundles.
+    pub config: Arc<Config>,
+}
 
 /// A router that acts.
 pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Telemetry>) -> Setup {
@@ -40,12 +106,14 @@ pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Te
         prefix: prefix.clone(),
         instance: config.instance.clone(),
         environment: config.environment.word().to_owned(),
+        addresses: config.amqp.addresses().len(),
         patience: Patience::of(config.amqp.heartbeat_s),
         waits: false,
     });
     let mark_prefix = Some(prefix.clone());
     Setup {
         mark_prefix,
+        aside: topology::aside(prefix, config.environment.word()),
         presence,
         retired,
         retired_refused,
@@ -53,19 +121,33 @@ pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Te
     }
 }
 
+/// What an observer looks at.
+pub struct Looking<'a> {
+    /// The exchange.
+    pub exchange: &'a str,
+    /// What its queue is bound with there.
+    pub bindings: &'a [String],
+    /// Where what it sees is written to.
+    pub records: Option<Records>,
+}
+
 /// A router that only looks: an own queue on an exchange that is there already.
 pub fn observe(
     loaded: &Loaded,
     connector: Arc<dyn Connector>,
     telemetry: Arc<Telemetry>,
-    exchange: &str,
+    looking: Looking<'_>,
 ) -> Setup {
     let config = &loaded.config;
+    let Looking { exchange, bindings, records } = looking;
     let names = topology::ObserveNames::of(&config.amqp.prefix, &config.instance);
     let (queue, dropped) = (config.observe.queue_bytes_max, config.observe.dropped_bytes_max);
-    let topology = topology::observe(&names, exchange, queue, dropped);
+    let topology = topology::observe(&names, exchange, bindings, queue, dropped);
     let consumers = vec![(Lane::Results, names.tap.clone(), prefetch(config, Lane::Results, 1))];
     let mut setup = setup(loaded, connector, telemetry, topology, consumers);
+    let contract = Arc::clone(&setup.contract);
+    let survey = Survey::new((exchange, bindings), config.observe, contract, records);
+    setup.survey = Some(Arc::new(survey));
     setup.observing = Some(names);
     setup.rules.mode = Mode::Observe;
     setup
@@ -94,12 +176,14 @@ fn setup(
         mark_prefix: None,
         connector,
         topology,
+        aside: Aside::default(),
         presence: None,
         names: Names::with_prefix(&config.amqp.prefix),
         consumers,
         retired: Vec::new(),
         retired_refused: None,
         observing: None,
+        survey: None,
         batch_entries_max: config.ledger.batch_entries_max,
         batch_bytes_max: BATCH_BYTES_MAX,
         publishing: publishing(config),
@@ -110,8 +194,8 @@ fn setup(
     }
 }
 
-/// Messages that one batch publishes: fewer than the 400 that RabbitMQ takes for a channel that is stuck before it stops
-/// reading its whole connection.
+/// Messages that one batch publishes: fewer than the 400 that RabbitMQ takes for a channel that is
+/// stuck before it stops reading its whole connection.
 const PUBLISH_BATCH_MAX: usize = 128;
 
 /// How messages are published.
@@ -127,7 +211,8 @@ fn publishing(config: &Config) -> Settings {
     }
 }
 
-/// A lane's prefetch: what the config says, as long as that many bodies of the largest size fit its share.
+/// A lane's prefetch: what the config says, as long as that many bodies of the largest size fit its
+/// share.
 fn prefetch(config: &Config, lane: Lane, lanes: usize) -> u16 {
     let share = config.amqp.in_flight_bytes_max / lanes / config.limits.body_bytes_max.max(1);
     config.amqp.prefetch_count(lane).min(u16::try_from(share).unwrap_or(u16::MAX)).max(1)

@@ -1,8 +1,10 @@
-//! Counting what observe mode did not see: its queue is bounded, and drops its oldest when it is not read in time.
+//! Counting what observe mode did not see: its queue is bounded, and drops its oldest when it is
+//! not read in time.
 //!
 //! Owns: the two queues behind the observer's, and when what is in them is counted.
 //! Never: takes a body over the network: emptying a queue tells how much was in it.
-//! Holds: what is counted was dropped, and once; where more was dropped than is known, that is said.
+//! Holds: what is counted was dropped, and once; where more was dropped than is known, that is
+//! said.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +19,8 @@ use crate::{bus::BusError, telemetry::Telemetry};
 
 /// How often is counted.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long the broker may take at the end. Before, its answer may wait behind all that the observer has not read.
+/// How long the broker may take at the end. Before, its answer may wait behind all that the
+/// observer has not read.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest pause after the broker refused; it doubles.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -114,7 +117,10 @@ mod tests {
     use crate::{
         bus::{Bus, Departure, Exchange, ExchangeKind, Topology, embedded::Embedded},
         contract::message::{Message, Properties},
-        runtime::{link::Standing, topology},
+        runtime::{
+            link::Standing,
+            topology::{self, Aside},
+        },
     };
 
     const BODY_BYTES: usize = 1_000;
@@ -139,11 +145,17 @@ mod tests {
         bus.declare(&Topology { exchanges: vec![theirs], queues: Vec::new() }).await.expect("an exchange");
         let names = ObserveNames::of("p", "o");
         let room = |messages: usize| (messages * BODY_BYTES) as u64;
-        let topology = topology::observe(&names, "theirs", room(10), room(5));
+        let topology = topology::observe(&names, "theirs", &["#".to_owned()], room(10), room(5));
         let telemetry = Arc::new(Telemetry::default());
         let stopping = CancellationToken::new();
         let standing = Arc::new(Standing(Arc::new(bus.clone())));
-        let (link, _keeper) = Link::start(standing, topology, None, Arc::clone(&telemetry), stopping.clone());
+        let (link, _keeper) = Link::start(
+            standing,
+            (topology, Aside::default()),
+            None,
+            Arc::clone(&telemetry),
+            stopping.clone(),
+        );
         link.connected(0).await.expect("a connection");
         publish(&bus, 10).await;
         let tally = Tally { names, link, telemetry: Arc::clone(&telemetry), stopping: stopping.clone() };

@@ -2,8 +2,8 @@
 //!
 //! Owns: the names and shapes of the router's exchanges and queues, from one prefix.
 //! Never: talks to a broker.
-//! Holds: each lane has its own queue; every key that `<prefix>.in` gets goes to exactly one of them, and so does every key
-//! that comes back from what the broker would have dropped.
+//! Holds: each lane has its own queue; every key that `<prefix>.in` gets goes to exactly one of
+//! them, and so does every key that comes back from what the broker would have dropped.
 
 use crate::{
     bus::{Exchange, ExchangeKind, Queue, QueueKind, TapBounds, Topology},
@@ -17,8 +17,8 @@ use crate::{
 /// Bytes of bodies that the metrics queue and the refused queue keep before they drop their oldest.
 pub const DROP_HEAD_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// The version of the lane queues: with new arguments they get a new name, so that an upgrade never meets a queue that it
-/// cannot use. Queues of the version before are emptied and deleted.
+/// The version of the lane queues: with new arguments they get a new name, so that an upgrade never
+/// meets a queue that it cannot use. Queues of the version before are emptied and deleted.
 const VERSION: &str = "v2";
 
 /// The queue of a lane.
@@ -36,7 +36,8 @@ pub fn dead(prefix: &str) -> String {
     format!("{prefix}.in.dead")
 }
 
-/// Where the router puts it back, for its lane: nobody else may write there, so what comes from there has been dropped.
+/// Where the router puts it back, for its lane: nobody else may write there, so what comes from
+/// there has been dropped.
 pub fn returned(prefix: &str) -> String {
     format!("{prefix}.in.returned")
 }
@@ -56,16 +57,58 @@ pub fn environment(prefix: &str) -> String {
     format!("{prefix}.environment")
 }
 
-/// What a router declares before it asks whether it may begin. The broker compares an exchange's alternate with what is
-/// declared and no other argument: so the environment stands in that. Nothing is ever published there.
-pub fn presence(prefix: &str, word: &str) -> Topology {
+/// What a router declares before it asks whether it may begin.
+pub fn asking(prefix: &str) -> Topology {
+    let exchange = Exchange { name: routers(prefix), kind: ExchangeKind::Topic, alternate: None };
+    Topology { exchanges: vec![exchange], queues: Vec::new() }
+}
+
+/// What a router declares that may begin, and no other: whose the prefix is. The broker compares an
+/// exchange's alternate with what is declared and no other argument: so the environment stands in
+/// that. Nothing is ever published there.
+pub fn belonging(prefix: &str, word: &str) -> Topology {
     let name = environment(prefix);
     let alternate = Some(format!("{name}.{word}"));
-    let exchanges = vec![
-        Exchange { name, kind: ExchangeKind::Fanout, alternate },
-        Exchange { name: routers(prefix), kind: ExchangeKind::Topic, alternate: None },
-    ];
-    Topology { exchanges, queues: Vec::new() }
+    let exchange = Exchange { name, kind: ExchangeKind::Fanout, alternate };
+    Topology { exchanges: vec![exchange], queues: Vec::new() }
+}
+
+/// The exchange that tells one broker from another.
+pub fn site(prefix: &str) -> String {
+    format!("{prefix}.site")
+}
+
+/// That exchange, with the mark of a broker as the last word of its alternate. Nothing is ever
+/// published there.
+pub fn at_site(prefix: &str, mark: &str) -> Topology {
+    let name = site(prefix);
+    let alternate = Some(format!("{name}.{mark}"));
+    Topology { exchanges: vec![Exchange { name, kind: ExchangeKind::Fanout, alternate }], queues: Vec::new() }
+}
+
+/// What stands beside the lanes: no message needs it, and a router looks after it all the same.
+#[derive(Clone, Debug, Default)]
+pub struct Aside {
+    /// What is declared again every few seconds.
+    pub kept: Topology,
+    /// Two exchanges of which the first must not lead straight to the second.
+    pub apart: Option<(String, String)>,
+}
+
+/// Beside the lanes in `enforce` mode: the prefix's environment, the ledger's mark, and no way
+/// round the router.
+pub fn aside(prefix: &str, word: &str) -> Aside {
+    let (mut kept, mark) = (belonging(prefix, word), mark(prefix));
+    kept.exchanges.extend(mark.exchanges);
+    kept.queues.extend(mark.queues);
+    Aside { kept, apart: Some((format!("{prefix}.in"), format!("{prefix}.out"))) }
+}
+
+/// The patterns that a binding past the router has: that of `swarmgate bypass`, and those of whole
+/// families.
+pub fn bypasses() -> Vec<String> {
+    let families = Family::ALL.into_iter().map(ControlPlaneRouting::family_binding);
+    std::iter::once("#".to_owned()).chain(families).collect()
 }
 
 /// Everything the router declares in `enforce` mode.
@@ -113,13 +156,15 @@ pub fn enforce(prefix: &str, commands: &Commands) -> Topology {
     Topology { exchanges, queues }
 }
 
-/// Where the ledger's mark is kept: a queue, and an exchange of the same name that feeds nothing else.
+/// Where the ledger's mark is kept: a queue, and an exchange of the same name that feeds nothing
+/// else.
 pub fn mark_queue(prefix: &str) -> String {
     format!("{prefix}.mark")
 }
 
-/// What stands on the broker for the mark. It is the router's alone, with an exchange of its own, so that the router needs
-/// no right on the default exchange; it is declared before the lanes are, because it is read before they are.
+/// What stands on the broker for the mark. It is the router's alone, with an exchange of its own,
+/// so that the router needs no right on the default exchange; it is declared before the lanes are,
+/// because it is read before they are.
 pub fn mark(prefix: &str) -> Topology {
     let name = mark_queue(prefix);
     Topology {
@@ -168,18 +213,16 @@ impl ObserveNames {
     }
 }
 
-/// What observe mode declares: one own queue on an exchange that is there already, and behind it what that queue drops
-/// when it is not read in time, to be counted.
+/// What observe mode declares: one own queue on an exchange that is there already, and behind it
+/// what that queue drops when it is not read in time, to be counted.
 pub fn observe(
     names: &ObserveNames,
     exchange: &str,
+    patterns: &[String],
     queue_bytes_max: u64,
     dropped_bytes_max: u64,
 ) -> Topology {
-    let bindings = Family::ALL
-        .into_iter()
-        .map(|family| (exchange.to_owned(), ControlPlaneRouting::family_binding(family)))
-        .collect();
+    let bindings = patterns.iter().map(|pattern| (exchange.to_owned(), pattern.clone())).collect();
     let behind = &names.dropped;
     let queue = |name: &str, bounds, dropped_to: Option<&str>| Queue {
         name: name.to_owned(),
@@ -201,7 +244,8 @@ pub fn observe(
     }
 }
 
-/// The patterns that a lane's queue is bound with, one a type for signals, so that none is in two lanes.
+/// The patterns that a lane's queue is bound with, one a type for signals, so that none is in two
+/// lanes.
 fn lane_patterns(lane: Lane, commands: &Commands) -> Vec<String> {
     let types_of = |lane| {
         commands

@@ -23,6 +23,7 @@ pub struct Health {
     broker: AtomicBool,
     blocked: AtomicBool,
     clock_is_apart: AtomicBool,
+    emergency_log_is_gone: AtomicBool,
     broker_address: Mutex<Option<String>>,
     ways: Mutex<[Option<Held>; Way::ALL.len()]>,
     /// What of the topology cannot be used, by name, in the broker's words.
@@ -79,6 +80,8 @@ pub enum Lack {
     Confirms,
     /// An exchange or a queue of the router's own cannot be used.
     Topology,
+    /// The emergency log was taken away or exchanged, and what it held is not written anew yet.
+    EmergencyLog,
     /// The clock and the ledger do not agree: everything is SAFE.
     Clock,
     /// Another router has the prefix, or may have it.
@@ -94,6 +97,7 @@ impl Lack {
             Lack::Blocked => "broker-blocked",
             Lack::Confirms => "confirms",
             Lack::Topology => "topology",
+            Lack::EmergencyLog => "emergency-log",
             Lack::Clock => "clock",
             Lack::OtherRouter => "other-router",
         }
@@ -105,6 +109,9 @@ impl Lack {
             Lack::Ledger => "the ledger cannot be written; see its disk and the log",
             Lack::Broker => "the broker is not connected; see its address and the log",
             Lack::Blocked => "the broker blocks publishers; see its memory and disk alarms",
+            Lack::EmergencyLog => {
+                "the emergency log was removed, replaced or cut while it was open, and is not written anew yet; see the log"
+            }
             Lack::Topology => "an exchange or a queue of the router's own cannot be used; see `topology`",
             Lack::Clock => {
                 "the clock is far from the ledger's last entry, so everything is SAFE; set the clock right, or see `clock-accept`"
@@ -141,6 +148,11 @@ impl Health {
     /// Says whether the broker blocks publishers.
     pub fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Relaxed);
+    }
+
+    /// Says whether the emergency log was taken away or exchanged.
+    pub fn set_emergency_log_gone(&self, gone: bool) {
+        self.emergency_log_is_gone.store(gone, Relaxed);
     }
 
     /// Says whether the clock and the ledger agree.
@@ -228,6 +240,7 @@ impl Health {
             (blocked, Lack::Blocked),
             (silent, Lack::Confirms),
             (self.topology().values().any(|fault| fault.needed), Lack::Topology),
+            (self.emergency_log_is_gone.load(Relaxed), Lack::EmergencyLog),
             (self.clock_is_apart.load(Relaxed), Lack::Clock),
         ]
         .into_iter()

@@ -4,10 +4,11 @@
 //! Never: decides anything, waits, or holds a value from a body; a label comes from a closed list.
 //! Holds: what the hot path calls is a few atomic additions without an allocation.
 
+mod format;
 pub mod health;
 pub mod log;
 pub mod metrics;
-mod repeats;
+pub mod repeats;
 pub mod stderr;
 pub mod trace;
 
@@ -16,17 +17,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tracing::{debug, info};
 
 use crate::{
-    contract::{audit::Verdict, lane::Lane, message::Message, timestamp::Timestamp},
+    contract::{audit::Verdict, command::Commands, lane::Lane, message::Message, timestamp::Timestamp},
     decision::{Decision, request::Compared, state::Belief},
 };
 use health::Health;
 use metrics::Metrics;
 use repeats::{Repeated, Repeats};
 
-/// How long refusals of one kind are counted before the log has their number, where nothing else is set.
+/// How long refusals of one kind are counted before the log has their number, where nothing else is
+/// set.
 pub const REFUSALS_LOG_MS: u64 = 10_000;
 
 /// What the shell's tasks tell, and what the windows read.
@@ -38,22 +41,44 @@ pub struct Telemetry {
     pub health: Arc<Health>,
     /// Refusals that the log has the first of.
     repeats: Mutex<Repeats>,
+    /// Settings that were taken over while the process ran, by their paths.
+    reloaded: Mutex<Vec<(&'static str, Value)>>,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self::new(REFUSALS_LOG_MS)
+        Self::new(REFUSALS_LOG_MS, &Commands::default())
     }
 }
 
 impl Telemetry {
-    /// The telemetry of one router, whose log has one line of a kind of refusal and then its number each
-    /// `refusals_log_ms`.
-    pub fn new(refusals_log_ms: u64) -> Self {
+    /// The telemetry of one router that knows these commands, whose log has one line of a kind of
+    /// refusal and then its number each `refusals_log_ms`.
+    pub fn new(refusals_log_ms: u64, commands: &Commands) -> Self {
         let health = Arc::new(Health::default());
-        let metrics = Arc::new(Metrics::new(Arc::clone(&health)));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&health), commands));
         let repeats = Mutex::new(Repeats::new(Duration::from_millis(refusals_log_ms)));
-        Self { metrics, health, repeats }
+        Self { metrics, health, repeats, reloaded: Mutex::default() }
+    }
+
+    /// From now on the log has the number of refusals of a kind each `refusals_log_ms`.
+    pub fn set_refusals_log(&self, refusals_log_ms: u64) {
+        let window = Duration::from_millis(refusals_log_ms);
+        self.repeats.lock().unwrap_or_else(PoisonError::into_inner).set_window(window);
+    }
+
+    /// Says which settings are others now than at the start.
+    pub fn set_reloaded(&self, settings: impl Into<Vec<(&'static str, Value)>>) {
+        *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = settings.into();
+    }
+
+    /// Makes of the config of the start the one in force.
+    pub fn reload_into(&self, config: &mut Value) {
+        for (path, value) in &*self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(leaf) = config.pointer_mut(&format!("/{}", path.replace('.', "/"))) {
+                leaf.clone_from(value);
+            }
+        }
     }
 
     /// Says how far the router's time is from the clock.
@@ -66,8 +91,8 @@ impl Telemetry {
         self.health.set_clock_apart(compared != Compared::Agree);
     }
 
-    /// Counts and tells one decision about `message`, which came by `lane`. Its trace is looked for only where a line is
-    /// written.
+    /// Counts and tells one decision about `message`, which came by `lane`. Its trace is looked for
+    /// only where a line is written.
     pub fn decided(&self, lane: Lane, decision: &Decision, message: &Message) {
         let Some(verdict) = decision.verdict else { return };
         self.metrics.envelope(lane, verdict);
@@ -95,7 +120,8 @@ impl Telemetry {
         }
     }
 
-    /// Tells how many more refusals of each kind there were; of those whose window is over, or of `all`.
+    /// Tells how many more refusals of each kind there were; of those whose window is over, or of
+    /// `all`.
     pub fn tell_repeats(&self, all: bool) {
         let due = self.repeats.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now(), all);
         for Repeated { verdict, reason, principal, count } in due {
@@ -116,6 +142,7 @@ mod tests {
         message::{HeaderValue, Properties},
         reason::{Reason, Refusal},
     };
+    use crate::decision::{rules::Rules, state::State};
 
     fn message(headers: &[(&str, &str)]) -> Message {
         let headers = headers
@@ -143,6 +170,10 @@ mod tests {
         }
     }
 
+    fn undecided() -> Decision {
+        Decision::new(&State::new(Rules::default()))
+    }
+
     #[test]
     fn a_line_names_the_trace_of_its_message_and_only_a_valid_one() {
         let told = Told::default();
@@ -152,11 +183,11 @@ mod tests {
             .with_max_level(tracing::Level::DEBUG)
             .with_writer(move || writer.clone())
             .finish();
-        let carried = Decision { verdict: Some(Verdict::Forward), ..Decision::default() };
+        let carried = Decision { verdict: Some(Verdict::Forward), ..undecided() };
         let refused = Decision {
             verdict: Some(Verdict::Refuse),
             refusal: Some(Refusal::new(Reason::Schema, "`/data` is missing")),
-            ..Decision::default()
+            ..undecided()
         };
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
         let valid = format!("00-{trace}-00f067aa0ba902b7-01");
@@ -187,7 +218,7 @@ mod tests {
             verdict: Some(Verdict::Refuse),
             refusal: Some(Refusal::new(Reason::Schema, "`/data` is missing")),
             principal: Some(principal.to_owned()),
-            ..Decision::default()
+            ..undecided()
         };
         let telemetry = Telemetry::default();
         tracing::subscriber::with_default(log, || {
@@ -215,10 +246,10 @@ mod tests {
             verdict: Some(Verdict::Refuse),
             refusal: Some(Refusal::new(Reason::Schema, "`/data` is missing")),
             beliefs: vec![Belief::AlertHeldBack],
-            ..Decision::default()
+            ..undecided()
         };
         telemetry.decided(Lane::Signals, &refused, &message(&[]));
-        telemetry.decided(Lane::Signals, &Decision::default(), &message(&[]));
+        telemetry.decided(Lane::Signals, &undecided(), &message(&[]));
         let text = telemetry.metrics.encode();
         for line in [
             "swarmgate_envelopes_total{lane=\"signals\",verdict=\"refuse\"} 1",

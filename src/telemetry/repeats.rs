@@ -1,8 +1,10 @@
-//! Refusals of one kind, told once and then counted.
+//! Refusals and faults of one kind, told once and then counted.
 //!
-//! Owns: which kinds were told in the log of late, and how many have come since.
+//! Owns: which kinds were told in the log of late, and how many have come since; the same for one
+//! fault that comes again.
 //! Never: counts for the metrics or the ledger, or holds up who refuses.
-//! Holds: at most `KINDS_MAX` kinds are told apart; what comes beyond is counted by its reason alone.
+//! Holds: at most `KINDS_MAX` kinds are told apart; what comes beyond is counted by its reason
+//! alone.
 
 use std::{
     collections::BTreeMap,
@@ -45,6 +47,11 @@ pub(super) struct Repeated {
 impl Repeats {
     pub(super) fn new(window: Duration) -> Self {
         Self { kinds: BTreeMap::new(), count: 0, window }
+    }
+
+    /// What is counted already is told when the new window is over.
+    pub(super) fn set_window(&mut self, window: Duration) {
+        self.window = window;
     }
 
     /// Whether this one is worth a line of its own.
@@ -102,6 +109,32 @@ impl Repeats {
     }
 }
 
+/// How long a fault that comes again is counted before the log has it once more.
+const FAULT_WINDOW: Duration = Duration::from_secs(60);
+
+/// A fault that comes again and again until it is mended.
+#[derive(Debug, Default)]
+pub struct Recurring {
+    told: Option<(String, Instant)>,
+    untold: u64,
+}
+
+impl Recurring {
+    /// Whether it is worth a line: it is another than before, or its window is over. Answers how
+    /// many like the one before were not told.
+    pub fn tell(&mut self, fault: &impl ToString, now: Instant) -> Option<u64> {
+        let fault = fault.to_string();
+        let is_fresh =
+            |(told, at): &(String, Instant)| *told == fault && now.duration_since(*at) < FAULT_WINDOW;
+        if self.told.as_ref().is_some_and(is_fresh) {
+            self.untold += 1;
+            return None;
+        }
+        self.told = Some((fault, now));
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,11 +156,23 @@ mod tests {
         let due = repeats.due(begun + WINDOW, false);
         let told: Vec<_> = due.iter().map(|repeated| (&*repeated.principal, repeated.count)).collect();
         assert_eq!(told, [("ann", 999)]);
-        // A kind that goes on is a count a window; one that ended is forgotten, and is told when it comes again.
+        // A kind that goes on is a count a window; one that ended is forgotten, and is told when it
+        // comes again.
         assert!(!hear(&mut repeats, "ann", 11_000));
         assert_eq!(repeats.due(begun + WINDOW * 2, false).len(), 1);
         assert_eq!(repeats.due(begun + WINDOW * 3, false), []);
         assert!(hear(&mut repeats, "ann", 31_000));
+    }
+
+    #[test]
+    fn a_fault_that_comes_again_is_told_once_a_window_with_its_number() {
+        let (mut recurring, begun) = (Recurring::default(), Instant::now());
+        assert_eq!(recurring.tell(&"full", begun), Some(0));
+        for number in 1..120 {
+            assert_eq!(recurring.tell(&"full", begun + Duration::from_millis(500 * number)), None);
+        }
+        assert_eq!(recurring.tell(&"full", begun + FAULT_WINDOW), Some(119));
+        assert_eq!(recurring.tell(&"gone", begun + FAULT_WINDOW), Some(0), "another one is told at once");
     }
 
     #[test]

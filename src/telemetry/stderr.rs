@@ -1,16 +1,19 @@
-//! Stderr as the log writes it: by one thread of its own, so that whoever reads it may stop reading.
+//! Stderr as the log writes it: by one thread of its own, so that whoever reads it may stop
+//! reading.
 //!
-//! Owns: the queue of lines that wait to be written, its bounds, the thread, and the count of what was dropped.
+//! Owns: the queue of lines that wait to be written, its bounds, the thread, and the count of what
+//! was dropped.
 //! Never: makes a caller wait for the reader of stderr, or for the disk that it is redirected to.
-//! Holds: the queue is bounded in bytes and each line too; what finds no room is dropped and counted, and the count is
-//! written where the lines are missing, as soon as there is room.
+//! Holds: the queue is bounded in bytes and each line too; what finds no room is dropped and
+//! counted, and the count is written where the lines are missing, as soon as there is room.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -20,8 +23,8 @@ use serde_json::json;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::log::Format;
-use crate::contract::timestamp::Timestamp;
+use super::format::Format;
+use crate::contract::{plain::is_steering, timestamp::Timestamp};
 
 /// What a line costs in the queue besides its bytes.
 const LINE_COST_BYTES: usize = 64;
@@ -34,7 +37,8 @@ static INSTALLED: OnceLock<Stderr> = OnceLock::new();
 /// Bounds on what waits for the reader of stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Bytes of all lines that wait; information may take three quarters of it, warnings and errors all.
+    /// Bytes of all lines that wait; information may take three quarters of it, warnings and errors
+    /// all.
     pub queue_bytes_max: usize,
     /// Bytes of one line.
     pub line_bytes_max: usize,
@@ -53,7 +57,8 @@ pub struct Stderr(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     format: Format,
-    bounds: Bounds,
+    queue_bytes_max: AtomicUsize,
+    line_bytes_max: AtomicUsize,
     queue: Mutex<Queue>,
     /// Something was queued.
     queued: Condvar,
@@ -84,7 +89,8 @@ impl Stderr {
     ) -> io::Result<Self> {
         let inner = Inner {
             format,
-            bounds,
+            queue_bytes_max: AtomicUsize::new(bounds.queue_bytes_max),
+            line_bytes_max: AtomicUsize::new(bounds.line_bytes_max),
             queue: Mutex::default(),
             queued: Condvar::new(),
             drained: Condvar::new(),
@@ -104,8 +110,8 @@ impl Stderr {
     /// Queues a line, or drops it where there is no room.
     fn add(&self, line: &[u8], first_class: bool) {
         let inner = &*self.0;
-        let mut line = bounded(inner.format, line, inner.bounds.line_bytes_max);
-        let room = inner.bounds.queue_bytes_max;
+        let mut line = bounded(inner.format, line, inner.line_bytes_max.load(Relaxed));
+        let room = inner.queue_bytes_max.load(Relaxed);
         let room = if first_class { room } else { room - room / 4 };
         let mut queue = self.queue();
         if queue.untold > 0 && queue.bytes < room {
@@ -170,8 +176,8 @@ impl Stderr {
     }
 }
 
-/// Writes text to stderr: through the log's queue where the log is installed, else at once. Whoever closed stderr does
-/// not want to know.
+/// Writes text to stderr: through the log's queue where the log is installed, else at once. Whoever
+/// closed stderr does not want to know.
 pub fn tell(text: &str) {
     match INSTALLED.get() {
         Some(stderr) => stderr.add(text.as_bytes(), true),
@@ -179,10 +185,19 @@ pub fn tell(text: &str) {
     }
 }
 
-/// Waits until what was told is written, at most that long: a reader that has stopped does not hold the process.
+/// Waits until what was told is written, at most that long: a reader that has stopped does not hold
+/// the process.
 pub fn drain(patience: Duration) {
     if let Some(stderr) = INSTALLED.get() {
         stderr.drain(patience);
+    }
+}
+
+/// Changes the bounds of this process's log; what waits already keeps its room.
+pub(super) fn set_bounds(bounds: Bounds) {
+    if let Some(Stderr(inner)) = INSTALLED.get() {
+        inner.queue_bytes_max.store(bounds.queue_bytes_max, Relaxed);
+        inner.line_bytes_max.store(bounds.line_bytes_max, Relaxed);
     }
 }
 
@@ -197,8 +212,8 @@ pub(super) trait Destination {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// The process's own stderr. Not by the standard library's handle: its lock would be held for as long as a write waits,
-/// and whoever else writes there would wait with it.
+/// The process's own stderr. Not by the standard library's handle: its lock would be held for as
+/// long as a write waits, and whoever else writes there would wait with it.
 pub(super) struct Own;
 
 impl Destination for Own {
@@ -207,7 +222,8 @@ impl Destination for Own {
     }
 }
 
-/// Whether all of it was written. A stderr that is closed takes nothing, and is tried again with the next line.
+/// Whether all of it was written. A stderr that is closed takes nothing, and is tried again with
+/// the next line.
 fn write_all(destination: &mut impl Destination, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match destination.write(bytes) {
@@ -232,7 +248,7 @@ pub struct Line<'a> {
 impl io::Write for Line<'_> {
     /// The formatter writes each event in one call, its end of line included.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stderr.add(bytes, self.first_class);
+        self.stderr.add(&one_line(self.stderr.0.format, bytes), self.first_class);
         Ok(bytes.len())
     }
 
@@ -251,6 +267,28 @@ impl<'a> MakeWriter<'a> for Stderr {
     fn make_writer_for(&'a self, about: &Metadata<'_>) -> Line<'a> {
         Line { stderr: self, first_class: *about.level() <= Level::WARN }
     }
+}
+
+/// An event as one line, whatever a sender's text in it would make of it. JSON has its own escapes,
+/// and the formatter has those for a terminal's colours, which are its own.
+fn one_line(format: Format, event: &[u8]) -> Cow<'_, [u8]> {
+    let text = match (format, std::str::from_utf8(event)) {
+        (Format::Text, Ok(text)) => text.strip_suffix('\n').unwrap_or(text),
+        _ => return Cow::Borrowed(event),
+    };
+    let begins_another = |character| character != '\u{1b}' && is_steering(character);
+    if !text.contains(begins_another) {
+        return Cow::Borrowed(event);
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        match begins_another(character) {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line.push('\n');
+    Cow::Owned(line.into_bytes())
 }
 
 /// A line of at most so many bytes. What was cut says so; a cut line of JSON is JSON still.
@@ -294,6 +332,18 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+
+    #[test]
+    fn a_senders_text_begins_no_line_of_its_own() {
+        let event = "INFO refused: not ready: x\n2026 ERROR forged\u{202e}\0\n".as_bytes();
+        let line = one_line(Format::Text, event);
+        assert_eq!(&*line, "INFO refused: not ready: x\\n2026 ERROR forged\\u{202e}\\u{0}\n".as_bytes());
+        for kept in ["INFO \u{1b}[32mgreen\u{1b}[0m: é\n", "no end"] {
+            assert_eq!(&*one_line(Format::Text, kept.as_bytes()), kept.as_bytes());
+        }
+        let json = b"{\"message\":\"a\\nb\"}\n";
+        assert_eq!(&*one_line(Format::Json, json), json);
+    }
 
     const BOUNDS: Bounds = Bounds { queue_bytes_max: 4 * 1024, line_bytes_max: 200 };
 

@@ -14,8 +14,8 @@ pub fn id(message: &Message) -> Option<&str> {
     message.properties.header_text(HEADER).and_then(parse)
 }
 
-/// The trace-id of a `traceparent`; `None` for what the recommendation calls invalid. Of a later version, only the part
-/// that this one knows is read.
+/// The trace-id of a `traceparent`; `None` for what the recommendation calls invalid. Of a later
+/// version, only the part that this one knows is read.
 fn parse(text: &str) -> Option<&str> {
     let mut parts = text.splitn(5, '-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

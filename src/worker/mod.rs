@@ -1,8 +1,11 @@
 //! The SDK for workers that `swarmgate supervise` runs.
 //!
-//! Owns: a worker's side of the secure channel: its first key, its session, its heartbeats, what it hears and says.
-//! Never: touches the bus: the supervisor carries what is said here to it and back. Starts or ends processes.
-//! Holds: a stop overtakes every command that waits; a command that stops something overtakes every other.
+//! Owns: a worker's side of the secure channel: its first key, its session, its heartbeats, what it
+//! hears and says.
+//! Never: touches the bus: the supervisor carries what is said here to it and back. Starts or ends
+//! processes.
+//! Holds: a stop overtakes every command that waits; a command that stops something overtakes every
+//! other.
 //!
 //! ```no_run
 //! use swarmgate::worker::{Answer, Order, Worker};
@@ -51,7 +54,8 @@ const ORDERS_LEN_MAX: usize = 1_024;
 /// Heartbeats that may go unanswered before the connection counts as dead.
 const HEARTBEATS_MISSED_MAX: u64 = 20;
 
-/// Why a worker cannot go on. There is nothing to mend from inside: it should end, and its supervisor starts the next.
+/// Why a worker cannot go on. There is nothing to mend from inside: it should end, and its
+/// supervisor starts the next.
 #[derive(Debug, Error)]
 pub enum WorkerError {
     /// Nobody told it who it is.

@@ -2,7 +2,8 @@
 //!
 //! Owns: the form of each on the channel, and the envelopes that go on to the bus.
 //! Never: sends anything; the worker does.
-//! Holds: an envelope made here is from the worker's own scope, and its key says what its body says.
+//! Holds: an envelope made here is from the worker's own scope, and its key says what its body
+//! says.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -128,7 +129,8 @@ impl Status {
 }
 
 impl Order {
-    /// What a stop of the channel asks for: the worker's end, or a command of the bus that stops something.
+    /// What a stop of the channel asks for: the worker's end, or a command of the bus that stops
+    /// something.
     pub(super) fn of_stop(message: &ControlMessage) -> Option<Self> {
         if message.payload.contains_key("body") {
             return Signal::read(message, true).map(Order::Signal);

@@ -1,6 +1,7 @@
 //! What the tests need of the crate by name, in one place.
 //!
-//! Owns: how rules are set, how a genesis is made, and where the state says that an instance is in its life.
+//! Owns: how rules are set, how a genesis is made, and where the state says that an instance is in
+//! its life.
 //! Never: decides what is expected.
 //! Holds: everything else goes over the wire.
 
@@ -35,6 +36,8 @@ pub fn rules(requires: Requires) -> Rules {
     let mut rules = Rules::default();
     rules.safety.gates_required = vec![GATE.to_owned()];
     rules.safety.gate_ttl_ms = 1_000_000_000;
+    // A session that is lost has a table of its own.
+    rules.session_lost_after_ms = 1_000_000_000;
     let share = |group: &str| Share { count: 1, group: group.to_owned() };
     let who = match requires {
         Requires::Explicit => interlock::Requires::Explicit,

@@ -1,14 +1,16 @@
-//! Every story of a small world: one instance, two actors, twenty-one words, from four beginnings; and of a smaller one,
-//! with eleven words, to its end.
+//! Every story of a small world: one instance, two actors, twenty-one words, from four beginnings;
+//! and of a smaller one, with eleven words, to its end.
 //!
-//! Owns: a breadth-first walk of the product of the model and the real corridor, with the shortest story to whatever is
-//! wrong in it.
+//! Owns: a breadth-first walk of the product of the model and the real corridor, with the shortest
+//! story to whatever is wrong in it.
 //! Never: samples.
-//! Holds: two places of the walk are one where the model has them so. That merges nothing which the rules tell apart: the
-//! key holds the instance's state, every setting, every command that may still be answered or confirmed with its standing
-//! and order, and the challenge that a confirmation would find; ids and times differ, and no rule asks for them but by deadlines,
-//! which one word lets pass all at once. What the code would tell apart against the rules shows on the next word, as each
-//! word is told to the real corridor at each place: verdict, reason, carriage and state are compared on every edge.
+//! Holds: two places of the walk are one where the model has them so. That merges nothing which the
+//! rules tell apart: the key holds the instance's state, every setting, every command that may
+//! still be answered or confirmed with its standing and order, and the challenge that a
+//! confirmation would find; ids and times differ, and no rule asks for them but by deadlines, which
+//! one word lets pass all at once. What the code would tell apart against the rules shows on the
+//! next word, as each word is told to the real corridor at each place: verdict, reason, carriage
+//! and state are compared on every edge.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -16,10 +18,10 @@ use std::{
 };
 
 use crate::{
-    model::{Model, is_older},
-    oracle::{Gate, Kill, Life, Safety},
+    model::Model,
+    oracle::{Class, Gate, Kill, Life, Safety, class},
     player::Player,
-    words::{Command, Standing, Word},
+    words::{About, At, Command, Standing, Word},
 };
 
 /// How many words the ordinary run goes deep from each beginning, and the proof.
@@ -29,7 +31,7 @@ const DEPTH_PROVE: usize = 8;
 const WAITING_MAX: usize = 2;
 
 fn alphabet() -> Vec<Word> {
-    let ask = |kind, mode| Word::Ask { kind, mode, bot: 0, actor: 0, agrees: true };
+    let ask = |kind, mode| Word::Ask { kind, mode, at: At::Bot(0), actor: 0, agrees: true };
     vec![
         ask("bot-init", None),
         ask("bot-start", Some("paper")),
@@ -49,13 +51,18 @@ fn alphabet() -> Vec<Word> {
         Word::Mode { mode: Safety::Safe, global: true, actor: 1 },
         Word::Mode { mode: Safety::Normal, global: true, actor: 0 },
         Word::Switch { level: Kill::Flatten, global: true, actor: 1 },
-        Word::Report { gate: Gate::Unknown, actor: 1 },
-        Word::Report { gate: Gate::Pass, actor: 1 },
+        report(Gate::Fail),
+        report(Gate::Pass),
         Word::Wait { ms: 200_000 },
     ]
 }
 
-const STOP: Word = Word::Ask { kind: "bot-stop", mode: None, bot: 0, actor: 1, agrees: true };
+/// By somebody else than the requester, for a time that is over after a wait.
+fn report(gate: Gate) -> Word {
+    Word::Report { gate, global: true, lasts_ms: 100_000, actor: 1 }
+}
+
+const STOP: Word = Word::Ask { kind: "bot-stop", mode: None, at: At::Bot(0), actor: 1, agrees: true };
 
 #[test]
 fn requester_may_confirm() {
@@ -73,11 +80,11 @@ fn a_target_may_lie() {
     walk(false, &[alphabet().as_slice(), &lies].concat(), depth_max());
 }
 
-/// The life alone, with every setting at rest and at most two commands in flight: here the walk ends because there is no
-/// new place, and not at a depth.
+/// The life alone, with every setting at rest and at most two commands in flight: here the walk
+/// ends because there is no new place, and not at a depth.
 #[test]
 fn a_life_is_walked_to_its_end() {
-    let ask = |kind, mode| Word::Ask { kind, mode, bot: 0, actor: 0, agrees: true };
+    let ask = |kind, mode| Word::Ask { kind, mode, at: At::Bot(0), actor: 0, agrees: true };
     let words = [
         ask("bot-init", None),
         ask("bot-start", Some("live")),
@@ -98,11 +105,11 @@ fn depth_max() -> usize {
     if env::var("SWARMGATE_PROVE").is_ok() { DEPTH_PROVE } else { DEPTH }
 }
 
-/// The ways to the places that the walk begins at: IDLE, live, PAUSED and quarantine, each but the first far from the
-/// others.
+/// The ways to the places that the walk begins at: IDLE, live, PAUSED and quarantine, each but the
+/// first far from the others.
 fn beginnings(second_person: bool) -> [Vec<Word>; 4] {
     let done = Word::Answer { nth: 0, success: true };
-    let ask = |kind, mode| Word::Ask { kind, mode, bot: 0, actor: 0, agrees: true };
+    let ask = |kind, mode| Word::Ask { kind, mode, at: At::Bot(0), actor: 0, agrees: true };
     let confirm = Word::Confirm { nth: 0, actor: usize::from(second_person) };
     let idle = vec![ask("bot-init", None), done];
     let with = |words: &[Word]| [idle.as_slice(), words].concat();
@@ -190,26 +197,32 @@ fn doors(before: Option<Life>, after: Option<Life>, word: Word, player: &Player,
 
 /// What the rules still know of a place.
 fn key(model: &Model) -> String {
-    let starts = model.newest_starts();
+    let bot = model.bots[0];
     let newest_unconfirmed = model.commands.iter().rposition(Command::is_unconfirmed);
     let mut open = Vec::new();
     for (at, command) in model.commands.iter().enumerate() {
-        let is_challenged = command.bot().is_some() && command.standing == Standing::Challenged;
+        let is_challenged = command.is_targets() && command.standing == Standing::Challenged;
         if command.is_answerable() || is_challenged || newest_unconfirmed == Some(at) {
-            open.push((command.about, command.standing, is_older(command, &starts)));
+            let opens = class(command.kind()) == Class::Release && !model.is_overtaken(at);
+            open.push((command.about, command.standing, opens));
         }
     }
-    let challenged = model.commands.iter().rev().find(|command| command.challenged_at.is_some());
-    let challenged =
-        challenged.map(|command| (command.about, command.actor, command.standing, model.is_past(command)));
+    let challenged = model.commands.iter().rposition(|command| command.challenged_at.is_some());
+    let challenged = challenged.map(|at| {
+        let command = &model.commands[at];
+        (what(command), command.actor, command.standing, model.is_past(at))
+    });
+    let gates = model.gates.map(|gate| gate.at_rest(model.now()));
     format!(
-        "{:?} {} {:?} {:?} {:?} {:?} {open:?} {challenged:?} {}",
-        model.lives[0],
-        model.live[0],
-        model.safety,
-        model.kill,
-        model.gate,
-        (model.failed, model.failed_by),
-        starts[0] > 0
+        "{} {:?} {:?} {:?} {gates:?} {open:?} {challenged:?}",
+        bot.life, bot.past, model.safety, model.kill
     )
+}
+
+/// What a command is about, without its moment.
+fn what(command: &Command) -> String {
+    match command.about {
+        About::Report { gate, global, .. } => format!("{gate:?} {global}"),
+        about => format!("{about:?}"),
+    }
 }

@@ -1,78 +1,46 @@
-//! The histories of a readiness gate: every order of three reports, and what a start and a change are told after each.
+//! The histories of a readiness gate: every order of three reports, and what a start and a change
+//! are told after each.
 //!
-//! Owns: who reported what for how long, as the specification has it: what has failed stays failed until its reporter or a
-//! confirmed report clears it, no later report shortens that, and what expires is unknown.
-//! Never: names anything of the crate.
+//! Owns: the telling of each history on the wire, by two reporters, with expiries, for everything
+//! or for the swarm.
+//! Never: knows what is right; `history` and the oracle do.
 //! Holds: required or not, with a reporter of its own or without one: 0 differences.
 
 use serde_json::json;
 
 use crate::{
     adapter::{self, Requires},
-    oracle::Gate,
+    history::{History, Report, is_cleared, says},
+    oracle::{Answer, Ask, Gate, Life, Situation, answer},
     types::running_by,
-    world::{World, bot, fleet},
+    words::At,
+    world::{World, bot},
 };
 
-const LONG_MS: i64 = 3_600_000;
-const SHORT_MS: i64 = 60_000;
+const LONG_MS: u64 = 3_600_000;
+const SHORT_MS: u64 = 60_000;
 /// Beyond the short, within the long.
 const PAST_SHORT_MS: u64 = 61_000;
-const STEP_MS: i64 = 10;
+const STEP_MS: u64 = 10;
+
+/// What is asked after a report, in turn: what starts, what changes, and what asks no gate.
+const ASKED: [(&str, Option<&str>); 7] = [
+    ("bot-start", Some("paper")),
+    ("swarm-plan", None),
+    ("start-work", None),
+    ("config-update", None),
+    ("bot-start", Some("live")),
+    ("swarm-start", None),
+    ("status-request", None),
+];
 
 #[derive(Clone, Copy, Debug)]
-struct Report {
+struct Said {
     by: &'static str,
     gate: Gate,
-    lasts_ms: i64,
+    lasts_ms: u64,
     wait: bool,
-}
-
-/// What is known of a gate, by the milliseconds since the story began.
-#[derive(Clone, Copy, Debug, Default)]
-struct Known {
-    now: i64,
-    said: Option<(Gate, i64)>,
-    /// Since it failed and was not cleared: until when it says so, and who alone has said it.
-    failed: Option<(i64, Option<&'static str>)>,
-}
-
-impl Known {
-    /// What it says, and whether it stands in the way where nobody requires it.
-    fn says(&self) -> Gate {
-        match (self.failed, self.said) {
-            (Some((until, _)), _) if self.now < until => Gate::Fail,
-            (Some(_), _) => Gate::Unknown,
-            (None, Some((gate, until))) if self.now < until => gate,
-            (None, _) => Gate::Unknown,
-        }
-    }
-
-    fn expects(&self, required: bool) -> &'static str {
-        match self.says() {
-            Gate::Fail => "refuse safety.gate-failed",
-            Gate::Unknown if required || self.failed.is_some() => "refuse safety.gate-unknown",
-            Gate::Pass | Gate::Warn | Gate::Unknown => "forward",
-        }
-    }
-
-    fn is_cleared_by(&self, report: Report) -> bool {
-        self.failed.is_some() && matches!(report.gate, Gate::Pass | Gate::Warn)
-    }
-
-    fn take(&mut self, report: Report, from: i64) {
-        let until = from + report.lasts_ms;
-        self.failed = match (report.gate, self.failed) {
-            (Gate::Pass | Gate::Warn, _) => None,
-            (Gate::Fail, None) => Some((until, Some(report.by))),
-            (Gate::Fail, Some((before, by))) => Some((before.max(until), by.filter(|by| *by == report.by))),
-            (Gate::Unknown, Some((before, Some(by)))) if by == report.by => {
-                Some((before.min(from), Some(by)))
-            }
-            (Gate::Unknown, failed) => failed,
-        };
-        self.said = Some((report.gate, until));
-    }
+    place: At,
 }
 
 /// Whether a gate is required, and who reports it where that is one alone.
@@ -80,13 +48,30 @@ impl Known {
 struct Setting {
     required: bool,
     reporter: Option<&'static str>,
+    places: &'static [At],
+    reports: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    now: u64,
+    gates: [History; 2],
 }
 
 #[test]
 fn every_history_of_three_reports() {
+    for_each_setting(&[At::Fleet], 3, 3_000);
+}
+
+#[test]
+fn every_history_of_two_reports_for_everything_or_for_the_swarm() {
+    for_each_setting(&[At::Fleet, At::Swarm], 2, 1_000);
+}
+
+fn for_each_setting(places: &'static [At], reports: usize, told_min: usize) {
     for required in [true, false] {
         for reporter in [None, Some("probe")] {
-            let setting = Setting { required, reporter };
+            let setting = Setting { required, reporter, places, reports };
             let mut rules = adapter::rules(Requires::Explicit);
             if !required {
                 rules.safety.gates_required.clear();
@@ -96,70 +81,90 @@ fn every_history_of_three_reports() {
             }
             let world = running_by(rules);
             let mut told = 0;
-            // The report by which the instance was made is over before the story begins.
-            histories(&world, Known::default(), setting, &mut Vec::new(), &mut told);
-            assert!(told > 3_000, "only {told} reports were told");
+            // The report by which the instance was made, of everything, is over before the story
+            // begins.
+            let mut over = History::default();
+            over.take(Report { gate: Gate::Pass, until: 0 }, 0, 0);
+            let known = Known { now: 0, gates: [over, History::default()] };
+            histories(&world, known, setting, &mut Vec::new(), &mut told);
+            assert!(told > told_min, "only {told} reports were told");
         }
     }
 }
 
-fn histories(world: &World, known: Known, setting: Setting, way: &mut Vec<Report>, told: &mut usize) {
-    if way.len() == 3 {
+fn histories(world: &World, known: Known, setting: Setting, way: &mut Vec<Said>, told: &mut usize) {
+    if way.len() == setting.reports {
         return;
     }
     for by in ["probe", "other"] {
         for gate in Gate::ALL {
             for (lasts_ms, wait) in [(LONG_MS, false), (SHORT_MS, false), (SHORT_MS, true)] {
-                let report = Report { by, gate, lasts_ms, wait };
-                *told += 1;
-                way.push(report);
-                let (mut world, mut known) = (world.fork(), known);
-                tell(&mut world, &mut known, report, setting, way);
-                // What was refused leaves everything as it was.
-                if setting.reporter.is_none_or(|own| own == by) {
-                    histories(&world, known, setting, way, told);
+                for place in setting.places {
+                    let said = Said { by, gate, lasts_ms, wait, place: *place };
+                    *told += 1;
+                    way.push(said);
+                    let (mut world, mut known) = (world.fork(), known);
+                    tell(&mut world, &mut known, said, setting, way, told);
+                    // What was refused leaves everything as it was.
+                    if setting.reporter.is_none_or(|own| own == by) {
+                        histories(&world, known, setting, way, told);
+                    }
+                    way.pop();
                 }
-                way.pop();
             }
         }
     }
 }
 
-fn tell(world: &mut World, known: &mut Known, report: Report, setting: Setting, way: &[Report]) {
+fn tell(world: &mut World, known: &mut Known, said: Said, setting: Setting, way: &[Said], told: &mut usize) {
     let name = format!("{setting:?} {way:#?}");
     known.now += STEP_MS;
-    let expires_at = world.now_plus((STEP_MS + report.lasts_ms) as u64);
-    let data = json!({ "gate": adapter::GATE, "result": report.gate.name(), "expiresAt": expires_at });
-    let (ticket, heard) = world.signal(report.by, "gate-report", &fleet(), &data);
+    let expires_at = world.now_plus(STEP_MS + said.lasts_ms);
+    let data = json!({ "gate": adapter::GATE, "result": said.gate.name(), "expiresAt": expires_at });
+    let (ticket, heard) = world.signal(said.by, "gate-report", &crate::player::scope(said.place), &data);
     let at = known.now;
+    let report = Report { gate: said.gate, until: known.now + said.lasts_ms };
+    let place = usize::from(said.place == At::Swarm);
+    let by = usize::from(said.by == "other");
     match setting.reporter {
-        Some(own) if own != report.by => assert_eq!(heard.words(), "refuse policy.denied", "{name}"),
-        None if known.is_cleared_by(report) => {
+        Some(own) if own != said.by => assert_eq!(heard.words(), "refuse policy.denied", "{name}"),
+        None if is_cleared(&known.gates, said.gate) => {
             assert_eq!(heard.words(), "challenge consent.challenge-required", "{name}");
-            asked(world, known, setting, way.len(), &name);
+            asked(world, *known, setting, told, &name);
             known.now += STEP_MS;
             let id = ticket.challenge.clone().expect("a challenge");
-            assert_eq!(world.consent(report.by, "confirm", &ticket, &id).words(), "forward", "{name}");
-            known.take(report, at);
+            assert_eq!(world.consent(said.by, "confirm", &ticket, &id).words(), "forward", "{name}");
+            known.gates[place].take(report, by, at);
         }
         _ => {
             assert_eq!(heard.words(), "forward", "{name}");
-            known.take(report, at);
+            known.gates[place].take(report, by, at);
         }
     }
-    if report.wait {
+    asked(world, *known, setting, told, &name);
+    if said.wait {
         world.wait(PAST_SHORT_MS);
-        known.now += PAST_SHORT_MS as i64;
+        known.now += PAST_SHORT_MS;
+        asked(world, *known, setting, told, &name);
     }
-    asked(world, known, setting, way.len() + usize::from(report.wait), &name);
 }
 
-/// A start or a change is told the same, on a copy: they are asked in turn.
-fn asked(world: &World, known: &Known, setting: Setting, turn: usize, name: &str) {
-    let later = Known { now: known.now + STEP_MS, ..*known };
-    let expected = later.expects(setting.required);
-    let start = json!({ "requestedTransition": "IDLE->RUNNING_PAPER", "mode": "paper" });
-    let (kind, data) = if turn.is_multiple_of(2) { ("bot-start", start) } else { ("swarm-plan", json!({})) };
+/// What is asked in turn, of a copy.
+fn asked(world: &World, known: Known, setting: Setting, told: &mut usize, name: &str) {
+    *told += 1;
+    let (kind, mode) = ASKED[*told % ASKED.len()];
+    let (gate, unknown_refuses) = says(&known.gates, setting.required, known.now + STEP_MS);
+    let requested = mode.and_then(Life::running).map(|to| format!("IDLE->{to}"));
+    let ask = Ask { kind, mode, requested: requested.as_deref(), loosens: false };
+    let expected = match answer(&Situation { gate, unknown_refuses, ..Situation::at(Life::Idle) }, &ask) {
+        Answer::Forward => "forward".to_owned(),
+        Answer::Challenge => "challenge consent.challenge-required".to_owned(),
+        Answer::Refuse(code) => format!("refuse {code}"),
+    };
+    let mut data = json!({});
+    if let (Some(requested), Some(mode)) = (requested, mode) {
+        data = json!({ "requestedTransition": requested, "mode": mode });
+    }
     let got = world.fork().signal("ops-a", kind, &bot(0), &data).1.words();
     assert_eq!(got, expected, "{kind}: {name}");
 }

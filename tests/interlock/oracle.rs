@@ -1,12 +1,17 @@
-//! The interlock as it is written: lifecycle, safety mode, gates, kill switch and danger, by tables.
+//! The interlock as the documents have it: what is said to a command, and where an instance is
+//! after it.
 //!
-//! Owns: a second reading of the control-plane specification, made from its text alone.
-//! Never: names anything of the crate; what is compared with it is driven over the wire.
-//! Holds: every answer follows from a row below, and spec/lifecycle.toml has the same rows (a test says so).
+//! Owns: the vocabulary of the documents, the table of the lifecycle, and the questions of gates 6
+//! to 10 in their order.
+//! Never: names anything of the crate, or remembers anything; `history` knows of gates, and `model`
+//! of commands and time.
+//! Holds: it was written from the text alone. Each rule stands under the sentence that it restates.
 
 use std::fmt;
 
-/// A state in the life of an instance.
+use Life::{Created, Error, Idle, Live, Paper, Paused, Quarantined, Shadow, Stopping};
+
+/// Where an instance is in its life: nine words, and no tenth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Life {
     Created,
@@ -19,8 +24,6 @@ pub enum Life {
     Error,
     Quarantined,
 }
-
-use Life::{Created, Error, Idle, Live, Paper, Paused, Quarantined, Shadow, Stopping};
 
 impl Life {
     pub const ALL: [Self; 9] = [Created, Idle, Paper, Shadow, Live, Paused, Stopping, Error, Quarantined];
@@ -46,6 +49,13 @@ impl Life {
     pub const fn runs(self) -> bool {
         matches!(self, Paper | Shadow | Live)
     }
+
+    /// Where a run in a mode is. Three modes are words; anything else is no mode.
+    pub fn running(mode: &str) -> Option<Self> {
+        [("paper", Paper), ("shadow", Shadow), ("live", Live)]
+            .into_iter()
+            .find_map(|(word, life)| (word == mode).then_some(life))
+    }
 }
 
 impl fmt::Display for Life {
@@ -54,7 +64,7 @@ impl fmt::Display for Life {
     }
 }
 
-/// How much is allowed, the least strict first.
+/// The mode of everything or of a swarm, the mildest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Safety {
     Normal,
@@ -70,7 +80,7 @@ impl Safety {
     }
 }
 
-/// What is known of the required gates.
+/// What a readiness gate says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Gate {
     Pass,
@@ -87,7 +97,7 @@ impl Gate {
     }
 }
 
-/// The execution kill switch, the least strict first.
+/// The kill switch, the mildest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kill {
     Allow,
@@ -104,7 +114,6 @@ impl Kill {
     }
 }
 
-/// What a class of command is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     Stop,
@@ -120,7 +129,8 @@ pub enum Class {
     Destructive,
 }
 
-/// Every type of the command table and its class. `safety-set` and `kill-switch-set` downward are `Loosen`.
+/// Each type with its class. `start-work` makes a worker work: it is a start, and not one of the
+/// words of a session.
 pub const TYPES: [(&str, Class); 34] = [
     ("stop", Class::Stop),
     ("swarm-stop", Class::Stop),
@@ -138,7 +148,6 @@ pub const TYPES: [(&str, Class); 34] = [
     ("challenge-confirm", Class::Consent),
     ("challenge-reject", Class::Consent),
     ("bootstrap-bundle", Class::Session),
-    ("start-work", Class::Start),
     ("ready", Class::Liveness),
     ("heartbeat", Class::Liveness),
     ("status-request", Class::Evidence),
@@ -148,6 +157,7 @@ pub const TYPES: [(&str, Class); 34] = [
     ("swarm-plan", Class::Change),
     ("config-update", Class::Change),
     ("bot-init", Class::Change),
+    ("start-work", Class::Start),
     ("swarm-start", Class::Start),
     ("bot-start", Class::Start),
     ("bot-resume", Class::Start),
@@ -162,7 +172,7 @@ pub fn class(kind: &str) -> Class {
     TYPES.iter().find(|(name, _)| *name == kind).expect("a type of the command table").1
 }
 
-/// When a way is taken.
+/// When a transition happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     Accepted,
@@ -170,8 +180,7 @@ pub enum When {
     AtOnce,
 }
 
-/// One row of the machine.
-#[derive(Clone, Copy, Debug)]
+/// A row of the lifecycle.
 pub struct Way {
     pub by: &'static str,
     pub mode: Option<&'static str>,
@@ -180,79 +189,150 @@ pub struct Way {
     pub when: When,
 }
 
-const STARTABLE: &[Life] = &[Idle, Paused, Error];
+const fn way(
+    by: &'static str,
+    mode: Option<&'static str>,
+    from: &'static [Life],
+    to: Life,
+    when: When,
+) -> Way {
+    Way { by, mode, from, to, when }
+}
+
+const RESTING: &[Life] = &[Idle, Paused, Error];
 const RUNNING: &[Life] = &[Paper, Shadow, Live];
-const STOPPABLE: &[Life] = &[Paper, Shadow, Live, Paused, Error];
-const FALLIBLE: &[Life] = &[Paper, Shadow, Live, Stopping, Paused];
+const FAILING: &[Life] = &[Paper, Shadow, Live, Stopping, Paused];
 
-const fn way(by: &'static str, from: &'static [Life], to: Life, when: When) -> Way {
-    Way { by, mode: None, from, to, when }
-}
-
-const fn start(by: &'static str, mode: &'static str, to: Life) -> Way {
-    Way { by, mode: Some(mode), from: STARTABLE, to, when: When::Outcome }
-}
-
-/// The machine. What no row names does not happen.
+/// The lifecycle. What no row names does not happen.
 pub const WAYS: [Way; 17] = [
-    way("bot-init", &[Created], Idle, When::Outcome),
-    start("bot-start", "paper", Paper),
-    start("bot-resume", "paper", Paper),
-    start("bot-start", "shadow", Shadow),
-    start("bot-resume", "shadow", Shadow),
-    start("bot-start", "live", Live),
-    start("bot-resume", "live", Live),
-    way("bot-pause", RUNNING, Paused, When::Outcome),
-    way("bot-stop", STOPPABLE, Stopping, When::Accepted),
-    way("bot-stop", &[Stopping], Idle, When::Outcome),
-    way("alert", FALLIBLE, Error, When::AtOnce),
-    way("stop-failed", FALLIBLE, Error, When::AtOnce),
-    way("session-lost", RUNNING, Error, When::AtOnce),
-    way("bot-quarantine", &Life::ALL, Quarantined, When::Accepted),
-    way("interlock", &Life::ALL, Quarantined, When::AtOnce),
-    way("uncommanded", &Life::ALL, Quarantined, When::AtOnce),
-    way("bot-release", &[Quarantined], Idle, When::Outcome),
+    // What was created is idle once it has been initialised.
+    way("bot-init", None, &[Created], Idle, When::Outcome),
+    // From IDLE, PAUSED and ERROR it runs in the mode that was asked for; nothing else leads out of
+    // ERROR to a run.
+    way("bot-start", Some("paper"), RESTING, Paper, When::Outcome),
+    way("bot-resume", Some("paper"), RESTING, Paper, When::Outcome),
+    way("bot-start", Some("shadow"), RESTING, Shadow, When::Outcome),
+    way("bot-resume", Some("shadow"), RESTING, Shadow, When::Outcome),
+    way("bot-start", Some("live"), RESTING, Live, When::Outcome),
+    way("bot-resume", Some("live"), RESTING, Live, When::Outcome),
+    // Whatever runs can be paused.
+    way("bot-pause", None, RUNNING, Paused, When::Outcome),
+    // It stops by way of STOPPING, which begins when the stop is accepted.
+    way("bot-stop", None, &[Paper, Shadow, Live, Paused, Error], Stopping, When::Accepted),
+    way("bot-stop", None, &[Stopping], Idle, When::Outcome),
+    // A fatal alert, a stop that failed, or a session that was lost while it ran.
+    way("alert", None, FAILING, Error, When::AtOnce),
+    way("stop-failed", None, FAILING, Error, When::AtOnce),
+    way("session-lost", None, RUNNING, Error, When::AtOnce),
+    // Quarantine is entered from everywhere: by an operator, by the interlock, by a run that nobody
+    // asked for.
+    way("bot-quarantine", None, &Life::ALL, Quarantined, When::Accepted),
+    way("interlock", None, &Life::ALL, Quarantined, When::AtOnce),
+    way("uncommanded", None, &Life::ALL, Quarantined, When::AtOnce),
+    // It is left by a release, never by itself.
+    way("bot-release", None, &[Quarantined], Idle, When::Outcome),
 ];
 
-/// Where an instance is after `by` happened to it at that moment: one row further, or where it was.
+/// Where an instance is after that; where it was, if no row leads on.
 pub fn moved(life: Life, by: &str, mode: Option<&str>, when: When) -> Life {
-    let row = WAYS.iter().find(|way| {
+    // What is told to stop is not called running, whichever of the three words for it was used.
+    let by = if matches!(by, "stop" | "swarm-stop") { "bot-stop" } else { by };
+    let leads = |way: &&Way| {
         way.by == by
             && way.when == when
             && way.from.contains(&life)
             && (way.mode.is_none() || way.mode == mode)
-    });
-    // A stop that was accepted while nothing ran, and overtook a start whose success came late, stops it all the same.
-    if row.is_none() && by == "bot-stop" && when == When::Outcome && (life.runs() || life == Paused) {
-        return Idle;
-    }
-    row.map_or(life, |way| way.to)
+    };
+    WAYS.iter().find(leads).map_or(life, |way| way.to)
 }
 
-/// What holds when a command is judged. `life` of an instance that nobody has heard of is `None`.
+/// What a command meets.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation {
+    /// Where the addressed instance is; `None` where nobody has heard of it.
     pub life: Option<Life>,
-    pub safety: Safety,
-    pub gate: Gate,
-    pub kill: Kill,
-    /// Whether some instance of the addressed swarm is live: runs so, was taken out of that without coming to rest since,
-    /// or was let start so and has not answered.
+    /// Whether the scope covers an instance in quarantine.
+    pub quarantined: bool,
+    /// Whether any bot of the addressed swarm is live, in the sense of `Past::is_live`.
     pub live: bool,
+    /// Whether a start, resume or release of the addressed bot has been accepted and has not ended.
+    pub pending: bool,
+    /// Whether the addressed worker has a control session.
+    pub session: bool,
+    /// Whether each of the required workers has said that it is ready.
+    pub crew_ready: bool,
+    pub safety: Safety,
+    pub kill: Kill,
+    /// What the readiness gates say, the worst of them.
+    pub gate: Gate,
+    /// Whether an UNKNOWN refuses: of a gate that is required, or that has failed and was not
+    /// cleared.
+    pub unknown_refuses: bool,
 }
 
-/// What a command asks.
+impl Situation {
+    /// An instance there, with nothing in its way.
+    pub fn at(life: Life) -> Self {
+        Self {
+            life: Some(life),
+            quarantined: life == Quarantined,
+            live: life == Live,
+            pending: false,
+            session: true,
+            crew_ready: true,
+            safety: Safety::Normal,
+            kill: Kill::Allow,
+            gate: Gate::Pass,
+            unknown_refuses: true,
+        }
+    }
+}
+
+/// What makes a bot live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// It ran live last, and has come neither to rest nor to another mode since.
+    pub ran_live: bool,
+    /// A live start of it was confirmed and has not been answered.
+    pub start_released: bool,
+}
+
+impl Past {
+    /// A change is dangerous where a bot is live, was paused from live, or has a released live
+    /// start in flight.
+    pub const fn is_live(self) -> bool {
+        self.ran_live || self.start_released
+    }
+
+    /// What is remembered once it is there.
+    pub fn enters(&mut self, life: Life) {
+        match life {
+            Live => self.ran_live = true,
+            Idle | Paper | Shadow => self.ran_live = false,
+            Created | Paused | Stopping | Error | Quarantined => {}
+        }
+    }
+}
+
+/// A command, as far as gates 6 to 10 look at it.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     pub kind: &'a str,
     pub mode: Option<&'a str>,
-    /// `data.requestedTransition`.
+    /// `requestedTransition`, as it was sent.
     pub requested: Option<&'a str>,
-    /// Whether a setting goes downward, or PASS or WARN is said over FAIL.
+    /// A setting downward, or a better report over a FAIL by anybody but the gate's reporter.
     pub loosens: bool,
 }
 
-/// What the corridor says.
+impl Ask<'_> {
+    /// Downward a setting is loosened, and a better report over a FAIL loosens a gate, whatever the
+    /// class of the type.
+    pub fn class(&self) -> Class {
+        if self.loosens { Class::Loosen } else { class(self.kind) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Forward,
@@ -260,91 +340,118 @@ pub enum Answer {
     Refuse(&'static str),
 }
 
-/// Gates 8, 9 and 10, in their order.
+/// What is said to a new command of a sender who may send it. The first gate that says no has the
+/// last word, and nobody is asked to confirm what would be refused.
 pub fn answer(situation: &Situation, ask: &Ask<'_>) -> Answer {
-    let refused = lifecycle(situation.life, ask).or_else(|| safety(situation, ask));
-    match refused {
+    let first = [command, session, lifecycle, safety].iter().find_map(|gate| gate(situation, ask));
+    match first {
         Some(code) => Answer::Refuse(code),
         None if is_dangerous(situation.live, ask) => Answer::Challenge,
         None => Answer::Forward,
     }
 }
 
-/// Whether a command is carried to somebody, and starts, changes or destroys something there. An instance in quarantine
-/// hears only of evidence, of stopping, and of its release; what opens a session starts nothing.
-fn disturbs(kind: &str) -> bool {
-    matches!(class(kind), Class::Start | Class::Change | Class::Destructive)
+/// Gate 6: while a start, resume or release of a bot is pending, no second one is taken for it.
+fn command(situation: &Situation, ask: &Ask<'_>) -> Option<&'static str> {
+    (situation.pending && is_exclusive(ask.kind)).then_some("command.pending")
 }
 
-/// Gate 8: nothing that disturbs reaches quarantine, and four commands are asked where the instance is.
-fn lifecycle(life: Option<Life>, ask: &Ask<'_>) -> Option<&'static str> {
-    if disturbs(ask.kind) && life == Some(Quarantined) {
+pub fn is_exclusive(kind: &str) -> bool {
+    matches!(kind, "bot-start" | "bot-resume" | "bot-release")
+}
+
+/// Gate 7: a worker is bootstrapped once; what belongs to a session needs one; work is blocked
+/// until the required workers are ready.
+fn session(situation: &Situation, ask: &Ask<'_>) -> Option<&'static str> {
+    match ask.kind {
+        "bootstrap-bundle" if situation.session => Some("session.duplicate-bootstrap"),
+        "ready" | "heartbeat" if !situation.session => Some("session.not-bootstrapped"),
+        "start-work" | "swarm-start" if !situation.crew_ready => Some("session.workers-not-ready"),
+        _ => None,
+    }
+}
+
+/// Gate 8, the special cases first.
+fn lifecycle(situation: &Situation, ask: &Ask<'_>) -> Option<&'static str> {
+    let class = ask.class();
+    // Quarantine is left by an explicit release alone: every start, change and destruction whose
+    // scope covers it waits.
+    if situation.quarantined && matches!(class, Class::Start | Class::Change | Class::Destructive) {
         return Some("lifecycle.quarantined");
     }
-    let asks = matches!(ask.kind, "bot-init" | "bot-start" | "bot-resume" | "bot-release");
-    if !asks {
+    // A bot leaves ERROR by an explicit start or resume, not by what would tidy it away.
+    if situation.life == Some(Error) && matches!(ask.kind, "bot-init" | "bot-release") {
+        return Some("lifecycle.explicit-start-required");
+    }
+    let starts = matches!(ask.kind, "bot-start" | "bot-resume");
+    if !starts && !matches!(ask.kind, "bot-init" | "bot-release") {
         return None;
     }
-    let is_start = matches!(ask.kind, "bot-start" | "bot-resume");
-    let mode = ask.mode.filter(|mode| matches!(*mode, "paper" | "shadow" | "live"));
-    let here = life.or((ask.kind == "bot-init").then_some(Created));
-    // Where the command and its mode lead; a start without a mode leads to some running state.
-    let leads = |to: Life| match mode {
-        _ if !is_start => to == Idle,
-        None => to.runs(),
-        mode => moved(Idle, ask.kind, mode, When::Outcome) == to,
-    };
-    let said = ask.requested.and_then(|text| text.split_once("->"));
-    let said = said.and_then(|(from, to)| Some((Life::named(from)?, Life::named(to)?)));
-    let agrees = said.is_some_and(|(from, to)| Some(from) == here && leads(to));
-    let from_error = here == Some(Error) && !is_start;
-    let has_row =
-        WAYS.iter().any(|way| way.by == ask.kind && here.is_some_and(|here| way.from.contains(&here)));
-    if from_error {
-        Some("lifecycle.explicit-start-required")
-    } else if !agrees || !has_row {
-        Some("lifecycle.illegal-transition")
-    } else if is_start && mode.is_none() {
-        Some("lifecycle.mode-required")
-    } else {
-        None
+    // Live is never inherited: without a mode there is none, and a word that is no mode is none.
+    let mode = ask.mode.filter(|mode| Life::running(mode).is_some());
+    let here = situation.life.unwrap_or(Created);
+    let step = ask.requested.and_then(states).filter(|(from, to)| {
+        let leads = |way: &Way| {
+            way.by == ask.kind
+                && way.from.contains(from)
+                && way.to == *to
+                && (mode.is_none() || way.mode == mode)
+        };
+        *from == here && WAYS.iter().any(leads)
+    });
+    match step {
+        // `requestedTransition` has to agree with the table, with where it is and with the mode.
+        None => Some("lifecycle.illegal-transition"),
+        Some(_) if starts && mode.is_none() => Some("lifecycle.mode-required"),
+        Some(_) => None,
     }
 }
 
-/// Gate 9.
+/// Two states joined by an arrow.
+fn states(requested: &str) -> Option<(Life, Life)> {
+    let (from, to) = requested.split_once("->")?;
+    Some((Life::named(from)?, Life::named(to)?))
+}
+
+/// Gate 9: the mode, then the readiness gates, then the kill switch.
 fn safety(situation: &Situation, ask: &Ask<'_>) -> Option<&'static str> {
-    let sets = matches!(ask.kind, "safety-set" | "kill-switch-set");
-    let passes = match class(ask.kind) {
-        Class::Stop | Class::Tighten | Class::Consent | Class::Session | Class::Liveness => true,
-        Class::Evidence => !ask.loosens,
-        Class::Loosen | Class::Change | Class::Start | Class::Release | Class::Destructive => false,
+    let class = ask.class();
+    let passes = match class {
+        // In SAFE and EMERGENCY_STOP only evidence, stopping and diagnosis are allowed, and what
+        // tightens always is. A session's words start nothing.
+        Class::Stop | Class::Tighten | Class::Consent => true,
+        Class::Session | Class::Liveness | Class::Evidence => true,
+        // And the confirmed way out: mode and kill switch themselves; accepting the clock ends the
+        // SAFE that it caused.
+        Class::Loosen => matches!(ask.kind, "safety-set" | "kill-switch-set" | "clock-accept"),
+        Class::Change | Class::Start | Class::Release | Class::Destructive => false,
     };
-    if passes || sets {
-        return None;
+    if !passes && situation.safety != Safety::Normal {
+        return Some("safety.mode");
     }
-    // Before a start and before anything is applied.
-    let gated = matches!(class(ask.kind), Class::Start | Class::Change);
-    if situation.safety != Safety::Normal {
-        Some("safety.mode")
-    } else if gated && situation.gate == Gate::Fail {
-        Some("safety.gate-failed")
-    } else if gated && situation.gate == Gate::Unknown {
-        Some("safety.gate-unknown")
-    } else if situation.kill != Kill::Allow {
-        Some("safety.kill-switch")
-    } else {
-        None
+    // Before a start, a resume and a change the gates are asked; FAIL and UNKNOWN refuse. Not
+    // observed is not healthy.
+    if matches!(class, Class::Start | Class::Change) {
+        match situation.gate {
+            Gate::Fail => return Some("safety.gate-failed"),
+            Gate::Unknown if situation.unknown_refuses => return Some("safety.gate-unknown"),
+            Gate::Pass | Gate::Warn | Gate::Unknown => {}
+        }
     }
+    // From CLOSE_ONLY on only what reduces activity passes.
+    (!passes && situation.kill != Kill::Allow).then_some("safety.kill-switch")
 }
 
-/// Gate 10: what is done only after somebody has confirmed it.
+/// Whether gate 11 asks for a confirmation: a live start or resume; a change of what is live;
+/// whatever loosens the mode, the kill switch, a gate or the watch; secrets; destruction; the
+/// release from quarantine.
 pub fn is_dangerous(live: bool, ask: &Ask<'_>) -> bool {
-    match class(ask.kind) {
+    match ask.class() {
         Class::Loosen | Class::Release | Class::Destructive => true,
-        Class::Start => ask.mode == Some("live") && matches!(ask.kind, "bot-start" | "bot-resume"),
-        // Making an instance is no change of one that is live.
+        Class::Start => matches!(ask.kind, "bot-start" | "bot-resume") && ask.mode == Some("live"),
+        // A new bot runs nothing that could be changed.
         Class::Change => live && ask.kind != "bot-init",
-        Class::Tighten | Class::Evidence => ask.loosens,
-        Class::Stop | Class::Consent | Class::Session | Class::Liveness => false,
+        Class::Stop | Class::Tighten | Class::Consent => false,
+        Class::Session | Class::Liveness | Class::Evidence => false,
     }
 }

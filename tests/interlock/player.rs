@@ -1,19 +1,23 @@
-//! Plays a story to the model and to the real corridor, and finds the first word on which they differ.
+//! Plays a story to the model and to the real corridor, and finds the first word on which they
+//! differ.
 //!
-//! Owns: the telling of each word on the wire, the comparison, and the shortest story that still differs.
+//! Owns: the telling of each word on the wire, the comparison, and the shortest story that still
+//! differs.
 //! Never: knows what is right; the model does.
 //! Holds: a story is its words, so whoever has the words has the difference.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value, json};
+use swarmgate::contract::routing::Scope;
 
 use crate::{
     adapter::{self, Requires},
-    model::{BOTS, Model, ROUTER, STEP_MS},
-    oracle::Life,
-    words::{About, Command, Said, Standing, Word},
-    world::{Heard, Ticket, World, bot, fleet, success_of, swarm},
+    model::{Model, ROUTER, STEP_MS},
+    oracle::{Class, Gate, Life, class},
+    types::bundle,
+    words::{About, At, BOTS, CONTROLLER, Said, Standing, Word},
+    world::{Heard, Ticket, World, bot, controller, fleet, success_of, swarm},
 };
 
 /// The actors of a story; nobody's word weighs more but by the rules.
@@ -44,7 +48,7 @@ pub struct Player {
 }
 
 impl Player {
-    /// Two new instances; the gate passes.
+    /// Two new bots and their controller; the gate passes.
     pub fn new(second_person: bool) -> Self {
         let mut world = World::new(adapter::rules(if second_person {
             Requires::SecondPerson
@@ -52,9 +56,9 @@ impl Player {
             Requires::Explicit
         }));
         for number in 0..BOTS {
-            world.status(&bot(number));
+            world.status(&scope(At::Bot(number)));
         }
-        world.report(ACTORS[0], crate::oracle::Gate::Pass);
+        world.report(ACTORS[0], Gate::Pass);
         Self { model: Model::new(second_person), world, tickets: BTreeMap::new() }
     }
 
@@ -86,14 +90,15 @@ impl Player {
     }
 
     /// Where the instances are, in both.
-    fn lives(&mut self) -> Option<(String, String)> {
-        if let Some((bot, besides)) =
-            self.model.open.filter(|(bot, life)| self.world.life(*bot) == Some(*life))
-        {
-            self.model.lives[bot] = Some(besides);
-        }
-        let real: Vec<Option<Life>> = (0..BOTS).map(|number| self.world.life(number)).collect();
-        (real != self.model.lives).then(|| (format!("{:?}", self.model.lives), format!("{real:?}")))
+    fn lives(&self) -> Option<(String, String)> {
+        let expected = self.model.lives().map(Some);
+        let real = self.real();
+        (real != expected).then(|| (format!("{expected:?}"), format!("{real:?}")))
+    }
+
+    /// Where the real corridor has the instances.
+    pub fn real(&self) -> [Option<Life>; BOTS] {
+        std::array::from_fn(|number| self.world.life_of(&scope(At::Bot(number))))
     }
 
     /// What left is what was accepted on that word, and nothing else.
@@ -102,10 +107,10 @@ impl Player {
             let Some(ticket) = self.tickets.get(&at) else { continue };
             let was = before.commands.get(at).map(|command| command.standing);
             let is_new = !matches!(was, Some(Standing::Flying | Standing::Ended(_)));
-            let expected = is_new && is_carried(command);
+            let expected = is_new && command.is_carried();
             let own = |body: &Value| body["correlationId"] == json!(ticket.correlation);
             let carried = heard.bodies("signal.").iter().any(own);
-            if command.bot().is_some() && command.actor != ROUTER && carried != expected {
+            if command.is_targets() && command.actor != ROUTER && carried != expected {
                 let name = format!("{:?}", command.about);
                 return Some((format!("carried: {expected} {name}"), format!("carried: {carried}")));
             }
@@ -117,24 +122,23 @@ impl Player {
     fn say(&mut self, before: &Model, word: Word) -> Heard {
         match word {
             Word::Wait { ms } => self.world.wait(ms),
-            Word::Ask { actor, .. } | Word::Report { actor, .. } => self.send(before.commands.len(), actor),
-            Word::Mode { actor, .. } | Word::Switch { actor, .. } => self.send(before.commands.len(), actor),
-            Word::Fatal { bot: number } => self.world.fatal(&bot(number)),
-            Word::Uncommanded { bot: number } => {
-                self.world.outcome("bot-start", &bot(number), "c-of-nobody", "Running")
+            Word::Look => self.world.measured(),
+            Word::Ask { actor, .. }
+            | Word::Report { actor, .. }
+            | Word::Mode { actor, .. }
+            | Word::Switch { actor, .. } => self.send(before.commands.len(), actor),
+            Word::Fatal { bot } => self.world.fatal(&scope(At::Bot(bot))),
+            Word::Uncommanded { bot } => {
+                self.world.outcome("bot-start", &scope(At::Bot(bot)), "c-of-nobody", "Running")
+            }
+            Word::Worker { kind, bot } => {
+                let worker = scope(At::Bot(bot));
+                self.world.signal(&worker.instance, kind, &worker, &json!({})).1
             }
             Word::Confirm { actor, .. } => self.consent(self.chosen(), actor, "confirm"),
             Word::Reject { actor, .. } => self.consent(self.chosen(), actor, "reject"),
-            Word::Answer { .. } | Word::Lie { .. } => {
-                let at = self.chosen();
-                let command = &self.model.commands[at];
-                let ticket = &self.tickets[&at];
-                let success = !matches!(word, Word::Answer { success: false, .. });
-                let status = if success { success_of(&ticket.kind) } else { "Failed" };
-                let from = bot(command.bot().expect("an instance's command"));
-                let (kind, correlation) = (ticket.kind.clone(), ticket.correlation.clone());
-                self.world.outcome(&kind, &from, &correlation, status)
-            }
+            Word::Answer { success, .. } => self.answer(before, success),
+            Word::Lie { .. } => self.answer(before, true),
             Word::Repeat { .. } => {
                 let at = self.chosen();
                 let mut ticket = self.tickets.remove(&at).expect("a command that was sent");
@@ -146,6 +150,18 @@ impl Player {
         }
     }
 
+    /// A target's answer: the first that was asked, or would have been.
+    fn answer(&mut self, before: &Model, success: bool) -> Heard {
+        let at = self.chosen();
+        let ticket = &self.tickets[&at];
+        let status = if success { success_of(&ticket.kind) } else { "Failed" };
+        // In the model it has answered already.
+        let asked = before.commands[at].waiting.first().copied();
+        let from = asked.or_else(|| before.commands[at].at().bots().next()).expect("a target");
+        let (kind, correlation) = (ticket.kind.clone(), ticket.correlation.clone());
+        self.world.outcome(&kind, &scope(At::Bot(from)), &correlation, status)
+    }
+
     fn chosen(&self) -> usize {
         self.model.chosen.expect("the model has chosen a command")
     }
@@ -154,25 +170,18 @@ impl Player {
     fn send(&mut self, at: usize, actor: usize) -> Heard {
         let about = self.model.commands[at].about;
         let actor = ACTORS[actor % ACTORS.len()];
-        let area = |global: bool| if global { fleet() } else { swarm() };
         let (ticket, heard) = match about {
-            About::Bot { bot: number, kind, mode, requested } => {
-                let mut data = Map::new();
-                if let Some((from, to)) = requested {
-                    let from = from.map_or("CREATED", Life::name);
-                    data.insert("requestedTransition".to_owned(), json!(format!("{from}->{}", to.name())));
-                }
-                if kind == "data-delete" {
-                    data.insert("reason".to_owned(), json!("a test"));
-                }
-                if let Some(mode) = mode {
-                    data.insert("mode".to_owned(), json!(mode));
-                }
-                self.world.signal(actor, kind, &bot(number), &Value::Object(data))
+            About::To { at, kind, mode, requested } => {
+                self.world.signal(actor, kind, &scope(at), &data(kind, mode, requested))
             }
-            About::Mode { mode, global } => self.world.set_safety(actor, &area(global), mode),
-            About::Switch { level, global } => self.world.set_kill(actor, &area(global), level),
-            About::Report { gate } => self.world.report(actor, gate),
+            About::Mode { mode, global } => self.world.set_safety(actor, &scope(At::area(global)), mode),
+            About::Switch { level, global } => self.world.set_kill(actor, &scope(At::area(global)), level),
+            About::Report { gate, global, until } => {
+                // The world's clock begins a little earlier; what counts is how long it lasts.
+                let expires_at = self.world.now_plus(STEP_MS + until - self.model.now());
+                let data = json!({ "gate": adapter::GATE, "result": gate.name(), "expiresAt": expires_at });
+                self.world.signal(actor, "gate-report", &scope(At::area(global)), &data)
+            }
         };
         self.tickets.insert(at, ticket);
         heard
@@ -187,26 +196,53 @@ impl Player {
     /// The stops that the router has just sent by itself can be answered too.
     fn follow(&mut self, before: &Model, heard: &Heard) {
         let own = heard.bodies("signal.bot-stop.").into_iter().find(is_own);
+        let correlation = own.as_ref().and_then(|body| body["correlationId"].as_str());
+        let correlation = correlation.unwrap_or("c-of-no-stop").to_owned();
         for at in before.commands.len()..self.model.commands.len() {
-            if self.model.commands[at].actor != ROUTER {
-                continue;
+            let command = &self.model.commands[at];
+            if command.actor == ROUTER {
+                let (kind, scope) = ("bot-stop".to_owned(), scope(command.at()));
+                let correlation = correlation.clone();
+                let ticket = Ticket { kind, scope, correlation, body: Value::Null, challenge: None };
+                self.tickets.insert(at, ticket);
             }
-            let correlation = own.as_ref().and_then(|body| body["correlationId"].as_str());
-            let correlation = correlation.unwrap_or("c-of-no-stop").to_owned();
-            let scope = bot(self.model.commands[at].bot().unwrap_or_default());
-            let kind = "bot-stop".to_owned();
-            let ticket = Ticket { kind, scope, correlation, body: Value::Null, challenge: None };
-            self.tickets.insert(at, ticket);
         }
     }
 }
 
-fn is_own(body: &Value) -> bool {
-    body["origin"].as_str().is_some_and(|origin| origin.starts_with("swarmgate:"))
+/// Whom a command is addressed to, on the wire.
+pub fn scope(at: At) -> Scope {
+    match at {
+        At::Bot(CONTROLLER) => controller(),
+        At::Bot(number) => bot(number),
+        At::Swarm => swarm(),
+        At::Fleet => fleet(),
+    }
 }
 
-fn is_carried(command: &Command) -> bool {
-    matches!(command.standing, Standing::Flying | Standing::Ended(_))
+fn data(kind: &str, mode: Option<&str>, requested: Option<(Life, Life)>) -> Value {
+    let mut data = Map::new();
+    match (kind, mode) {
+        (_, Some("crew")) => {
+            data.insert("requiredWorkers".to_owned(), json!(["bot-0", "bot-1"]));
+        }
+        (_, Some(mode)) => {
+            data.insert("mode".to_owned(), json!(mode));
+        }
+        ("bootstrap-bundle", _) => return bundle(),
+        _ if class(kind) == Class::Destructive => {
+            data.insert("reason".to_owned(), json!("a test"));
+        }
+        _ => {}
+    }
+    if let Some((from, to)) = requested {
+        data.insert("requestedTransition".to_owned(), json!(format!("{from}->{to}")));
+    }
+    Value::Object(data)
+}
+
+fn is_own(body: &Value) -> bool {
+    body["origin"].as_str().is_some_and(|origin| origin.starts_with("swarmgate:"))
 }
 
 fn agrees(said: Said, heard: &Heard) -> bool {

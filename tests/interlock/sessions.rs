@@ -1,14 +1,17 @@
-//! Control sessions: all orders of bootstrap, ready, start, stop and heartbeat for three workers, to length 7.
+//! Control sessions: all orders of bootstrap, ready, start, stop and heartbeat for three workers,
+//! to length 7.
 //!
-//! Owns: the session machine as a table, and two walks that compare it with the session that the channel uses and with
-//! the corridor's gate.
+//! Owns: the session machine as a table, and two walks that compare it with the session that the
+//! channel uses and with the corridor's gate.
 //! Never: names a row of the code.
-//! Holds: the walk over the channel's session is exhaustive. 15 words in 7 places are 170,859,375 orders, but what is
-//! answered to a word depends on nothing but the session as it stands, and a session that prints alike is alike (its
-//! `Debug` shows every field). So orders that lead to one and the same session are walked on as one, at each length,
-//! and each of the 15 words is said to each session that any order of six words can lead to. The corridor's state holds
-//! entries and times and never repeats, so there the walk merges what the table has as one state, and every order of up
-//! to three words (four in the proof) is told apart besides, to find what depends on the way and not on the place.
+//! Holds: the walk over the channel's session is exhaustive. 15 words in 7 places are 170,859,375
+//! orders, but what is answered to a word depends on nothing but the session as it stands, and a
+//! session that prints alike is alike (its `Debug` shows every field). So orders that lead to one
+//! and the same session are walked on as one, at each length, and each of the 15 words is said to
+//! each session that any order of six words can lead to. The corridor's state holds entries and
+//! times and never repeats, so there the walk merges what the table has as one state, and every
+//! order of up to three words (four in the proof) is told apart besides, to find what depends on
+//! the way and not on the place.
 
 use std::{collections::BTreeMap, env};
 
@@ -80,9 +83,9 @@ type Phases = [Phase; WORKERS];
 const DUPLICATE: Result<Phase, &str> = Err("session.duplicate-bootstrap");
 const NOT_YET: Result<Phase, &str> = Err("session.not-bootstrapped");
 
-/// The machine: a row a word, a column a phase, in the order New, Bootstrapped, Ready, Working, Stopped. A start is asked
-/// of those that it requires, and what it finds where it is let through is in `Word::Start`'s row: an unopened session
-/// has nothing that could work.
+/// The machine: a row a word, a column a phase, in the order New, Bootstrapped, Ready, Working,
+/// Stopped. A start is asked of those that it requires, and what it finds where it is let through
+/// is in `Word::Start`'s row: an unopened session has nothing that could work.
 const TABLE: [(Word, [Result<Phase, &str>; 5]); 5] = [
     (Word::Bootstrap, [Ok(Bootstrapped), DUPLICATE, DUPLICATE, DUPLICATE, Ok(Bootstrapped)]),
     (Word::Ready, [NOT_YET, Ok(Ready), Ok(Ready), Ok(Working), NOT_YET]),
@@ -189,7 +192,8 @@ fn process(
     }
 }
 
-/// The session says of each worker what the table says; one that was stopped before it was opened leaves no trace.
+/// The session says of each worker what the table says; one that was stopped before it was opened
+/// leaves no trace.
 fn is_where(session: &ControlPlaneSession, phases: &Phases, epochs: &[u64; WORKERS], name: &str) {
     for worker in 0..WORKERS {
         let real = session.session(&bot(worker).instance);

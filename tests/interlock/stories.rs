@@ -1,26 +1,26 @@
 //! Random stories, and what no story may ever end in.
 //!
-//! Owns: stories of actors, targets that lie and time that passes, made from a seed; the model's answer to each word; and,
-//! beside the model, the invariants themselves, watched on nothing but what went over the wire.
+//! Owns: stories of actors, targets that lie and time that passes, made from a seed; the model's
+//! answer to each word; and, beside the model, the invariants themselves, watched on nothing but
+//! what went over the wire.
 //! Never: tells a story that its seed does not tell again.
-//! Holds: live is entered only by a confirmed command; quarantine is left only by a confirmed release; a stop is always
-//! carried; nothing that starts, changes or destroys is carried in SAFE or EMERGENCY_STOP; nothing dangerous is carried
-//! but on the word that confirmed it.
+//! Holds: live is entered only by a confirmed command; quarantine is left only by a confirmed
+//! release; a stop is always carried; nothing that starts, changes or destroys is carried in SAFE
+//! or EMERGENCY_STOP; nothing dangerous is carried but on the word that confirmed it.
 
 use std::{collections::BTreeSet, env, thread};
 
 use serde_json::Value;
 
 use crate::{
-    model::BOTS,
     oracle::{Gate, Kill, Life, Safety},
     player::{Difference, Player, shrink},
-    words::Word,
+    words::{At, BOTS, CONTROLLER, Word},
     world::Heard,
 };
 
 /// Stories of the ordinary run, and of the proof.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 600;
 const SEEDS_PROVE: u64 = 100_000;
 const WORDS_MAX: u64 = 40;
 const THREADS: u64 = 2;
@@ -69,18 +69,18 @@ fn watched(second_person: bool, story: &[Word]) -> Option<String> {
     let mut player = Player::new(second_person);
     let mut confirmed = BTreeSet::new();
     for (at, word) in story.iter().enumerate() {
-        let before: Vec<Option<Life>> = (0..BOTS).map(|number| player.world.life(number)).collect();
+        let before = player.real();
         let (heard, difference) = player.tell(*word);
         if let Some((expected, got)) = difference {
             let found = Difference { story: story[..=at].to_vec(), expected, got };
             return Some(shrink(second_person, found).to_string());
         }
-        let mode = player.model.mode();
+        let mode = player.model.safety.applies();
+        let after = player.real();
         let wrong =
             unconfirmed(*word, &heard, &mut confirmed).or_else(|| strict(mode, &heard)).or_else(|| {
-                (0..BOTS).find_map(|number| {
-                    entered(before[number], player.world.life(number), *word, &player, &confirmed)
-                })
+                (0..BOTS)
+                    .find_map(|number| entered(before[number], after[number], *word, &player, &confirmed))
             });
         if let Some(wrong) = wrong {
             return Some(format!("{wrong}\n    {:?}", &story[..=at]));
@@ -107,7 +107,18 @@ fn unconfirmed(word: Word, heard: &Heard, confirmed: &mut BTreeSet<String>) -> O
 
 /// In SAFE and EMERGENCY_STOP nothing leaves that starts, changes, frees or destroys.
 fn strict(mode: Safety, heard: &Heard) -> Option<String> {
-    let kinds = ["bot-start", "bot-resume", "config-update", "bot-release", "data-delete", "bot-init"];
+    let kinds = [
+        "bot-start",
+        "bot-resume",
+        "swarm-start",
+        "start-work",
+        "config-update",
+        "swarm-plan",
+        "swarm-template",
+        "bot-init",
+        "bot-release",
+        "data-delete",
+    ];
     let kind = kinds.into_iter().find(|kind| heard.carried(kind))?;
     (mode != Safety::Normal).then(|| format!("{kind} was carried in {}", mode.name()))
 }
@@ -139,13 +150,15 @@ fn correlation(body: &Value) -> String {
     body["correlationId"].as_str().unwrap_or_default().to_owned()
 }
 
-/// The story of a seed. Instances are brought to life first, most of the time: an unborn one has little to tell.
+/// The story of a seed. Instances are brought to life first, most of the time: an unborn one has
+/// little to tell.
 fn story(seed: u64, lies: bool) -> Vec<Word> {
     let mut random = Random(seed);
     let mut words = Vec::new();
     if random.below(8) > 0 {
-        for bot in 0..BOTS {
-            words.push(Word::Ask { kind: "bot-init", mode: None, bot, actor: 0, agrees: true });
+        for bot in 0..CONTROLLER {
+            let at = At::Bot(bot);
+            words.push(Word::Ask { kind: "bot-init", mode: None, at, actor: 0, agrees: true });
             words.push(Word::Answer { nth: 0, success: true });
         }
     }
@@ -157,41 +170,55 @@ fn story(seed: u64, lies: bool) -> Vec<Word> {
 fn word(random: &mut Random, lies: bool) -> Word {
     let actor = random.below(3) as usize;
     let nth = random.below(3) as usize / 2 * random.below(4) as usize;
-    let bot = random.below(BOTS as u64) as usize;
+    let bot = random.below(CONTROLLER as u64) as usize;
     let global = random.below(2) == 0;
     match random.below(100) {
-        0..38 => ask(random, bot, actor),
-        38..43 if lies => Word::Lie { nth },
-        92..93 if lies => Word::Uncommanded { bot },
-        38..58 => Word::Answer { nth, success: random.below(6) > 0 },
-        58..72 => Word::Confirm { nth, actor },
-        72..74 => Word::Reject { nth, actor },
-        74..79 => Word::Mode { mode: Safety::ALL[random.below(3) as usize], global, actor },
-        79..84 => Word::Switch { level: Kill::ALL[random.below(4) as usize], global, actor },
-        84..89 => Word::Report { gate: Gate::ALL[random.below(4) as usize], actor },
-        89..92 => Word::Fatal { bot },
-        93..96 => Word::Repeat { nth },
-        _ => Word::Wait { ms: [61_000, 95_000, 200_000][random.below(3) as usize] },
+        0..40 => ask(random, bot, actor),
+        40..44 if lies => Word::Lie { nth },
+        91..92 if lies => Word::Uncommanded { bot },
+        40..57 => Word::Answer { nth, success: random.below(6) > 0 },
+        57..70 => Word::Confirm { nth, actor },
+        70..72 => Word::Reject { nth, actor },
+        72..76 => Word::Mode { mode: *random.of(&Safety::ALL), global, actor },
+        76..80 => Word::Switch { level: *random.of(&Kill::ALL), global, actor },
+        80..86 => {
+            let lasts_ms = *random.of(&[30_000, 100_000, 900_000_000]);
+            Word::Report { gate: *random.of(&Gate::ALL), global, lasts_ms, actor }
+        }
+        86..88 => Word::Fatal { bot },
+        88..91 => Word::Worker { kind: random.of::<&str>(&["ready", "ready", "heartbeat"]), bot },
+        91..94 => Word::Repeat { nth },
+        94..96 => Word::Look,
+        _ => Word::Wait { ms: *random.of(&[61_000, 95_000, 200_000]) },
     }
 }
 
 fn ask(random: &mut Random, bot: usize, actor: usize) -> Word {
-    let (kind, mode) = match random.below(20) {
-        0..1 => ("bot-init", None),
-        1..4 => ("bot-start", Some("paper")),
-        4..5 => ("bot-start", Some("shadow")),
-        5..8 => ("bot-start", Some("live")),
-        8..9 => ("bot-start", None),
-        9..10 => ("bot-resume", Some("paper")),
-        10..12 => ("bot-resume", Some("live")),
-        12..14 => ("bot-stop", None),
-        14..15 => ("bot-pause", None),
-        15..16 => ("bot-quarantine", None),
-        16..18 => ("bot-release", None),
-        18..19 => ("config-update", None),
-        _ => ("data-delete", None),
+    let one = At::Bot(bot);
+    let several = *random.of(&[one, one, At::Bot(CONTROLLER), At::Swarm, At::Fleet]);
+    let controller = *random.of(&[At::Bot(CONTROLLER), At::Bot(CONTROLLER), one]);
+    let (kind, mode, at) = match random.below(30) {
+        0..1 => ("bot-init", None, one),
+        1..4 => ("bot-start", Some("paper"), one),
+        4..5 => ("bot-start", Some("shadow"), one),
+        5..8 => ("bot-start", Some("live"), one),
+        8..9 => ("bot-start", None, one),
+        9..10 => ("bot-resume", Some("paper"), one),
+        10..12 => ("bot-resume", Some("live"), one),
+        12..14 => ("bot-stop", None, several),
+        14..15 => ("bot-pause", None, several),
+        15..16 => ("bot-quarantine", None, several),
+        16..18 => ("bot-release", None, one),
+        18..20 => ("config-update", None, several),
+        20..21 => ("data-delete", None, one),
+        21..22 => (*random.of(&["swarm-plan", "swarm-template"]), None, controller),
+        22..24 => ("swarm-start", *random.of(&[None, Some("crew")]), controller),
+        24..25 => (*random.of(&["swarm-stop", "stop"]), None, several),
+        25..26 => ("swarm-remove", None, controller),
+        26..28 => ("bootstrap-bundle", None, one),
+        _ => ("start-work", *random.of(&[None, Some("crew")]), one),
     };
-    Word::Ask { kind, mode, bot, actor, agrees: random.below(10) > 0 }
+    Word::Ask { kind, mode, at, actor, agrees: random.below(10) > 0 }
 }
 
 /// splitmix64, so that a seed is a story on every machine.
@@ -203,5 +230,9 @@ impl Random {
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn of<'a, T>(&mut self, several: &'a [T]) -> &'a T {
+        &several[self.below(several.len() as u64) as usize]
     }
 }

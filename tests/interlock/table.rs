@@ -1,10 +1,14 @@
-//! The whole table: every state by every state that is asked for, by every setting, by every way of consenting.
+//! The whole table: every state by every state that is asked for, by every setting, by every way of
+//! consenting.
 //!
-//! Owns: 9 states, and the four that live is left for besides, × 3 safety modes × 4 gate results × 4 kill-switch levels × 3 kinds of consent, each reached by facts
-//! (the instance is walked there by its own outcomes, then the settings change), and in each every command with every
-//! state that `requestedTransition` may ask for, and every way to confirm or not to confirm what is challenged.
+//! Owns: 9 states, and the four that live is left for besides, × 3 safety modes × 8 histories of
+//! three reports of a gate × 4 kill-switch levels × 3 kinds of consent, each reached by facts (the
+//! instance is walked there by its own outcomes, then the settings change), and in each every type,
+//! every command of an instance with every state that `requestedTransition` may ask for, and every
+//! way to confirm or not to confirm what is challenged.
 //! Never: sets a state by hand.
-//! Holds: verdict, reason, what is carried, and the state afterwards are the oracle's: 0 differences.
+//! Holds: verdict, reason, what is carried, and the state afterwards are the oracle's: 0
+//! differences.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +16,15 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     adapter::{self, Requires},
-    oracle::{Answer, Ask, Gate, Kill, Life, Safety, Situation, When, answer, moved},
+    history::{History, Report, is_cleared, says},
+    oracle::{Answer, Ask, Class, Gate, Kill, Life, Safety, Situation, TYPES, When, answer, class, moved},
+    types,
     world::{Heard, STEP_MS, Ticket, World, bot, fleet, success_of},
 };
 
-/// The commands to an instance, with their modes; what is a swarm's or a session's may be addressed to it as well.
-const COMMANDS: [(&str, Option<&str>); 21] = [
+/// The commands to an instance, with their modes; what is a swarm's or a session's may be addressed
+/// to it as well.
+const COMMANDS: [(&str, Option<&str>); 24] = [
     ("bot-init", None),
     ("bot-start", Some("paper")),
     ("bot-start", Some("shadow")),
@@ -32,6 +39,9 @@ const COMMANDS: [(&str, Option<&str>); 21] = [
     ("bot-stop", None),
     ("bot-quarantine", None),
     ("bot-release", None),
+    ("stop", None),
+    ("swarm-stop", None),
+    ("swarm-remove", None),
     ("config-update", None),
     ("data-delete", None),
     ("start-work", None),
@@ -114,13 +124,28 @@ fn every_cell_from(life: Life, mode: &str) {
         for kill in Kill::ALL {
             // What leads to a state is done once; gates and mode are set on copies of it.
             let walked = walk((life, mode), kill, requires);
-            for gate in Gate::ALL {
+            for history in HISTORIES {
+                let mut reported = walked.fork();
+                let (gate, unknown_refuses) = report(&mut reported, history, kill);
                 for safety in Safety::ALL {
-                    let mut world = walked.fork();
-                    settle(&mut world, gate, safety);
-                    let situation = Situation { life: Some(life), safety, gate, kill, live: mode == "live" };
-                    let place =
-                        format!("{life} of {mode} {} {gate:?} {} {requires:?}", safety.name(), kill.name());
+                    let mut world = reported.fork();
+                    if safety != Safety::Normal {
+                        world.set_safety(OPERATOR, &fleet(), safety);
+                    }
+                    let situation = Situation {
+                        safety,
+                        gate,
+                        kill,
+                        live: mode == "live",
+                        session: false,
+                        unknown_refuses,
+                        ..Situation::at(life)
+                    };
+                    let place = format!(
+                        "{life} of {mode} {} {history:?} {} {requires:?}",
+                        safety.name(),
+                        kill.name()
+                    );
                     if differences.compare(
                         "reached",
                         &format!("walk in {place}"),
@@ -128,12 +153,36 @@ fn every_cell_from(life: Life, mode: &str) {
                         &world.life(0),
                     ) {
                         cell(&world, &situation, requires, &place, &mut differences);
+                        if requires == Requires::Explicit {
+                            every_type(&world, &situation, &place, &mut differences);
+                        }
                     }
                 }
             }
         }
     }
-    differences.none(8_000);
+    differences.none(20_000);
+}
+
+/// Every type of the command table, where it belongs, confirmed and not.
+fn every_type(world: &World, situation: &Situation, place: &str, differences: &mut Differences) {
+    for (kind, _) in TYPES {
+        let name = format!("{kind} in {place}");
+        let mut world = world.fork();
+        // A bundle goes to another worker than the one that was walked; neither has a session.
+        let (ticket, heard) = types::ask(&mut world, kind);
+        let expected = types::expected(situation, kind);
+        if !differences.compare("type", &name, &expected, &heard.words()) {
+            continue;
+        }
+        if let Some(id) = ticket.challenge.clone() {
+            differences.compare("carried unconfirmed", &name, &false, &heard.carried(kind));
+            let heard = world.consent(OPERATOR, "confirm", &ticket, &id);
+            differences.compare("type once confirmed", &name, &"forward".to_owned(), &heard.words());
+            let targets = !matches!(class(kind), Class::Loosen);
+            differences.compare("type carried", &name, &targets, &heard.carried(kind));
+        }
+    }
 }
 
 /// Every command with every state that it may ask for.
@@ -184,6 +233,8 @@ fn follow(
     differences.compare("state once answered", name, &Some(accepted), &world.life(0));
     match expected {
         Answer::Refuse(_) => {}
+        // What is removed is forgotten, which is another table's.
+        Answer::Forward if ask.kind == "swarm-remove" => {}
         Answer::Forward => succeed(&mut world.fork(), accepted, ask, ticket, name, differences),
         Answer::Challenge => {
             for consent in Consent::of(requires) {
@@ -291,7 +342,8 @@ fn confirm(
     }
 }
 
-/// Walks the instance to a state out of a run of that mode, under a kill switch, by what it and its operators say.
+/// Walks the instance to a state out of a run of that mode, under a kill switch, by what it and its
+/// operators say.
 fn walk((life, mode): (Life, &str), kill: Kill, requires: Requires) -> World {
     let mut world = World::new(adapter::rules(requires));
     world.status(&bot(0));
@@ -349,13 +401,72 @@ fn walk((life, mode): (Life, &str), kill: Kill, requires: Requires) -> World {
     world
 }
 
-fn settle(world: &mut World, gate: Gate, safety: Safety) {
-    if gate != Gate::Pass {
-        world.report(OPERATOR, gate);
+/// A report: by whom, what, for how long, and how long it is until the next word.
+type Said = (&'static str, Gate, u64, u64);
+
+const LONG_MS: u64 = 3_600_000;
+const SHORT_MS: u64 = 10_000;
+const PAST_SHORT_MS: u64 = 11_000;
+
+/// Three reports by two reporters. Whatever would clear a FAIL is confirmed, but the last word of a
+/// history.
+const HISTORIES: [[Said; 3]; 8] = [
+    [("a", Gate::Warn, LONG_MS, 0), ("b", Gate::Unknown, LONG_MS, 0), ("a", Gate::Pass, LONG_MS, 0)],
+    [("a", Gate::Pass, LONG_MS, 0), ("b", Gate::Pass, LONG_MS, 0), ("a", Gate::Warn, LONG_MS, 0)],
+    [("a", Gate::Pass, LONG_MS, 0), ("b", Gate::Warn, LONG_MS, 0), ("a", Gate::Unknown, LONG_MS, 0)],
+    // What has expired is unknown.
+    [
+        ("a", Gate::Pass, LONG_MS, 0),
+        ("b", Gate::Warn, LONG_MS, 0),
+        ("a", Gate::Pass, SHORT_MS, PAST_SHORT_MS),
+    ],
+    // Nothing shortens a FAIL: no shorter one, no UNKNOWN, no PASS that nobody has confirmed.
+    [
+        ("a", Gate::Fail, LONG_MS, 0),
+        ("b", Gate::Fail, SHORT_MS, PAST_SHORT_MS),
+        ("b", Gate::Pass, LONG_MS, 0),
+    ],
+    [
+        ("a", Gate::Fail, LONG_MS, 0),
+        ("b", Gate::Fail, SHORT_MS, 0),
+        ("b", Gate::Unknown, SHORT_MS, PAST_SHORT_MS),
+    ],
+    // When its time is over it is unknown.
+    [
+        ("a", Gate::Fail, SHORT_MS, 0),
+        ("b", Gate::Fail, SHORT_MS, PAST_SHORT_MS),
+        ("b", Gate::Pass, LONG_MS, 0),
+    ],
+    // It is cleared by a confirmed act.
+    [("a", Gate::Fail, LONG_MS, 0), ("b", Gate::Pass, LONG_MS, 0), ("a", Gate::Pass, LONG_MS, 0)],
+];
+
+/// Tells a history under a kill switch; what the gate says then, and whether an UNKNOWN refuses.
+fn report(world: &mut World, history: [Said; 3], kill: Kill) -> (Gate, bool) {
+    let (mut known, mut now) = (History::default(), 0);
+    for (turn, (by, gate, lasts_ms, wait_ms)) in history.into_iter().enumerate() {
+        now += STEP_MS;
+        let expires_at = world.now_plus(STEP_MS + lasts_ms);
+        let data = json!({ "gate": adapter::GATE, "result": gate.name(), "expiresAt": expires_at });
+        let (ticket, _) = world.signal(by, "gate-report", &fleet(), &data);
+        let report = (Report { gate, until: now + lasts_ms }, usize::from(by == "b"), now);
+        let clears = is_cleared(&[known], gate);
+        // Loosening, and no way out of what the kill switch holds up.
+        assert_eq!(ticket.challenge.is_some(), clears && kill == Kill::Allow, "{history:?} {kill:?}");
+        if clears && kill == Kill::Allow && turn < 2 {
+            let id = ticket.challenge.clone().unwrap_or_default();
+            for actor in adapter::confirmers(world.rules()) {
+                world.consent(actor, "confirm", &ticket, &id);
+                now += STEP_MS;
+            }
+        }
+        if !clears || (kill == Kill::Allow && turn < 2) {
+            known.take(report.0, report.1, report.2);
+        }
+        world.wait(wait_ms);
+        now += wait_ms;
     }
-    if safety != Safety::Normal {
-        world.set_safety(OPERATOR, &fleet(), safety);
-    }
+    says(&[known], true, now + STEP_MS)
 }
 
 /// Sends a command and lets its target succeed.

@@ -1,7 +1,8 @@
 //! What nobody confirmed takes no effect, whoever says that it did, and by whatever way around.
 //!
-//! Owns: every way in which a challenge ends without its confirmation, and after each a target that says it has done what
-//! was never carried to it; ways around a confirmation in two steps that are each harmless.
+//! Owns: every way in which a challenge ends without its confirmation, and after each a target that
+//! says it has done what was never carried to it; ways around a confirmation in two steps that are
+//! each harmless.
 //! Never: expects of a target that it is honest.
 //! Holds: live and the way out of quarantine are opened by a confirmation alone.
 
@@ -201,6 +202,23 @@ fn what_an_older_start_achieved_late_is_seen() {
     assert_eq!(world.life(0), Some(Life::Paused));
     world.outcome("bot-start", &bot(0), &older.correlation, "Running");
     assert_ne!(world.life(0), Some(Life::Paused), "it says that it runs");
+}
+
+#[test]
+fn a_stop_ends_no_error_and_no_run_that_came_after_it() {
+    let stop = json!({ "requestedTransition": "ANY->IDLE" });
+    let mut world = running(Life::Live);
+    let ticket = world.signal(OPERATOR, "bot-stop", &bot(0), &stop).0;
+    world.fatal(&bot(0));
+    world.outcome("bot-stop", &bot(0), &ticket.correlation, "Stopped");
+    assert_eq!(world.life(0), Some(Life::Error), "nobody looked at the error");
+    let mut world = running(Life::Idle);
+    let ticket = world.signal(OPERATOR, "bot-stop", &bot(0), &stop).0;
+    let start = json!({ "requestedTransition": "IDLE->RUNNING_PAPER", "mode": "paper" });
+    let start = world.signal(OPERATOR, "bot-start", &bot(0), &start).0;
+    world.outcome("bot-start", &bot(0), &start.correlation, "Running");
+    world.outcome("bot-stop", &bot(0), &ticket.correlation, "Stopped");
+    assert_eq!(world.life(0), Some(Life::Paper), "it was told to stop before it ran");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The real corridor in memory, spoken to in envelopes and heard in verdicts and messages.
 //!
-//! Owns: the wire words of actors and bots, a clock that only the tests move, and copies of the whole world.
+//! Owns: the wire words of actors and bots, a clock that only the tests move, and copies of the
+//! whole world.
 //! Never: reaches into the state but to read where an instance is in its life.
-//! Holds: every message has a later time than the one before it, so nothing is overtaken by accident.
+//! Holds: every message has a later time than the one before it, so nothing is overtaken by
+//! accident.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +46,11 @@ pub fn bot(number: usize) -> Scope {
     Scope::new(SWARM, "worker", format!("bot-{number}"))
 }
 
+/// The swarm's controller.
+pub fn controller() -> Scope {
+    Scope::new(SWARM, "swarm-controller", "ctl-0")
+}
+
 pub fn fleet() -> Scope {
     Scope::new("ALL", "ALL", "ALL")
 }
@@ -79,7 +86,8 @@ impl Heard {
         !self.bodies(&format!("signal.{kind}.")).is_empty()
     }
 
-    /// The bodies of what was carried under a key that starts so; copies of what was refused are not carried.
+    /// The bodies of what was carried under a key that starts so; copies of what was refused are
+    /// not carried.
     pub fn bodies(&self, prefix: &str) -> Vec<Value> {
         let named = |message: &&Message| {
             message.exchange == "swarmgate.out" && message.routing_key.starts_with(prefix)
@@ -145,7 +153,11 @@ impl World {
 
     /// Where an instance is in its life; `None` where nobody has heard of it.
     pub fn life(&self, number: usize) -> Option<Life> {
-        adapter::life(self.corridor.state(), &bot(number))
+        self.life_of(&bot(number))
+    }
+
+    pub fn life_of(&self, bot: &Scope) -> Option<Life> {
+        adapter::life(self.corridor.state(), bot)
     }
 
     /// A moment from now.
@@ -262,7 +274,8 @@ impl World {
     }
 
     fn send(&mut self, routing_key: &str, body: &Value, mut heard: Heard) -> Heard {
-        // Everybody here is who he says; what `origin` alone may do stands in tests/decisions/identity.json.
+        // Everybody here is who he says; what `origin` alone may do stands in
+        // tests/decisions/identity.json.
         let user_id = body["origin"].as_str().map(str::to_owned);
         let message = Message {
             exchange: "swarmgate.in".to_owned(),
@@ -306,9 +319,11 @@ fn key(family: &str, kind: &str, scope: &Scope) -> String {
 pub fn success_of(kind: &str) -> &'static str {
     match kind {
         "bot-init" => "Created",
-        "bot-start" | "bot-resume" => "Running",
+        "bot-start" | "bot-resume" | "swarm-start" => "Running",
         "bot-pause" => "Paused",
-        "bot-stop" => "Stopped",
+        "bot-stop" | "swarm-stop" | "stop" => "Stopped",
+        "swarm-plan" | "swarm-template" => "Ready",
+        "swarm-remove" => "Removed",
         "bot-quarantine" => "Quarantined",
         "bot-release" => "Released",
         _ => "Applied",

@@ -1,64 +1,33 @@
 //! The API of a running router, and the commands that ask it.
 //!
-//! Owns: each path against a router that carries, the exit codes of `wait`, and `top` in a real terminal.
+//! Owns: each path against a router that carries, the exit codes of `wait`, and `top` in a real
+//! terminal.
 //! Never: answers in the router's place; what is read here was said on its bus.
-//! Holds: every router has a ledger and an address of its own, and every terminal a server of its own.
+//! Holds: every router has a ledger and an address of its own, and every terminal a server of its
+//! own.
 
+mod challenge_walk;
 mod challenges;
 pub mod gate;
+mod may;
+mod members;
+mod own_status;
+mod schemas;
 pub(crate) mod terminal;
 
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use gate::{Gate, PATIENCE, run};
+use gate::{Gate, PATIENCE, envelope, run};
 use terminal::Terminal;
 
-/// Every field of an answer that the page does not name.
-fn undocumented(answer: &Value) -> BTreeSet<String> {
-    const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/api.md"));
-    match answer {
-        Value::Array(all) => all.iter().flat_map(undocumented).collect(),
-        Value::Object(fields) => {
-            let strange = fields.keys().filter(|name| !PAGE.contains(&format!("\"{name}\""))).cloned();
-            strange.chain(fields.values().flat_map(undocumented)).collect()
-        }
-        _ => BTreeSet::new(),
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_field_of_every_answer_is_on_the_page() {
-    let gate = Gate::start().await;
-    gate.status("w-1", true).await;
-    gate.until("inventory", |page| page["swarms"][0]["seen"] == 1).await;
-    gate.command("config-update", "ALL", "open").await;
-    gate.command("config-update", "w-1", "done").await;
-    gate.until("commands/c-done", |command| command["state"] == "carried").await;
-    gate.outcome("config-update", "w-1", "done", "Applied").await;
-    gate.until("commands/c-done", |command| command["state"] == "ended").await;
-    let nothing = BTreeSet::new();
-    for page in [
-        "overview",
-        "inventory",
-        "inventory/kestrel",
-        "inventory/kestrel/worker/w-1",
-        "commands",
-        "commands/c-open",
-        "commands/c-done",
-        "graph",
-        "impact?queue=jobs",
-    ] {
-        let answer = gate.page(page).await;
-        assert_eq!(undocumented(&answer), nothing, "{page}: {answer}");
-    }
-    assert_eq!(undocumented(&gate.get("commands/none").await.1), nothing);
-    gate.stop().await;
+#[test]
+fn every_field_of_every_answer_is_on_the_page() {
+    members::are_those_of_the_page();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,6 +122,33 @@ async fn a_command_is_told_from_its_acceptance_to_its_end() {
     gate.until("commands/c-absent", |command| command["state"] == "parked").await;
     let parked = gate.page("commands?state=parked").await;
     assert_eq!(parked["commands"].as_array().map(Vec::len), Some(1), "{parked}");
+    gate.stop().await;
+}
+
+/// What the router does at once is in flight nowhere, and a status that answers a question has no
+/// correlationId.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_at_once_or_by_a_status_is_found() {
+    let gate = Gate::start().await;
+    gate.status("w-1", true).await;
+    gate.until("inventory", |page| page["swarms"][0]["seen"] == 1).await;
+    gate.command("status-request", "w-1", "asked").await;
+    gate.until("commands/c-asked", |command| command["state"] == "carried").await;
+    gate.status("w-1", true).await;
+    let asked = gate.until("commands/c-asked", |command| command["state"] == "ended").await;
+    assert_eq!((&asked["status"], &asked["success"]), (&json!("Reported"), &json!(true)), "{asked}");
+    let data = json!({ "mode": "SAFE", "reason": "drill" });
+    let mut order = envelope("signal", "safety-set", "orc", "ALL", Some("safe"), &data);
+    let mut body: Value = serde_json::from_slice(&order.body).expect("JSON");
+    body["scope"]["role"] = json!("ALL");
+    (order.body, order.routing_key) =
+        (body.to_string().into(), "signal.safety-set.kestrel.ALL.ALL".to_owned());
+    gate.say(order).await;
+    let safe = gate.until("commands/c-safe", |command| command["state"] == "ended").await;
+    assert_eq!((&safe["status"], &safe["success"]), (&json!("Applied"), &json!(true)), "{safe}");
+    assert!(safe["deadline"].is_null() && safe["endedAt"].is_string(), "{safe}");
+    let (code, told, fault) = gate.run(&["wait", "c-safe"]).await;
+    assert!(code == 0 && told.contains("Applied"), "{told}{fault}");
     gate.stop().await;
 }
 

@@ -1,8 +1,10 @@
-//! A real RabbitMQ for tests: the node that `SWARMGATE_TEST_BROKER_DIR` names, or one that `scripts/broker` starts.
+//! A real RabbitMQ for tests: the node that `SWARMGATE_TEST_BROKER_DIR` names, or one that
+//! `scripts/broker` starts.
 //!
-//! Owns: finding or starting a node or a cluster, virtual hosts of a test's own, and the management interface.
-//! Never: touches a broker that this repository did not start, or lets a test pass because there is none, unless it is
-//! of RabbitMQ 4, which is not to be had everywhere: then the test says so.
+//! Owns: finding or starting a node or a cluster, virtual hosts of a test's own, and the management
+//! interface.
+//! Never: touches a broker that this repository did not start, or lets a test pass because there is
+//! none, unless it is of RabbitMQ 4, which is not to be had everywhere: then the test says so.
 //! Holds: a node started here ends with the test run; a test's virtual host ends with the test.
 
 use std::{
@@ -46,7 +48,8 @@ enum Keeper {
 }
 
 impl Broker {
-    /// The node that all tests of a run share. Nothing may be done to it that another test would feel.
+    /// The node that all tests of a run share. Nothing may be done to it that another test would
+    /// feel.
     pub fn shared() -> Self {
         if let Ok(dir) = env::var("SWARMGATE_TEST_BROKER_DIR") {
             return Self::at(PathBuf::from(dir), Keeper::Run, None);
@@ -64,11 +67,24 @@ impl Broker {
         Self::at(own_dir(test), Keeper::Test, Some(std::process::id()))
     }
 
+    /// The same, with further lines of `rabbitmq.conf`.
+    pub fn own_with(test: &str, conf: &str) -> Self {
+        let (dir, process) = (own_dir(test), std::process::id().to_string());
+        let arguments = ["start", &dir.to_string_lossy(), &process].map(str::to_owned);
+        script_with(&arguments, conf);
+        Self::at(dir, Keeper::Test, None)
+    }
+
     /// The same, of RabbitMQ 4. None, which is said loudly, where that cannot be had.
     pub fn own_4(test: &str) -> Option<Self> {
+        Self::own_4_with(test, "")
+    }
+
+    /// The same, with further lines of `rabbitmq.conf`.
+    pub fn own_4_with(test: &str, conf: &str) -> Option<Self> {
         let dir = own_dir(test);
         let process = std::process::id().to_string();
-        start_4(test, &["start", &dir.to_string_lossy(), &process])?;
+        start_4(test, &["start", &dir.to_string_lossy(), &process], conf)?;
         Some(Self::at(dir, Keeper::Test, None))
     }
 
@@ -106,9 +122,14 @@ impl Broker {
         format!("http://{}", self.address("SWARMGATE_TEST_HTTP"))
     }
 
-    /// The certificate authority of its TLS listener.
-    pub fn ca_pem(&self) -> String {
-        std::fs::read_to_string(self.address("SWARMGATE_TEST_CA")).expect("the test CA")
+    /// The file of the certificate authority of its TLS listener.
+    pub fn ca_file(&self) -> PathBuf {
+        PathBuf::from(self.address("SWARMGATE_TEST_CA"))
+    }
+
+    /// Where it has its certificates.
+    pub fn tls_dir(&self) -> PathBuf {
+        self.dir.join("tls")
     }
 
     /// Runs `rabbitmqctl` against it.
@@ -116,14 +137,16 @@ impl Broker {
         self.script("ctl", arguments)
     }
 
-    /// Ends it without a word. What it knows of a quorum queue's term reaches its disk seconds after the declaration,
-    /// and a queue that lost it never elects a leader again (3.10.8); so that is written first.
+    /// Ends it without a word. What it knows of a quorum queue's term reaches its disk seconds
+    /// after the declaration, and a queue that lost it never elects a leader again (3.10.8); so
+    /// that is written first.
     pub fn kill(&self) {
         self.ctl(&["eval", "lists:foreach(fun dets:sync/1, dets:all())."]);
         self.script("kill", &[]);
     }
 
-    /// Ends it without a word and without care for its disk: the other nodes of its cluster have what it had.
+    /// Ends it without a word and without care for its disk: the other nodes of its cluster have
+    /// what it had.
     pub fn kill_at_once(&self) {
         self.script("kill", &[]);
     }
@@ -205,7 +228,7 @@ impl Cluster {
         let held = File::create(dir.join("held")).expect("a lock");
         held.lock().expect("the lock");
         let pid = run.to_string();
-        start_4(test, &["cluster", "start", &dir.to_string_lossy(), "3", &pid])?;
+        start_4(test, &["cluster", "start", &dir.to_string_lossy(), "3", &pid], "")?;
         let nodes = (1..=3).map(|number| {
             let node = Broker::at(dir.join(number.to_string()), Keeper::Cluster, None);
             Arc::new(node)
@@ -240,9 +263,11 @@ fn own_dir(test: &str) -> PathBuf {
 }
 
 /// Starts what `arguments` say, of the series that `SWARMGATE_TEST_RABBITMQ_4` names.
-fn start_4(test: &str, arguments: &[&str]) -> Option<()> {
+fn start_4(test: &str, arguments: &[&str], conf: &str) -> Option<()> {
     let series = env::var("SWARMGATE_TEST_RABBITMQ_4").unwrap_or_else(|_| "4.0".to_owned());
-    let done = Command::new(SCRIPT).args(["--series", &series]).args(arguments).output();
+    let mut start = Command::new(SCRIPT);
+    start.args(["--series", &series]).args(arguments).env("SWARMGATE_BROKER_CONF", conf);
+    let done = start.output();
     let done = done.expect("scripts/broker");
     if done.status.code() == Some(SKIPPED) {
         eprintln!("SKIPPED: {test}: {}", String::from_utf8_lossy(&done.stderr));
@@ -296,7 +321,12 @@ impl Drop for Vhost {
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/broker");
 
 fn script(arguments: &[String]) -> String {
-    let done = Command::new(SCRIPT).args(arguments).output().expect("scripts/broker");
+    script_with(arguments, "")
+}
+
+fn script_with(arguments: &[String], conf: &str) -> String {
+    let done = Command::new(SCRIPT).args(arguments).env("SWARMGATE_BROKER_CONF", conf).output();
+    let done = done.expect("scripts/broker");
     assert!(
         done.status.success(),
         "this test needs RabbitMQ: `scripts/broker {}` failed: {}{}",

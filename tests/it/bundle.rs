@@ -5,6 +5,7 @@
 //! Holds: every router has a ledger and an address of its own.
 
 mod planted;
+mod recorded;
 
 use std::{
     io::Read,
@@ -16,10 +17,8 @@ use std::{
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use swarmgate::{
-    runtime::{
-        bundle::{self, Limits, Place, Stamp, gather},
-        config::Config,
-    },
+    config::Config,
+    support::{self, Limits, Place, Stamp, gather},
     telemetry::Telemetry,
 };
 
@@ -145,7 +144,7 @@ async fn a_router_makes_its_own() {
     let asker = gate.running().asker();
     let sources = gather::of_router(asker, &telemetry, &config, gate.ledger(), &limits).await;
     let place = Place::Directory(dir.path().join("bundles"));
-    let created = bundle::create_aside(place, sources, limits, Stamp::new()).await.expect("a bundle");
+    let created = support::create_aside(place, sources, limits, Stamp::new()).await.expect("a bundle");
     let unpacked = Unpacked::of(&created.path);
     assert_eq!(unpacked.text("audit.ndjson").lines().count(), 2);
     let inventory = unpacked.json("inventory.json");
@@ -157,7 +156,8 @@ async fn a_router_makes_its_own() {
     gate.stop().await;
 }
 
-/// What a careless sender may put into an envelope never leaves in a bundle, though the ledger keeps it.
+/// What a careless sender may put into an envelope never leaves in a bundle, though the ledger
+/// keeps it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_sent_in_an_envelope_does_not_leave() {
     let gate = fleet().await;
@@ -256,7 +256,8 @@ mod on_rabbitmq {
         drop(listener);
         let place = |name: &str| dir.path().join(name).to_str().expect("a path").to_owned();
         let config = place("swarmgate.yaml");
-        // The password that nobody has: the broker is named by flag, the config is what the bundle tells.
+        // The password that nobody has: the broker is named by flag, the config is what the bundle
+        // tells.
         let text = format!(
             "amqp:\n  url: amqp://gate:c0rrectH0rse@127.0.0.1:1/%2f\nhttp:\n  addr: {http}\nledger:\n  dir: {}\n",
             place("ledger")

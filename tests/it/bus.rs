@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use swarmgate::{
     bus::{
-        Bus, BusError, Consumer, Delivery, Departure, Exchange, ExchangeKind, Fate, Queue, QueueKind,
+        Bus, BusError, Consumer, Counts, Delivery, Departure, Exchange, ExchangeKind, Fate, Queue, QueueKind,
         Topology, embedded::Embedded,
     },
     contract::message::{HeaderValue, Message, Properties},
@@ -125,6 +125,32 @@ pub(crate) async fn promises(bus: Arc<dyn Bus>) {
     unsettled_comes_again(bus).await;
     settling_many_and_one(bus).await;
     prefetch_bounds_what_is_unsettled(bus).await;
+    queues_are_counted(bus).await;
+}
+
+async fn queues_are_counted(bus: &dyn Bus) {
+    let are = async |ready, consumers| {
+        let wanted = Some(Counts { ready, consumers });
+        let counted = async {
+            while bus.counts("out").await.expect("an answer") != wanted {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let counted = tokio::time::timeout(DEADLINE, counted).await;
+        assert!(counted.is_ok(), "not {wanted:?} but {:?}", bus.counts("out").await);
+    };
+    are(0, 0).await;
+    publish(bus, vec![departure("out", "ok", 1), departure("out", "ok", 2)]).await;
+    are(2, 0).await;
+    let mut consumer = bus.consumer("out", 1).await.expect("a consumer");
+    let taken = take(consumer.as_mut(), 1).await;
+    are(1, 1).await;
+    consumer.settler().ack(taken[0].tag, false).await.expect("an acknowledgement");
+    let taken = take(consumer.as_mut(), 1).await;
+    consumer.settler().ack(taken[0].tag, false).await.expect("an acknowledgement");
+    consumer.settler().close().await;
+    are(0, 0).await;
+    assert_eq!(bus.counts("nowhere").await.expect("an answer"), None);
 }
 
 async fn topology_is_checked(bus: &dyn Bus) {
@@ -227,7 +253,14 @@ async fn prefetch_bounds_what_is_unsettled(bus: &dyn Bus) {
 mod on_rabbitmq {
     use std::time::Instant;
 
-    use swarmgate::bus::amqp::{self, Options};
+    use swarmgate::{
+        bus::{
+            amqp::{self, Options},
+            tls::{TlsFault, Trusted},
+        },
+        config,
+        runtime::certificates::Certificates,
+    };
 
     use super::*;
     use crate::broker::Broker;
@@ -455,7 +488,8 @@ mod on_rabbitmq {
         bus.close().await;
         broker.start();
         let began = Instant::now();
-        // A queue without a leader gives no answer for a minute; the driver gives up earlier, and we try again.
+        // A queue without a leader gives no answer for a minute; the driver gives up earlier, and
+        // we try again.
         let (bus, mut consumer) = loop {
             let bus = vhost.connect().await;
             match bus.consumer("out", 1_000).await {
@@ -494,8 +528,10 @@ mod on_rabbitmq {
         let broker = Broker::shared();
         let options = Options::new(broker.tls_url());
         let fault = amqp::connect(&options).await.err().expect("an unknown authority");
-        assert!(matches!(fault, BusError::Unreachable { .. }), "{fault}");
-        let options = Options { ca_pem: Some(broker.ca_pem()), ..options };
+        let unknown = TlsFault::UnknownAuthority(Trusted::System);
+        assert!(matches!(&fault, BusError::Tls { fault, .. } if *fault == unknown), "{fault}");
+        let tls = config::Tls { ca_file: Some(broker.ca_file()), ..config::Tls::default() };
+        let options = Options { tls: Certificates::of(&tls), ..options };
         let bus = amqp::connect(&options).await.expect("a trusted authority");
         assert_eq!(bus.server().product.as_deref(), Some("RabbitMQ"));
         assert!(

@@ -1,8 +1,10 @@
-//! Going round the router on a real RabbitMQ, and coming back, by the very commands that `swarmgate bypass` prints.
+//! Going round the router on a real RabbitMQ, and coming back, by the very commands that `swarmgate
+//! bypass` prints.
 
 use std::{
     process::{Command, Output},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -40,6 +42,20 @@ fn go(vhost: &Vhost, way: &str) {
     }
 }
 
+/// The script as it is printed, run one way.
+fn script(vhost: &Vhost, management: &str, args: &[&str]) -> (Option<i32>, String) {
+    let told = Command::new(env!("CARGO_BIN_EXE_swarmgate"))
+        .args(["bypass", "--amqp", &vhost.options().url])
+        .env("SWARMGATE_AMQP_MANAGEMENT_URL", management)
+        .output()
+        .expect("a command");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &told.stdout).expect("a script");
+    let shell = Command::new("sh").arg(file.path()).args(args).env("BROKER_ADMIN", "guest:guest").output();
+    let Output { status, stderr, .. } = shell.expect("a shell with curl and grep");
+    (status.code(), String::from_utf8_lossy(&[told.stdout, stderr].concat()).into_owned())
+}
+
 fn bound(vhost: &Vhost) -> Vec<String> {
     let bindings = vhost.broker.http("GET", &format!("/api/bindings/{}", vhost.name), "");
     let bindings: Vec<Value> = serde_json::from_str(&bindings).expect("bindings");
@@ -48,6 +64,14 @@ fn bound(vhost: &Vhost) -> Vec<String> {
         ours.map(|binding| format!("{} {}", binding["destination"], binding["routing_key"])).collect();
     ours.sort();
     ours
+}
+
+async fn becomes(vhost: &Vhost, wanted: &[String]) {
+    let within = Instant::now() + Duration::from_secs(30);
+    while bound(vhost) != wanted {
+        assert!(Instant::now() < within, "{:?}", bound(vhost));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 fn heard(inbox: &Inbox, name: &str) -> usize {
@@ -115,5 +139,52 @@ async fn what_is_sent_while_the_router_is_gone_round_arrives_and_nothing_is_lost
             .expect("a command");
         assert_eq!(!audit.stdout.is_empty(), by_router, "{name}: {}", String::from_utf8_lossy(&audit.stdout));
     }
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn the_script_goes_one_way_at_a_time_and_says_when_it_failed() {
+    let vhost = Arc::new(Broker::shared()).vhost("bypass-script");
+    let bus = vhost.connect().await;
+    let router = Process::start(&vhost.options().url);
+    router.ready(bus.as_ref()).await;
+    router.stop().await;
+    let management = vhost.broker.management_url().replace("http://", "http://watcher:canary@");
+    let as_the_router_binds = bound(&vhost);
+    let (code, said) = script(&vhost, &management, &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(!said.contains("canary") && said.contains("sh FILE round"), "{said}");
+    assert_eq!(bound(&vhost), as_the_router_binds, "nothing is done where no way is named");
+    let (code, said) = script(&vhost, &management, &["round"]);
+    assert_eq!((code, bound(&vhost)), (Some(0), vec!["\"swarmgate.out\" \"#\"".to_owned()]), "{said}");
+    let (code, said) = script(&vhost, &management, &["back"]);
+    assert_eq!((code, bound(&vhost)), (Some(0), Vec::new()), "{said}");
+    // Nobody listens there: the first line fails, and the script with it.
+    let (code, said) = script(&vhost, "http://127.0.0.1:1", &["round"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("this did not work"), "{said}");
+}
+
+/// Step 3 was forgotten, or somebody bound it by hand, beside a router that runs.
+#[tokio::test]
+async fn a_bypass_that_was_left_ends_with_the_router_and_does_not_come_back() {
+    let vhost = Arc::new(Broker::shared()).vhost("bypass-left");
+    let bus = vhost.connect().await;
+    let bus = bus.as_ref();
+    let router = Process::start(&vhost.options().url);
+    router.ready(bus).await;
+    let as_the_router_binds = bound(&vhost);
+    let ledger = router.stop().await;
+    go(&vhost, "round");
+    let router = Process::start_on(&vhost.options().url, ledger);
+    router.ready(bus).await;
+    // A router that starts ends it.
+    becomes(&vhost, &as_the_router_binds).await;
+    let mut inbox = Inbox::open(bus, "inbox", "swarmgate.out").await;
+    send(bus, &[signal("swarm-stop", "w-1", "once")]).await;
+    hears(bus, &mut inbox, "once").await;
+    let path = format!("/api/bindings/{}/e/swarmgate.in/e/swarmgate.out", vhost.name);
+    vhost.broker.http("POST", &path, r##"{"routing_key":"#"}"##);
+    becomes(&vhost, &as_the_router_binds).await;
     router.stop().await;
 }

@@ -182,7 +182,8 @@ async fn nothing_leaves_this_machine() {
     assert!(ControlPlaneChannel::new(key("s"), &settings).is_err());
 }
 
-/// The canary is in every place that holds a secret; it is looked for in every form that could be printed.
+/// The canary is in every place that holds a secret; it is looked for in every form that could be
+/// printed.
 #[tokio::test]
 async fn no_secret_is_ever_printed() {
     let canary = "canary-7f3a";

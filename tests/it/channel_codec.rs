@@ -1,4 +1,5 @@
-//! Frames that were changed, come again, or come at another time: P5PRE-CTRL-03 through the channel.
+//! Frames that were changed, come again, or come at another time: P5PRE-CTRL-03 through the
+//! channel.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +11,8 @@ use swarmgate::{
 
 use crate::channel::{NOW, channel, clock, key, message};
 
-/// Fifty frames, no two alike: every kind, names and headers with escapes, payloads of many lengths.
+/// Fifty frames, no two alike: every kind, names and headers with escapes, payloads of many
+/// lengths.
 fn frames() -> Vec<Frame> {
     let texts = ["", "plain", "Zażółć ☃", "\u{1f600}\u{7f}\n\"\\", "ÿÿÿ"];
     (0..50_u8)
@@ -153,7 +155,8 @@ fn replays_before_and_after_a_restart() {
     assert!(next_life.decode(&frame).is_ok(), "what was said after the restart is taken");
 }
 
-/// P5PRE-CTRL-03, clocks: they may jump by any distance in any direction, and a frame still counts once.
+/// P5PRE-CTRL-03, clocks: they may jump by any distance in any direction, and a frame still counts
+/// once.
 #[test]
 fn whatever_the_clock_does_a_frame_counts_once() {
     let jumps = [0, 1, -1, 29, 30, 31, -29, -30, -31, 60, -60, 3_600, -3_600, 10_000_000, -10_000_000];

@@ -1,4 +1,5 @@
-//! Control before data before telemetry, both ways, whatever floods the channel: shown by order, not by time.
+//! Control before data before telemetry, both ways, whatever floods the channel: shown by order,
+//! not by time.
 
 use serde_json::json;
 use swarmgate::{
@@ -131,7 +132,8 @@ async fn a_flood_that_came_does_not_stand_before_a_stop() {
     }
 }
 
-/// A flood that the other side does not take, and then a stop: only what the system holds already is before it.
+/// A flood that the other side does not take, and then a stop: only what the system holds already
+/// is before it.
 #[tokio::test]
 async fn a_flood_that_goes_out_does_not_stand_before_a_stop() {
     const FLOOD: usize = 3_000;

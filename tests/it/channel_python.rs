@@ -1,4 +1,5 @@
-//! The same protocol written once more from its description, in Python: both ways, and as an attacker.
+//! The same protocol written once more from its description, in Python: both ways, and as an
+//! attacker.
 
 use std::process::Stdio;
 

@@ -5,7 +5,7 @@
 //! Holds: no run inherits a setting from the environment of the tests.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -154,6 +154,16 @@ fn each_family_is_explained() {
     }
     let told = stdout(&run(&["explain", "signal.swarm-strt.kestrel.swarm-controller.ctl-1"]));
     assert!(told.contains("contract.unknown-type") && told.contains("signal.swarm-start.kestrel"), "{told}");
+    for everyone in ["*", "**", "#", "all"] {
+        let told = stdout(&run(&["explain", &format!("signal.bot-stop.kestrel.worker.{everyone}")]));
+        assert!(
+            told.contains("signal.bot-stop.kestrel.worker.ALL") && told.contains("spelt `ALL`"),
+            "{told}"
+        );
+    }
+    // Nothing is offered that is another name than the one that was meant.
+    let told = stdout(&run(&["explain", &format!("signal.bot-stop.kestrel.worker.{}", "w".repeat(129))]));
+    assert!(told.contains("routing.malformed-key") && !told.contains("nearest"), "{told}");
 }
 
 #[test]
@@ -280,6 +290,32 @@ fn the_demo_shows_what_it_promises() {
     let told = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{told}\n{}", stderr(&output));
     assert!(told.contains("Everything went as it should") && !told.contains("FAIL"), "{told}");
+    let readme = include_str!("../../README.md");
+    let shown: Vec<&str> = readme.lines().filter(|line| line.starts_with("  ok ")).collect();
+    assert!(
+        shown.len() > 5 && shown.iter().all(|line| told.contains(line)),
+        "the README shows {shown:?}: {told}"
+    );
+}
+
+#[test]
+fn a_demo_that_is_kept_answers_questions_until_it_is_told_to_end() {
+    let mut demo =
+        command(&["demo", "--keep", "--http", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let api = told.find_map(|line| {
+        let rest = line.split_once("stays up at ")?.1;
+        Some(rest.split_once(';')?.0.to_owned())
+    });
+    let api = api.expect("an address");
+    let list = run(&["inventory", "kestrel", "--api", &api]);
+    assert_eq!(list.status.code(), Some(0), "{}", stderr(&list));
+    assert!(stdout(&list).contains("bot-1") && stdout(&list).contains("gen-2"), "{}", stdout(&list));
+    let safety = run(&["safety", "--api", &api]);
+    assert!(stdout(&safety).contains("BLOCK"), "{}", stdout(&safety));
+    assert!(Command::new("kill").args(["-TERM", &demo.id().to_string()]).status().unwrap().success());
+    assert!(told.any(|line| line.contains("Everything went as it should")));
+    assert!(demo.wait().unwrap().success());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! RabbitMQ 4: one node, and three joined ones of which one is hung or dead.
 //!
-//! Owns: that 4.x is served as 3.x is, and what one node of a cluster may do to messages that do not need it.
+//! Owns: that 4.x is served as 3.x is, and what one node of a cluster may do to messages that do
+//! not need it.
 //! Never: passes without a word where RabbitMQ 4 cannot be had.
 //! Holds: each test holds the cluster of the run alone, and leaves it whole.
 
@@ -11,7 +12,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use lapin::{message::Delivery, options::BasicPublishOptions, types::AMQPValue};
+use lapin::{Consumer, message::Delivery, options::BasicPublishOptions, types::AMQPValue};
 use swarmgate::{
     bus::{
         Bus, Fate,
@@ -24,6 +25,7 @@ use tempfile::TempDir;
 use crate::{
     broker::{Broker, Cluster, Vhost},
     bus::{departure, promises, publish},
+    figures::Alternating,
     hostile::{Client, brokers, free_address, get, hear},
     router::{message, process::Process, signal},
 };
@@ -32,11 +34,13 @@ use crate::{
 const CONFIRM_MS_MAX: u128 = 2_000;
 /// How long a stop may take that no hung node has a part in.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-/// For how long stops may stay away when a node dies. The queue's own gap, an election, was measured as 0.3 to 0.4 s.
+/// For how long stops may stay away when a node dies. The queue's own gap, an election, was
+/// measured as 0.3 to 0.4 s.
 const GAP_DEAD_MAX: Duration = Duration::from_secs(2);
 /// The same when a node hangs, which RabbitMQ notices after 5 to 9 s.
 const GAP_HUNG_MAX: Duration = Duration::from_secs(12);
-/// How long a node's loss is looked at. By then a link that failed would have been tried again more than once.
+/// How long a node's loss is looked at. By then a link that failed would have been tried again more
+/// than once.
 const WATCH: Duration = Duration::from_secs(20);
 
 mod on_rabbitmq_4 {
@@ -52,7 +56,8 @@ mod on_rabbitmq_4 {
         bus.close().await;
     }
 
-    /// What an operator does who moves from 3.x: the definitions are taken along, and what waits in the queues.
+    /// What an operator does who moves from 3.x: the definitions are taken along, and what waits in
+    /// the queues.
     #[tokio::test(flavor = "multi_thread")]
     async fn the_queues_of_an_earlier_release_on_3_are_taken_over() {
         let Some(broker) = Broker::own_4("upgrade") else { return };
@@ -142,14 +147,21 @@ mod on_cluster {
         router
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_refused_queue_on_a_hung_node_holds_no_stop() {
-        let Some(cluster) = Cluster::hold("a refused queue on a hung node") else { return };
-        let vhost = cluster.nodes[1].vhost("hung-refused");
+    /// A router at the second node, and a client there that hears every signal by a queue that
+    /// outlives a node.
+    async fn at_the_second_node(cluster: &Cluster, name: &str) -> (Vhost, Process, Client, Consumer) {
+        let vhost = cluster.nodes[1].vhost(name);
         let router = router(&vhost, TempDir::new().expect("a directory")).await;
         let client = Client::at(&vhost.options().url).await;
         client.queue("innocent", "signal.#", &quorum()).await;
-        let mut innocent = client.listen("innocent").await;
+        let innocent = client.listen("innocent").await;
+        (vhost, router, client, innocent)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refused_queue_on_a_hung_node_holds_no_stop() {
+        let Some(cluster) = Cluster::hold("a refused queue on a hung node") else { return };
+        let (vhost, router, client, mut innocent) = at_the_second_node(&cluster, "hung-refused").await;
         let elsewhere = Client::at(&cluster.nodes[0].url(&vhost.name, "guest", "guest")).await;
         elsewhere.queue_on("swarmgate.refused", "hung.refused", "#", &[]).await;
 
@@ -170,11 +182,7 @@ mod on_cluster {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_classic_queue_of_a_subscriber_on_a_hung_node_holds_no_stop() {
         let Some(cluster) = Cluster::hold("a subscriber on a hung node") else { return };
-        let vhost = cluster.nodes[1].vhost("hung-tap");
-        let router = router(&vhost, TempDir::new().expect("a directory")).await;
-        let client = Client::at(&vhost.options().url).await;
-        client.queue("innocent", "signal.#", &quorum()).await;
-        let mut innocent = client.listen("innocent").await;
+        let (vhost, router, client, mut innocent) = at_the_second_node(&cluster, "hung-tap").await;
         let elsewhere = Client::at(&cluster.nodes[0].url(&vhost.name, "guest", "guest")).await;
         elsewhere.queue("hung.tap", "signal.#", &[]).await;
         // A router that has carried stops before: each of its channels knows the subscriber's node.
@@ -196,9 +204,11 @@ mod on_cluster {
         router.stop().await;
     }
 
-    /// How long stops stayed away at most, from the time that `harm` is done to the node that leads all of the router's queues.
+    /// How long stops stayed away at most, from the time that `harm` is done to the node that leads
+    /// all of the router's queues.
     async fn gap(cluster: &Cluster, test: &str, harm: impl FnOnce(&Broker)) -> Duration {
-        // What a router declared at the third node is led by it, or lives there alone; the next router is at the second.
+        // What a router declared at the third node is led by it, or lives there alone; the next
+        // router is at the second.
         let vhost = cluster.nodes[1].vhost(test);
         let led = cluster.nodes[2].url(&vhost.name, "guest", "guest");
         let first = Process::start_on(&led, TempDir::new().expect("a directory"));
@@ -245,6 +255,40 @@ mod on_cluster {
         let longest = gap(&cluster, "dead", Broker::kill_at_once).await;
         eprintln!("the node with the queues died: no stop for {longest:?}");
         assert!(longest <= GAP_DEAD_MAX, "no stop for {longest:?}");
+    }
+
+    /// Each of a dozen stops from its publishing to its hearing, one after the other.
+    async fn each_stop(client: &Client, innocent: &mut Consumer, name: &str) -> Vec<Duration> {
+        let mut took = Vec::new();
+        for stop in stops(name, 12) {
+            let (key, begun) = (stop.routing_key.clone(), Instant::now());
+            client.publish(&[stop]).await;
+            let is_it = |heard: &Delivery| heard.routing_key.as_str() == key;
+            let heard = hear(innocent, WATCH, |heard| heard.iter().any(is_it)).await;
+            assert!(heard.iter().any(is_it), "`{key}` did not pass");
+            took.push(begun.elapsed());
+        }
+        took
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stop_is_no_later_beside_a_dead_node() {
+        const RUNS: usize = 3;
+        let Some(cluster) = Cluster::hold("stops beside a dead node") else { return };
+        let (_vhost, router, client, mut innocent) = at_the_second_node(&cluster, "dead-late").await;
+        each_stop(&client, &mut innocent, "warm").await;
+        let mut figures = Alternating::default();
+        for run in 0..RUNS {
+            figures.add(false, each_stop(&client, &mut innocent, &format!("whole-{run}")).await);
+            cluster.nodes[2].kill_at_once();
+            // What its death itself costs is the gap, which has a test of its own.
+            each_stop(&client, &mut innocent, &format!("elected-{run}")).await;
+            figures.add(true, each_stop(&client, &mut innocent, &format!("dead-{run}")).await);
+            cluster.heal();
+            each_stop(&client, &mut innocent, &format!("healed-{run}")).await;
+        }
+        figures.hold("a dead node");
+        router.stop().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,15 @@
-//! The bootstrap contract as a table: configs in, faults with their codes or the normalised summary out.
+//! The bootstrap contract as a table: configs in, faults with their codes or the normalised summary
+//! out.
 //!
-//! Owns: what the section `runtime` may say, how its faults are told, and that no secret is among what is told.
+//! Owns: what the section `runtime` may say, how its faults are told, and that no secret is among
+//! what is told.
 //! Never: starts a worker, or reads a file.
 //! Holds: each row names the whole of what it expects.
 
 use std::{io, path::Path};
 
 use serde_json::{Value, json};
-use swarmgate::runtime::config::{
+use swarmgate::config::{
     self, Config, ConfigError, Fault, Loaded,
     bootstrap::{BootstrapMode, Kdf, SecretMode, Transport},
     runtime_contract_summary,

@@ -1,6 +1,7 @@
 //! The contract as a whole: spec, schemas, types and routing say the same thing.
 //!
-//! Owns: the agreement of spec/, schemas/ and the code, the examples of the seed, and where each fault is pointed at.
+//! Owns: the agreement of spec/, schemas/ and the code, the examples of the contract, and where
+//! each fault is pointed at.
 //! Never: needs a broker.
 //! Holds: every example that the project publishes is accepted by the code that it describes.
 
@@ -92,13 +93,15 @@ fn the_seed_examples_are_accepted() {
         "origin": "swarm-controller:alpha-marshal-1", "scope": { "swarmId": "alpha", "role": "swarm-controller", "instance": "alpha-marshal-1" },
         "correlationId": "c-001", "idempotencyKey": "i-001", "data": { "status": "Running", "retryable": false } }"#;
     let key = "swarm-start.alpha.swarm-controller.alpha-marshal-1";
-    let said = contract.read(&message(&format!("signal.{key}"), signal)).expect("the seed's signal");
+    let said = contract.read(&message(&format!("signal.{key}"), signal)).expect("the signal");
     assert_eq!(said.envelope.idempotency_key.as_deref(), Some("i-001"));
     let mut bare: Value = serde_json::from_str(signal).expect("JSON");
     assert_eq!(said.payload.expect("a payload").text().as_bytes(), canonical::of(&bare));
-    bare.as_object_mut().expect("an object").remove("timestamp");
+    for made_anew in ["timestamp", "correlationId"] {
+        bare.as_object_mut().expect("an object").remove(made_anew);
+    }
     assert_eq!(said.compared, Digest::of(&canonical::of(&bare)));
-    let said = contract.read(&message(&format!("event.outcome.{key}"), outcome)).expect("the seed's outcome");
+    let said = contract.read(&message(&format!("event.outcome.{key}"), outcome)).expect("the outcome");
     assert_eq!((said.envelope.origin_instance(), said.class), ("alpha-marshal-1", None));
     for body in envelopes() {
         read(&contract, &body).unwrap_or_else(|unsaid| panic!("{body}: {:?}", unsaid.refusal));
@@ -106,14 +109,21 @@ fn the_seed_examples_are_accepted() {
 }
 
 #[test]
-fn the_digest_of_a_signal_leaves_out_its_own_timestamp_only() {
+fn the_digest_of_a_signal_leaves_out_what_a_retry_makes_anew_and_nothing_else() {
     let contract = contract();
     let compared = |body: &Value| read(&contract, body).expect("accepted").compared;
     let data = json!({ "timestamp": "2025-01-01T00:00:00Z", "é": "\"timestamp\":\"x\",", "n": 0.5 });
     let first = signal("swarm-plan", data);
     let mut bare = first.clone();
-    bare.as_object_mut().expect("an object").remove("timestamp");
+    for made_anew in ["timestamp", "correlationId"] {
+        bare.as_object_mut().expect("an object").remove(made_anew);
+    }
     assert_eq!(compared(&first), Digest::of(&canonical::of(&bare)));
+    for correlation in ["\"", "\\", "\\\"", "a\",\"data\":{}", "é\n"] {
+        let mut retry = first.clone();
+        retry["correlationId"] = json!(correlation);
+        assert_eq!(compared(&first), compared(&retry), "{correlation}");
+    }
     let (mut later, mut other) = (first.clone(), first.clone());
     later["timestamp"] = json!("2026-01-01T00:00:00Z");
     other["data"]["timestamp"] = json!("2026-01-01T00:00:00Z");
@@ -378,6 +388,31 @@ fn what_a_signal_type_requires_is_required() {
 }
 
 #[test]
+fn several_violations_are_named_and_what_is_missing_first() {
+    let contract = contract();
+    let refused = |body: Value| {
+        contract.read(&message("signal.stop.a.b.c", body.to_string())).expect_err("refused").refusal
+    };
+    let refusal = refused(json!({ "name": "start", "command": "start" }));
+    let detail = refusal.detail.as_ref();
+    assert_eq!(refusal.pointer.as_deref(), Some("/data"), "{detail}");
+    let required = "this member is required";
+    assert!(detail.starts_with(required), "{detail}");
+    for name in ["kind", "origin", "scope", "timestamp", "type", "version"] {
+        assert!(detail.contains(&format!("`/{name}`: {required}")), "{name}: {detail}");
+    }
+    // Hostile names and many faults make no long detail.
+    let faults: serde_json::Map<String, Value> =
+        (0..500).map(|n| (format!("{n:0>3}{}", "x".repeat(300)), json!(1))).collect();
+    let mut body = signal("start-work", json!({}));
+    body["data"] = json!({ "requiredWorkers": vec![1; 500] });
+    for body in [body, json!({ "kind": "signal", "type": "stop", "scope": faults })] {
+        let detail = refused(body).detail;
+        assert!(detail.len() < 2_000 && detail.matches("; `").count() <= 7, "{detail}");
+    }
+}
+
+#[test]
 fn kind_and_type_are_known_before_anything_else_is_asked() {
     let contract = contract();
     let refused = |body: Value| {
@@ -425,6 +460,12 @@ fn gate_one_speaks_in_the_order_of_its_codes() {
     assert_eq!(refused(&[0xff; 601], Some("gzip")), Reason::TooLarge);
     assert_eq!(refused(&[0xff; 600], Some("gzip")), Reason::Encoding);
     assert_eq!(refused(&[0xff; 600], Some("Identity")), Reason::NotUtf8);
+    for charset in ["utf-8", "UTF-8", "utf8", "Utf-8", ""] {
+        assert_eq!(refused(&[0xff; 600], Some(charset)), Reason::NotUtf8, "{charset} is no encoding");
+    }
+    for encoded in ["deflate", "gzip:UTF-8", "UTF-16", "utf-8 ", "base64"] {
+        assert_eq!(refused(&[0xff; 600], Some(encoded)), Reason::Encoding, "{encoded}");
+    }
     assert_eq!(refused(br#"{"a":1,"a":1"#, None), Reason::NotJson);
     assert_eq!(
         refused(format!(r#"{{"b":{}{},"a":1,"a":1}}"#, "[".repeat(40), "]".repeat(40)).as_bytes(), None),
@@ -595,9 +636,26 @@ fn a_deployment_adds_types_and_replaces_none() {
         json!({ "pattern": "(" }),
         json!({ "pattern": "(?=a)b" }),
         json!({ "type": "text" }),
+        json!({ "format": "uuidd" }),
     ] {
         assert!(matches!(own("own", &broken), Err(TypeError::Uncompiled { .. })), "{broken}");
     }
+    let wrong_type = json!({ "properties": { "a": { "items": { "type": "strnig" } } } });
+    assert!(
+        matches!(own("own", &wrong_type), Err(TypeError::Uncompiled { place, .. }) if place.starts_with("/properties/a/items"))
+    );
+    // What would be passed over in silence is a fault, wherever it stands.
+    for (keyword, place) in [
+        ("nullable", json!({ "nullable": true })),
+        ("requried", json!({ "properties": { "a/b": { "requried": ["c"] } } })),
+        ("discriminator", json!({ "$defs": { "d": { "oneOf": [true, { "discriminator": {} }] } } })),
+    ] {
+        let fault = own("own", &place).expect_err(keyword).to_string();
+        assert!(fault.contains(&format!("/{keyword}`")) && fault.contains("no keyword"), "{fault}");
+    }
+    let annotated =
+        json!({ "x-owner": "desk", "properties": { "nullable": { "const": { "requried": 1 } } } });
+    assert!(own("own", &annotated).is_ok());
     for unreachable in ["http://localhost:1/s.json", "file:///etc/hostname"] {
         let unreferred = json!({ "$defs": { "a": { "$ref": unreachable } } });
         assert!(own("own", &unreferred).is_err(), "{unreachable}");

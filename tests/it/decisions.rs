@@ -1,30 +1,39 @@
 //! The decision tables: (envelopes, times) → (verdicts, facts, effects), one file a rule, no mocks.
 //!
-//! A file has a `base` record and `cases`; each step of a case patches the base (RFC 7396), runs through the corridor
-//! at its time, and says what it expects. What a step does not mention is not compared. Before its message a step may
-//! let instances appear, lanes resume or the ledger be opened again, and let the broker answer for what has left.
+//! A file has a `base` and `cases`; each step of a case says in a few words what is sent
+//! (`decisions::step`), runs through the corridor at its time, and says what it expects. What a
+//! step does not mention is not compared. Before its message a step may let instances appear, lanes
+//! resume or the ledger be opened again, and let the broker answer for what has left. How a table
+//! is laid out is the business of `decisions::layout`.
 
-use std::{fs, path::Path, sync::Arc};
+mod layout;
+mod step;
 
-use serde_json::{Map, Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+};
+
+use serde_json::{Value, json};
 use swarmgate::{
     contract::{
         Contract,
         audit::{
-            Action, Carried, Change, Fact, Genesis, Mode, Opened, Presence, Resumed, Standing, Stepped,
-            Subject,
+            Action, Carried, Change, Fact, Genesis, Mode, Opened, Presence, Resumed, Settings, Standing,
+            Stepped, Subject,
         },
         digest::Digest,
         interlock::{KillSwitch, Requires},
-        message::{Message, Properties},
+        message::Message,
         routing::{ALL, Family, Scope},
+        schema::Schema,
         timestamp::Timestamp,
     },
     decision::{
-        command::approval::Standing as StandingApproval,
         effect::Effect,
         request::{Answer, Bundled, Compared, Done, Latch, Made, Measured, Request, Returned, Unlatched},
-        rules::Rules,
+        rules::{Rules, consent::Standing as StandingApproval},
         state::{Belief, State},
     },
     ledger::{
@@ -34,14 +43,13 @@ use swarmgate::{
     runtime::corridor::{self, Corridor, Judged, Names},
 };
 
+/// The schema of an entry, which each entry of each table is judged by.
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::of_entries().expect("the schema"));
+
 #[test]
 fn every_table_holds() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decisions");
-    let mut files: Vec<_> =
-        fs::read_dir(dir).expect("the tables").map(|file| file.expect("a file").path()).collect();
-    files.sort();
     let (mut cases, mut broken) = (0, 0);
-    for file in &files {
+    for file in &tables() {
         let table: Value = serde_json::from_str(&fs::read_to_string(file).expect("a table")).expect("JSON");
         for case in table["cases"].as_array().expect("`cases`") {
             // Every broken case is told, not the first alone.
@@ -53,6 +61,14 @@ fn every_table_holds() {
     assert!(cases >= 200, "only {cases} cases were found");
 }
 
+fn tables() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decisions");
+    let mut files: Vec<_> =
+        fs::read_dir(dir).expect("the tables").map(|file| file.expect("a file").path()).collect();
+    files.sort();
+    files
+}
+
 /// Runs one case, and replays its ledger: the fold of the facts must be the state.
 fn check(file: &Path, table: &Value, case: &Value) {
     let name = format!("{}: {}", file.file_name().expect("a name").to_string_lossy(), case["name"]);
@@ -60,9 +76,9 @@ fn check(file: &Path, table: &Value, case: &Value) {
     let rules = rules(table, case);
     let mut corridor =
         Corridor::new(State::new(rules.clone()), Chain::new(), Names::with_prefix("swarmgate"));
-    let start = Timestamp::parse(table["base"]["timestamp"].as_str().expect("`timestamp`")).expect("a time");
+    let start = Timestamp::parse(table["base"]["start"].as_str().expect("`start`")).expect("a time");
     let genesis = Genesis {
-        environment: "dev".to_owned(),
+        environment: case["environment"].as_str().unwrap_or("dev").to_owned(),
         initial_mode: swarmgate::contract::interlock::SafetyMode::Normal,
         ledger_id: "0".repeat(32),
         mode: rules.mode,
@@ -74,9 +90,15 @@ fn check(file: &Path, table: &Value, case: &Value) {
         let name = format!("{name}, step {index}");
         let answers = run(&contract, &mut corridor, (&mut ledger, &mut left), table, step, start);
         compare(&name, &step["expect"], &answers, corridor.state());
+        for collection in corridor.state().collections() {
+            assert!(collection.len <= collection.max, "{name}: {collection:?}");
+        }
     }
     let mut replayed = State::new(rules);
     for entry in &ledger {
+        let judged = SCHEMA.check_entry(&entry.bytes);
+        assert!(judged.is_ok(), "{name}: {judged:?}: {}", String::from_utf8_lossy(&entry.bytes));
+        names_its_command(&name, &entry.entry.fact);
         replayed.apply(entry.entry.seq, &entry.entry.fact);
     }
     assert_eq!(
@@ -87,7 +109,8 @@ fn check(file: &Path, table: &Value, case: &Value) {
     steps_back(&name, replayed);
 }
 
-/// After a step of the router's time nothing in the state lies ahead of the clock by more than it lay ahead before.
+/// After a step of the router's time nothing in the state lies ahead of the clock by more than it
+/// lay ahead before.
 fn steps_back(name: &str, mut state: State) {
     const HOUR_MICROS: i64 = 3_600_000_000;
     let from = state.last_at();
@@ -184,7 +207,11 @@ fn found(step: &Value) -> Option<Done> {
     if let Some(latch) = step.get("latch") {
         let level = KillSwitch::read(latch["level"].as_str().expect("a level")).expect("a level");
         let swarm = latch["swarm"].as_str().map(str::to_owned);
-        return Some(Done::Latched(Latch { level, swarm, reason: "drill".to_owned() }));
+        let reason = latch["reason"].as_str().unwrap_or("drill").to_owned();
+        return Some(Done::Latched(Latch { level, swarm, reason }));
+    }
+    if step["compares"] == json!(true) {
+        return Some(Done::Opened);
     }
     if let Some(unlatched) = step.get("unlatched") {
         let fault = unlatched["fault"].as_str().map(str::to_owned);
@@ -220,7 +247,7 @@ fn run(
     step: &Value,
     start: Timestamp,
 ) -> Vec<Judged> {
-    let now = start.plus_ms(step["afterMs"].as_u64().unwrap_or_default());
+    let now = start.plus_ms(step["at"].as_u64().unwrap_or_default());
     if let Some(writable) = step["ledgerWritable"].as_bool() {
         corridor.state_mut().believe(&Belief::LedgerWritable(writable));
     }
@@ -236,17 +263,14 @@ fn run(
         let decision = corridor.decide(&Request::Done(done), now);
         answers.push(corridor.settle(decision, None, None));
     }
-    if step.get("patch").is_some() || step.get("bodyText").is_some() {
-        let mut record = table["base"].clone();
-        merge(&mut record, &step["patch"]);
-        let message = message(&record, step);
+    if let Some(message) = step::message(&table["base"], step, start) {
         let mut arrival =
             corridor::read(contract, &message, step["redelivered"].as_bool().unwrap_or_default());
         arrival.was_dropped = step["wasDropped"].as_bool().unwrap_or_default();
         arrival.expiration_ms = arrival.expiration_ms.or(step["expirationMs"].as_u64());
         let decision = corridor.decide(&Request::Arrived(Box::new(arrival)), now);
         let recalled = decision.effects.iter().find_map(|effect| match effect {
-            Effect::Repeat { of } => ledger.iter().find(|entry| entry.entry.seq == *of),
+            Effect::Repeat { of, .. } => ledger.iter().find(|entry| entry.entry.seq == *of),
             _ => None,
         });
         let recalled = recalled.and_then(|entry| entry.entry.fact.payload.as_ref());
@@ -261,18 +285,17 @@ fn run(
     answers
 }
 
-/// What a step says has happened without a message: instances that appeared, lanes that resumed, a restart.
+/// What a step says has happened without a message: instances that appeared, lanes that resumed, a
+/// restart.
 fn happened(step: &Value, now: Timestamp) -> Vec<Fact> {
     let number = |name: &str| step[name].as_u64();
     let mut facts = Vec::new();
     for name in step["appeared"].as_array().into_iter().flatten() {
-        let parts: Vec<&str> = name.as_str().expect("a name").split('/').collect();
-        let [swarm, role, instance] = parts[..] else { panic!("`{name}` is no scope") };
         let presence = Change::Presence(Presence { now: Standing::Appeared, since: None });
         let mut fact = Fact::new(Action::InventoryChanged, now, presence);
         fact.subject = Some(Subject {
             family: Family::Metric,
-            scope: Scope::new(swarm, role, instance),
+            scope: step::named(name.as_str().expect("a name")),
             kind_type: "status-full".to_owned(),
         });
         facts.push(fact);
@@ -288,6 +311,10 @@ fn happened(step: &Value, now: Timestamp) -> Vec<Fact> {
             epoch,
             instance: "gate-1".to_owned(),
             mode: Mode::Enforce,
+            settings: step.get("settings").map(|safety| Settings {
+                digest: Digest::of(safety.to_string().as_bytes()),
+                safety: serde_json::from_value(safety.clone()).expect("settings"),
+            }),
             version: "0".to_owned(),
         };
         facts.push(Fact::new(Action::Opened, now, Change::Opened(opened)));
@@ -300,12 +327,15 @@ fn broker_answer(answer: &Value, left: &mut Vec<Outgoing>) -> (Answer, Vec<Outgo
     let read = |name: &str| answer.get(name).cloned().unwrap_or_else(|| json!([]));
     let spans = serde_json::from_value(read("carried")).expect("spans");
     let places: Vec<(u64, u32)> = serde_json::from_value(read("returned")).expect("places");
+    let given_up: Vec<(u64, u32)> = serde_json::from_value(read("givenUp")).expect("places");
     let mut messages = Vec::new();
-    for place in &places {
+    for place in places.iter().chain(&given_up) {
         let index = left.iter().rposition(|back| (back.seq, back.ordinal) == *place);
         messages.push(left.remove(index.unwrap_or_else(|| panic!("nothing left as {place:?}"))));
     }
-    let returned = messages.iter().map(|back| Returned {
+    // Of what came back only signals may wait for their targets.
+    let signals = messages.iter().filter(|back| back.message.routing_key.starts_with("signal."));
+    let returned = signals.map(|back| Returned {
         seq: back.seq,
         ordinal: back.ordinal,
         routing_key: back.message.routing_key.clone(),
@@ -314,45 +344,18 @@ fn broker_answer(answer: &Value, left: &mut Vec<Outgoing>) -> (Answer, Vec<Outgo
     (
         Answer {
             returned: returned.collect(),
-            carried: Carried { returned: places, spans },
+            carried: Carried { returned: places, given_up, spans },
             not_taken: Vec::new(),
         },
         messages,
     )
 }
 
-fn message(record: &Value, step: &Value) -> Message {
-    let body = match step["bodyText"].as_str() {
-        Some(text) => text.to_owned(),
-        None => record["body"].to_string(),
-    };
-    let properties: Properties = match record.get("properties") {
-        Some(properties) => serde_json::from_value(properties.clone()).expect("properties"),
-        None => Properties::default(),
-    };
-    let routing_key = record["routingKey"].as_str().expect("`routingKey`").to_owned();
-    Message { exchange: "swarmgate.in".to_owned(), routing_key, properties, body: body.into() }
-}
-
-/// RFC 7396.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        if !patch.is_null() {
-            *target = patch.clone();
-        }
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let fields = target.as_object_mut().expect("an object");
-    for (key, value) in patch {
-        if value.is_null() {
-            fields.remove(key);
-        } else {
-            merge(fields.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
+/// The correlationIds of what leaves.
+fn correlations(answers: &[Judged]) -> Value {
+    let body = |outgoing: &Outgoing| serde_json::from_slice::<Value>(&outgoing.message.body).expect("JSON");
+    let leaving = answers.iter().flat_map(|answer| &answer.outgoing);
+    leaving.map(|outgoing| body(outgoing)["correlationId"].clone()).collect()
 }
 
 fn compare(name: &str, expect: &Value, answers: &[Judged], state: &State) {
@@ -361,6 +364,9 @@ fn compare(name: &str, expect: &Value, answers: &[Judged], state: &State) {
     let decision = last.map(|last| &last.decision);
     let refusal = decision.and_then(|decision| decision.refusal.as_ref());
     for (what, wanted) in expect {
+        if compared_apart(name, what, wanted, answers) {
+            continue;
+        }
         let found = match what.as_str() {
             "verdict" => json!(decision.and_then(|decision| decision.verdict)),
             "reason" => json!(refusal.map(|refusal| refusal.reason)),
@@ -371,11 +377,17 @@ fn compare(name: &str, expect: &Value, answers: &[Judged], state: &State) {
                 .flat_map(|answer| &answer.sealed)
                 .map(|entry| json!(entry.entry.fact.action))
                 .collect(),
+            "commands" => answers
+                .iter()
+                .flat_map(|answer| &answer.sealed)
+                .filter_map(|entry| asked(&entry.entry.fact))
+                .collect(),
             "publish" => answers
                 .iter()
                 .flat_map(|answer| &answer.outgoing)
                 .map(|outgoing| said(&outgoing.message))
                 .collect(),
+            "correlations" => correlations(answers),
             "flights" => flights(state),
             "parked" => json!(state.commands_parked()),
             "released" => keys(answers.iter().flat_map(|answer| &answer.released)),
@@ -385,6 +397,10 @@ fn compare(name: &str, expect: &Value, answers: &[Judged], state: &State) {
                 let session = state.session(scope);
                 json!(session.map(|session| format!("{} {}", session.epoch, session.phase)))
             }),
+            "detail" => {
+                let entries = answers.iter().flat_map(|answer| &answer.sealed);
+                entries.map(|entry| json!(entry.entry.fact.detail)).collect()
+            }
             "mode" => json!(state.safety().mode(&Scope::new("kestrel", ALL, ALL))),
             "killSwitch" => json!(state.safety().kill_switch(&Scope::new("kestrel", ALL, ALL))),
             "challenges" => json!(state.challenged().filter(|flight| flight.awaits_confirmation()).count()),
@@ -402,29 +418,41 @@ fn compare(name: &str, expect: &Value, answers: &[Judged], state: &State) {
             "suspended" => json!(state.suspended_until("orc-a").is_some()),
             "dropped" => json!(answers.iter().map(|answer| answer.dropped.len()).sum::<usize>()),
             "dueMs" => json!(state.next_deadline().map(|at| (at.micros() - state.last_at().micros()) / 1000)),
-            "own" if wanted.is_null() => own(answers),
-            "own" => {
-                // Only the named fields of the router's own last outcome are compared.
-                let mut found = own(answers);
-                let before = found.clone();
-                merge(&mut found, wanted);
-                assert_eq!(before, found, "{name}: own");
-                continue;
-            }
+            "own" => own(answers),
             other => panic!("`{other}` cannot be expected"),
         };
         assert_eq!(&found, wanted, "{name}: {what}");
     }
 }
 
+/// Compares what is not compared whole; whether it was such.
+fn compared_apart(name: &str, what: &str, wanted: &Value, answers: &[Judged]) -> bool {
+    match what {
+        // A text that stands in none of the entries.
+        "secret" => {
+            let secret = wanted.as_str().expect("a text");
+            for entry in answers.iter().flat_map(|answer| &answer.sealed) {
+                let text = String::from_utf8_lossy(&entry.bytes);
+                assert!(!text.contains(secret), "{name}: {text}");
+            }
+            true
+        }
+        // Only the named fields of the router's own last outcome.
+        "own" if !wanted.is_null() => {
+            let mut found = own(answers);
+            let before = found.clone();
+            step::merge(&mut found, wanted);
+            assert_eq!(before, found, "{name}: own");
+            true
+        }
+        _ => false,
+    }
+}
+
 /// What is found of each instance that an expectation names as `swarm/role/instance`.
 fn named(wanted: &Value, find: impl Fn(&Scope) -> Value) -> Value {
     let names = wanted.as_object().expect("instances").keys();
-    let found = names.map(|name| {
-        let parts: Vec<&str> = name.split('/').collect();
-        let [swarm, role, instance] = parts[..] else { panic!("`{name}` is no scope") };
-        (name.clone(), find(&Scope::new(swarm, role, instance)))
-    });
+    let found = names.map(|name| (name.clone(), find(&step::named(name))));
     Value::Object(found.collect())
 }
 
@@ -454,6 +482,48 @@ fn flights(state: &State) -> Value {
 /// The keys of messages that wait or have waited, in order.
 fn keys<'a>(kept: impl Iterator<Item = &'a corridor::Kept>) -> Value {
     kept.map(|kept| kept.outgoing.message.routing_key.clone()).collect()
+}
+
+/// What an entry says of its command, in the order of the specification: action, command_id, actor,
+/// target, requested_transition, trace_id, run_id and schema_version.
+fn asked(fact: &Fact) -> Option<Value> {
+    let asked = fact.command.as_ref()?;
+    let or_null = |text: Option<&String>| text.map_or("null", String::as_str).to_owned();
+    let scope = fact.subject.as_ref().map(|subject| subject.scope.to_string()).unwrap_or_default();
+    let who = fact.actor.as_ref().map(|actor| actor.principal.clone()).unwrap_or_default();
+    let words = [
+        fact.action.word().to_owned(),
+        or_null(fact.idempotency_key.as_ref()),
+        who,
+        scope,
+        or_null(asked.requested_transition.as_ref()),
+        or_null(asked.trace_id.as_ref()),
+        or_null(asked.run_id.as_ref()),
+        asked.schema_version.clone(),
+    ];
+    Some(json!(words.join(" ")))
+}
+
+/// Whatever is written of a command names it whole.
+fn names_its_command(name: &str, fact: &Fact) {
+    use Action::{
+        Applied, Challenged, Confirmed, Denied, DuplicateSuppressed, Ended, Observed, Parked, Rejected,
+        Released, Requested,
+    };
+    let is_of_command = matches!(
+        fact.action,
+        Requested | Denied | Applied | Ended | Observed | Parked | Released | DuplicateSuppressed
+    ) || matches!(fact.action, Challenged | Confirmed | Rejected);
+    // A redelivered outcome is a repeat of no command, and a confirmation that could not be read
+    // says nothing.
+    let is_signal = fact.subject.as_ref().is_some_and(|subject| subject.family == Family::Signal);
+    let is_unread = fact.reason.is_some_and(|reason| reason.gate() == "contract");
+    let is_repeat_of_result = fact.action == DuplicateSuppressed && !is_signal;
+    if !is_of_command || is_unread || is_repeat_of_result {
+        return;
+    }
+    let whole = fact.command.is_some() && fact.actor.is_some() && fact.subject.is_some();
+    assert!(whole && fact.idempotency_key.is_some(), "{name}: {fact:?}");
 }
 
 /// The `data` of the last outcome of the router's own.

@@ -1,6 +1,7 @@
 //! `swarmgate doctor` on a real RabbitMQ: what only the broker's management tells.
 //!
-//! Owns: that policies which can drop and queues which can hold are named, with what they mean and what to do.
+//! Owns: that policies which can drop and queues which can hold are named, with what they mean and
+//! what to do.
 //! Never: looks into the process; each finding is read as a script reads it.
 //! Holds: each policy, queue and exchange is a real one, in a virtual host of the test's own.
 

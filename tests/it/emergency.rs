@@ -1,9 +1,10 @@
 //! The emergency log on a real file: what it gives back, what it finds out, and what it refuses.
 //!
-//! Owns: the proof that records come back whole and in order, that no altered byte passes, and that a write that was cut
-//! off costs nothing that had been answered.
+//! Owns: the proof that records come back whole and in order, that no altered byte passes, and that
+//! a write that was cut off costs nothing that had been answered.
 //! Never: mocks the file; what tampers writes into it, as a bad disk would.
-//! Holds: every promise of the room's header is tried here; the router's use of it is in `ledger_failure`.
+//! Holds: every promise of the room's header is tried here; the router's use of it is in
+//! `ledger_failure`.
 
 use std::{
     fs::{self, OpenOptions},
@@ -89,7 +90,7 @@ fn records(chain: &mut Chain, ns: std::ops::Range<u64>) -> Vec<Record> {
 }
 
 fn open(path: &Path) -> (EmergencyLog, Vec<Record>) {
-    let (log, found) = EmergencyLog::open(path, SIZE_BYTES).expect("a log");
+    let (log, found) = EmergencyLog::open(path, SIZE_BYTES, false).expect("a log");
     assert!(!found.torn, "cut off");
     (log, found.records)
 }
@@ -114,7 +115,7 @@ fn what_was_appended_comes_back_whole_and_in_order() {
     assert_eq!((log.count(), log.last()), (5, Some(all[4].sealed.hash)));
     assert_eq!(fs::metadata(&path).unwrap().len(), SIZE_BYTES, "it never grows");
     drop(log);
-    let (log, mut found) = EmergencyLog::open(&path, SIZE_BYTES).unwrap();
+    let (log, mut found) = EmergencyLog::open(&path, SIZE_BYTES, false).unwrap();
     assert_eq!(found.records, all);
     assert_eq!((log.count(), log.last()), (5, Some(all[4].sealed.hash)));
     assert!(found.check(&path).is_err(), "nothing of the ledger was met");
@@ -144,7 +145,8 @@ fn every_flipped_byte_of_a_record_is_found() {
             patch(&path, at as u64, &[sound[at] ^ flip]);
             let fault = read(&path).expect_err(&format!("byte {at} of {end}, flipped by {flip}"));
             let wanted = if at < FIRST as usize {
-                // Of the header twelve bytes and the word count; the rest are zeros that must stay so.
+                // Of the header twelve bytes and the word count; the rest are zeros that must stay
+                // so.
                 matches!(fault, EmergencyError::Strange(_))
             } else {
                 matches!(fault, EmergencyError::Damaged { .. })
@@ -182,7 +184,7 @@ fn a_write_that_was_cut_off_is_dropped_and_nothing_else() {
         torn[cut..].fill(0);
         let holds_something = torn[begin..].iter().any(|byte| *byte != 0);
         fs::write(&path, &torn).unwrap();
-        let (mut log, found) = EmergencyLog::open(&path, SIZE_BYTES).unwrap();
+        let (mut log, found) = EmergencyLog::open(&path, SIZE_BYTES, false).unwrap();
         assert_eq!(found.torn, holds_something, "cut at {cut}");
         assert_eq!(found.records, all[..1]);
         // What the next one writes is not mixed with what is left of it.
@@ -268,7 +270,7 @@ fn a_second_router_is_kept_out_and_a_reader_is_not() {
     let (mut chain, _) = ledger("a");
     let all = records(&mut chain, 1..3);
     log.append(&all).unwrap();
-    let second = EmergencyLog::open(&path, SIZE_BYTES).unwrap_err();
+    let second = EmergencyLog::open(&path, SIZE_BYTES, false).unwrap_err();
     assert!(matches!(second, EmergencyError::Locked(_)), "{second}");
     assert_eq!(read(&path).unwrap().records, all);
     drop(log);
@@ -296,7 +298,8 @@ fn a_chain_that_was_broken_off_must_follow_on_the_ledger_again() {
     let (mut log, _) = open(&path);
     let (mut chain, genesis) = ledger("a");
     let first = records(&mut chain, 1..3);
-    // The ledger went on otherwise than was known when the first were sealed: they are sealed again behind that.
+    // The ledger went on otherwise than was known when the first were sealed: they are sealed again
+    // behind that.
     let (mut other, _) = ledger("a");
     let went_on = other.seal(Fact::new(Action::Seen, Timestamp::from_micros(5), Change::None), Vec::new());
     let again = records(&mut other, 1..4);
@@ -322,27 +325,41 @@ fn another_size_is_taken_when_there_is_nothing_to_lose() {
     log.append(&all).unwrap();
     drop(log);
     let larger = 2 * SIZE_BYTES;
-    let (mut log, found) = EmergencyLog::open(&path, larger).unwrap();
+    let (mut log, found) = EmergencyLog::open(&path, larger, false).unwrap();
     assert_eq!(found.records, all);
     assert_eq!(fs::metadata(&path).unwrap().len(), SIZE_BYTES);
     log.clear().unwrap();
     drop(log);
-    drop(EmergencyLog::open(&path, larger).unwrap());
+    drop(EmergencyLog::open(&path, larger, false).unwrap());
     assert_eq!(fs::metadata(&path).unwrap().len(), larger);
 }
 
 #[test]
-fn a_making_that_was_cut_off_is_done_again_and_a_strange_file_is_left_alone() {
+fn a_making_that_was_cut_off_is_done_again_and_an_emptied_or_strange_file_is_left_alone() {
     let Place { path, dir } = place();
-    fs::write(&path, vec![0; 1000]).unwrap();
-    drop(open(&path));
+    let part = dir.path().join("emergency.log.part");
+    fs::write(&part, vec![0; 1000]).unwrap();
+    let (log, found) = EmergencyLog::open(&path, SIZE_BYTES, false).unwrap();
+    assert!(found.is_missing && !part.exists());
     assert_eq!(fs::metadata(&path).unwrap().len(), SIZE_BYTES);
+    drop(log);
+    for length in [0, 1000, SIZE_BYTES as usize] {
+        fs::write(&path, vec![0; length]).unwrap();
+        let fault = EmergencyLog::open(&path, SIZE_BYTES, false).unwrap_err();
+        assert!(matches!(fault, EmergencyError::Emptied(_)), "{fault}");
+        assert!(matches!(read(&path), Err(EmergencyError::Emptied(_))));
+        assert_eq!(fs::read(&path).unwrap(), vec![0; length]);
+    }
+    let (log, found) = EmergencyLog::open(&path, SIZE_BYTES, true).unwrap();
+    assert!(!found.is_missing, "somebody put it there");
+    drop(log);
+    drop(open(&path));
     fs::write(&path, "not ours").unwrap();
-    let fault = EmergencyLog::open(&path, SIZE_BYTES).unwrap_err();
+    let fault = EmergencyLog::open(&path, SIZE_BYTES, false).unwrap_err();
     assert!(matches!(fault, EmergencyError::Strange(_)), "{fault}");
     assert_eq!(fs::read(&path).unwrap(), b"not ours");
     let missing = dir.path().join("missing").join(FILE);
-    let fault = EmergencyLog::open(&missing, SIZE_BYTES).unwrap_err();
+    let fault = EmergencyLog::open(&missing, SIZE_BYTES, false).unwrap_err();
     assert!(fault.to_string().contains("`ledger.emergency_path`"), "{fault}");
     assert!(!missing.exists(), "a place that somebody names is not made up");
 }
@@ -423,7 +440,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever is done, what was answered as written since the last clearing is there, and nothing else.
+    /// Whatever is done, what was answered as written since the last clearing is there, and nothing
+    /// else.
     #[test]
     fn any_sequence_gives_back_what_was_appended(steps in proptest::collection::vec(step(), 1..25)) {
         let Place { path, dir: _dir } = place();

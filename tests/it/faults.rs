@@ -1,4 +1,5 @@
-//! The switches by which the embedded bus does what brokers do to others; each is shown by what a client sees.
+//! The switches by which the embedded bus does what brokers do to others; each is shown by what a
+//! client sees.
 
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,13 @@
 //! Golden ledgers: what each format wrote is read, word for word, by every later build.
 //!
-//! Owns: the walk over tests/data/ledgers, and below it how a golden ledger is written once, with the release whose form
-//! it keeps.
+//! Owns: the walk over tests/data/ledgers, and below it how a golden ledger is written once, with
+//! the release whose form it keeps.
 //! Never: edits a golden ledger, or opens one where it lies: a reader may leave files beside it.
-//! Holds: each verifies to the head that is written beside it, each entry read and written again has the same bytes, and
-//! the fold says of safety, commands and bots what it said in the release that wrote them.
+//! Holds: each verifies to the head that is written beside it, each entry read and written again
+//! has the same bytes, and the fold says of safety, commands and bots what it said in the release
+//! that wrote them.
 
-mod write;
+pub(crate) mod write;
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +17,18 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use swarmgate::{
-    contract::{interlock::SafetyMode, routing::Scope},
+    contract::{interlock::SafetyMode, routing::Scope, schema::Schema},
     decision::{rules::Rules, state::State},
-    ledger::{Ledger, LedgerError, verify::verify},
+    ledger::{
+        Ledger, LedgerError,
+        verify::{verify, verify_deep},
+    },
     runtime::replay,
 };
 use tempfile::TempDir;
 
-/// What the first format could write and not read: such an entry is read, as the nearest that can be written.
+/// What the first format could write and not read: such an entry is read, as the nearest that can
+/// be written.
 const UNWRITABLE: [&str; 1] = ["\"-0001-12-31T00:01:00Z\""];
 
 /// What is written beside a golden ledger: what its release said of it.
@@ -106,10 +111,13 @@ async fn observed(dir: &Path) -> Result<(Expected, State), LedgerError> {
 
 #[tokio::test]
 async fn every_golden_ledger_is_read_word_for_word() {
+    let schema = Schema::of_entries().expect("the schema of entries");
     for golden in all() {
         let dir = copy(&golden);
         let report = verify(dir.path()).await.expect("a report");
         assert_eq!(report.fault, None, "{golden:?}");
+        let deep = verify_deep(dir.path(), &schema).await.expect("a report");
+        assert_eq!(deep, report, "{golden:?}");
         let wanted = fs::read_to_string(golden.join("expected.json")).expect("what is expected");
         let wanted: Expected = serde_json::from_str(&wanted).expect("what is expected");
         assert_eq!(report.head.to_string(), wanted.head, "{golden:?}");

@@ -1,6 +1,7 @@
 //! Who is who, on a real RabbitMQ: nobody is made to have said what he did not say.
 //!
-//! Owns: one connection as two people, replay by another, and a forged origin in each type that takes a proof.
+//! Owns: one connection as two people, replay by another, and a forged origin in each type that
+//! takes a proof.
 //! Never: speaks to the router but over the broker, as the users that the broker knows.
 //! Holds: of all of these none passes, and what is proven does.
 
@@ -17,12 +18,12 @@ use swarmgate::{
         Bus,
         amqp::{self, Amqp, Options},
     },
+    clock,
     contract::{
         audit::{Action, Proof},
         message::Message,
     },
     ledger::query::{Filter, Reader},
-    runtime::clock,
 };
 use tempfile::TempDir;
 

@@ -13,14 +13,10 @@ use std::{
 use serde_json::Value;
 use swarmgate::{
     bus::{Bus, embedded::Embedded},
+    config::{self, Config, Layers},
     contract::{audit::Change, interlock::SafetyMode},
     ledger::query::Reader,
-    runtime::{
-        boot,
-        config::{self, Config, Layers},
-        link::Standing,
-        setup,
-    },
+    runtime::{boot, link::Standing, setup},
     telemetry::Telemetry,
 };
 
@@ -93,7 +89,7 @@ fn the_config_is_accepted_and_its_comments_are_the_defaults() {
     let found: Value = serde_saphyr_value(&whole);
     let defaults = serde_json::to_value(Config::default()).unwrap();
     let mut settings = 0;
-    for field in config::FIELDS {
+    for field in config::FIELDS.iter() {
         assert!(text.contains(field.doc), "{} is not explained", field.path);
         let pointer = format!("/{}", field.path.replace('.', "/"));
         match found.pointer(&pointer) {
@@ -101,8 +97,9 @@ fn the_config_is_accepted_and_its_comments_are_the_defaults() {
             Some(value) if field.path == "amqp.url" => assert_eq!(value, config::DEFAULT_URL),
             Some(value) => assert_eq!(Some(value), defaults.pointer(&pointer), "{}", field.path),
             None => {
-                let conditional = config::UNSET.contains(&field.path);
-                assert!(conditional, "{} is missing", field.path);
+                // `amqp.url` stands for `amqp.urls`.
+                let is_unset = field.default.is_null() || field.path == "amqp.urls";
+                assert!(is_unset, "{} is missing", field.path);
                 continue;
             }
         }
@@ -199,4 +196,22 @@ async fn a_router_goes_on_with_the_ledger_that_was_begun() {
     let changes: Vec<_> = entries.iter().map(|entry| &entry.entry.fact.change).collect();
     assert!(matches!(changes.as_slice(), [Change::Genesis(_), Change::Opened(_)]), "{changes:?}");
     assert_eq!(first_entry(&loaded.config.ledger.dir).await.0, SafetyMode::Safe);
+}
+
+#[tokio::test]
+async fn a_ledger_belongs_to_one_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    done(dir.path(), &["init", "--ledger", dir.path().join("data").to_str().unwrap()]);
+    let layers = Layers {
+        file: Some(dir.path().join("swarmgate.yaml")),
+        env: vec![("SWARMGATE_ENVIRONMENT".to_owned(), "stage".to_owned())],
+        ..Layers::default()
+    };
+    let loaded = config::load(&layers).unwrap();
+    let standing = Arc::new(Standing(Arc::new(Embedded::new()) as Arc<dyn Bus>));
+    let setup = setup::enforce(&loaded, standing, Arc::new(Telemetry::default()));
+    let refused = boot::start(setup).await.err().map(|fault| fault.to_string()).unwrap_or_default();
+    assert!(refused.contains("belongs to environment `dev`, not `stage`"), "{refused}");
+    let entries = Reader::open(&loaded.config.ledger.dir).await.unwrap().tail(10).await.unwrap();
+    assert_eq!(entries.len(), 1, "nothing was written");
 }

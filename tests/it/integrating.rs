@@ -1,6 +1,8 @@
-//! The examples of docs/integrating, as their readers would run them: three languages, each with each.
+//! The examples of docs/integrating, as their readers would run them: three languages, each with
+//! each.
 //!
-//! Each worker and each commander is a process of its own; all of them and the router meet on a real RabbitMQ.
+//! Each worker and each commander is a process of its own; all of them and the router meet on a
+//! real RabbitMQ.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,15 +11,16 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use swarmgate::contract::routing::{ControlPlaneRouting, Family, Scope};
 
 use crate::{broker::Broker, router::process::Process};
 
-const LANGUAGES: [&str; 3] = ["python", "javascript", "rust"];
+pub(crate) const LANGUAGES: [&str; 3] = ["python", "javascript", "rust"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A worker that is ended with its test.
-struct Worker(Child);
+pub(crate) struct Worker(pub Child);
 
 impl Drop for Worker {
     fn drop(&mut self) {
@@ -27,7 +30,7 @@ impl Drop for Worker {
 }
 
 /// An example's program in one language.
-fn example(language: &str, name: &str) -> Command {
+pub(crate) fn example(language: &str, name: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(language);
     match language {
         "python" => {
@@ -50,6 +53,39 @@ fn example(language: &str, name: &str) -> Command {
             assert!(built.exists(), "`{}` is not built: cargo build --examples", built.display());
             Command::new(built)
         }
+    }
+}
+
+/// What each language's one helper makes of every kind, and what it binds.
+#[test]
+fn every_language_spells_the_keys_of_the_contract() {
+    let scope = Scope::new("kestrel", "generator", "gen-1");
+    let kinds =
+        Family::ALL.map(|family| (family, if family == Family::Alert { "alert" } else { "config-update" }));
+    let mut wanted: Vec<String> =
+        kinds.iter().map(|(family, kind_type)| ControlPlaneRouting::of(*family, kind_type, &scope)).collect();
+    wanted.extend(ControlPlaneRouting::signal_bindings("*", &scope));
+    let kinds = json!(kinds.map(|(family, kind_type)| [family.kind(), kind_type])).to_string();
+    let python = format!(
+        "import json; from swarmgate_worker import *; here = ('kestrel', 'generator', 'gen-1'); \
+         print(json.dumps([routing_key(*kind, *here) for kind in {kinds}] + signal_bindings(*here)))"
+    );
+    let javascript = format!(
+        "const {{ routingKey, signalBindings }} = require('./routing.cjs'); \
+         const here = ['kestrel', 'generator', 'gen-1']; \
+         const keys = {kinds}.map((kind) => routingKey(...kind, ...here)); \
+         console.log(JSON.stringify([...keys, ...signalBindings(...here)]))"
+    );
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let interpreter = std::env::var("SWARMGATE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    for (language, program, flag, text) in
+        [("python", interpreter.as_str(), "-c", python), ("javascript", "node", "-e", javascript)]
+    {
+        let ran = Command::new(program).args([flag, &text]).current_dir(root.join(language)).output();
+        let ran = ran.unwrap_or_else(|fault| panic!("{program}: {fault}"));
+        let made: Vec<String> = serde_json::from_slice(&ran.stdout)
+            .unwrap_or_else(|_| panic!("{language}: {}", String::from_utf8_lossy(&ran.stderr)));
+        assert_eq!(made, wanted, "{language}");
     }
 }
 

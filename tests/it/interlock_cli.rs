@@ -1,4 +1,5 @@
-//! The interlock at the terminal: `bot`, `kill`, `safety` and `challenge`, as a person and as a script use them.
+//! The interlock at the terminal: `bot`, `kill`, `safety` and `challenge`, as a person and as a
+//! script use them.
 //!
 //! Owns: what these commands send, ask, say and end with.
 //! Never: speaks for the router; where one answers, it is the real binary on a real RabbitMQ.
@@ -168,7 +169,7 @@ mod on_rabbitmq {
     };
 
     use serde_json::json;
-    use swarmgate::{bus::amqp::Amqp, contract::message::Message, runtime::clock};
+    use swarmgate::{bus::amqp::Amqp, clock, contract::message::Message};
     use tempfile::TempDir;
 
     use super::*;
@@ -339,7 +340,8 @@ mod on_rabbitmq {
         post.router.stop().await;
     }
 
-    /// The tool as somebody with only what a producer needs: he is not held up by what he may not hear.
+    /// The tool as somebody with only what a producer needs: he is not held up by what he may not
+    /// hear.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_may_only_send_can_still_stop() {
         let post = Post::open("interlock-sender").await;
@@ -407,7 +409,8 @@ mod on_rabbitmq {
         terminal.keys(&[TARGET, "Enter"]);
         let screen = terminal.until("the end", |screen| screen.contains("ended with"));
         assert!(screen.contains("ended with 0") && screen.contains("LIVE"), "{screen}");
-        // What is said of starts on the bus, be it the start or the challenge of it, is of one start.
+        // What is said of starts on the bus, be it the start or the challenge of it, is of one
+        // start.
         let is_start = |message: &Message| message.routing_key.contains(".bot-start.");
         post.inbox.hear(post.bus.as_ref(), |all| all.iter().any(is_start)).await;
         let starts = post.inbox.heard.iter().filter(|message| is_start(message));
@@ -416,7 +419,8 @@ mod on_rabbitmq {
         post.router.stop().await;
     }
 
-    /// What is asked of the router on the way: how it is challenged, confirmed by a second act, and ends.
+    /// What is asked of the router on the way: how it is challenged, confirmed by a second act, and
+    /// ends.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn live_waits_for_its_confirmation() {
         let mut post = Post::open("interlock-consent").await;

@@ -16,10 +16,14 @@ use swarmgate::{
         routing::Scope,
         timestamp::Timestamp,
     },
-    decision::inventory::{
-        Change, Drift, Freshness, Health, InstanceView, Inventory, Lifecycle, Limits, Status, SwarmView,
-        Totals, What,
+    decision::{
+        rules::inventory::Limits,
+        state::inventory::{
+            Change, Drift, Freshness, Health, InstanceView, Inventory, Lifecycle, Status, SwarmView, Totals,
+            What,
+        },
     },
+    view::graph::Graph,
 };
 
 /// 2026-03-04T10:15:00Z.
@@ -158,7 +162,7 @@ fn all_instances(inventory: &Inventory) -> Vec<InstanceView> {
 fn look(mut inventory: Inventory) -> Seen {
     let instances = all_instances(&inventory);
     let swarms = inventory.swarms();
-    let graph = inventory.to_json(None);
+    let graph = serde_json::to_value(Graph::new(&inventory, None)).expect("JSON");
     let mut edges: Vec<String> =
         graph["edges"].as_array().expect("edges").iter().map(Value::to_string).collect();
     edges.sort();
@@ -241,7 +245,7 @@ proptest! {
         prop_assert_eq!(view.health, health);
         let full = history.iter().rev().find(|spoken| spoken.full);
         prop_assert_eq!(view.started_at, full.map(|spoken| at(i64::from(spoken.config))));
-        prop_assert_eq!(view.queues_in, full.map(|spoken| format!("q-{}", spoken.config)).into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(view.queues_in, full.map(|spoken| vec![format!("q-{}", spoken.config)]));
         let built = history.iter().rev().find(|spoken| spoken.full || spoken.image.is_some());
         let image = built.and_then(|spoken| spoken.image).map(|number| format!("gen:{number}"));
         let built = view.build.and_then(|build| build.image);
@@ -296,6 +300,13 @@ proptest! {
                 let counted = recount(&views, desired);
                 prop_assert_eq!(inventory.swarm(swarm).map(|view| (view.totals, view.watermark)), counted);
             }
+            let views: Vec<_> = SWARMS.iter().flat_map(|swarm| inventory.instances(swarm)).collect();
+            for (freshness, health, count) in inventory.fleet().counts() {
+                let counted = views.iter().filter(|view| (view.freshness, view.health) == (freshness, health));
+                prop_assert_eq!(count, counted.count(), "{:?} {:?}", freshness, health);
+            }
+            let drifted = views.iter().filter(|view| view.drift == Drift::Drifted).count();
+            prop_assert_eq!(inventory.fleet().drifted, drifted);
         }
     }
 }
@@ -333,7 +344,8 @@ fn step() -> impl Strategy<Value = (i64, Step)> {
     (prop_oneof![2 => 0..3_000_i64, 1 => 0..70_000_i64], step)
 }
 
-/// The totals and the watermark from nothing but the views; `None` for a swarm that nobody is in or expects.
+/// The totals and the watermark from nothing but the views; `None` for a swarm that nobody is in or
+/// expects.
 fn recount(
     views: &[InstanceView],
     desired: &BTreeSet<(String, String)>,
@@ -383,8 +395,8 @@ fn full(number: u8, said_ms: i64, arrived_ms: i64) -> Status {
     Status::read(&said, body_of(&said), at(arrived_ms)).expect("a full")
 }
 
-/// What happens to one instance: when (ms), what (`late-N`: a delta said N ms before it arrived), how fresh it is
-/// then, and what fell due.
+/// What happens to one instance: when (ms), what (`late-N`: a delta said N ms before it arrived),
+/// how fresh it is then, and what fell due.
 const FRESHNESS: &str = "
 # silence
 0 silence unknown

@@ -1,6 +1,7 @@
 //! The queue graph: what a stop reaches, and the forms in which it leaves.
 //!
-//! Owns: impact against a naive oracle on random graphs with cycles, and the reading back of what was exported.
+//! Owns: impact against a naive oracle on random graphs with cycles, and the reading back of what
+//! was exported.
 //! Never: trusts a name; names here hold quotes, backslashes and line breaks.
 //! Holds: the oracle shares no code with the walk: it closes a relation over all pairs.
 
@@ -10,7 +11,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use swarmgate::{
     contract::{routing::Scope, timestamp::Timestamp},
-    decision::inventory::{Affected, Impact, Inventory, Limits, Place, Status},
+    decision::{
+        rules::inventory::Limits,
+        state::inventory::{Affected, Impact, Inventory, Place, Status},
+    },
+    view::graph::{Graph, dot},
 };
 
 use super::inventory::said;
@@ -34,7 +39,8 @@ type Ends = Vec<(BTreeSet<u8>, BTreeSet<u8>)>;
 fn inventory(ends: &Ends, limits: Limits) -> Inventory {
     let mut inventory = Inventory::new(limits);
     for (number, (takes, puts)) in (0..).zip(ends) {
-        // Control and routes count as well: an even queue is reached by its name, an odd one by a route.
+        // Control and routes count as well: an even queue is reached by its name, an odd one by a
+        // route.
         let names = |numbers: &BTreeSet<u8>, odd: bool| -> Vec<String> {
             numbers.iter().filter(|number| (*number % 2 == 1) == odd).map(|number| queue(*number)).collect()
         };
@@ -93,6 +99,10 @@ fn place(node: usize) -> Place {
     if node < INSTANCES { Place::Instance(scope(node)) } else { Place::Queue(queue(node - INSTANCES)) }
 }
 
+fn json(inventory: &Inventory, swarm: Option<&str>) -> Value {
+    serde_json::to_value(Graph::new(inventory, swarm)).expect("JSON")
+}
+
 fn reached(affected: &[Affected]) -> BTreeSet<(Place, bool)> {
     affected.iter().map(|affected| (affected.place.clone(), affected.relieved)).collect()
 }
@@ -131,7 +141,7 @@ proptest! {
         edges.sort();
         let inventory = inventory(&ends, Limits::default());
 
-        let graph = inventory.to_json(Some("alpha"));
+        let graph = json(&inventory, Some("alpha"));
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let mut written: Vec<_> = graph["edges"].as_array().expect("edges").iter()
             .map(|edge| (text(&edge["from"]), text(&edge["to"]))).collect();
@@ -141,14 +151,14 @@ proptest! {
             graph["nodes"].as_array().expect("nodes").iter().map(|node| text(&node["id"])).collect();
         prop_assert!(edges.iter().all(|(from, to)| ids.contains(from) && ids.contains(to)));
 
-        let mut drawn = dot_edges(&inventory.to_dot(None));
+        let mut drawn = dot_edges(&dot(&inventory, None));
         drawn.sort();
         let cleaned = |name: &str| name.replace('\n', "\u{fffd}");
         let mut expected: Vec<_> = edges.iter().map(|(from, to)| (cleaned(from), cleaned(to))).collect();
         expected.sort();
         prop_assert_eq!(drawn, expected);
         let nothing = json!({ "nodes": [], "edges": [] });
-        prop_assert_eq!(inventory.to_json(Some("beta")), nothing);
+        prop_assert_eq!(json(&inventory, Some("beta")), nothing);
     }
 }
 
@@ -210,7 +220,7 @@ fn an_instance_that_left_leaves_no_edge() {
     assert_eq!(inventory.impact_of_queue(&queue(0)).starved, []);
     inventory.forget_swarm("alpha");
     assert_eq!(inventory.impact_of_queue(&queue(0)), Impact::default());
-    assert_eq!(inventory.to_json(None), json!({ "nodes": [], "edges": [] }));
+    assert_eq!(json(&inventory, None), json!({ "nodes": [], "edges": [] }));
 }
 
 /// Stands for the body's digest: what differs has another one.

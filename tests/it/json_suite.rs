@@ -1,8 +1,10 @@
 //! JSONTestSuite's parsing cases (tests/data/json_test_suite) before the strict reader.
 //!
-//! Owns: what the reader does with each case, and the list of those where the contract is narrower than JSON.
+//! Owns: what the reader does with each case, and the list of those where the contract is narrower
+//! than JSON.
 //! Never: needs a broker.
-//! Holds: what JSON forbids is refused, what it demands is accepted with the library's value or listed here with why.
+//! Holds: what JSON forbids is refused, what it demands is accepted with the library's value or
+//! listed here with why.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +17,11 @@ const MAY_DO_EITHER: &str = include_str!("../data/json_test_suite/i.tsv");
 
 /// Cases that JSON allows and the contract does not.
 const NARROWER: [(&str, Reason); 2] = [
-    // Readers differ in which of the two they take, so a gate and a worker could see different commands.
+    // Readers differ in which of the two they take, so a gate and a worker could see different
+    // commands.
     ("y_object_duplicated_key", Reason::DuplicateKey),
-    // The same two values today; a rule that looks at values first would be one more thing for readers to differ on.
+    // The same two values today; a rule that looks at values first would be one more thing for
+    // readers to differ on.
     ("y_object_duplicated_key_and_value", Reason::DuplicateKey),
 ];
 

@@ -1,14 +1,14 @@
 //! The ledger on a real file: its bytes, what it finds out, and what it survives.
 //!
-//! Owns: the proof that bytes are canonical, that no altered entry verifies, and that a batch is whole or absent.
+//! Owns: the proof that bytes are canonical, no altered entry verifies, and a batch is all or none.
 //! Never: mocks the file; what tampers is a second connection, as a person's would be.
-//! Holds: every row of the promise "torn, flipped, removed, reordered or inserted is found" is tried here.
+//! Holds: each row of the promise "torn, flipped, removed, reordered or inserted is found" is here.
 
 use std::{
     borrow::Cow,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -22,8 +22,8 @@ use sqlx::{
 use swarmgate::{
     contract::{
         audit::{
-            Accepted, Action, Actor, Carried, Change, EmergencyId, Ended, Fact, Genesis, Heard, Mode, Of,
-            Opened, Payload, Presence, Proof, ResultSeen, Resumed, Standing, Subject, Tallied, Verdict,
+            Accepted, Action, Actor, Change, EmergencyId, Fact, Genesis, Mode, Payload, Proof, Subject,
+            Verdict,
         },
         digest::Digest,
         lane::Lane,
@@ -33,12 +33,15 @@ use swarmgate::{
         timestamp::Timestamp,
     },
     ledger::{
-        Batch, FILE, Ledger, LedgerError, Parcel,
+        Batch, FILE, Ledger, LedgerError, Outgoing, Parcel,
+        backup::backup,
         chain::{Chain, Fault, Sealed},
         query::{Filter, Reader},
         verify::{Report, verify},
     },
 };
+
+use crate::{figures::Alternating, golden::write::changes};
 
 /// 2026-03-04T10:15:00Z.
 const START: i64 = 1_772_619_300_000_000;
@@ -50,45 +53,6 @@ fn scratch() -> tempfile::TempDir {
 
 fn at(number: u64) -> Timestamp {
     Timestamp::from_micros(START).plus_ms(number)
-}
-
-/// Every kind of change there is.
-fn changes() -> Vec<Change> {
-    let digest = |number: u8| Digest([number; 32]);
-    let ended = || Ended { command: digest(1), status: "Ready".to_owned() };
-    let heard = Heard { command: digest(1), status: "Stopped".to_owned(), success: true };
-    vec![
-        Change::None,
-        Change::Opened(Opened {
-            catch_up_ms: 5000,
-            epoch: 1,
-            incarnation: String::new(),
-            instance: "gate-1".to_owned(),
-            mode: Mode::Observe,
-            version: "0".to_owned(),
-        }),
-        Change::Accepted(Accepted {
-            leads_to: None,
-            always_passes: true,
-            command: Some(digest(1)),
-            compared: digest(2),
-            deadline: Some(at(90_000)),
-            overtakes: Some(at(7)),
-            parked: true,
-            targets: vec![Scope::new("kestrel", "generator", "gen-1")],
-        }),
-        Change::Accepted(Accepted { compared: digest(2), ..Accepted::default() }),
-        Change::Ended(ended()),
-        Change::Result(ResultSeen { answers: Vec::new(), ends: Some(ended()), identity: digest(3) }),
-        Change::Result(ResultSeen { answers: vec![heard], ends: None, identity: digest(4) }),
-        Change::Observed(Of { command: digest(1) }),
-        Change::Parked(Of { command: digest(1) }),
-        Change::Released(Of { command: digest(1) }),
-        Change::Presence(Presence { now: Standing::Lost, since: Some(at(3)) }),
-        Change::Resumed(Resumed { catch_up_ms: 5000, paused_ms: 1200 }),
-        Change::Carried(Carried { returned: vec![(2, 0), (3, 1)], spans: vec![(1, 4)] }),
-        Change::Tallied(Tallied { bodies: digest(5), count: 17, second: -1 }),
-    ]
 }
 
 fn genesis() -> Fact {
@@ -128,15 +92,34 @@ fn fact(number: u64, text: &str, change: Change) -> Fact {
 /// A genesis and `count` entries, their changes in turn.
 fn entries(chain: &mut Chain, count: u64) -> Vec<Sealed> {
     let changes = changes();
+    // Each lets the messages of `waiting` leave.
+    let out = [vec![Digest([9; 32])], [1, 900].map(|bytes| Digest::of(&body(bytes))).to_vec()].concat();
     let mut sealed = Vec::new();
     if chain.next_seq() == 1 {
         sealed.push(chain.seal(genesis(), Vec::new()));
     }
     for number in 1..=count {
         let change = changes[number as usize % changes.len()].clone();
-        sealed.push(chain.seal(fact(number, "plain", change), vec![Digest([9; 32])]));
+        sealed.push(chain.seal(fact(number, "plain", change), out.clone()));
     }
     sealed
+}
+
+/// A body that no compression makes smaller.
+fn body(bytes: usize) -> Vec<u8> {
+    let digests = (0..bytes).flat_map(|number| Digest::of(&number.to_be_bytes()).0);
+    digests.take(bytes).collect()
+}
+
+/// A message that leaves because of an entry.
+fn waiting(seq: u64, body_bytes: usize) -> Outgoing {
+    let message = Message {
+        exchange: "out".to_owned(),
+        routing_key: "signal.bot-stop.s.r.a".to_owned(),
+        properties: Properties::default(),
+        body: body(body_bytes).into(),
+    };
+    Outgoing { seq, ordinal: 0, mandatory: true, message }
 }
 
 fn batch(entries: Vec<Sealed>) -> Batch {
@@ -164,6 +147,13 @@ async fn run(connection: &mut SqliteConnection, statement: &'static str) -> Resu
     sqlx::raw_sql(statement).execute(connection).await.map(|_| ())
 }
 
+/// What keeps a ledger append-only, as it is made.
+const LOCKS: &str = "
+    CREATE TRIGGER entries_are_not_updated BEFORE UPDATE ON entries
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+    CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END";
+
 async fn unlocked(dir: &Path) -> SqliteConnection {
     let mut connection = by_hand(dir).await;
     run(&mut connection, "DROP TRIGGER entries_are_not_updated; DROP TRIGGER entries_are_not_deleted")
@@ -186,6 +176,38 @@ async fn tampered(statement: &'static str) -> Option<Fault> {
     checked(dir.path()).await.fault
 }
 
+/// A trigger that leaves rows out says nothing by itself.
+#[tokio::test]
+async fn what_a_trigger_leaves_out_is_not_committed_and_what_is_strange_is_named() {
+    for leaves_out in ["", "WHEN NEW.seq = 14"] {
+        let dir = scratch();
+        let all = written(dir.path()).await;
+        let mut connection = by_hand(dir.path()).await;
+        let trigger = format!(
+            "CREATE TRIGGER strange BEFORE INSERT ON entries {leaves_out} BEGIN SELECT RAISE(IGNORE); END"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(&mut connection).await.expect("a trigger");
+        let mut ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
+        let mut chain = Chain::new();
+        entries(&mut chain, 11);
+        let fault = ledger.append(batch(entries(&mut chain, 4))).await;
+        assert!(fault.is_err(), "{leaves_out}");
+        assert_eq!(
+            checked(dir.path()).await.fault.map(|fault| fault.to_string()).unwrap_or_default(),
+            "the database was changed by hand: the trigger `strange`; remove it, or restore a copy"
+        );
+        run(&mut connection, "DROP TRIGGER strange").await.expect("it goes");
+        assert_eq!(checked(dir.path()).await.entries, all.len() as u64);
+        assert_eq!(checked(dir.path()).await.fault, None, "nothing of the batch is there");
+        ledger.close().await;
+    }
+    let missing = "DROP TRIGGER IF EXISTS entries_are_not_deleted";
+    for statement in ["CREATE TABLE strange (a)", "CREATE VIEW strange AS SELECT 1", missing] {
+        let fault = tampered(statement).await;
+        assert!(matches!(fault, Some(Fault::Foreign(_))), "{statement}: {fault:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -195,7 +217,7 @@ proptest! {
         chain.seal(genesis(), Vec::new());
         for change in changes() {
             let sealed = chain.seal(fact(number, &text, change), vec![Digest([7; 32])]);
-            // The payload is canonical already (`canonical::raw` made it); the library need only agree.
+            // The payload is canonical already (`canonical::raw`); the library need only agree.
             let value: serde_json::Value = serde_json::from_slice(&sealed.bytes).expect("JSON");
             let library = serde_json_canonicalizer::to_vec(&value).expect("serialises");
             prop_assert_eq!(String::from_utf8_lossy(&sealed.bytes), String::from_utf8_lossy(&library));
@@ -356,7 +378,19 @@ fn messages_that_are_alike_take_little_room() {
 fn a_fixed_chain_has_fixed_bytes_and_hashes() {
     let mut chain = Chain::new();
     let text = "\u{1}\u{1f}\"\\/\u{7f}\u{e9}\u{2028}\u{1f41d}\n";
-    let sealed = [chain.seal(genesis(), Vec::new()), chain.seal(fact(1, text, changes()[2].clone()), vec![])];
+    // As it was when the bytes were fixed.
+    let accepted = Accepted {
+        always_passes: true,
+        command: Some(Digest([1; 32])),
+        compared: Digest([2; 32]),
+        deadline: Some(at(90_000)),
+        overtakes: Some(at(7)),
+        parked: true,
+        targets: vec![Scope::new("kestrel", "generator", "gen-1")],
+        ..Accepted::default()
+    };
+    let fact = fact(1, text, Change::Accepted(accepted));
+    let sealed = [chain.seal(genesis(), Vec::new()), chain.seal(fact, vec![])];
     let found: String = sealed
         .iter()
         .map(|sealed| format!("{} {}\n", sealed.hash, String::from_utf8_lossy(&sealed.bytes)))
@@ -378,7 +412,7 @@ async fn every_flipped_byte_names_its_entry() {
         let seq = sealed.entry.seq;
         for (column, bytes) in [("bytes", &sealed.bytes[..]), ("hash", &sealed.hash.0[..])] {
             let update = format!("UPDATE entries SET {column} = ? WHERE seq = ?");
-            // On the file every seventh byte, another one in each entry; the chain itself is tried with each below.
+            // On the file every seventh byte, another in each entry; the chain with each, below.
             for index in (seq as usize % 7..bytes.len()).step_by(7) {
                 let mut flipped = bytes.to_vec();
                 flipped[index] ^= 1 << (index % 8);
@@ -389,6 +423,7 @@ async fn every_flipped_byte_names_its_entry() {
             set(&mut connection, &update, bytes, seq).await;
         }
     }
+    run(&mut connection, LOCKS).await.expect("the triggers are put back");
     assert_eq!(checked(dir.path()).await.fault, None, "what was put back is good again");
 }
 
@@ -537,7 +572,8 @@ async fn a_full_ledger_takes_nothing_of_a_batch_and_goes_on_with_more_room() {
         let more = entries(&mut chain, 3);
         let count = more.len() as u64;
         let id = more[0].entry.seq;
-        let parcel = Parcel { id, lane: Lane::Signals, bytes: vec![1; 900] };
+        // Behind the genesis, which lets nothing leave.
+        let parcel = Parcel::keep(id, Lane::Signals, &waiting(id + 1, 900));
         match ledger.append(Batch { entries: more, parcels: vec![parcel], ..Batch::default() }).await {
             Ok(()) => (kept, parcels) = (kept + count, parcels + 1),
             Err(fault) => {
@@ -548,7 +584,7 @@ async fn a_full_ledger_takes_nothing_of_a_batch_and_goes_on_with_more_room() {
         assert!(kept < 1000, "the bound does not bind");
     };
     assert!(matches!(full, LedgerError::Full(_)), "{full}");
-    // SQLite rolls back by itself where it finds no page: the next attempts must say the same, not lose count.
+    // SQLite rolls back by itself where it finds no page: the next attempts must say the same.
     for _ in 0..3 {
         let big = Parcel { id: 1_000_000, lane: Lane::Signals, bytes: vec![1; 200_000] };
         let again = ledger.append(Batch { parcels: vec![big], ..Batch::default() }).await;
@@ -592,7 +628,7 @@ async fn parcels_come_and_go_with_their_batches() {
     assert!(matches!(ledger.append(broken).await, Err(LedgerError::Database(_))));
     let recovered = ledger.replay(|_| {}).await.expect("a replay");
     assert_eq!((recovered.entries, recovered.parcels), (5, vec![parcel(2), parcel(4)]));
-    let other = Parcel { bytes: b"less".to_vec(), ..parcel(4) };
+    let other = Parcel::keep(4, Lane::Results, &waiting(4, 1));
     let replaced = Batch { replaced: vec![other.clone()], ..Batch::default() };
     ledger.append(replaced).await.expect("an append");
     assert_eq!(ledger.replay(|_| {}).await.expect("a replay").parcels, [parcel(2), other.clone()]);
@@ -641,14 +677,14 @@ async fn an_append_that_is_given_up_leaves_a_whole_prefix() {
         drop(ledger);
         let report = settled(dir.path()).await;
         assert_eq!(report.fault, None);
-        // What was handed to the database may still be done: all of it or nothing, and one more where it was tried.
+        // What was handed to the database may still be done: all or nothing, and one more.
         let is_prefix = matches!(report.entries, 5 | 6 | 305 | 306);
         assert!(is_prefix, "{} entries after {micros} µs; the chain ended at {before:?}", report.entries);
     }
     assert!(given_up > 0, "no append was given up");
 }
 
-/// The report once what was begun has ended: a dropped connection's thread finishes its statement on its own.
+/// The report once what was begun has ended: a dropped connection's thread finishes by itself.
 async fn settled(dir: &Path) -> Report {
     loop {
         let report = checked(dir).await;
@@ -726,5 +762,39 @@ async fn the_files_of_a_ledger_are_their_owners_alone() {
     assert!(!all_private());
     let ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
     assert!(all_private(), "{:?}", modes());
+    ledger.close().await;
+}
+
+/// A copy of a ledger that is being written takes half of what it could, and holds no commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_is_no_later_beside_a_backup() {
+    const RUNS: usize = 5;
+    const COMMITS: usize = 100;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut ledger = Ledger::open(dir.path(), None).await.expect("a ledger");
+    let mut chain = Chain::new();
+    for _ in 0..60 {
+        ledger.append(batch(entries(&mut chain, 500))).await.expect("an append");
+    }
+    let mut figures = Alternating::default();
+    for run in 0..RUNS {
+        for copies in [false, true] {
+            let (place, to) = (dir.path().to_owned(), dir.path().join(format!("copy-{run}")));
+            let copy = copies.then(|| tokio::spawn(async move { backup(&place, &to, |_, _| ()).await }));
+            let mut took = Vec::new();
+            while took.len() < COMMITS && copy.as_ref().is_none_or(|copy| !copy.is_finished()) {
+                let round = batch(entries(&mut chain, 5));
+                let begun = Instant::now();
+                ledger.append(round).await.expect("an append");
+                took.push(begun.elapsed());
+            }
+            assert!(took.len() > 20, "the copy was made beside {} commits", took.len());
+            if let Some(copy) = copy {
+                copy.await.expect("a thread").expect("a copy");
+            }
+            figures.add(copies, took);
+        }
+    }
+    figures.hold("a backup");
     ledger.close().await;
 }

@@ -1,12 +1,21 @@
 //! A ledger that cannot be written while the router runs: full, refusing, and writable again.
 //!
-//! Owns: the proof about a failed ledger: only stop and tightening pass, nothing is lost, nothing twice.
-//! Never: mocks the ledger; a second connection's triggers refuse its writes, as a broken disk would.
-//! Holds: after recovery every waiting command is carried under exactly one id, and the chain is valid.
+//! Owns: the proof about a failed ledger: only stop and tightening pass, nothing is lost, nothing
+//! twice.
+//! Never: mocks the ledger; a second connection's triggers refuse its writes, as a broken disk
+//! would.
+//! Holds: after recovery every waiting command is carried under exactly one id, and the chain is
+//! valid.
 
+mod begun_anew;
 mod hang;
+mod on_rabbitmq;
+mod outbox;
 mod size;
+mod start;
+mod taken_away;
 mod unreadable;
+mod withdrawn;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,8 +29,10 @@ use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use swarmgate::{
     bus::{Bus, Departure, Fate, Queue, QueueKind, embedded::Embedded},
+    clock,
+    config::{Layers, load},
     contract::{
-        audit::{Action, EmergencyId, Verdict},
+        audit::{Action, Change, EmergencyId, Verdict},
         digest::Digest,
         interlock::KillSwitch,
         message::{Message, Properties},
@@ -29,16 +40,15 @@ use swarmgate::{
     },
     decision::state::State,
     ledger::{
-        FILE,
+        FILE, Outgoing, Parcel,
         chain::Sealed,
         emergency::{self, EmergencyError, EmergencyLog, Record},
+        mark,
         query::{Filter, Reader},
         verify::verify,
     },
     runtime::{
         boot::{self, BootError, Running, Setup},
-        clock,
-        config::{Layers, load},
         corridor::Corridor,
         latch::{self, Latch},
         link::Standing,
@@ -50,7 +60,8 @@ use swarmgate::{
 /// How long anything may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Nothing more is written: neither entries nor the probe. A rollback of its own is what a full disk does.
+/// Nothing more is written: neither entries nor the probe. A rollback of its own is what a full
+/// disk does.
 const REFUSE_ALL: &str = "
     CREATE TRIGGER drill_entries BEFORE INSERT ON entries BEGIN SELECT RAISE(ROLLBACK, 'drill'); END;
     CREATE TRIGGER drill_outbox BEFORE INSERT ON outbox BEGIN SELECT RAISE(ROLLBACK, 'drill'); END;
@@ -115,7 +126,8 @@ impl Drill {
         emergency::read(&self.emergency_log()).expect("an emergency log").records
     }
 
-    /// A ledger that refuses everything, a stop that was carried all the same, and a router that is killed then.
+    /// A ledger that refuses everything, a stop that was carried all the same, and a router that is
+    /// killed then.
     async fn die_with_a_stop(&mut self) {
         let (running, telemetry) = self.start(None).await;
         self.send(&plans(0..3)).await;
@@ -128,7 +140,17 @@ impl Drill {
         until("the stop is settled", async || self.held("urgent") == 0).await;
         until("its carriage is written", async || self.waiting().len() == 2).await;
         assert!(telemetry.metrics.encode().contains("swarmgate_emergency_entries 2\n"));
+        until("the mark knows of it", async || self.marked() == self.waiting().last().and_then(Record::id))
+            .await;
         running.kill().await;
+    }
+
+    /// The newest emergency entry that the mark beside the ledger knows.
+    fn marked(&self) -> Option<EmergencyId> {
+        match mark::kept(self.dir.path()) {
+            mark::Said::Mark(mark) => mark.emergency,
+            _ => None,
+        }
     }
 
     /// The ids under which a command was heard, each as often as it was.
@@ -160,7 +182,8 @@ impl Drill {
         depth.0 + depth.1
     }
 
-    /// Takes what the subscriber has heard so far, and answers the keys of the commands of that type.
+    /// Takes what the subscriber has heard so far, and answers the keys of the commands of that
+    /// type.
     async fn heard(&mut self, kind_type: &str) -> Vec<String> {
         while let Some((delivery, settler)) = self.broker.get("drill.heard").await.expect("a queue") {
             settler.ack(delivery.tag, false).await.expect("an ack");
@@ -178,7 +201,8 @@ impl Drill {
         reader.select(&Filter::default(), usize::MAX).await.expect("entries")
     }
 
-    /// Each of `sent` was carried under one message-id, no id stands for two bodies, and nothing was refused.
+    /// Each of `sent` was carried under one message-id, no id stands for two bodies, and nothing
+    /// was refused.
     async fn check_carried_once(&mut self, kind_type: &str, sent: usize) {
         self.heard(kind_type).await;
         let mut ids = BTreeMap::<String, BTreeSet<String>>::new();
@@ -405,7 +429,7 @@ async fn a_stop_on_record_that_nobody_knows_carried_leaves_at_the_next_start() {
     let stop = drill.waiting().remove(0);
     let path = drill.emergency_log();
     fs::remove_file(&path).expect("removed");
-    let (mut log, _) = EmergencyLog::open(&path, 64 * 1024).expect("a log");
+    let (mut log, _) = EmergencyLog::open(&path, 64 * 1024, false).expect("a log");
     log.append(&[stop]).expect("written");
     drop(log);
     drill.hand(ALLOW_ALL).await;
@@ -490,7 +514,8 @@ async fn what_was_tightened_by_latch_and_by_signal_is_tight_after_a_crash() {
     let set = |drill: &Drill| {
         drill.waiting().iter().filter(|it| it.sealed.entry.fact.action == Action::KillSwitchSet).count()
     };
-    // The latch is the first that the ledger refuses: what it did is given up with that commit, and done again.
+    // The latch is the first that the ledger refuses: what it did is given up with that commit, and
+    // done again.
     let wanted = Latch {
         level: KillSwitch::CloseOnly.word().to_owned(),
         scope: ALL.to_owned(),
@@ -541,9 +566,11 @@ async fn a_start_is_refused_where_the_emergency_log_is_anothers_or_has_no_place(
     let path = second.path().join("emergency.log");
     let started = other.try_start(|setup| setup.emergency_path = path.clone()).await;
     let (running, _) = started.expect("a start");
-    let locked = EmergencyLog::open(&path, 64 * 1024).expect_err("a refusal");
+    let locked = EmergencyLog::open(&path, 64 * 1024, false).expect_err("a refusal");
     assert!(matches!(locked, EmergencyError::Locked(_)), "{locked}");
+    // What it has to say leaves before it is told to stop.
+    running.link().connected(0).await;
     assert!(running.stop().await.is_some());
-    assert!(EmergencyLog::open(&path, 64 * 1024).is_ok(), "a router that stopped lets go of it");
+    assert!(EmergencyLog::open(&path, 64 * 1024, false).is_ok(), "a router that stopped lets go of it");
     assert!(other.heard("swarm-stop").await.is_empty());
 }

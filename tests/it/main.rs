@@ -1,6 +1,8 @@
 //! The one integration binary: a module a boundary.
 
+mod alerts;
 mod api;
+mod bounds;
 mod broker;
 mod bundle;
 mod bus;
@@ -16,9 +18,13 @@ mod config;
 mod config_cli;
 mod contract;
 mod decisions;
+mod deployment;
 mod doctor;
 mod emergency;
+mod entries;
 mod faults;
+mod figures;
+mod fleet_metrics;
 mod golden;
 mod hostile;
 mod hostile_hosts;
@@ -39,10 +45,15 @@ mod properties;
 mod read_back;
 mod readers;
 mod reason_pages;
+mod release;
+mod reload;
 mod router;
 mod secrets;
+mod series;
 mod set_back;
 mod steering;
+mod steps;
 mod supervisor;
 mod supervisor_bus;
+mod tls;
 mod tools;

@@ -1,8 +1,12 @@
-//! Observe mode that is not fast enough, on a real RabbitMQ: what it did not see is counted.
+//! Observe mode on a real RabbitMQ: what it did not see is counted, and what it saw is reported.
 //!
-//! Owns: that every message is either on record or counted as dropped, and that a count that may be too low says so.
-//! Never: looks inside the process; what it tells is read from its metrics, its log, its report and its ledger.
+//! Owns: that every message is either on record or counted as dropped, and that a count that may be
+//! too low says so.
+//! Never: looks inside the process; what it tells is read from its metrics, its log, its report and
+//! its ledger.
 //! Holds: an observer that does not read is a real one, frozen by SIGSTOP.
+
+mod report;
 
 use std::{
     fs::File,
@@ -39,6 +43,11 @@ struct Observer {
 impl Observer {
     /// Looks at `control.topic`, which is declared here, until it has seen a first message.
     async fn start(vhost: &Vhost, bus: &dyn Bus, more: &[&str]) -> Self {
+        Self::start_as(&vhost.options().url, bus, more).await
+    }
+
+    /// The same as another user.
+    async fn start_as(url: &str, bus: &dyn Bus, more: &[&str]) -> Self {
         let theirs =
             Exchange { name: "control.topic".to_owned(), kind: ExchangeKind::Topic, alternate: None };
         bus.declare(&Topology { exchanges: vec![theirs], queues: Vec::new() }).await.expect("an exchange");
@@ -49,7 +58,7 @@ impl Observer {
         let file = |name: &str| Stdio::from(File::create(dir.path().join(name)).expect("a file"));
         let child: Child = Command::new(env!("CARGO_BIN_EXE_swarmgate"))
             .args(["observe", "--exchange", "control.topic", "--output", "json", "--http", &address])
-            .args(["--amqp", &vhost.options().url])
+            .args(["--amqp", url])
             .arg("--ledger")
             .arg(dir.path().join("ledger"))
             .args(more)
@@ -107,8 +116,13 @@ impl Observer {
         }
     }
 
-    /// Ends it; its report.
+    /// Ends it; its totals.
     async fn stop(&mut self) -> Value {
+        self.ended().await["observed"].clone()
+    }
+
+    /// Ends it; its whole report.
+    async fn ended(&mut self) -> Value {
         self.signal("-TERM");
         let until = Instant::now() + PATIENCE;
         while self.child.0.try_wait().expect("a state").is_none() {
@@ -116,8 +130,7 @@ impl Observer {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let report = self.read("report");
-        serde_json::from_str::<Value>(&report).unwrap_or_else(|fault| panic!("{fault}: {report}"))["observed"]
-            .clone()
+        serde_json::from_str(&report).unwrap_or_else(|fault| panic!("{fault}: {report}"))
     }
 }
 

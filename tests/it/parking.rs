@@ -7,12 +7,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use swarmgate::{
     bus::{Bus, Queue, QueueKind, Topology},
+    clock,
     contract::{
         message::Message,
         routing::{ControlPlaneRouting, Scope},
     },
     ledger::query::{Filter, Reader},
-    runtime::clock,
 };
 
 use crate::{
@@ -134,7 +134,7 @@ mod on_rabbitmq {
     }
 
     #[tokio::test]
-    async fn a_command_whose_target_never_comes_is_timed_out_and_so_is_its_repeat() {
+    async fn a_command_whose_target_never_comes_is_timed_out_and_its_retry_is_a_new_attempt() {
         let vhost = Arc::new(Broker::shared()).vhost("parking-never");
         let dir = tempfile::TempDir::new().expect("a directory");
         let short = ["--set", "deadlines.config_update_ms=1500"];
@@ -148,12 +148,18 @@ mod on_rabbitmq {
         assert_eq!(status_of(&first), "TimedOut");
         let said = body(&first)["data"]["message"].to_string();
         assert!(said.contains("the broker gave it back"), "{said}");
-        send(bus.as_ref(), &[command]).await;
-        let again = outcomes.hear(bus.as_ref(), PATIENCE).await.expect("the same again");
-        assert_eq!(again.body, first.body, "the same outcome");
-        // What comes too late finds nothing to be given.
+        assert!(body(&first)["data"]["context"]["nextStep"].to_string().contains("same idempotencyKey"));
+        send(bus.as_ref(), std::slice::from_ref(&command)).await;
+        let again = outcomes.hear(bus.as_ref(), PATIENCE).await.expect("the word on the retry");
+        assert_eq!(status_of(&again), "TimedOut");
+        let number = |ended: &Message| body(ended)["data"]["context"]["command"].clone();
+        assert_ne!(number(&again), number(&first), "an attempt of its own");
+        // What comes too late finds nothing to be given, and is given what is sent again.
         let mut target = appear(bus.as_ref(), "w-2").await;
         assert_eq!(target.hear(bus.as_ref(), Duration::from_secs(2)).await, None);
+        send(bus.as_ref(), &[command]).await;
+        let heard = target.hear(bus.as_ref(), PATIENCE).await.expect("the retry");
+        assert_eq!(body(&heard)["idempotencyKey"], "i-alone");
         router.stop().await;
     }
 }

@@ -1,10 +1,36 @@
-//! Who may say what on a broker with the definitions that are shipped: the gate has no way around it.
+//! Who may say what on a broker with the definitions that are shipped: the gate has no way around
+//! it.
+
+mod users;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::broker::Broker;
+
+const DEFINITIONS: &str = include_str!("../../docker/rabbitmq/definitions.json");
+
+/// Each user of the definitions gets its own name for a password.
+fn give_passwords(broker: &Broker) {
+    let definitions: Value = serde_json::from_str(DEFINITIONS).expect("JSON");
+    for user in definitions["users"].as_array().expect("users") {
+        let name = user["name"].as_str().expect("a name");
+        let body = format!(r#"{{"password_hash":"{}","tags":""}}"#, password_hash(name));
+        broker.http("PUT", &format!("/api/users/{name}"), &body);
+    }
+}
+
+/// RabbitMQ's salted SHA-256, as the definitions file takes it.
+fn password_hash(password: &str) -> String {
+    let salt = [1_u8, 2, 3, 4];
+    let hash = Sha256::new().chain_update(salt).chain_update(password).finalize();
+    BASE64_STANDARD.encode([&salt[..], &hash[..]].concat())
+}
 
 mod on_rabbitmq {
     use std::sync::Arc;
 
-    use base64::{Engine, prelude::BASE64_STANDARD};
-    use sha2::{Digest, Sha256};
     use swarmgate::{
         bus::{
             Bus, BusError, Fate, Queue, QueueKind, Topology,
@@ -19,18 +45,28 @@ mod on_rabbitmq {
         bus::{DEADLINE, departure, ids, publish, take},
     };
 
+    /// What a router declares before it begins, and a bypass that it ends.
+    async fn begins(router: &dyn Bus) {
+        for declared in [
+            runtime::topology::asking("swarmgate"),
+            runtime::topology::belonging("swarmgate", "dev"),
+            runtime::topology::at_site("swarmgate", "one"),
+        ] {
+            router.declare(&declared).await.expect("and what it asks other routers by");
+        }
+        let bypasses = runtime::topology::bypasses();
+        let parted = router.unbind_exchange("swarmgate.in", "swarmgate.out", &bypasses).await;
+        parted.expect("and it may end a bypass");
+    }
+
     /// Both ways around the gate are closed to a producer, in the definitions that are shipped.
     #[tokio::test(flavor = "multi_thread")]
     async fn nobody_gets_around_the_gate() {
         let broker = Arc::new(Broker::own("definitions"));
-        let definitions = include_str!("../../docker/rabbitmq/definitions.json");
-        broker.http("POST", "/api/definitions", definitions);
+        broker.http("POST", "/api/definitions", super::DEFINITIONS);
         let shut = Options::new(broker.url("/", "producer", ""));
         assert!(amqp::connect(&shut).await.is_err(), "as shipped, nobody can log in");
-        for user in ["swarmgate", "producer", "subscriber"] {
-            let body = format!(r#"{{"password_hash":"{}","tags":""}}"#, password_hash(user));
-            broker.http("PUT", &format!("/api/users/{user}"), &body);
-        }
+        super::give_passwords(&broker);
         let connect = async |user: &str| {
             amqp::connect(&Options::new(broker.url("/", user, user))).await.expect("a connection")
         };
@@ -40,8 +76,7 @@ mod on_rabbitmq {
         router.declare(&topology).await.expect("the definitions are what the router declares");
         let mark = runtime::topology::mark("swarmgate");
         router.declare(&mark).await.expect("and so is the mark's place");
-        let presence = runtime::topology::presence("swarmgate", "dev");
-        router.declare(&presence).await.expect("and what it asks other routers by");
+        begins(router.as_ref()).await;
         assert_eq!(
             runtime::presence::look(&(router.clone() as Arc<dyn Bus>), "swarmgate").await.expect("an answer"),
             []
@@ -86,6 +121,33 @@ mod on_rabbitmq {
         let fault = producer.declare(&Topology { queues: vec![lock], ..Topology::default() }).await;
         assert!(matches!(fault, Err(BusError::Refused { .. })), "nobody keeps a router out: {fault:?}");
         subscriber_hears(connect("subscriber").await.as_ref(), router.as_ref(), key).await;
+        operator_asks(connect("operator").await.as_ref(), router.as_ref(), key).await;
+    }
+
+    /// An operator's tool sends, and hears the answer and what was refused, on queues of its own
+    /// name only.
+    async fn operator_asks(operator: &dyn Bus, router: &dyn Bus, key: &str) {
+        let queue = |name: &str, exchange: &str| Topology {
+            queues: vec![Queue {
+                name: name.to_owned(),
+                kind: QueueKind::Exclusive,
+                bindings: vec![(exchange.to_owned(), "#".to_owned())],
+            }],
+            ..Topology::default()
+        };
+        for exchange in ["swarmgate.out", "swarmgate.refused"] {
+            let name = format!("swarmgate.tool.{exchange}");
+            operator.declare(&queue(&name, exchange)).await.expect("a queue of its own");
+            let mut consumer = operator.consumer(&name, 10).await.expect("a consumer");
+            assert_eq!(publish(router, vec![departure(exchange, key, 9)]).await, [Fate::Carried]);
+            assert_eq!(ids(&take(consumer.as_mut(), 1).await), ["id-9"], "{exchange}");
+        }
+        assert_eq!(publish(operator, vec![departure("swarmgate.in", key, 9)]).await, [Fate::Carried]);
+        for (name, exchange) in [("swarmgate.tool.raw", "swarmgate.in"), ("operator.own", "swarmgate.out")] {
+            assert!(operator.declare(&queue(name, exchange)).await.is_err(), "{name} on {exchange}");
+        }
+        let publisher = operator.publisher().await.expect("a publisher");
+        assert!(publisher.publish(&[&departure("swarmgate.out", key, 9)], DEADLINE).await.is_err());
     }
 
     /// A subscriber hears what the router lets out, and says nothing.
@@ -111,12 +173,5 @@ mod on_rabbitmq {
             let said = publisher.publish(&[&departure(exchange, key, 8)], DEADLINE).await;
             assert!(said.is_err(), "a subscriber spoke on `{exchange}`: {said:?}");
         }
-    }
-
-    /// RabbitMQ's salted SHA-256, as the definitions file takes it.
-    fn password_hash(password: &str) -> String {
-        let salt = [1_u8, 2, 3, 4];
-        let hash = Sha256::new().chain_update(salt).chain_update(password).finalize();
-        BASE64_STANDARD.encode([&salt[..], &hash[..]].concat())
     }
 }

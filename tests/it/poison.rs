@@ -1,5 +1,5 @@
-//! Messages that no client library would send and that RabbitMQ carries all the same: each must arrive at the router
-//! as something that it refuses, and the message behind it as itself.
+//! Messages that no client library would send and that RabbitMQ carries all the same: each must
+//! arrive at the router as something that it refuses, and the message behind it as itself.
 
 mod on_rabbitmq {
     use std::{

@@ -1,7 +1,9 @@
-//! What is accepted is written so that it can be read: moments, names and texts from everywhere, in any order.
+//! What is accepted is written so that it can be read: moments, names and texts from everywhere, in
+//! any order.
 //!
-//! Owns: the property that each entry reads back equal, that the fold of the entries is the running state, and that a
-//! second boot gives the same digest; and where a moment that cannot be written is refused.
+//! Owns: the property that each entry reads back equal, that the fold of the entries is the running
+//! state, and that a second boot gives the same digest; and where a moment that cannot be written
+//! is refused.
 //! Never: asks for a moment of today: what comes from outside is of any time.
 //! Holds: no message, accepted or refused, leaves an entry that the next start cannot read.
 

@@ -1,6 +1,7 @@
 //! Properties of the readers: keys, patterns, canonical form, strict JSON.
 //!
-//! Owns: the comparison of our readers with a plain definition or with the library that they stand on.
+//! Owns: the comparison of our readers with a plain definition or with the library that they stand
+//! on.
 //! Never: fixes a seed; a failing case is kept by proptest and turned into a row of a table.
 //! Holds: what is read is what was written, or it is refused.
 
@@ -20,7 +21,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn build_and_parse_are_one(family in 0..4_usize, segments in proptest::collection::vec("[A-Za-z0-9][A-Za-z0-9_-]{0,62}", 4)) {
+    fn build_and_parse_are_one(family in 0..4_usize, segments in proptest::collection::vec("[A-Za-z0-9][A-Za-z0-9_-]{0,127}", 4)) {
         let family = Family::ALL[family];
         let [kind_type, swarm, role, instance] = <[String; 4]>::try_from(segments).expect("four");
         let scope = Scope::new(swarm, role, instance);

@@ -1,7 +1,9 @@
-//! The examples in docs/reasons: each refused record gets the page's code, each mended one is carried.
+//! The examples in docs/reasons: each refused record gets the page's code, each mended one is
+//! carried.
 //!
-//! A fenced block `json before` is judged first, `json refused` must get the code, `json mended` must be forwarded
-//! after all of them. The few settings that an example needs stand here, beside the code they belong to.
+//! A fenced block `json before` is judged first, `json refused` must get the code, `json mended`
+//! must be forwarded after all of them. The few settings that an example needs stand here, beside
+//! the code they belong to.
 
 use std::{fs, path::Path};
 

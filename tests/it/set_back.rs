@@ -1,9 +1,11 @@
-//! A ledger that was set back to an older copy, met by the real router on RabbitMQ; and the copy itself.
+//! A ledger that was set back to an older copy, met by the real router on RabbitMQ; and the copy
+//! itself.
 //!
-//! Owns: restoring the file and restoring the whole directory, with a subscriber that keeps an inbox; a torn entry met at
-//! boot; and `ledger backup` beside a router that writes.
+//! Owns: restoring the file and restoring the whole directory, with a subscriber that keeps an
+//! inbox; a torn entry met at boot; and `ledger backup` beside a router that writes.
 //! Never: uses `sqlite3` or a copy that was not verified, unless that is the point.
-//! Holds: no id is given twice, the router says that it was set back and starts in SAFE, and stops pass.
+//! Holds: no id is given twice, the router says that it was set back and starts in SAFE, and stops
+//! pass.
 
 mod kills;
 
@@ -83,6 +85,20 @@ fn is_stop(message: &Message) -> bool {
     message.routing_key.starts_with("signal.bot-stop.") && body(message)["origin"] == "orc"
 }
 
+fn heard_stops(heard: &[Message]) -> usize {
+    heard.iter().filter(|message| is_stop(message)).count()
+}
+
+/// A router that has carried five stops, and a subscriber that heard them.
+async fn with_five_stops(url: &str, bus: &dyn Bus) -> (Process, Inbox) {
+    let router = Process::start(url);
+    router.ready(bus).await;
+    let mut inbox = Inbox::open(bus, "subscriber.inbox", "swarmgate.out").await;
+    send(bus, &stops(0, 5)).await;
+    inbox.hear(bus, |heard| heard_stops(heard) >= 5).await;
+    (router, inbox)
+}
+
 /// Puts the file of a copy in the place of a ledger, as the runbook says.
 fn put_back(dir: &Path, copy: &Path) {
     for name in [FILE, "ledger.sqlite-wal", "ledger.sqlite-shm"] {
@@ -101,18 +117,14 @@ fn throw_latch(ledger: &Path) {
     assert!(ledger.join(latch::FILE).exists(), "{}", String::from_utf8_lossy(&thrown.stderr));
 }
 
-/// Restores an older copy: of the file beside its mark, or with the whole directory, where only the broker knows more.
+/// Restores an older copy: of the file beside its mark, or with the whole directory, where only the
+/// broker knows more.
 async fn restored(whole_directory: bool) {
     let broker = Broker::own(if whole_directory { "set-back-dir" } else { "set-back-file" });
     let url = broker.url("/", "guest", "guest");
     let bus = swarmgate::bus::amqp::connect(&swarmgate::bus::amqp::Options::new(&url)).await.expect("a bus");
     let bus: &dyn Bus = bus.as_ref();
-    let router = Process::start(&url);
-    router.ready(bus).await;
-    let mut inbox = Inbox::open(bus, "subscriber.inbox", "swarmgate.out").await;
-    send(bus, &stops(0, 5)).await;
-    let heard_stops = |heard: &[Message]| heard.iter().filter(|message| is_stop(message)).count();
-    inbox.hear(bus, |heard| heard_stops(heard) >= 5).await;
+    let (router, mut inbox) = with_five_stops(&url, bus).await;
     if whole_directory {
         // The copy knows this latch; its file is not in the directory that is restored.
         throw_latch(router.ledger());

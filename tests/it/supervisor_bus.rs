@@ -1,12 +1,13 @@
-//! The supervisor's bridge: workers in two languages, the router and a commander on a real RabbitMQ.
+//! The supervisor's bridge: workers in two languages, the router and a commander on a real
+//! RabbitMQ.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use swarmgate::{
     bus::{Bus, Queue, QueueKind, Topology},
+    clock,
     contract::{message::Message, routing::Scope},
-    runtime::clock,
 };
 
 use crate::{

@@ -22,7 +22,7 @@ use crate::{
 /// How long a tool may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn spawn(url: &str, args: &[&str]) -> Child {
+pub(crate) fn spawn(url: &str, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_swarmgate"))
         .args(args)
         .args(["--amqp", url])
@@ -35,10 +35,10 @@ fn spawn(url: &str, args: &[&str]) -> Child {
 }
 
 /// What a tool said, and its exit code.
-struct Said {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Said {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Said {
@@ -64,7 +64,7 @@ async fn end(child: Child) -> Said {
     Said::of(output.expect("an output"))
 }
 
-async fn tool(url: &str, args: &[&str]) -> Said {
+pub(crate) async fn tool(url: &str, args: &[&str]) -> Said {
     end(spawn(url, args)).await
 }
 
@@ -118,7 +118,7 @@ mod on_rabbitmq {
     async fn what_is_sent_is_carried_answered_and_shown() {
         let vhost = Arc::new(Broker::shared()).vhost("tools-send");
         let url = vhost.options().url;
-        let before = tool(&url, &["send", "swarm-plan", "kestrel/worker/w-1"]).await;
+        let before = tool(&url, &["send", "swarm-start", "kestrel/worker/w-1"]).await;
         assert!(before.stderr.contains("help: "), "{}", before.stderr);
         before.with(4);
         let router = Process::start(&url);
@@ -130,26 +130,26 @@ mod on_rabbitmq {
         listeners(&vhost, "swarmgate.out", 2).await;
         let scope = "kestrel/worker/w-1";
         let asked =
-            ["send", "swarm-plan", scope, "--key", "i-1", "--correlation", "c-1", "--wait-ms", "30000"];
+            ["send", "swarm-start", scope, "--key", "i-1", "--correlation", "c-1", "--wait-ms", "30000"];
         let asking = spawn(&url, &asked);
         inbox.hear(bus.as_ref(), |heard| !heard.is_empty()).await;
         let carried = inbox.heard.first().expect("the signal is carried");
-        assert_eq!(carried.routing_key, "signal.swarm-plan.kestrel.worker.w-1");
+        assert_eq!(carried.routing_key, "signal.swarm-start.kestrel.worker.w-1");
         assert_eq!(body(carried)["origin"], "guest", "the sender is the connected user");
         assert_eq!(carried.properties.header_text("x-swarmgate-principal"), Some("guest"));
-        send(bus.as_ref(), &[outcome("swarm-plan", "w-1", "1", "Ready")]).await;
+        send(bus.as_ref(), &[outcome("swarm-start", "w-1", "1", "Running")]).await;
         let told = end(asking).await.with(0);
         let lines: Vec<_> = told.lines().collect();
         assert_eq!(lines.len(), 2, "{told}");
         assert!(lines[0].contains("signal") && lines[0].contains("from guest"), "{told}");
-        assert!(lines[1].contains("outcome") && lines[1].ends_with("Ready"), "{told}");
+        assert!(lines[1].contains("outcome") && lines[1].ends_with("Running"), "{told}");
         let shown = end(tail).await.json(0);
         assert_eq!(text(&shown[0], "/routingKey"), carried.routing_key);
         assert_eq!(text(&shown[0], "/body/idempotencyKey"), "i-1");
         assert_eq!(text(&shown[0], "/headers/x-swarmgate-verdict"), "forward");
-        assert_eq!(text(&shown[1], "/body/data/status"), "Ready");
+        assert_eq!(text(&shown[1], "/body/data/status"), "Running");
         let filtered = end(outcomes).await.with(0);
-        assert!(filtered.contains("outcome") && filtered.contains("Ready"), "{filtered}");
+        assert!(filtered.contains("outcome") && filtered.contains("Running"), "{filtered}");
         router.stop().await;
     }
 
@@ -166,12 +166,12 @@ mod on_rabbitmq {
         let tail = spawn(&url, &["tail", "--refused", "--count", "1"]);
         listeners(&vhost, "swarmgate.refused", 1).await;
         // The contract takes it, and the gate does not: the broker says that `guest` sent it.
-        let foreign = ["send", "swarm-plan", scope, "--origin", "somebody", "--wait-ms", "30000"];
+        let foreign = ["send", "swarm-start", scope, "--origin", "somebody", "--wait-ms", "30000"];
         let foreign = tool(&url, &foreign).await.with(3);
         assert!(foreign.contains("identity.origin-mismatch"), "{foreign}");
         let shown = end(tail).await.with(0);
         assert!(shown.contains("identity.origin-mismatch") && shown.contains("from somebody"), "{shown}");
-        let unheard = tool(&url, &["send", "swarm-plan", scope, "--wait-ms", "300"]).await.with(1);
+        let unheard = tool(&url, &["send", "swarm-start", scope, "--wait-ms", "300"]).await.with(1);
         assert!(unheard.contains("no answer within 300 ms"), "{unheard}");
         router.stop().await;
     }
@@ -225,7 +225,8 @@ mod on_rabbitmq {
         let id = text(of("contract.unknown-type"), "/id");
         looks(&url, (id, schema), &copies).await;
 
-        // Replayed before it is mended, it is judged again and refused again: a copy of a new entry.
+        // Replayed before it is mended, it is judged again and refused again: a copy of a new
+        // entry.
         let unheard = ["refused", "replay", id, "--api", "http://127.0.0.1:1"];
         tool(&url, &unheard).await.with(4);
         assert_eq!(refused(&url).await, copies, "nothing is sent whose verdict nobody hears");
@@ -321,7 +322,8 @@ mod on_rabbitmq {
             let row = format!(r#"{{"configure":"","write":"{write}","read":".*"}}"#);
             vhost.broker.http("PUT", &format!("/api/permissions/{}/{name}", vhost.name), &row);
         }
-        // A queue that somebody declared before the router, in a form that loses confirmed messages with its node.
+        // A queue that somebody declared before the router, in a form that loses confirmed messages
+        // with its node.
         let classic = format!("/api/queues/{}/swarmgate.in.signals.v2", vhost.name);
         vhost.broker.http("PUT", &classic, r#"{"durable":true}"#);
         let said = tool(&url, &["doctor", "--management", &management, "--ledger", "/nonexistent"]).await;

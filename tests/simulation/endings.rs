@@ -1,8 +1,11 @@
-//! Worlds of answers: lost, late, foreign and repeated outcomes, absent targets, and restarts in between.
+//! Worlds of answers: lost, late, foreign and repeated outcomes, absent targets, and restarts in
+//! between.
 //!
-//! Owns: a small fleet that answers as it likes, and the proof that every command ends exactly once all the same.
+//! Owns: a small fleet that answers as it likes, and the proof that every command ends exactly once
+//! all the same.
 //! Never: fixes when a router is killed; the seed does.
-//! Holds: after enough time nothing is in flight, nothing waits, and the ledger folds to the running state.
+//! Holds: after enough time nothing is in flight, nothing waits, and the ledger folds to the
+//! running state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,6 +17,8 @@ use std::{
 use serde_json::{Value, json};
 use swarmgate::{
     bus::{Bus, Departure, Queue, QueueKind, Topology, embedded::Embedded},
+    clock,
+    config::{Layers, load},
     contract::{
         audit::Change,
         digest::Digest,
@@ -28,12 +33,11 @@ use swarmgate::{
     runtime::{
         ask::Question,
         boot::{self, Running},
-        clock,
-        config::{Layers, load},
         link::Standing,
         setup, topology,
     },
     telemetry::Telemetry,
+    view::Page,
 };
 
 use super::Random;
@@ -264,11 +268,12 @@ async fn rest(seed: u64, running: &Running, broker: &Embedded) {
     let rested = tokio::time::timeout(PATIENCE, async {
         loop {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let overview = running.asker().ask(Question::Overview).await.ok().flatten().unwrap_or_default();
+            let overview = running.asker().ask(Question::Overview).await.ok().flatten();
             let idle = ["urgent", "signals", "results"].iter().all(|lane| {
                 broker.depth(&format!("swarmgate.in.{lane}.v2")).is_some_and(|(ready, out)| ready + out == 0)
             });
-            if idle && overview["commands"]["inFlight"] == 0 {
+            if idle && matches!(overview, Some(Page::Overview(overview)) if overview.commands.in_flight == 0)
+            {
                 // Late answers are still on their way.
                 tokio::time::sleep(Duration::from_millis(DEADLINE_MS + 400)).await;
                 return;

@@ -1,7 +1,8 @@
 //! Worlds in which the broker or a subscriber does its worst: a stop leaves all the same.
 //!
-//! Each seed sets one fault of the embedded bus, floods the router, and then says one stop. The invariant is one
-//! number: how many operations on the bus the router may do between the stop's arrival and its being heard.
+//! Each seed sets one fault of the embedded bus, floods the router, and then says one stop. The
+//! invariant is one number: how many operations on the bus the router may do between the stop's
+//! arrival and its being heard.
 
 use std::{
     sync::atomic::Ordering::SeqCst,

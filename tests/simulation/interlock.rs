@@ -1,11 +1,14 @@
-//! Worlds of the interlock: live starts, challenges and their races, safety flips, the latch and interlocks, a ledger
-//! that fails, and crashes in between.
+//! Worlds of the interlock: live starts, challenges and their races, safety flips, the latch and
+//! interlocks, a ledger that fails, and crashes in between.
 //!
-//! Owns: a fleet that obeys, the people who ask and confirm, and the plots that a seed puts one behind the other.
+//! Owns: a fleet that obeys, the people who ask and confirm, and the plots that a seed puts one
+//! behind the other.
 //! Never: judges what came of it; `interlock_proof` does, on the ledger and on what was heard.
-//! Holds: after enough time nothing is in flight, whatever the plots were and wherever the router was killed.
+//! Holds: after enough time nothing is in flight, whatever the plots were and wherever the router
+//! was killed.
 //!
-//! `SIM_SEED=17 cargo nextest run --test simulation interlock` runs one seed; `SIM_SEEDS=5000` runs so many.
+//! `SIM_SEED=17 cargo nextest run --test simulation interlock` runs one seed; `SIM_SEEDS=5000` runs
+//! so many.
 
 #[path = "interlock_plots.rs"]
 mod plots;
@@ -24,6 +27,8 @@ use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use swarmgate::{
     bus::{Bus, Departure, Queue, QueueKind, embedded::Embedded},
+    clock,
+    config::{Layers, Loaded, load},
     contract::{
         audit::Mode,
         interlock::{Life, Requires, SafetyMode, Share},
@@ -31,18 +36,17 @@ use swarmgate::{
         routing::{ControlPlaneRouting, Family, Scope},
         timestamp::Timestamp,
     },
-    decision::safety::interlock::Interlocks,
+    decision::rules::interlocks::Interlocks,
     ledger::FILE,
     runtime::{
         ask::Question,
         boot::{self, Running},
-        clock,
-        config::{Layers, Loaded, load},
         genesis, latch,
         link::Standing,
         setup, topology,
     },
     telemetry::Telemetry,
+    view::Page,
 };
 
 use self::proof::Fold;
@@ -303,7 +307,8 @@ impl World {
 
     // What is heard.
 
-    /// Hears what was carried and lets the bots answer; a router whose fuse has blown is followed by the next.
+    /// Hears what was carried and lets the bots answer; a router whose fuse has blown is followed
+    /// by the next.
     async fn pump(&mut self) {
         while let Some((delivery, settler)) = self.broker.get("world.heard").await.expect("a queue") {
             settler.ack(delivery.tag, false).await.expect("an ack");
@@ -391,9 +396,9 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(30)).await;
                 self.pump().await;
                 let running = self.running.as_ref().expect("a router");
-                let overview =
-                    running.asker().ask(Question::Overview).await.ok().flatten().unwrap_or_default();
-                let idle = self.is_idle() && overview["commands"]["inFlight"] == 0;
+                let overview = running.asker().ask(Question::Overview).await.ok().flatten();
+                let idle = self.is_idle()
+                    && matches!(overview, Some(Page::Overview(overview)) if overview.commands.in_flight == 0);
                 quiet = if idle { quiet + 1 } else { 0 };
             }
         });

@@ -1,8 +1,10 @@
 //! What people do in the worlds of the interlock, and what happens to them meanwhile.
 //!
-//! Owns: the plots: who asks for what, who confirms, and the races between a challenge and everything else.
+//! Owns: the plots: who asks for what, who confirms, and the races between a challenge and
+//! everything else.
 //! Never: judges what came of it, or waits for more than it needs to go on.
-//! Holds: a plot may fail at any step, as it does for people; the next one begins from where things stand.
+//! Holds: a plot may fail at any step, as it does for people; the next one begins from where things
+//! stand.
 
 use super::*;
 
@@ -215,7 +217,8 @@ impl World {
         }
     }
 
-    /// Something takes safety away around the last confirmation: the latch, an interlock, the ledger, a person.
+    /// Something takes safety away around the last confirmation: the latch, an interlock, the
+    /// ledger, a person.
     async fn unsettle(&mut self, (plot, fails_at): (u64, u64), number: u64, last: Message) {
         match plot {
             8 => {

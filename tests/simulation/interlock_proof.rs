@@ -1,6 +1,7 @@
 //! What must hold of a world of the interlock: I7 and I8, by a fold of its own.
 //!
-//! Owns: a second, small reading of the ledger (modes, switches, latch, gates, lives, challenges) and the checks.
+//! Owns: a second, small reading of the ledger (modes, switches, latch, gates, lives, challenges)
+//! and the checks.
 //! Never: asks the router's own state what it thinks, but for its digest.
 //! Holds: every message that a bot heard is judged by the entry that it left by.
 
@@ -87,8 +88,8 @@ fn entry_of(message: &Message) -> u64 {
     id.rsplit('.').nth(1).and_then(|part| part.parse().ok()).expect("a place in the chain")
 }
 
-/// I7: whoever hears a dangerous command hears it by an entry that asked for a challenge, and that was confirmed,
-/// completely and once, by what is on the disk now.
+/// I7: whoever hears a dangerous command hears it by an entry that asked for a challenge, and that
+/// was confirmed, completely and once, by what is on the disk now.
 pub fn assert_confirmed(seed: u64, entries: &[Sealed], message: &Message) {
     let seq = entry_of(message);
     let asked = entries.iter().find(|sealed| sealed.entry.seq == seq).map(|sealed| &sealed.entry.fact);
@@ -188,7 +189,8 @@ impl Fold {
         [setting.level, setting.latch].into_iter().flatten().any(|level| level > KillSwitch::Allow)
     }
 
-    /// What holds things up now; `None` where nothing does. The mode for all is never unknown to mean well.
+    /// What holds things up now; `None` where nothing does. The mode for all is never unknown to
+    /// mean well.
     fn held_up_by(&self) -> Option<String> {
         let mode =
             self.all.mode.unwrap_or(SafetyMode::Safe).max(self.swarm.mode.unwrap_or(SafetyMode::Normal));
@@ -197,7 +199,8 @@ impl Fold {
         (!is_open).then(|| format!("the mode is {mode} and the switch at {level}"))
     }
 
-    /// A held-up command takes effect by this entry: nothing that was written before stands against it (I7, I8).
+    /// A held-up command takes effect by this entry: nothing that was written before stands against
+    /// it (I7, I8).
     fn assert_open(&self, seq: u64, kind_type: &str, at: Timestamp, required: &[String]) {
         let seed = self.seed;
         if let Some(why) = self.held_up_by() {

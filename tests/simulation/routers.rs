@@ -1,8 +1,8 @@
 //! Worlds of several routers on one prefix: never do two run, and somebody always does in the end.
 //!
-//! The routers are as real as their presence: each asks for its place, consumes a lane when it has one, and keeps it.
-//! Each seed ends connections, leaves locks behind as dead nodes do, and crashes and starts routers. The broker itself
-//! is asked who consumes.
+//! The routers are as real as their presence: each asks for its place, consumes a lane when it has
+//! one, and keeps it. Each seed ends connections, leaves locks behind as dead nodes do, and crashes
+//! and starts routers. The broker itself is asked who consumes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,6 +65,7 @@ impl Router {
             prefix: "swarmgate".to_owned(),
             instance: format!("gate-{number}"),
             environment: "dev".to_owned(),
+            addresses: 1,
             patience: patience(),
             waits: true,
         };
@@ -151,8 +152,8 @@ async fn watch(broker: &Embedded, how_long: Duration, seed: u64) {
     }
 }
 
-/// A broker that does not notice a frozen router lets a second begin. When the first comes back it stays, and the second,
-/// which began later, steps back: they agree on that without a lock.
+/// A broker that does not notice a frozen router lets a second begin. When the first comes back it
+/// stays, and the second, which began later, steps back: they agree on that without a lock.
 #[test]
 fn a_frozen_router_that_nobody_missed_stays_and_the_later_one_steps_back() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -1,9 +1,10 @@
 //! Consuming: batches of what is ready.
 //!
 //! Owns: one consuming channel, taking its deliveries and settling them.
-//! Never: waits for company: what is there is handed on at once (`socket` lets more come under load).
-//! Holds: tags are the channel's own, so a cumulative acknowledgement means what it says; a call to `next` that is
-//! dropped loses nothing: what it had taken is in the next answer.
+//! Never: waits for company: what is there is handed on at once (`socket` lets more come under
+//! load).
+//! Holds: tags are the channel's own, so a cumulative acknowledgement means what it says; a call to
+//! `next` that is dropped loses nothing: what it had taken is in the next answer.
 
 use std::{sync::Arc, time::Duration};
 

@@ -2,11 +2,12 @@
 //!
 //! Owns: the arguments that each kind of queue and exchange has on RabbitMQ.
 //! Never: deletes, purges or changes anything that is there.
-//! Holds: whatever stands under a declared name afterwards has the declared properties, or the answer names it.
+//! Holds: whatever stands under a declared name afterwards has the declared properties, or the
+//! answer names it.
 
 use lapin::{
     Channel, ErrorKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
 
@@ -14,7 +15,7 @@ use super::{
     connection::{Line, Server},
     short,
 };
-use crate::bus::{BusError, Exchange, ExchangeKind, Queue, QueueKind, TapBounds};
+use crate::bus::{BusError, Counts, Exchange, ExchangeKind, Queue, QueueKind, TapBounds};
 
 /// AMQP's reply code for what the user has no right to.
 const ACCESS_REFUSED: u16 = 403;
@@ -24,14 +25,16 @@ const NOT_FOUND: u16 = 404;
 const RESOURCE_LOCKED: u16 = 405;
 /// AMQP's reply code for a declaration that differs from what is there.
 const PRECONDITION_FAILED: u16 = 406;
-/// From this major version on, quorum queues drop what was redelivered twenty times unless told not to.
+/// From this major version on, quorum queues drop what was redelivered twenty times unless told not
+/// to.
 const DELIVERY_LIMIT_SINCE_MAJOR: u32 = 4;
 /// On how many nodes of a cluster a queue of ours is, where there are as many.
 const REPLICAS: i32 = 3;
 /// What an exclusive queue keeps for a reader that does not read.
 const EXCLUSIVE_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
-/// What of a queue may differ from what is declared: it is used as it is. Anything else makes it another queue.
+/// What of a queue may differ from what is declared: it is used as it is. Anything else makes it
+/// another queue.
 const TOLERATED: [&str; 9] = [
     "x-delivery-limit",
     "x-dead-letter-exchange",
@@ -51,11 +54,13 @@ pub(super) async fn exchange(line: &Line, channel: &Channel, wanted: &Exchange) 
 
 /// How a declaration of a queue ended.
 pub(super) enum Declared {
-    /// The user may not declare it, and the broker has closed the channel: it may be there all the same.
+    /// The user may not declare it, and the broker has closed the channel: it may be there all the
+    /// same.
     NotAllowed(BusError),
     /// It is there as it was declared.
     AsWanted,
-    /// It differs in what may differ, and the broker has closed the channel: what it is like is in the arguments now.
+    /// It differs in what may differ, and the broker has closed the channel: what it is like is in
+    /// the arguments now.
     Differs(String),
 }
 
@@ -132,11 +137,32 @@ pub(super) async fn unbind(line: &Line, channel: &Channel, queue: &Queue) -> Res
     Ok(())
 }
 
-/// How many messages are ready in a queue; `None` where there is none of that name.
-pub(super) async fn ready_count(line: &Line, channel: &Channel, name: &str) -> Result<Option<u64>, BusError> {
+/// Takes bindings from one exchange to another away; one that is not there is no fault.
+pub(super) async fn unbind_exchange(
+    line: &Line,
+    channel: &Channel,
+    from: &str,
+    to: &str,
+    patterns: &[String],
+) -> Result<(), BusError> {
+    let (source, destination) = (short(from)?, short(to)?);
+    for pattern in patterns {
+        let (source, destination) = (source.clone(), destination.clone());
+        let (options, arguments) = (ExchangeUnbindOptions::default(), FieldTable::default());
+        let unbound = channel.exchange_unbind(destination, source, short(pattern)?, options, arguments).await;
+        unbound.map_err(|fault| line.fault(&fault, "unbind", to))?;
+    }
+    Ok(())
+}
+
+/// How many messages are ready in a queue, and how many listen; `None` where there is none of that
+/// name.
+pub(super) async fn counts(line: &Line, channel: &Channel, name: &str) -> Result<Option<Counts>, BusError> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     match channel.queue_declare(short(name)?, options, FieldTable::default()).await {
-        Ok(queue) => Ok(Some(queue.message_count().into())),
+        Ok(queue) => {
+            Ok(Some(Counts { ready: queue.message_count().into(), consumers: queue.consumer_count().into() }))
+        }
         Err(fault) if code(&fault) == Some(NOT_FOUND) => Ok(None),
         Err(fault) => Err(line.fault(&fault, "look at", name)),
     }
@@ -244,9 +270,12 @@ fn text(value: &str) -> AMQPValue {
 fn disagreed(line: &Line, fault: &lapin::Error, name: &str) -> BusError {
     match code(fault) {
         Some(PRECONDITION_FAILED) => {
-            let text = fault.to_string();
-            let reason = difference(&text).map_or_else(|| text.clone(), |found| found.to_string());
-            BusError::Mismatch { name: name.to_owned(), reason }
+            // Another reason, as a limit that is reached, is no difference: the broker's own words
+            // say it.
+            match difference(&fault.to_string()) {
+                Some(found) => BusError::Mismatch { name: name.to_owned(), reason: found.to_string() },
+                None => line.fault(fault, "declare", name),
+            }
         }
         Some(RESOURCE_LOCKED) => BusError::Locked { name: name.to_owned() },
         _ => line.fault(fault, "declare", name),
@@ -268,7 +297,8 @@ impl std::fmt::Display for Difference<'_> {
     }
 }
 
-/// Reads RabbitMQ's words: `inequivalent arg 'X' for queue 'Q' in vhost 'V': received W but current is F`.
+/// Reads RabbitMQ's words: `inequivalent arg 'X' for queue 'Q' in vhost 'V': received W but current
+/// is F`.
 fn difference<'a>(text: &'a str) -> Option<Difference<'a>> {
     let (_, rest) = text.split_once("inequivalent arg '")?;
     let (what, rest) = rest.split_once('\'')?;

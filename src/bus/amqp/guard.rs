@@ -1,13 +1,16 @@
 //! The guard: what the broker sends, made readable before the client library reads it.
 //!
-//! Owns: finding, in the byte stream from the broker, names that are no UTF-8 and headers that cannot be read.
+//! Owns: finding, in the byte stream from the broker, names that are no UTF-8 and headers that
+//! cannot be read.
 //! Never: looks at a body, holds one back, or changes a byte of what can be read.
-//! Holds: a publisher cannot end the router with a message. RabbitMQ carries any bytes in a name and any depth in a
-//! header; lapin drops the connection at the first and overflows its stack at the second, and gets the same message
-//! again after each restart. What is mended here arrives and is refused in good order: a key that was no UTF-8 breaks
-//! the grammar of keys, and properties that were unreadable leave nothing but a content-encoding that nobody accepts.
+//! Holds: a publisher cannot end the router with a message. RabbitMQ carries any bytes in a name
+//! and any depth in a header; lapin drops the connection at the first and overflows its stack at
+//! the second, and gets the same message again after each restart. What is mended here arrives and
+//! is refused in good order: a key that was no UTF-8 breaks the grammar of keys, and properties
+//! that were unreadable leave nothing but a content-encoding that nobody accepts.
 
-/// The deepest nesting of tables and arrays that passes. Lapin's parser needs some 4 KiB of stack a level unoptimised.
+/// The deepest nesting of tables and arrays that passes. Lapin's parser needs some 4 KiB of stack a
+/// level unoptimised.
 const DEPTH_MAX: usize = 16;
 /// The longest method or header frame that is looked into; RabbitMQ's own limit is 128 KiB.
 const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -118,7 +121,8 @@ impl Guard {
         Some((*kind, usize::try_from(u32::from_be_bytes(*size)).ok()?))
     }
 
-    /// Puts other properties into the header frame just checked, whose payload has `size` bytes from `start`.
+    /// Puts other properties into the header frame just checked, whose payload has `size` bytes
+    /// from `start`.
     fn replace_properties(&mut self, start: usize, size: usize) {
         let kept = size.min(CONTENT_HEADER_BYTES);
         let length = kept + UNREADABLE.len();

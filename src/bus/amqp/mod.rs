@@ -1,9 +1,11 @@
 //! The AMQP 0-9-1 driver, on lapin.
 //!
-//! Owns: two connections (one consumes, one publishes), the topology on the broker, and the errors' words.
-//! Never: recovers a connection by itself: after any fault it is dropped whole and the runtime connects anew.
-//! Holds: publishing is never slowed by the back-pressure that a broker puts on a consuming connection, nor the
-//! other way round; no password is in an error or a log line.
+//! Owns: two connections (one consumes, one publishes), the topology on the broker, and the errors'
+//! words.
+//! Never: recovers a connection by itself: after any fault it is dropped whole and the runtime
+//! connects anew.
+//! Holds: publishing is never slowed by the back-pressure that a broker puts on a consuming
+//! connection, nor the other way round; no password is in an error or a log line.
 
 mod connection;
 mod consume;
@@ -12,6 +14,7 @@ mod guard;
 mod properties;
 mod publish;
 mod socket;
+mod tls;
 mod transport;
 
 use std::{sync::Arc, time::Duration};
@@ -28,13 +31,14 @@ use lapin::{
 use serde_json::Value;
 
 use self::connection::Line;
-pub use self::connection::{Options, Server, address, user_and_vhost};
-use super::{Bus, BusError, Consumer, Delivery, Publisher, Queue, QueueKind, Settler, Topology};
+pub use self::connection::{Options, Server, address, in_url, parsed, user_and_vhost};
+use super::{Bus, BusError, Consumer, Counts, Delivery, Publisher, Queue, QueueKind, Settler, Topology};
 
 /// AMQP's reply code for a good-bye.
 const GOOD_BYE: u16 = 200;
-/// How long the broker may take over an operation that is neither a publish nor a delivery. RabbitMQ 3.10 leaves who
-/// consumes from a quorum queue without a leader, as after a restart, waiting for a minute.
+/// How long the broker may take over an operation that is neither a publish nor a delivery.
+/// RabbitMQ 3.10 leaves who consumes from a quorum queue without a leader, as after a restart,
+/// waiting for a minute.
 const OPERATION_TIMEOUT_MS: u64 = 5_000;
 /// In how many arguments a queue may differ and still be used.
 const DIFFERENCES_MAX: usize = 10;
@@ -52,15 +56,14 @@ pub struct Amqp {
 /// Connects both ways.
 ///
 /// # Errors
-/// `Unreachable`, naming the address without its password.
+/// `Unreachable` or `Tls`, naming the address without its password.
 pub async fn connect(options: &Options) -> Result<Arc<Amqp>, BusError> {
-    // The provider is the process's; a second installation changes nothing and is no fault.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let uri = connection::uri(options)?;
-    let server = connection::greet(options, &uri).await?;
+    let dial = connection::Dial::new(options).await?;
+    let server = dial.greet().await?;
+    dial.fits(&server)?;
     let load = Arc::new(socket::Load::new());
-    let consuming = Arc::new(connection::open(options, &uri, "consuming", &load).await?);
-    let publishing = Arc::new(connection::open(options, &uri, "publishing", &load).await?);
+    let consuming = Arc::new(dial.open("consuming", &load).await?);
+    let publishing = Arc::new(dial.open("publishing", &load).await?);
     let consumer_priority = options.consumer_priority;
     Ok(Arc::new(Amqp { consuming, publishing, server, consumer_priority }))
 }
@@ -113,7 +116,7 @@ impl Amqp {
                 declare::Declared::NotAllowed(fault) => {
                     // What somebody else has made for us is used as it is.
                     let channel = self.channel().await?;
-                    if declare::ready_count(&self.consuming, &channel, &wanted.name).await?.is_none() {
+                    if declare::counts(&self.consuming, &channel, &wanted.name).await?.is_none() {
                         return Err(fault);
                     }
                     bye(&channel).await;
@@ -147,7 +150,8 @@ impl Amqp {
 impl Bus for Amqp {
     async fn declare(&self, topology: &Topology) -> Result<Vec<String>, BusError> {
         let mut differences = Vec::new();
-        // Each has a bound of its own: a broker that does not answer for one may answer for the others.
+        // Each has a bound of its own: a broker that does not answer for one may answer for the
+        // others.
         for wanted in &topology.exchanges {
             let declaring = async {
                 let channel = self.channel().await?;
@@ -174,10 +178,10 @@ impl Bus for Amqp {
         Ok(differences)
     }
 
-    async fn ready_count(&self, queue: &str) -> Result<Option<u64>, BusError> {
+    async fn counts(&self, queue: &str) -> Result<Option<Counts>, BusError> {
         let looking = async {
             let channel = self.channel().await?;
-            let found = declare::ready_count(&self.consuming, &channel, queue).await;
+            let found = declare::counts(&self.consuming, &channel, queue).await;
             bye(&channel).await;
             found
         };
@@ -200,6 +204,16 @@ impl Bus for Amqp {
             unbound
         };
         answered(&format!("unbind `{}`", queue.name), unbinding).await
+    }
+
+    async fn unbind_exchange(&self, from: &str, to: &str, patterns: &[String]) -> Result<(), BusError> {
+        let unbinding = async {
+            let channel = self.channel().await?;
+            let unbound = declare::unbind_exchange(&self.consuming, &channel, from, to, patterns).await;
+            bye(&channel).await;
+            unbound
+        };
+        answered(&format!("unbind `{to}` from `{from}`"), unbinding).await
     }
 
     async fn exists(&self, exchange: &str) -> Result<bool, BusError> {
@@ -260,7 +274,8 @@ impl Bus for Amqp {
     }
 }
 
-/// The arguments that a kind of queue is declared with on a broker, as its management API tells them.
+/// The arguments that a kind of queue is declared with on a broker, as its management API tells
+/// them.
 pub fn wanted_arguments(kind: &QueueKind, server: &Server) -> Vec<(String, Value)> {
     let arguments = declare::arguments(kind, server);
     let shown = |value: &AMQPValue| match value {
@@ -285,7 +300,8 @@ async fn answered<T>(what: &str, asking: impl Future<Output = Result<T, BusError
     })
 }
 
-/// A name as AMQP takes it: at most 255 bytes. Lapin's `From` panics beyond, so it is never used on input.
+/// A name as AMQP takes it: at most 255 bytes. Lapin's `From` panics beyond, so it is never used on
+/// input.
 fn short(text: &str) -> Result<ShortString, BusError> {
     ShortString::try_new(text)
         .map_err(|fault| BusError::Refused { what: "use a name".to_owned(), reason: fault.to_string() })

@@ -2,8 +2,9 @@
 //!
 //! Owns: the two-way translation.
 //! Never: drops or defaults a value.
-//! Holds: `read(write(properties)) == properties`, for every header type that RabbitMQ carries. It knows no short
-//! string inside a table, so that one leaves as a long one; header names come in alphabetical order, once each.
+//! Holds: `read(write(properties)) == properties`, for every header type that RabbitMQ carries. It
+//! knows no short string inside a table, so that one leaves as a long one; header names come in
+//! alphabetical order, once each.
 
 use lapin::{
     BasicProperties,

@@ -1,11 +1,13 @@
 //! Publishing: whole batches, whose confirms are awaited before any is believed.
 //!
 //! Owns: one publishing channel in confirm mode, and telling each message's fate.
-//! Never: believes which confirm a return came with: lapin attributes returns to whichever confirm resolves next,
-//! so under pipelining an unroutable message can get a clean confirm and a routed one its return.
-//! Holds: once every confirm of a batch is in, its returns are matched by message-id; before that, no mandatory
-//! message of the batch counts as carried. A channel with confirms outstanding is given up or believed no more, so that a
-//! late return of one batch is never taken for another's, and nothing is written while the broker blocks.
+//! Never: believes which confirm a return came with: lapin attributes returns to whichever confirm
+//! resolves next, so under pipelining an unroutable message can get a clean confirm and a routed
+//! one its return.
+//! Holds: once every confirm of a batch is in, its returns are matched by message-id; before that,
+//! no mandatory message of the batch counts as carried. A channel with confirms outstanding is
+//! given up or believed no more, so that a late return of one batch is never taken for another's,
+//! and nothing is written while the broker blocks.
 
 use std::{
     collections::BTreeSet,
@@ -44,13 +46,15 @@ struct Place {
     number: u64,
     /// Batches under way.
     users: usize,
-    /// Whether batches overlapped, or one ended without all its confirms: a return may be anybody's from then on.
+    /// Whether batches overlapped, or one ended without all its confirms: a return may be anybody's
+    /// from then on.
     suspect: bool,
     /// Messages whose fate is not known.
     unresolved: usize,
 }
 
-/// A batch's hold on a channel. What it does not resolve stays unresolved, also where it is dropped half way.
+/// A batch's hold on a channel. What it does not resolve stays unresolved, also where it is dropped
+/// half way.
 struct Hold<'a> {
     place: &'a Mutex<Place>,
     number: u64,
@@ -66,7 +70,8 @@ impl Speaking {
 
     /// The channel, as soon as the broker lets us publish, and a hold on it for so many messages.
     async fn ready(&self, count: usize) -> Result<(Channel, Hold<'_>), BusError> {
-        // Lapin keeps in memory what it may not write, without a bound: better not to hand it anything.
+        // Lapin keeps in memory what it may not write, without a bound: better not to hand it
+        // anything.
         self.line.unblocked().await;
         let _opening = self.opening.lock().await;
         if let Some(ready) = self.take(count) {
@@ -178,8 +183,8 @@ impl<'a> Round<'a> {
         Self { flights: flights.collect(), cursor: 0, started: false, returned: BTreeSet::new() }
     }
 
-    /// Writes all in order at the first poll, then waits for the fate of the last: by then those of the others are
-    /// mostly in. Nobody is woken for each of them as it is written and confirmed.
+    /// Writes all in order at the first poll, then waits for the fate of the last: by then those of
+    /// the others are mostly in. Nobody is woken for each of them as it is written and confirmed.
     fn poll(&mut self, task: &mut Context<'_>) -> Poll<lapin::Result<()>> {
         if !self.started {
             self.started = true;
@@ -229,7 +234,8 @@ impl<'a> Round<'a> {
         self.flights.iter().filter(|flight| matches!(flight, Flight::Told(_))).count()
     }
 
-    /// Matches returns to messages by id. What is confirmed is `believed` where no return can have gone astray.
+    /// Matches returns to messages by id. What is confirmed is `believed` where no return can have
+    /// gone astray.
     fn fates(self, batch: &[&Departure], believed: bool) -> Vec<Fate> {
         let returned = self.returned;
         let told = self.flights.into_iter().map(|flight| match flight {

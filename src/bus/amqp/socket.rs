@@ -1,8 +1,11 @@
 //! The socket: TCP, read a millisecond at a time where much comes.
 //!
-//! Owns: reading and writing one connection's bytes, and asking the system to tell when there are more.
-//! Never: asks for that while it reads by the millisecond: every segment that came would wake the runtime meanwhile.
-//! Holds: below the load a segment is read as soon as it comes, above it after a millisecond at most.
+//! Owns: reading and writing one connection's bytes, and asking the system to tell when there are
+//! more.
+//! Never: asks for that while it reads by the millisecond: every segment that came would wake the
+//! runtime meanwhile.
+//! Holds: below the load a segment is read as soon as it comes, above it after a millisecond at
+//! most.
 
 use std::{
     io::{ErrorKind, Read, Result, Write},
@@ -25,12 +28,14 @@ use tokio::{
 
 /// How long a socket rests between two readings under load.
 const REST: Duration = Duration::from_millis(1);
-/// How long deliveries are counted before they are load or none: longer than a batch's commit, while nothing comes.
+/// How long deliveries are counted before they are load or none: longer than a batch's commit,
+/// while nothing comes.
 const COUNTED: Duration = Duration::from_millis(20);
 /// Deliveries a second that are load.
 const LOADED_PER_SECOND: u64 = 4_000;
 
-/// A connected socket that does not block, but for its rests: it belongs to a thread that does nothing else.
+/// A connected socket that does not block, but for its rests: it belongs to a thread that does
+/// nothing else.
 pub(super) struct Socket {
     reading: Way,
     /// A descriptor of its own: the system tells of one descriptor once.
@@ -158,7 +163,8 @@ impl Way {
     }
 }
 
-/// What is delivered to one consuming connection; the publishing one beside it has its confirms at the same rate.
+/// What is delivered to one consuming connection; the publishing one beside it has its confirms at
+/// the same rate.
 #[derive(Debug)]
 pub(super) struct Load {
     begun: Instant,
@@ -216,7 +222,8 @@ impl Pace {
         until.saturating_duration_since(now)
     }
 
-    /// There is nothing more to read: whether to rest before the next look, or to wait until there is.
+    /// There is nothing more to read: whether to rest before the next look, or to wait until there
+    /// is.
     fn is_loaded(&mut self, now: Instant) -> bool {
         self.resting = self.load.is_high(now);
         self.resting
@@ -245,7 +252,8 @@ mod tests {
         Arc::new(load)
     }
 
-    /// More than the buffers of both ends hold, so that both ends wait for each other again and again.
+    /// More than the buffers of both ends hold, so that both ends wait for each other again and
+    /// again.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_written_is_read_whatever_waits() {
         for load in [None, Some(Arc::new(Load::new())), Some(high())] {

@@ -1,13 +1,13 @@
 //! The transport: lapin's socket with the guard in it.
 //!
-//! Owns: handing the client library a stream whose incoming bytes went through the guard, by TCP or by TLS.
+//! Owns: handing the client library a stream whose incoming bytes went through the guard, by TCP or
+//! by TLS.
 //! Never: holds back what may go on, or touches what is sent.
 //! Holds: the stream ends, fails and waits exactly when the socket does.
 
 use std::{
     fmt,
-    io::{Error, ErrorKind, Read, Result, Write},
-    marker::PhantomData,
+    io::{Error, ErrorKind, IoSlice, Read, Result, Write},
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -20,78 +20,116 @@ use async_rs::{
     traits::{Executor, Reactor, RuntimeKit},
     util::Task,
 };
+use futures_rustls::client::TlsStream;
 use futures_util::{AsyncRead, AsyncWrite, Stream};
 use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties,
-    tcp::{AMQPUriTcpExt, OwnedTLSConfig},
-    uri::AMQPUri,
+    uri::{AMQPScheme, AMQPUri},
 };
 
 use super::{
     guard::Guard,
     socket::{Load, Socket},
+    tls::Tls,
 };
-
-/// A socket, plain or with TLS.
-type Secured = AsyncTcpStream<Socket>;
 
 /// Connects through the guard; under that load the sockets are read by the millisecond.
 pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
-    tls: OwnedTLSConfig,
+    tls: Option<Tls>,
     load: Arc<Load>,
 ) -> lapin::Result<Connection> {
-    let dialling = Kit::<Socket>::new(Some(Arc::clone(&load)));
-    let runtime = Kit::<GuardedSocket>::new(Some(load));
-    let dial = async move |uri: AMQPUri, _: Runtime<Kit<GuardedSocket>>| {
-        let socket = uri.connect_with_config_async(tls.as_ref(), &dialling).await?;
-        // For lapin it is a plain stream of this runtime's kind; TLS, where there is any, is inside.
+    let runtime = Runtime::new(Kit { tokio: TokioRuntime::tokio_current(), load: Arc::clone(&load) });
+    let dial = async move |uri: AMQPUri, _: Runtime<Kit>| {
+        let socket = dialled(&uri, tls.as_ref(), Some(Arc::clone(&load))).await?;
+        // For lapin it is a plain stream of this runtime's kind; TLS, where there is any, is
+        // inside.
         Ok(AsyncTcpStream::Plain(GuardedSocket { socket, guard: Guard::default() }))
     };
     Connection::connector(uri, runtime, dial, properties).await
 }
 
 /// Dials without the guard and without rests: for what is not handed to the client library.
-pub(super) async fn socket(uri: &AMQPUri, tls: &OwnedTLSConfig) -> Result<Secured> {
-    uri.connect_with_config_async(tls.as_ref(), &Kit::<Socket>::new(None)).await
+pub(super) async fn socket(uri: &AMQPUri, tls: Option<&Tls>) -> Result<Secured> {
+    dialled(uri, tls, None).await
 }
 
-/// A stream that TCP can be made into.
-trait Dialled: From<Socket> + AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+async fn dialled(uri: &AMQPUri, tls: Option<&Tls>, load: Option<Arc<Load>>) -> Result<Secured> {
+    let (host, port) = (uri.authority.host.as_str(), uri.authority.port);
+    let socket = Socket::new(tokio::net::TcpStream::connect((host, port)).await?, load)?;
+    match (&uri.scheme, tls) {
+        (AMQPScheme::AMQP, _) => Ok(Secured::Plain(socket)),
+        (AMQPScheme::AMQPS, Some(tls)) => Ok(Secured::Tls(Box::new(tls.secure(host, socket).await?))),
+        (AMQPScheme::AMQPS, None) => Err(Error::new(ErrorKind::InvalidInput, "nothing says whom to trust")),
+    }
+}
 
-impl Dialled for Socket {}
+/// A socket, plain or with TLS.
+pub(super) enum Secured {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
 
-impl Dialled for GuardedSocket {}
+impl AsyncRead for Secured {
+    fn poll_read(self: Pin<&mut Self>, task: &mut Context<'_>, into: &mut [u8]) -> Poll<Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(task, into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(task, into),
+        }
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(self: Pin<&mut Self>, task: &mut Context<'_>, from: &[u8]) -> Poll<Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(task, from),
+            Self::Tls(stream) => Pin::new(stream).poll_write(task, from),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        from: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(task, from),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(task, from),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(task),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(task),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_close(task),
+            Self::Tls(stream) => Pin::new(stream).poll_close(task),
+        }
+    }
+}
 
 /// Tokio, but for the kind of its streams.
-struct Kit<S> {
+#[derive(Clone)]
+struct Kit {
     tokio: TokioRuntime,
-    load: Option<Arc<Load>>,
-    streams: PhantomData<fn() -> S>,
+    load: Arc<Load>,
 }
 
-impl<S: Dialled> Kit<S> {
-    fn new(load: Option<Arc<Load>>) -> Runtime<Self> {
-        Runtime::new(Self { tokio: TokioRuntime::tokio_current(), load, streams: PhantomData })
-    }
-}
-
-impl<S> Clone for Kit<S> {
-    fn clone(&self) -> Self {
-        Self { tokio: self.tokio.clone(), load: self.load.clone(), streams: PhantomData }
-    }
-}
-
-impl<S> fmt::Debug for Kit<S> {
+impl fmt::Debug for Kit {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Kit").field("load", &self.load).finish_non_exhaustive()
     }
 }
 
-impl<S: Dialled> RuntimeKit for Kit<S> {}
+impl RuntimeKit for Kit {}
 
-impl<S> Executor for Kit<S> {
+impl Executor for Kit {
     type Task<T: Send + 'static> = <TokioRuntime as Executor>::Task<T>;
 
     fn block_on<T, F: Future<Output = T>>(&self, future: F) -> T {
@@ -113,15 +151,15 @@ impl<S> Executor for Kit<S> {
     }
 }
 
-impl<S: Dialled> Reactor for Kit<S> {
-    type TcpStream = S;
+impl Reactor for Kit {
+    type TcpStream = GuardedSocket;
     type Sleep = <TokioRuntime as Reactor>::Sleep;
 
     fn register<H: Read + Write + Send + 'static>(
         &self,
         _socket: H,
     ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
-        Err::<S, _>(Error::new(ErrorKind::Unsupported, "only TCP is dialled"))
+        Err::<GuardedSocket, _>(Error::new(ErrorKind::Unsupported, "only TCP is dialled"))
     }
 
     fn sleep(&self, pause: Duration) -> Self::Sleep {
@@ -136,14 +174,11 @@ impl<S: Dialled> Reactor for Kit<S> {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = Result<Self::TcpStream>> + Send + 'static {
-        let (dialling, load) = (self.tokio.tcp_connect_addr(address), self.load.clone());
-        async move { Ok(S::from(Socket::new(dialling.await?.into_inner(), load)?)) }
-    }
-}
-
-impl From<Socket> for GuardedSocket {
-    fn from(socket: Socket) -> Self {
-        Self { socket: AsyncTcpStream::Plain(socket), guard: Guard::default() }
+        let load = Arc::clone(&self.load);
+        async move {
+            let socket = Socket::new(tokio::net::TcpStream::connect(address).await?, Some(load))?;
+            Ok(GuardedSocket { socket: Secured::Plain(socket), guard: Guard::default() })
+        }
     }
 }
 
@@ -156,7 +191,8 @@ struct GuardedSocket {
 impl AsyncRead for GuardedSocket {
     fn poll_read(self: Pin<&mut Self>, task: &mut Context<'_>, into: &mut [u8]) -> Poll<Result<usize>> {
         let Self { socket, guard } = self.get_mut();
-        // An empty read says the end of the stream, so the socket is asked until something may go on.
+        // An empty read says the end of the stream, so the socket is asked until something may go
+        // on.
         while guard.ready().is_empty() {
             let count = ready!(Pin::new(&mut *socket).poll_read(task, guard.room()))?;
             if count == 0 {
@@ -183,7 +219,7 @@ impl AsyncWrite for GuardedSocket {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
-        from: &[std::io::IoSlice<'_>],
+        from: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         Pin::new(&mut self.socket).poll_write_vectored(task, from)
     }

@@ -1,6 +1,7 @@
 //! What a broker does to others: switches for tests and simulated worlds.
 //!
-//! Owns: rejecting, confirming never or late, returning late, refusing, cancelling, expiring, and dropping at a limit.
+//! Owns: rejecting, confirming never or late, returning late, refusing, cancelling, expiring, and
+//! dropping at a limit.
 //! Never: does any of it unasked; a broker with no switch set is as good as a broker can be.
 //! Holds: a switch acts on what comes after it; what it has done stays done when it is taken back.
 
@@ -20,8 +21,8 @@ pub(super) struct Faults {
     consume: BTreeSet<String>,
     declare: BTreeSet<String>,
     limits: BTreeMap<String, u32>,
-    /// Each of three batches in turn is confirmed at once, after this, and after twice this: a later one before an
-    /// earlier one.
+    /// Each of three batches in turn is confirmed at once, after this, and after twice this: a
+    /// later one before an earlier one.
     pub confirms_after: Duration,
     pub returns_after: Duration,
     batches: u32,
@@ -72,7 +73,8 @@ fn set(names: &mut BTreeSet<String>, name: &str, on: bool) {
 }
 
 impl Embedded {
-    /// A queue rejects whatever comes, as a full one with `reject-publish` does. Others get their copies.
+    /// A queue rejects whatever comes, as a full one with `reject-publish` does. Others get their
+    /// copies.
     pub fn reject(&self, queue: &str, on: bool) {
         set(&mut self.world().faults.rejects, queue, on);
     }
@@ -102,7 +104,8 @@ impl Embedded {
         set(&mut self.world().faults.declare, name, on);
     }
 
-    /// A message that has come back to a queue more than `returns_max` times is dropped; `None` takes that away.
+    /// A message that has come back to a queue more than `returns_max` times is dropped; `None`
+    /// takes that away.
     pub fn limit_deliveries(&self, queue: &str, returns_max: Option<u32>) {
         let limits = &mut self.world().faults.limits;
         match returns_max {
@@ -132,7 +135,8 @@ impl Embedded {
         Self { broker: self.broker.clone(), connection }
     }
 
-    /// Ends this connection as a cut line does: its consumers end, and its exclusive queues are gone.
+    /// Ends this connection as a cut line does: its consumers end, and its exclusive queues are
+    /// gone.
     pub fn lose(&self) {
         self.end_consumers(Ended::Lost, |_, connection| connection == self.connection);
         let mut world = self.world();
@@ -142,8 +146,8 @@ impl Embedded {
         self.broker.changed.notify_waiters();
     }
 
-    /// Ends this connection as the loss of its node does: its consumers end, and its exclusive queues stay as they are,
-    /// locked.
+    /// Ends this connection as the loss of its node does: its consumers end, and its exclusive
+    /// queues stay as they are, locked.
     pub fn lose_node(&self) {
         self.end_consumers(Ended::LostWithNode, |_, connection| connection == self.connection);
     }

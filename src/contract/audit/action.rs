@@ -18,6 +18,12 @@ pub enum Action {
     /// The ledger was set back to an older copy.
     #[serde(rename = "ledger.set-back")]
     SetBack,
+    /// The router was started with looser settings than before.
+    #[serde(rename = "settings.loosened")]
+    SettingsLoosened,
+    /// The router was started with stricter settings than before.
+    #[serde(rename = "settings.tightened")]
+    SettingsTightened,
     /// What was written has been carried.
     #[serde(rename = "controlplane.carried")]
     Carried,
@@ -30,7 +36,8 @@ pub enum Action {
     /// The target did what a command asks, or failed at it; or the router did, whose own it was.
     #[serde(rename = "controlplane.command.applied")]
     Applied,
-    /// A command ended without its target's word, or not by all of them: timed out, partial, superseded.
+    /// A command ended without its target's word, or not by all of them: timed out, partial,
+    /// superseded.
     #[serde(rename = "controlplane.command.ended")]
     Ended,
     /// A target gave its first sign of a command.
@@ -42,7 +49,8 @@ pub enum Action {
     /// A command that waited is on its way again.
     #[serde(rename = "controlplane.command.released")]
     Released,
-    /// What is believed of an instance has changed: it appeared, is stale, lost or back, or is forgotten.
+    /// What is believed of an instance has changed: it appeared, is stale, lost or back, or is
+    /// forgotten.
     #[serde(rename = "inventory.changed")]
     InventoryChanged,
     /// The router consumes again after it could not.
@@ -51,7 +59,8 @@ pub enum Action {
     /// The clock and the ledger do not agree, or they do again.
     #[serde(rename = "clock.compared")]
     ClockCompared,
-    /// A person let the router go on from the clock, before the ledger's last entry or long after it.
+    /// A person let the router go on from the clock, before the ledger's last entry or long after
+    /// it.
     #[serde(rename = "clock.stepped")]
     ClockStepped,
     /// An outcome or alert that ends nothing was carried.
@@ -114,6 +123,8 @@ impl Action {
             Self::Genesis => "ledger.genesis",
             Self::Opened => "ledger.opened",
             Self::SetBack => "ledger.set-back",
+            Self::SettingsLoosened => "settings.loosened",
+            Self::SettingsTightened => "settings.tightened",
             Self::Carried => "controlplane.carried",
             Self::Requested => "controlplane.command.requested",
             Self::Denied => "controlplane.command.denied",

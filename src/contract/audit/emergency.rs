@@ -2,7 +2,8 @@
 //!
 //! Owns: the id and its spelling, `e<epoch>.<n>`.
 //! Never: says where such an entry was kept; the emergency log's room does.
-//! Holds: ids grow with the order of sealing, within an epoch and over epochs; each has one spelling.
+//! Holds: ids grow with the order of sealing, within an epoch and over epochs; each has one
+//! spelling.
 
 use std::{fmt, str::FromStr};
 

@@ -17,7 +17,8 @@ impl Written {
     /// The fact with its canonical bytes.
     ///
     /// # Errors
-    /// The fact, where what is read back is another, or nothing. A ledger with such an entry could not be opened again.
+    /// The fact, where what is read back is another, or nothing. A ledger with such an entry could
+    /// not be opened again.
     pub fn of(fact: Fact) -> Result<Self, Box<Fact>> {
         let payload = fact.payload.as_ref().map_or(0, |payload| payload.text().len());
         let mut bytes = Vec::with_capacity(1024 + payload);

@@ -1,80 +1,20 @@
 //! The bundle of keys that a worker's session begins with.
 //!
 //! Owns: what a bundle says, and its form as a mapping, both ways.
-//! Never: checks whether a bundle is due, or that its signing key follows from its master: it says, it does not judge.
-//! Holds: the key bytes that go in are the key bytes that come out; base64 that has two readings has none.
+//! Never: checks whether a bundle is due, or that its signing key follows from its master: it says,
+//! it does not judge.
+//! Holds: the key bytes that go in are the key bytes that come out; base64 that has two readings
+//! has none.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{ControlMessage, Kind, MasterSecret, Payload, SigningKey, fault::Fault};
-
-/// Where a master secret comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretMode {
-    /// From the config's reference.
-    #[default]
-    Static,
-    /// From the machine's randomness, anew at each start.
-    Generated,
-}
-
-impl SecretMode {
-    /// Both.
-    pub const ALL: [SecretMode; 2] = [SecretMode::Static, SecretMode::Generated];
-
-    /// Its word in configs and bundles.
-    pub const fn word(self) -> &'static str {
-        match self {
-            SecretMode::Static => "static",
-            SecretMode::Generated => "generated",
-        }
-    }
-
-    /// The mode of a word; `None` for any other.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.word() == word)
-    }
-}
-
-/// How a signing key follows from a master secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kdf {
-    /// The master itself signs.
-    None,
-    /// RFC 5869 with SHA-256, no salt, and an info that names the use.
-    HkdfSha256,
-}
-
-impl Kdf {
-    /// Both.
-    pub const ALL: [Kdf; 2] = [Kdf::None, Kdf::HkdfSha256];
-
-    /// What holds where nothing is configured.
-    pub const fn default_for(mode: SecretMode) -> Self {
-        match mode {
-            SecretMode::Static => Kdf::None,
-            SecretMode::Generated => Kdf::HkdfSha256,
-        }
-    }
-
-    /// Its word in configs and bundles.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Kdf::None => "none",
-            Kdf::HkdfSha256 => "hkdf_sha256",
-        }
-    }
-
-    /// The profile of a word; `None` for any other.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kdf| kdf.word() == word)
-    }
-}
+use super::{
+    ControlMessage, Kind, MasterSecret, Payload, SigningKey,
+    fault::Fault,
+    kdf::{Kdf, SecretMode},
+};
 
 /// The keys of one worker's session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +57,8 @@ impl BootstrapKeyBundle {
     /// Reads a mapping.
     ///
     /// # Errors
-    /// [`Fault::MalformedFrame`] naming the first field that is missing, of another type, or unknown.
+    /// [`Fault::MalformedFrame`] naming the first field that is missing, of another type, or
+    /// unknown.
     pub fn from_payload(mapping: &Map<String, Value>) -> Result<Self, Fault> {
         let broken = |field, fault| Fault::MalformedFrame { field, fault };
         let created = mapping.get("created_at_epoch").and_then(Value::as_i64);

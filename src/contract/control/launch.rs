@@ -1,7 +1,8 @@
 //! What a worker's process is told at its start.
 //!
 //! Owns: the names and forms of the variables that a supervisor sets and a worker reads.
-//! Never: holds key material: it says where the first key is read, never the key. Reads no environment itself.
+//! Never: holds key material: it says where the first key is read, never the key. Reads no
+//! environment itself.
 //! Holds: what `variables` says, `read` reads.
 
 use core::net::SocketAddr;

@@ -1,13 +1,18 @@
 //! What a supervisor and its workers say to each other on the secure channel.
 //!
-//! Owns: the kinds of control messages, their lanes, their payloads, and the acknowledgement of one.
-//! Never: knows a socket, a clock or a source of keys; nor whether a message is due (that is the session's word).
-//! Holds: a message that was made here has a correlation id; a payload is never printed, and is wiped when dropped.
+//! Owns: the kinds of control messages, their lanes, their payloads, and the acknowledgement of
+//! one.
+//! Never: knows a socket, a clock or a source of keys; nor whether a message is due (that is the
+//! session's word).
+//! Holds: a message that was made here has a correlation id; a payload is never printed, and is
+//! wiped when dropped.
 
 pub mod bundle;
 pub mod fault;
 pub mod frame;
+mod kdf;
 pub mod launch;
+mod nonce;
 pub mod secret;
 mod signing;
 pub mod window;
@@ -20,10 +25,12 @@ use std::{
 use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
-pub use bundle::{BootstrapKeyBundle, Kdf, SecretMode};
+pub use bundle::BootstrapKeyBundle;
 pub use fault::Fault;
-pub use frame::{Frame, Nonce};
+pub use frame::Frame;
+pub use kdf::{Kdf, SecretMode};
 pub use launch::{Launch, LaunchFault};
+pub use nonce::Nonce;
 pub use secret::{MasterSecret, SigningKey};
 pub use window::Window;
 
@@ -268,6 +275,20 @@ mod tests {
         for word in ["", "control.", "control.Ready", "control.ready ", "ready", "data.status"] {
             assert_eq!(Kind::from_word(word), None, "{word}");
         }
+    }
+
+    #[test]
+    fn control_has_these_six_kinds() {
+        let words = [
+            "control.bootstrap_bundle",
+            "control.ready",
+            "control.heartbeat",
+            "control.start_work",
+            "control.stop",
+            "control.ack",
+        ];
+        let control = Kind::ALL.into_iter().filter(|kind| kind.lane() == Lane::Control);
+        assert_eq!(control.map(Kind::word).collect::<Vec<_>>(), words);
     }
 
     #[test]

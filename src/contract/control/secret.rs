@@ -1,7 +1,8 @@
 //! Key material in memory.
 //!
 //! Owns: the master secret, the signing key, how one follows from the other, and signatures.
-//! Never: prints, serialises or compares in a time that depends on the bytes; makes or fetches a secret.
+//! Never: prints, serialises or compares in a time that depends on the bytes; makes or fetches a
+//! secret.
 //! Holds: neither is empty, and both are wiped when dropped.
 
 use std::fmt;
@@ -12,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{bundle::Kdf, fault::Fault};
+use super::{fault::Fault, kdf::Kdf};
 
 /// What ties a derived key to its use.
 pub const KDF_INFO: &[u8] = b"stream-kernel/execution-ipc/signing";
@@ -46,8 +47,9 @@ impl MasterSecret {
                 let mut derived = Zeroizing::new(vec![0; DERIVED_KEY_BYTES]);
                 match Hkdf::<Sha256>::new(None, &self.0).expand(KDF_INFO, &mut derived) {
                     Ok(()) => SigningKey(derived),
-                    // An expansion fails only over 255 blocks of the hash, and this is one; were it otherwise, what
-                    // signs is still a secret, though not the one that the other side expects.
+                    // An expansion fails only over 255 blocks of the hash, and this is one; were it
+                    // otherwise, what signs is still a secret, though not the one that the other
+                    // side expects.
                     Err(_) => SigningKey(self.0.clone()),
                 }
             }
@@ -85,12 +87,14 @@ impl SigningKey {
         text
     }
 
-    /// Whether `signature` is this key's over `bytes`, in a time that does not depend on how far it agrees.
+    /// Whether `signature` is this key's over `bytes`, in a time that does not depend on how far it
+    /// agrees.
     pub(super) fn verifies(&self, bytes: &[u8], signature: &[u8; 32]) -> bool {
         self.mac(bytes).verify_slice(signature).is_ok()
     }
 
-    /// HMAC takes its key as one block: a longer key by its digest, a shorter one behind it zeros (RFC 2104).
+    /// HMAC takes its key as one block: a longer key by its digest, a shorter one behind it zeros
+    /// (RFC 2104).
     fn mac(&self, bytes: &[u8]) -> Hmac<Sha256> {
         let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
         if self.0.len() > block.len() {

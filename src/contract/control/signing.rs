@@ -1,9 +1,11 @@
 //! The one form of a JSON value that is signed, and that frames are written in.
 //!
-//! Owns: keys sorted at every depth, no spaces, and every character outside printable ASCII as `\u` and four hex digits.
-//! Never: signs; it only writes. It is not RFC 8785, whose text is UTF-8: the ledger speaks that, the channel this.
-//! Holds: a value has one form, which every language with a JSON library can write; so where two writers would print a
-//! number differently there is no form at all.
+//! Owns: keys sorted at every depth, no spaces, and every character outside printable ASCII as `\u`
+//! and four hex digits.
+//! Never: signs; it only writes. It is not RFC 8785, whose text is UTF-8: the ledger speaks that,
+//! the channel this.
+//! Holds: a value has one form, which every language with a JSON library can write; so where two
+//! writers would print a number differently there is no form at all.
 
 use std::fmt::Write as _;
 
@@ -29,7 +31,8 @@ pub(super) enum Fractions {
 /// Writes an object.
 ///
 /// # Errors
-/// [`Fault::MalformedFrame`] when it holds a number without one form, or is more than a reader reads.
+/// [`Fault::MalformedFrame`] when it holds a number without one form, or is more than a reader
+/// reads.
 pub(super) fn object(members: &Map<String, Value>, fractions: Fractions) -> Result<String, Fault> {
     let mut writer = Writer { out: String::with_capacity(512), nodes: 1, fractions };
     writer.object(members, 1)?;
@@ -88,7 +91,8 @@ impl Writer {
 
     fn object(&mut self, members: &Map<String, Value>, depth: usize) -> Result<(), Fault> {
         self.enter(depth)?;
-        // The order of UTF-8 bytes is the order of code points. The map keeps it unless a build of serde_json says else.
+        // The order of UTF-8 bytes is the order of code points. The map keeps it unless a build of
+        // serde_json says else.
         let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
         sorted.sort_unstable_by_key(|(key, _)| *key);
         self.out.push('{');

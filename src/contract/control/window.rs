@@ -1,20 +1,23 @@
 //! The memory of nonces: what was seen is not taken twice.
 //!
-//! Owns: which nonces were seen within their time to live, and how much of the memory each lane may fill.
+//! Owns: which nonces were seen within their time to live, and how much of the memory each lane may
+//! fill.
 //! Never: reads a clock, or forgets a nonce that could still be replayed: full is full.
-//! Holds: a frame is admitted once. A nonce is forgotten only when its frame has expired by the clock that was handed
-//! in; should that clock jump on and back again, what was signed up to the forgotten ones is refused.
+//! Holds: a frame is admitted once. A nonce is forgotten only when its frame has expired by the
+//! clock that was handed in; should that clock jump on and back again, what was signed up to the
+//! forgotten ones is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Lane, fault::Fault, frame::Nonce};
+use super::{Lane, fault::Fault, nonce::Nonce};
 
 /// The nonces that are alive.
 #[derive(Clone, Debug)]
 pub struct Window {
     ttl_seconds: u64,
     nonces_max: usize,
-    /// Frames signed at this second or earlier are refused: what was seen of them is not, or no longer, known.
+    /// Frames signed at this second or earlier are refused: what was seen of them is not, or no
+    /// longer, known.
     forgotten: Option<i64>,
     seen: BTreeSet<Nonce>,
     /// The same nonces by the second of their frame. A nonce is held once, whatever the second.
@@ -27,19 +30,20 @@ impl Window {
         Self { ttl_seconds, nonces_max, forgotten: None, seen: BTreeSet::new(), by_second: BTreeMap::new() }
     }
 
-    /// An empty window for a key that is older than this window: what was signed at `boot` or earlier is refused.
+    /// An empty window for a key that is older than this window: what was signed at `boot` or
+    /// earlier is refused.
     #[must_use]
     pub fn since(mut self, boot: i64) -> Self {
         self.forgotten = self.forgotten.max(Some(boot));
         self
     }
 
-    /// Takes note of a frame signed at `ts`, whose lane is `lane`. Data may fill seven eighths of the places, telemetry
-    /// half of them, so that neither keeps control out.
+    /// Takes note of a frame signed at `ts`, whose lane is `lane`. Data may fill seven eighths of
+    /// the places, telemetry half of them, so that neither keeps control out.
     ///
     /// # Errors
-    /// [`Fault::TimestampExpired`] over `ttl_seconds` in either direction, [`Fault::TimestampForgotten`],
-    /// [`Fault::ReplayedNonce`], [`Fault::ReplayWindowFull`].
+    /// [`Fault::TimestampExpired`] over `ttl_seconds` in either direction,
+    /// [`Fault::TimestampForgotten`], [`Fault::ReplayedNonce`], [`Fault::ReplayWindowFull`].
     pub fn admit(&mut self, nonce: Nonce, ts: i64, now: i64, lane: Lane) -> Result<(), Fault> {
         let off_seconds = now.abs_diff(ts);
         if off_seconds > self.ttl_seconds {

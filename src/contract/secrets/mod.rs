@@ -1,21 +1,48 @@
 //! Where secrets stand, as schemas and names say, and their masking.
 //!
-//! Owns: the reading of `x-swarmgate-secret: true` out of a schema, the mask made of it, and what is written of a body.
-//! Never: guesses from a value; names are the matter of [`names`].
-//! Holds: where it is unclear which branch of a schema applies, every branch masks: too much rather than too little.
+//! Owns: the reading of `x-swarmgate-secret: true` out of a schema, the mask made of it, and what
+//! is written of a body.
+//! Never: guesses; names are the matter of [`names`], and what gives itself away of [`shapes`].
+//! Holds: where it is unclear which branch of a schema applies, every branch masks: too much rather
+//! than too little.
 
 pub mod names;
+pub mod shapes;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::admission::{self, Keyword};
+use super::{
+    admission::{self, Keyword},
+    tree::View,
+};
 
 /// The annotation that marks a secret.
 pub const ANNOTATION: &str = "x-swarmgate-secret";
 /// What stands in a secret's place.
 pub const MASKED: &str = "***";
+
+/// A value with everything masked that its name or its shape gives away; `None` where there is
+/// nothing. `text` is its canonical text, where that is at hand: one look at it tells that there is
+/// no such shape. Members of the value itself that are `kept` are not looked at for shapes.
+pub fn masked(value: View<'_>, text: Option<&str>, kept: &[&str]) -> Option<Value> {
+    let named = names::masked(value);
+    if !text.is_none_or(shapes::may_hold) {
+        return named;
+    }
+    let is_named = named.is_some();
+    let mut masked = named.unwrap_or_else(|| value.to_value());
+    let is_shaped = match &mut masked {
+        Value::Object(members) => {
+            let looked_at = members.iter_mut().filter(|(name, _)| !kept.contains(&name.as_str()));
+            // Every one of them, not only up to the first.
+            looked_at.fold(false, |any, (_, member)| shapes::mask(member) | any)
+        }
+        value => shapes::mask(value),
+    };
+    (is_named || is_shaped).then_some(masked)
+}
 
 /// The places of a value that are secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

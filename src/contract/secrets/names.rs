@@ -1,10 +1,10 @@
 //! Names that stand for secrets, and the fields of ours that merely sound like one.
 //!
-//! Owns: the list of words that make a name sensitive, the closed list of what is believed all the same, and the walk
-//! that masks a body by them before it is written.
+//! Owns: the list of words that make a name sensitive, the closed list of what is believed all the
+//! same, and the walk that masks a body by them before it is written.
 //! Never: looks at a value to find a secret in it; the shapes of the support bundle do that.
-//! Holds: an exemption names a field and a type of value; none is given for what a value looks like alone. A walk that
-//! finds nothing allocates nothing.
+//! Holds: an exemption names a field and a type of value; none is given for what a value looks like
+//! alone. A walk that finds nothing allocates nothing.
 
 use std::sync::LazyLock;
 
@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::MASKED;
 use crate::contract::{digest::Digest, interlock::Phase, reason::Reason, timestamp::Timestamp, tree::View};
 
-/// A name that holds one of these, in any case and however its words are joined, is a secret's. By their first letter,
-/// so that most letters of a name are passed over at once.
+/// A name that holds one of these, in any case and however its words are joined, is a secret's. By
+/// their first letter, so that most letters of a name are passed over at once.
 fn secrets_from(letter: char) -> &'static [&'static str] {
     match letter {
         'a' => &["apikey", "authorization", "accesskey", "accountkey"],
@@ -69,7 +69,8 @@ const UNITS: [&str; 14] = [
 /// Words that say that nothing is there.
 const NOTHINGS: [&str; 8] = ["", MASKED, "null", "none", "true", "false", "yes", "no"];
 
-/// Masks every member whose name says that a secret follows, at any depth; `None` where there is none.
+/// Masks every member whose name says that a secret follows, at any depth; `None` where there is
+/// none.
 pub fn masked(value: View<'_>) -> Option<Value> {
     let holds_secret = value.all().any(|(name, member)| is_secret(name) && hides(name, &member.to_value()));
     holds_secret.then(|| {
@@ -79,7 +80,8 @@ pub fn masked(value: View<'_>) -> Option<Value> {
     })
 }
 
-fn mask(value: &mut Value) {
+/// The same, in place.
+pub fn mask(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
@@ -120,8 +122,8 @@ pub fn is_secret(name: &str) -> bool {
     may_be_secret(name) && is_one(name)
 }
 
-/// Whether two letters that stand together in a name begin one of the words. Every name of every envelope comes by
-/// here, and nearly all of them end here.
+/// Whether two letters that stand together in a name begin one of the words. Every name of every
+/// envelope comes by here, and nearly all of them end here.
 fn may_be_secret(name: &str) -> bool {
     if !name.is_ascii() {
         return true;
@@ -192,7 +194,8 @@ fn lower(letter: char) -> char {
     }
 }
 
-/// Whether such a field may hold an object or a list, to be judged leaf by leaf with [`is_allowed_leaf`].
+/// Whether such a field may hold an object or a list, to be judged leaf by leaf with
+/// [`is_allowed_leaf`].
 pub fn is_branch(name: &str) -> bool {
     SESSIONS.contains(&name)
 }
@@ -229,7 +232,8 @@ fn has_unit(name: &str) -> bool {
     UNITS.iter().any(|unit| name.ends_with(unit))
 }
 
-/// Whether this is a typed hash or id of ours in a field that holds such: no shape is looked for in it.
+/// Whether this is a typed hash or id of ours in a field that holds such: no shape is looked for in
+/// it.
 pub fn is_typed(field: &str, text: &str) -> bool {
     DIGESTS.contains(&field) && Digest::from_hex(text).is_some() || IDS.contains(&field) && is_id(text)
 }
@@ -244,7 +248,8 @@ pub fn is_nothing(text: &str) -> bool {
     NOTHINGS.contains(&text)
 }
 
-/// Hex digits in groups, perhaps behind one letter and a dash (`c-…`): UUIDs, ledger ids, challenge ids; and numbers.
+/// Hex digits in groups, perhaps behind one letter and a dash (`c-…`): UUIDs, ledger ids, challenge
+/// ids; and numbers.
 fn is_id(text: &str) -> bool {
     let digits = text.strip_prefix("c-").unwrap_or(text);
     let is_number = digits.len() <= 20 && digits.bytes().all(|byte| byte.is_ascii_digit());

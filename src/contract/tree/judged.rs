@@ -2,7 +2,8 @@
 //!
 //! Owns: nothing but the translation.
 //! Never: judges; a schema does.
-//! Holds: a schema says of a tree what it says of the same value in the library's own form (a property compares).
+//! Holds: a schema says of a tree what it says of the same value in the library's own form (a
+//! property compares).
 
 use std::borrow::Cow;
 

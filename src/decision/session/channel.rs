@@ -1,6 +1,7 @@
 //! The session machine on the secure channel.
 //!
-//! Owns: `ControlPlaneSession`, which answers each control message with its acknowledgement or a protocol error.
+//! Owns: `ControlPlaneSession`, which answers each control message with its acknowledgement or a
+//! protocol error.
 //! Never: knows a key, a frame or a socket; the channel hands it messages that were verified.
 //! Holds: the same table as the corridor's gate; a message that is refused changes nothing.
 
@@ -132,7 +133,8 @@ impl ControlPlaneSession {
         self.workers.get(worker_id)
     }
 
-    /// Nothing more is heard of a worker: its session is over, and the next bootstrap opens another.
+    /// Nothing more is heard of a worker: its session is over, and the next bootstrap opens
+    /// another.
     pub fn lose(&mut self, worker_id: &str, now: Timestamp) {
         if let Some(session) = self.workers.get_mut(worker_id).filter(|session| session.stands()) {
             *session = Session::after(Some(session), Phase::Lost, now.micros());

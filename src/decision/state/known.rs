@@ -1,16 +1,21 @@
 //! The instances that have shown themselves, and when first.
 //!
-//! Owns: the recorded set of instances, kept by swarm and role so that a fleet costs little more than its names.
+//! Owns: the recorded set of instances, kept by swarm and role so that a fleet costs little more
+//! than its names.
 //! Never: knows how an instance is; the inventory does.
 //! Holds: no empty swarm or role is kept; the order is that of the names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::contract::{
-    audit::Stepped,
-    routing::{ALL, Scope},
+use crate::{
+    contract::{
+        audit::{Fact, Standing, Stepped},
+        interlock::Life,
+        routing::{ALL, Scope},
+    },
+    decision::state::{Recorded, State, bots::Bot, room},
 };
 
 type Instances = BTreeMap<Box<str>, i64>;
@@ -79,6 +84,54 @@ impl Known {
             })
         })
     }
+}
+
+impl Recorded {
+    pub(super) fn presence(&mut self, fact: &Fact, now: Standing) {
+        let Some(subject) = &fact.subject else { return };
+        match now {
+            Standing::Appeared => {
+                self.known.insert(&subject.scope, fact.at.micros());
+            }
+            Standing::Forgotten => {
+                self.known.remove(&subject.scope);
+                self.applied.remove(&subject.scope);
+                self.sessions.remove(&subject.scope);
+                let at_rest = |bot: &Bot| matches!(bot.life, Life::Created | Life::Idle);
+                if self.bots.get(&subject.scope).is_some_and(at_rest) {
+                    self.bots.remove(&subject.scope);
+                }
+            }
+            Standing::Stale | Standing::Lost | Standing::Back => {}
+        }
+    }
+}
+
+impl State {
+    /// The instances that are known and that a scope covers, in order.
+    pub fn known<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = Scope> + use<'a> {
+        self.recorded.known.covered(scope)
+    }
+
+    /// How many instances are known.
+    pub fn known_count(&self) -> usize {
+        self.recorded.known.count()
+    }
+
+    /// Whether an instance has shown itself and was not forgotten.
+    pub fn is_known(&self, scope: &Scope) -> bool {
+        self.recorded.known.contains(scope)
+    }
+}
+
+/// The instances that a fan-out addresses, as they are known now.
+pub(in crate::decision) fn targets(state: &State, scope: &Scope) -> Vec<Scope> {
+    if !scope.fans_out() {
+        return Vec::new();
+    }
+    // Those that have shown themselves, and those that a template expects.
+    let known: BTreeSet<Scope> = state.known(scope).chain(state.inventory().covered(scope)).collect();
+    known.into_iter().take(state.rules().targets_max.min(room::targets_left(state))).collect()
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::contract::audit::{EvidenceKind, Fact};
+use crate::{
+    contract::audit::{EvidenceKind, Fact},
+    decision::rules::words::CONFIG_UPDATE,
+};
 
-/// The type whose success changes an instance's config.
-const CONFIG_UPDATE: &str = "config-update";
-
-/// The largest patch that is remembered. Of an instance that applies a larger one it is unknown what config it should
-/// have: a body of the largest size, kept for every command in flight, would be memory without a bound.
+/// The largest patch that is remembered. Of an instance that applies a larger one it is unknown
+/// what config it should have: a body of the largest size, kept for every command in flight, would
+/// be memory without a bound.
 pub(super) const PATCH_BYTES_MAX: usize = 8 * 1024;
 
 /// What a fold looks at of a payload; the rest is passed over unread.

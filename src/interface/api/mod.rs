@@ -1,20 +1,28 @@
 //! The API of a running router: what it knows, to be looked at.
 //!
-//! Owns: the paths below `/api/v1`, which host names are answered, and how a question becomes a page.
+//! Owns: the paths below `/api/v1`, which host names are answered, and how a question becomes a
+//! page.
 //! Never: changes anything, or answers a page that was made to come from somebody's own web site.
-//! Holds: every answer is JSON (the graph may be Graphviz); every no is a problem with a code and a next step.
+//! Holds: every answer is JSON (the graph may be Graphviz); every no is a problem with a code and a
+//! next step.
 
 mod commands;
 mod graph;
 mod inventory;
+mod may;
 mod parameters;
 mod problem;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
+use crate::runtime::{
+    ask::{Question, Unanswered},
+    asker::Asker,
+};
+use crate::view::{PAGE_MAX, Page};
 use axum::{
     Router,
     extract::{Path, Request, State, rejection::PathRejection},
@@ -22,12 +30,6 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
-};
-use serde_json::Value;
-
-use crate::runtime::{
-    ask::{PAGE_MAX, Question, Unanswered},
-    asker::Asker,
 };
 use parameters::Parameters;
 use problem::Problem;
@@ -46,11 +48,13 @@ impl Desk {
         let _ = self.0.set(asker);
     }
 
-    async fn ask(&self, question: Question) -> Result<Value, Problem> {
+    async fn ask(&self, question: Question) -> Result<Page, Problem> {
         let Some(asker) = self.0.get() else { return Err(Problem::starting()) };
         let what = told(&question);
+        let asks_observer = question == Question::Observed;
         match asker.ask(question).await {
             Ok(Some(answer)) => Ok(answer),
+            Ok(None) if asks_observer => Err(Problem::not_observing()),
             Ok(None) => Err(Problem::unknown(&what)),
             Err(Unanswered::Gone) => Err(Problem::stopping()),
             Err(Unanswered::Busy) => Err(Problem::busy()),
@@ -63,6 +67,7 @@ impl Desk {
 /// The paths of the API.
 pub fn routes(desk: Arc<Desk>, hosts: Hosts) -> Router {
     let routes = Router::new()
+        .route("/v1/observed", whole(|| Question::Observed))
         .route("/v1/overview", whole(|| Question::Overview))
         .route("/v1/inventory", get(inventory::swarms))
         .route("/v1/inventory/{swarm}", get(inventory::instances))
@@ -72,6 +77,7 @@ pub fn routes(desk: Arc<Desk>, hosts: Hosts) -> Router {
         .route("/v1/safety", whole(|| Question::Safety))
         .route("/v1/challenges", whole(|| Question::Challenges))
         .route("/v1/challenges/{id}", one(Question::Challenge))
+        .route("/v1/may", get(may::may))
         .route("/v1/graph", get(graph::graph))
         .route("/v1/impact", get(graph::impact))
         .fallback(async |uri: Uri| Problem::no_path(uri.path()))
@@ -99,14 +105,27 @@ fn one(question: fn(String) -> Question) -> MethodRouter<Arc<Desk>> {
 }
 
 /// Names by which the router may be asked besides its addresses and localhost.
-pub type Hosts = Arc<[String]>;
+#[derive(Clone, Debug, Default)]
+pub struct Hosts(Arc<RwLock<Vec<String>>>);
 
-/// Lets a request in that was addressed to an address, to localhost, or by a name that the config gives.
+impl Hosts {
+    /// These names, and no others, from now on.
+    pub fn set(&self, names: &[String]) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = names.to_vec();
+    }
+
+    fn let_in(&self, headers: &HeaderMap, uri: &Uri) -> bool {
+        is_ours(headers, uri, &self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Lets a request in that was addressed to an address, to localhost, or by a name that the config
+/// gives.
 ///
-/// Any name would do for a browser that was told that somebody's web site is this machine: its scripts could read what
-/// we answer. An address cannot be taken over in that way.
+/// Any name would do for a browser that was told that somebody's web site is this machine: its
+/// scripts could read what we answer. An address cannot be taken over in that way.
 pub(super) async fn only_ours(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
-    if !is_ours(request.headers(), request.uri(), &hosts) {
+    if !hosts.let_in(request.headers(), request.uri()) {
         return Problem::foreign_host().into_response();
     }
     next.run(request).await
@@ -134,6 +153,7 @@ fn is_address_or_localhost(host: &str) -> bool {
 /// What was asked for, in words.
 fn told(question: &Question) -> String {
     match question {
+        Question::Observed => "what an observer has seen".to_owned(),
         Question::Overview => "the router".to_owned(),
         Question::Swarms => "the swarms".to_owned(),
         Question::Instances { swarm, .. } => format!("swarm `{swarm}`"),
@@ -144,12 +164,17 @@ fn told(question: &Question) -> String {
         Question::Safety => "the safety settings".to_owned(),
         Question::Challenges => "the challenges".to_owned(),
         Question::Challenge(id) => format!("challenge `{id}`"),
-        Question::Graph => "the graph".to_owned(),
+        Question::May(intent) => format!("type `{}`", intent.kind_type),
+        Question::Graph | Question::Dot => "the graph".to_owned(),
     }
 }
 
-fn page(answer: &Value) -> Response {
-    typed("application/json", answer.to_string())
+fn page(answer: &Page) -> Response {
+    match answer {
+        Page::Dot(text) => typed("text/vnd.graphviz; charset=utf-8", text.clone()),
+        // Texts, numbers and lists of them: none of their forms can fail.
+        _ => typed("application/json", serde_json::to_string(answer).unwrap_or_default()),
+    }
 }
 
 fn typed(content_type: &'static str, text: String) -> Response {

@@ -8,7 +8,8 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+
+use crate::view::problem::ProblemDetails;
 
 /// How soon a busy router may be asked again.
 const RETRY_AFTER_S: u32 = 1;
@@ -40,6 +41,12 @@ impl Problem {
     pub fn not_among_the_last(what: &str, searched: u64) -> Self {
         let detail = format!("{what} is not among the last {searched} entries of the ledger");
         let next = "ask by the command's number, or look with `swarmgate audit show --correlation ID DIR`";
+        Self::new(StatusCode::NOT_FOUND, "api.unknown", detail, next)
+    }
+
+    pub fn not_observing() -> Self {
+        let detail = "this router acts, and learns nothing of what an observer learns".to_owned();
+        let next = "start `swarmgate observe` beside it, with an `--http` and an `--instance` of its own";
         Self::new(StatusCode::NOT_FOUND, "api.unknown", detail, next)
     }
 
@@ -88,16 +95,21 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let page = json!({
-            "type": "about:blank", "title": self.status.canonical_reason().unwrap_or_default(),
-            "status": self.status.as_u16(), "code": self.code, "detail": self.detail, "nextStep": self.next_step,
-        });
+        let page = ProblemDetails {
+            code: self.code.to_owned(),
+            detail: self.detail,
+            next_step: self.next_step,
+            status: self.status.as_u16(),
+            title: self.status.canonical_reason().unwrap_or_default().to_owned(),
+            kind: "about:blank".to_owned(),
+        };
         let headers = [
             (header::CONTENT_TYPE, "application/problem+json"),
             (header::CACHE_CONTROL, "no-store"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         ];
-        let mut response = (self.status, headers, page.to_string()).into_response();
+        let mut response =
+            (self.status, headers, serde_json::to_string(&page).unwrap_or_default()).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S.into());
         }
@@ -107,6 +119,8 @@ impl IntoResponse for Problem {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[tokio::test]

@@ -1,19 +1,23 @@
 //! The way to a running router: its API over HTTP, asked from the command line.
 //!
 //! Owns: where the API is, one request, and what can come between.
-//! Never: keeps a connection, follows a redirect, or takes an answer that is larger than `ANSWER_BYTES_MAX`.
-//! Holds: a router that is not there is told with the address that was tried and how to name another.
+//! Never: keeps a connection, follows a redirect, or takes an answer that is larger than
+//! `ANSWER_BYTES_MAX`.
+//! Holds: a router that is not there is told with the address that was tried and how to name
+//! another.
 
 use std::{io, net::IpAddr, time::Duration};
 
 use axum::body::Body;
 use hyper::{Request, StatusCode, Uri, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use thiserror::Error;
 use tokio::net::TcpStream;
 
+pub use super::access_error::AccessError;
 use super::{CliError, Globals};
+use crate::view::problem::ProblemDetails;
 
 /// How long the router may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -52,101 +56,6 @@ impl Access {
             ip => ip,
         });
         Ok(Router::at(&format!("http://{address}"))?)
-    }
-}
-
-/// Why a router gave no answer.
-#[derive(Debug, Error)]
-pub enum AccessError {
-    /// The URL makes no sense.
-    #[error("`{url}` is no address of a router's API")]
-    Address {
-        /// As it was given.
-        url: String,
-    },
-    /// Nobody listens there.
-    #[error("no router can be reached at `{url}`")]
-    Unreachable {
-        /// What was tried.
-        url: String,
-        /// The system's words.
-        source: io::Error,
-    },
-    /// The connection was lost, or what came over it is no HTTP.
-    #[error("the router at `{url}` broke off")]
-    BrokeOff {
-        /// What was tried.
-        url: String,
-        /// What happened.
-        source: hyper::Error,
-    },
-    /// It takes too long.
-    #[error("the router at `{url}` does not answer")]
-    Silent {
-        /// What was tried.
-        url: String,
-    },
-    /// Something else answers there.
-    #[error("what answers at `{url}` is no router with an API (status {status})")]
-    Stranger {
-        /// What was tried.
-        url: String,
-        /// Its status.
-        status: u16,
-    },
-    /// The router said no.
-    #[error("{detail} ({code})")]
-    Refused {
-        /// The status of its answer.
-        status: u16,
-        /// The problem's code.
-        code: String,
-        /// What is wrong.
-        detail: String,
-        /// What to do.
-        next_step: String,
-    },
-}
-
-impl AccessError {
-    /// Whether asking again may help: the router is down, starting, stopping or busy.
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::BrokeOff { .. } | Self::Silent { .. } => true,
-            Self::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE.as_u16(),
-            Self::Address { .. } | Self::Stranger { .. } => false,
-        }
-    }
-
-    /// Whether what was asked for is not known there.
-    pub fn is_unknown(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code == "api.unknown")
-    }
-
-    /// Whether the call was wrong, rather than what it met.
-    pub fn is_wrong_call(&self) -> bool {
-        match self {
-            Self::Address { .. } => true,
-            Self::Refused { status, .. } => (400..500).contains(status),
-            Self::Unreachable { .. }
-            | Self::BrokeOff { .. }
-            | Self::Silent { .. }
-            | Self::Stranger { .. } => false,
-        }
-    }
-
-    /// What to do next.
-    pub fn help(&self) -> String {
-        match self {
-            Self::Address { .. } => "write --api as http://HOST:PORT, like http://127.0.0.1:8080".to_owned(),
-            Self::Unreachable { .. } | Self::BrokeOff { .. } | Self::Silent { .. } => {
-                "is it running? name its http.addr with --api URL or SWARMGATE_API".to_owned()
-            }
-            Self::Stranger { .. } => {
-                "name the router's http.addr with --api URL, and see that it is of this release".to_owned()
-            }
-            Self::Refused { next_step, .. } => next_step.clone(),
-        }
     }
 }
 
@@ -196,6 +105,22 @@ impl Router {
         let (status, body) = self.fetch(page).await?;
         let stranger = || AccessError::Stranger { url: self.url.clone(), status: status.as_u16() };
         serde_json::from_slice(&body).map_err(|_| stranger())
+    }
+
+    /// Asks for a page below `/api/v1`, as what it is.
+    ///
+    /// # Errors
+    /// When the router cannot be reached or says no, or the page has another shape.
+    pub async fn page<T: DeserializeOwned>(&self, page: &str) -> Result<T, AccessError> {
+        self.read(&self.get(page).await?)
+    }
+
+    /// Reads an answer of that shape.
+    ///
+    /// # Errors
+    /// When it has another: whatever answered is no router of this release.
+    pub fn read<T: DeserializeOwned>(&self, answer: &Value) -> Result<T, AccessError> {
+        T::deserialize(answer).map_err(|_| AccessError::Stranger { url: self.url.clone(), status: 200 })
     }
 
     /// Asks for a page below `/api/v1`, as text.
@@ -248,18 +173,17 @@ impl Router {
     }
 
     fn no(&self, status: StatusCode, body: &[u8]) -> AccessError {
-        let page: Value = serde_json::from_slice(body).unwrap_or_default();
-        let text = |name: &str| page.get(name).and_then(Value::as_str).map(str::to_owned);
-        match (text("code"), text("detail"), text("nextStep")) {
-            (Some(code), Some(detail), Some(next_step)) => {
+        match serde_json::from_slice(body) {
+            Ok(ProblemDetails { code, detail, next_step, .. }) => {
                 AccessError::Refused { status: status.as_u16(), code, detail, next_step }
             }
-            _ => AccessError::Stranger { url: self.url.clone(), status: status.as_u16() },
+            Err(_) => AccessError::Stranger { url: self.url.clone(), status: status.as_u16() },
         }
     }
 }
 
-/// A segment of a path or a value of a query, with everything encoded that may mean something there.
+/// A segment of a path or a value of a query, with everything encoded that may mean something
+/// there.
 pub fn encoded(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => char::from(byte).to_string(),

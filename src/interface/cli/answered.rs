@@ -1,24 +1,29 @@
 //! What comes back to an order, and what a person or a script is told of it.
 //!
-//! Owns: telling an end from a step on the way, the words of a refusal with its next step, and those of a challenge.
+//! Owns: telling an end from a step on the way, the words of a refusal with its next step, and
+//! those of a challenge.
 //! Never: takes one target's outcome for the end of a fan-out, or a challenge for a success.
-//! Holds: 0 is success, 3 a no or an end without success, 1 no end yet; JSON is one object an answer.
+//! Holds: 0 is success, 3 a no or an end without success, 1 no end yet; JSON is one object an
+//! answer.
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    CliError, Exit, Globals, Out, answers,
+    CliError, Exit, Globals, Out,
     echo::{LIVE, whole},
     order::Order,
     output::aside,
     runbook,
-    table::or_nothing,
+    table::{or_nothing, place},
 };
-use crate::contract::{
-    command::{Class, Commands},
-    message::Message,
-    reason::Reason,
-    routing::{ControlPlaneRouting, Family, Scope},
+use crate::{
+    contract::{
+        command::{Class, Commands},
+        message::Message,
+        reason::Reason,
+        routing::{ControlPlaneRouting, Family, Scope},
+    },
+    view::lenient::words,
 };
 
 /// The router's word for a command that waits for its confirmation.
@@ -142,7 +147,7 @@ impl<'a> Answered<'a> {
 
     /// The challenge, and who can do what with it.
     fn challenged(&self, heard: &Heard) -> Telling {
-        let text = |name: &str| heard.context.get(name).and_then(answers::words);
+        let text = |name: &str| heard.context.get(name).and_then(words);
         let id = text("challengeId").unwrap_or_default();
         let [confirm, reject] = ["confirm", "reject"].map(|act| line(act, &id));
         let echo = &self.order.echo;
@@ -155,7 +160,7 @@ impl<'a> Answered<'a> {
             format!("  effect        {}", text("effect").unwrap_or_else(|| echo.effect.clone())),
         ];
         let left_alone = heard.context.get("notAffected").and_then(Value::as_array);
-        let left_alone = left_alone.into_iter().flatten().filter_map(answers::words);
+        let left_alone = left_alone.into_iter().flatten().filter_map(words);
         lines.extend(left_alone.map(|left_alone| format!("  not affected  {left_alone}")));
         lines.push(format!("  confirm       {confirm}"));
         lines.push(format!("  reject        {reject}"));
@@ -185,7 +190,7 @@ impl<'a> Answered<'a> {
             lines.push(format!("  {}", because.join(": ")));
         }
         let missing = heard.context.get("missingNames").and_then(Value::as_array).into_iter().flatten();
-        lines.extend(missing.filter_map(answers::place).map(|name| format!("  missing: {name}")));
+        lines.extend(missing.filter_map(words).map(|name| format!("  missing: {}", place(&name))));
         let (mut next, mut page) = (None, None);
         if !success {
             (next, page) = self.next(heard);
@@ -218,7 +223,7 @@ impl<'a> Answered<'a> {
             let next = format!("`swarmgate commands {id}` shows what was said of it, and by whom");
             return (Some(next), (eases && unanswered).then_some(runbook::STOP_STUCK));
         };
-        let told = heard.context.get("nextStep").and_then(answers::words);
+        let told = heard.context.get("nextStep").and_then(words);
         let known = || Reason::from_code(code).map(|reason| reason.next_step().to_owned());
         let mut next = told.or_else(known).unwrap_or_else(|| format!("`swarmgate explain {code}`"));
         if runbook::is_want_of_permission(code) {

@@ -1,6 +1,7 @@
 //! `swarmgate audit`: reading and verifying a ledger, live or a copy.
 //!
-//! Owns: verify, show, tail and emergency, for people (a line an entry) and for machines (the entry itself).
+//! Owns: verify, show, tail and emergency, for people (a line an entry) and for machines (the entry
+//! itself).
 //! Never: writes, or needs the router.
 //! Holds: verify ends with 0 only when every entry is what was written.
 
@@ -13,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::{CliError, Exit, Globals, Out, table::clean};
 use crate::{
-    contract::routing::Scope,
+    contract::{routing::Scope, schema::Schema},
     ledger::{
-        chain::Sealed,
+        chain::{Fault, Sealed},
         emergency,
         query::{Filter, Reader},
         verify,
@@ -49,13 +50,18 @@ enum What {
     #[command(after_help = "EXAMPLES:
   swarmgate audit verify ./swarmgate-data
   With the emergency log that `ledger.emergency_path` names:
-    swarmgate audit verify ./swarmgate-data --emergency /mnt/second/emergency.log")]
+    swarmgate audit verify ./swarmgate-data --emergency /mnt/second/emergency.log
+  Is each entry of the form that `swarmgate explain --schema audit-event` prints?
+    swarmgate audit verify ./swarmgate-data --deep")]
     Verify {
         /// The ledger's directory, or its file.
         dir: PathBuf,
         /// Its emergency log's file. Left out: `emergency.log` in the directory, where it is there.
         #[arg(long, value_name = "FILE")]
         emergency: Option<PathBuf>,
+        /// Judge each entry by schemas/audit-event.schema.json too.
+        #[arg(long)]
+        deep: bool,
     },
     /// Print entries, oldest first.
     #[command(after_help = "EXAMPLES:\n  swarmgate audit show ./swarmgate-data --correlation c-001")]
@@ -111,7 +117,7 @@ enum What {
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let json = globals.is_json();
     match args.what {
-        What::Verify { dir, emergency } => verify(dir, emergency, json).await,
+        What::Verify { dir, emergency, deep } => verify(dir, emergency, deep, json).await,
         What::Show { dir, seq, from, to, correlation, key, target, limit } => {
             let filter = Filter {
                 from: seq.or(from),
@@ -129,11 +135,17 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     }
 }
 
-async fn verify(dir: PathBuf, log: Option<PathBuf>, json: bool) -> Result<Exit, CliError> {
+async fn verify(dir: PathBuf, log: Option<PathBuf>, deep: bool, json: bool) -> Result<Exit, CliError> {
     let log = log.or_else(|| beside(&dir));
-    let report = verify::verify(&dir).await?;
+    let report = match deep {
+        true => verify::verify_deep(&dir, &schema()?).await?,
+        false => verify::verify(&dir).await?,
+    };
     let verdict = if report.fault.is_none() { "VALID" } else { "INVALID" };
-    let fault = report.fault.as_ref().map(|fault| json!({ "seq": fault.seq(), "what": fault.to_string() }));
+    let fault = report
+        .fault
+        .as_ref()
+        .map(|fault| json!({ "seq": fault.seq(), "what": fault.to_string(), "pointer": pointer(fault) }));
     let waiting =
         log.map(|log| emergency::read(&log).map(|found| found.newer_than(report.newest_emergency).len()));
     if json {
@@ -164,6 +176,22 @@ async fn verify(dir: PathBuf, log: Option<PathBuf>, json: bool) -> Result<Exit, 
         }
     }
     Ok(if report.fault.is_none() { Exit::Done } else { Exit::Fault })
+}
+
+/// The schema of entries; a build in which it does not compile is broken.
+fn schema() -> Result<Schema, CliError> {
+    Schema::of_entries().map_err(|fault| CliError::Usage {
+        message: fault.to_string(),
+        help: "this build is broken; take the release's own".to_owned(),
+    })
+}
+
+/// Where in its entry a fault is, where it is in one place.
+fn pointer(fault: &Fault) -> Option<&str> {
+    match fault {
+        Fault::Form { pointer, .. } => Some(pointer),
+        _ => None,
+    }
 }
 
 /// The emergency log beside a ledger, where there is one.

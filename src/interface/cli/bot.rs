@@ -86,7 +86,8 @@ struct Start {
     /// Why.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// The transition to ask for, like `IDLE->RUNNING_PAPER`; from the state that the router tells when absent.
+    /// The transition to ask for, like `IDLE->RUNNING_PAPER`; from the state that the router tells
+    /// when absent.
     #[arg(long, value_name = "FROM->TO")]
     transition: Option<String>,
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! `swarmgate bypass`: how to go round the router while it cannot run, and how to come back.
 //!
-//! Owns: the exact commands for one broker, virtual host and prefix, in the order in which nothing is lost.
+//! Owns: the exact commands for one broker, virtual host and prefix, in the order in which nothing
+//! is lost.
 //! Never: asks or changes the broker; a person runs what is printed.
 //! Holds: no password is printed; what is done twice has no further effect.
 
@@ -9,7 +10,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::{CliError, Exit, Globals, Out, OutputFormat, client::Addresses};
-use crate::{contract::command::Commands, runtime::topology};
+use crate::{bus::amqp, contract::command::Commands, runtime::topology};
 
 /// What a person reads first.
 const WARNING: &str = "\
@@ -18,17 +19,45 @@ While the router is gone round NOTHING is checked and NOTHING is recorded:
   a command for a target that is not there is lost, and no command is ended for want of an answer.
 Stop the router first, and keep it stopped until you come back. docs/operating/runbooks/bypass.md says more.";
 
-/// Print how to bind `in` straight to `out` while the router cannot run, and how to come back; does nothing itself.
+/// How the script begins: it goes one way at a time, and never both.
+const HEAD: &str = "\
+#
+# Save it as a file, and say which way: `sh FILE round` or `sh FILE back`. It ends at the first command that fails, with 1.
+# The commands take an administrator of the broker: export BROKER_ADMIN=USER:PASSWORD
+failed() {
+    echo 'this did not work: see the broker. Nothing behind it was done; mend it and run this way again' >&2
+    exit 1
+}
+case \"${1:-}\" in
+round | back)
+    : \"${BROKER_ADMIN:?export BROKER_ADMIN=USER:PASSWORD first}\"
+    ;;
+esac
+case \"${1:-}\" in
+";
+/// How it ends where no way was named.
+const FOOT: &str = "    ;;
+*)
+    echo \"say which way: sh $0 round, or sh $0 back. Nothing was done.\" >&2
+    exit 2
+    ;;
+esac
+";
+
+/// Print how to bind `in` straight to `out` while the router cannot run, and how to come back; does
+/// nothing itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
-  The commands for the configured broker:
-    swarmgate bypass --config swarmgate.yaml
+  The commands for the configured broker, and the two ways:
+    swarmgate bypass --config swarmgate.yaml > bypass.sh
+    BROKER_ADMIN=USER:PASSWORD sh bypass.sh round
+    BROKER_ADMIN=USER:PASSWORD sh bypass.sh back
   For a management API that is not on the broker's host and port 15672:
     swarmgate bypass --amqp amqp://swarmgate@broker/%2f --management http://broker:8081")]
 pub struct Args {
     #[command(flatten)]
     amqp: Addresses,
-    /// The broker's management API; its host on port 15672 when absent.
+    /// The broker's management API (amqp.management_url); its host on port 15672 when absent.
     #[arg(long, value_name = "URL")]
     management: Option<String>,
 }
@@ -46,16 +75,12 @@ struct Step {
 /// When the config cannot be used.
 pub fn run(args: &Args, globals: &Globals) -> Result<Exit, CliError> {
     let loaded = globals.config_with(args.amqp.settings())?;
-    let uri: lapin::uri::AMQPUri = loaded
-        .config
-        .amqp
-        .url
-        .expose()
-        .parse()
-        .map_err(|_| CliError::usage("error: the broker's URL cannot be read"))?;
-    let api = match &args.management {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => format!("http://{}:15672", uri.authority.host),
+    let uri = amqp::parsed(loaded.config.amqp.url.expose())
+        .ok_or_else(|| CliError::usage("error: the broker's URL cannot be read"))?;
+    let named = loaded.config.amqp.management_url.as_ref().map(|url| url.expose());
+    let api = match args.management.as_deref().or(named) {
+        Some(url) => without_user(url),
+        None => format!("http://{}:15672", amqp::in_url(&uri.authority.host)),
     };
     let place = Place { api, vhost: encoded(&uri.vhost) };
     let prefix = &loaded.config.amqp.prefix;
@@ -71,6 +96,14 @@ pub fn run(args: &Args, globals: &Globals) -> Result<Exit, CliError> {
         out.text(&script(&steps, prefix, &uri.vhost))?;
     }
     Ok(Exit::Done)
+}
+
+/// A URL as it may be shown: the commands take their user from the environment.
+fn without_user(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    format!("{scheme}://{place}")
 }
 
 /// Where the commands go.
@@ -139,23 +172,29 @@ fn steps(place: &Place, prefix: &str, commands: &Commands) -> Vec<Step> {
 }
 
 fn script(steps: &[Step], prefix: &str, vhost: &str) -> String {
-    let mut text =
-        format!("# Going round the router of `{prefix}` in virtual host `{vhost}`. Nothing is done yet.\n");
+    let mut text = "#!/bin/sh\n".to_owned();
+    let _ = writeln!(
+        text,
+        "# Going round the router of `{prefix}` in virtual host `{vhost}`. Nothing is done yet."
+    );
     for line in WARNING.lines() {
         let _ = writeln!(text, "# {line}");
     }
-    text.push_str("# The commands take an administrator of the broker: export BROKER_ADMIN=USER:PASSWORD\n");
+    text.push_str(HEAD);
     let mut way = "";
     for (number, step) in steps.iter().enumerate() {
         if step.way != way {
+            text.push_str(if way.is_empty() { "" } else { "    ;;\n" });
             way = step.way;
-            let _ = writeln!(text, "\n# --- {}", if way == "round" { "go round" } else { "come back" });
+            let _ =
+                writeln!(text, "{way})\n    # --- {}", if way == "round" { "go round" } else { "come back" });
         }
-        let _ = writeln!(text, "# {}. {}", number + 1, step.what);
+        let _ = writeln!(text, "    # {}. {}", number + 1, step.what);
         for command in &step.commands {
-            let _ = writeln!(text, "{command} || echo 'this did not work: see the broker'");
+            let _ = writeln!(text, "    {command} || failed");
         }
     }
+    text.push_str(FOOT);
     text
 }
 
@@ -176,6 +215,13 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_user_is_printed() {
+        for url in ["http://u:p@broker:1/", "http://u:p%40@broker:1", "http://broker:1"] {
+            assert_eq!(without_user(url), "http://broker:1");
+        }
+    }
 
     #[test]
     fn every_binding_of_a_lane_is_taken_away_and_no_other() {

@@ -12,21 +12,24 @@ use super::{
     CliError, Exit, Globals, Out,
     access::{Router, encoded},
     answered::{line, requires},
-    answers::{self, Challenge, Challenges},
     echo::{Echo, LIVE, whole},
     order::{Flags, Manner, Order, Way},
     output::aside,
     runbook, signal,
     situation::Situation,
-    table::{self, Table, clean, or_nothing},
+    table::{self, Table, clean, or_nothing, place},
     wait::Wait,
 };
 use crate::{
+    clock,
     contract::{
         routing::{ALL, Scope},
         timestamp::Timestamp,
     },
-    runtime::clock,
+    view::{
+        challenges::{Challenge, Challenges, Unreviewed},
+        lenient::Row,
+    },
 };
 
 /// How long a command that was just confirmed may be unknown.
@@ -75,7 +78,8 @@ enum What {
         /// Consent without being asked for the target's name; needed where there is no terminal.
         #[arg(long)]
         yes: bool,
-        /// Go on without the second person; for those who may, told to everybody, and reviewed by another.
+        /// Go on without the second person; for those who may, told to everybody, and reviewed by
+        /// another.
         #[arg(long)]
         break_glass: bool,
         /// Wait on until the confirmed command itself has ended.
@@ -112,7 +116,8 @@ struct Answer {
 /// Shows or answers.
 ///
 /// # Errors
-/// When the router does not know the challenge, consent was not given, or router or broker cannot be used.
+/// When the router does not know the challenge, consent was not given, or router or broker cannot
+/// be used.
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let way = &args.way;
     match args.what {
@@ -134,32 +139,50 @@ async fn list(way: &Way, globals: &Globals) -> Result<Exit, CliError> {
         out.json(&answer)?;
         return Ok(Exit::Done);
     }
-    let Challenges { challenges } = answers::read(&answer, router.url())?;
+    let Challenges { challenges, to_review } = router.read(&answer)?;
     if challenges.is_empty() {
         out.line("nothing waits for a confirmation")?;
     } else {
-        out.text(&listed(&challenges, router.url(), clock::wall()))?;
+        out.text(&listed(&challenges, clock::wall()))?;
+    }
+    for used in &to_review {
+        out.line(&to_be_reviewed(used))?;
     }
     Ok(Exit::Done)
 }
 
-fn listed(challenges: &[Value], url: &str, now: Timestamp) -> String {
+/// A use of break-glass that somebody else has to look at.
+fn to_be_reviewed(row: &Row<Unreviewed>) -> String {
+    let unknown = Unreviewed::default();
+    let used = if let Row::Known(used) = row { used } else { &unknown };
+    whole(&format!(
+        "break-glass: {} of {} by {}; `swarmgate challenge review {} --reason WHY`",
+        or_nothing(used.operation.as_ref()),
+        or_nothing(used.target.as_ref()),
+        or_nothing(used.requested_by.as_ref()),
+        or_nothing(used.challenge_id.as_ref())
+    ))
+}
+
+fn listed(challenges: &[Row<Challenge>], now: Timestamp) -> String {
     let columns =
         ["challenge", "operation", "target", "environment", "requires", "by", "confirmed by", "left#"];
     let mut table = Table::new(&columns);
     for row in challenges {
-        let Ok(challenge) = answers::read::<Challenge>(row, url) else {
-            // One that is not understood is listed all the same: it can be shown, and rejected.
-            let id = row.get("challengeId").and_then(Value::as_str).unwrap_or("?").to_owned();
-            table.row([id].into_iter().chain((1..columns.len()).map(|_| "?".to_owned())));
-            continue;
+        let challenge = match row {
+            Row::Known(challenge) => challenge,
+            Row::Odd(row) => {
+                // One that is not understood is listed all the same: it can be shown, and rejected.
+                let id = row.get("challengeId").and_then(Value::as_str).unwrap_or("?").to_owned();
+                table.row([id].into_iter().chain((1..columns.len()).map(|_| "?".to_owned())));
+                continue;
+            }
         };
-        let challenge = &challenge;
         let mark = if is_live(challenge) { format!("{LIVE} ") } else { String::new() };
         table.row([
             challenge.challenge_id.clone(),
             format!("{mark}{}", challenge.operation),
-            or_nothing(answers::place(&challenge.target)),
+            or_nothing(challenge.target.as_deref().map(place)),
             or_nothing(challenge.environment.as_ref()),
             or_nothing(challenge.requires.as_ref()),
             or_nothing(challenge.requested_by.as_ref()),
@@ -178,7 +201,7 @@ async fn show(way: &Way, id: &str, globals: &Globals) -> Result<Exit, CliError> 
         out.json(&answer)?;
     } else {
         let sender = way.sender(&Manner::default(), globals)?;
-        out.text(&told(&answers::read(&answer, router.url())?, &sender, clock::wall()))?;
+        out.text(&told(&router.read(&answer)?, &sender, clock::wall()))?;
     }
     Ok(Exit::Done)
 }
@@ -200,9 +223,9 @@ fn told(challenge: &Challenge, sender: &str, now: Timestamp) -> String {
     let mut lines = vec![
         ("challenge", challenge.challenge_id.clone()),
         ("operation", challenge.operation.clone()),
-        ("target", or_nothing(answers::place(&challenge.target))),
+        ("target", or_nothing(challenge.target.as_deref().map(place))),
         ("environment", or_nothing(challenge.environment.as_ref())),
-        ("difference", or_nothing(answers::words(&challenge.difference))),
+        ("difference", or_nothing(challenge.difference.as_ref())),
         ("effect", or_nothing(challenge.effect.as_ref())),
     ];
     lines.extend(challenge.not_affected.iter().map(|left_alone| ("not affected", left_alone.clone())));
@@ -215,7 +238,7 @@ fn told(challenge: &Challenge, sender: &str, now: Timestamp) -> String {
             or_nothing(Some(challenge.confirmed_by.join(", ")).filter(|names| !names.is_empty())),
         ),
         ("expires in", table::until(challenge.expires_at, now)),
-        ("command", or_nothing(answers::words(&challenge.command))),
+        ("command", or_nothing(challenge.command)),
         ("confirm", confirm),
         ("reject", reject),
         ("runbook", runbook::CHALLENGE.to_owned()),
@@ -238,7 +261,7 @@ struct How {
 
 async fn confirm(way: &Way, answer: Answer, how: How, globals: &Globals) -> Result<Exit, CliError> {
     let router = way.access.router(globals)?;
-    let challenge: Challenge = answers::read(&router.get(&page(&answer.id)).await?, router.url())?;
+    let challenge: Challenge = router.page(&page(&answer.id)).await?;
     let mut order = order("challenge-confirm", &challenge, &answer, way, globals).await?;
     if how.break_glass {
         order.data["breakGlass"] = Value::Bool(true);
@@ -246,21 +269,14 @@ async fn confirm(way: &Way, answer: Answer, how: How, globals: &Globals) -> Resu
             .echo
             .effect
             .push_str("; without the second person, which everybody is told and another reviews");
-    } else if challenge.requested_by.as_deref() == Some(order.echo.sender.as_str())
-        && challenge.requires.as_deref() == Some("second-person")
-    {
-        // Who somebody is, is the router's to say; so it is sent, and its refusal is written down.
-        aside(&whole(&format!(
-            "`{}` asked for this, and somebody else has to confirm it",
-            order.echo.sender
-        )));
     }
     let flags = Flags { yes: how.yes, wait_consent: false };
     let exit = order.give(way, (&answer.manner, &flags, how.live.as_deref()), globals).await?;
-    let command = answers::words(&challenge.command);
-    let (Exit::Done, Some(command), false) = (exit, command, answer.manner.dry_run) else { return Ok(exit) };
+    let (Exit::Done, Some(command), false) = (exit, challenge.command, answer.manner.dry_run) else {
+        return Ok(exit);
+    };
     if how.wait {
-        return awaited(&router, &command, globals).await;
+        return awaited(&router, &command.to_string(), globals).await;
     }
     if !globals.is_json() {
         aside(&clean(&format!("its command is {command}: `swarmgate wait {command}` waits for its end")));
@@ -289,14 +305,15 @@ async fn review(way: &Way, answer: Answer, globals: &Globals) -> Result<Exit, Cl
 }
 
 async fn awaited(router: &Router, id: &str, globals: &Globals) -> Result<Exit, CliError> {
-    // Its deadline begins now and the router ends it then, so this is longer than any that is usual.
+    // Its deadline begins now and the router ends it then, so this is longer than any that is
+    // usual.
     let timeout = Duration::from_secs(300);
     Wait { router, id, timeout, unknown_max: UNKNOWN_MAX, was_reached: true }.told(globals).await
 }
 
 async fn reject(way: &Way, answer: Answer, globals: &Globals) -> Result<Exit, CliError> {
     let router = way.access.router(globals)?;
-    let challenge: Challenge = answers::read(&router.get(&page(&answer.id)).await?, router.url())?;
+    let challenge: Challenge = router.page(&page(&answer.id)).await?;
     let mut order = order("challenge-reject", &challenge, &answer, way, globals).await?;
     order.echo.dangerous = false;
     order.echo.effect = "the operation does not happen; its command ends as refused".to_owned();
@@ -312,13 +329,12 @@ async fn order(
     way: &Way,
     globals: &Globals,
 ) -> Result<Order, CliError> {
-    let target = target(&challenge.target);
+    let target = target(challenge);
     let seen = target.clone().unwrap_or_else(|| Scope::new(ALL, ALL, ALL));
     let situation = Situation::look(&way.access, &seen, globals).await?;
     let swarm = Some(seen.swarm_id.as_str()).filter(|swarm| *swarm != ALL);
-    let name = answers::place(&challenge.target).unwrap_or_else(|| challenge.challenge_id.clone());
-    let difference = answers::words(&challenge.difference);
-    let difference = difference.map(|words| match words.split_once("->") {
+    let name = challenge.target.as_deref().map(place).unwrap_or_else(|| challenge.challenge_id.clone());
+    let difference = challenge.difference.clone().map(|words| match words.split_once("->") {
         Some((from, to)) => (from.trim().to_owned(), to.trim().to_owned()),
         None => ("as it is".to_owned(), words),
     });
@@ -346,16 +362,13 @@ async fn order(
 }
 
 /// The target as a scope, where it is one instance or a fan-out in full.
-fn target(target: &Value) -> Option<Scope> {
-    match target {
-        Value::String(text) => signal::scope(text).ok(),
-        other => serde_json::from_value(other.clone()).ok(),
-    }
+fn target(challenge: &Challenge) -> Option<Scope> {
+    signal::scope(challenge.target.as_deref()?).ok()
 }
 
 /// Whether it has to do with real money; in doubt it has.
 fn is_live(challenge: &Challenge) -> bool {
-    let words = [answers::words(&challenge.difference), challenge.effect.clone()];
+    let words = [challenge.difference.clone(), challenge.effect.clone()];
     words.into_iter().flatten().chain([challenge.operation.clone()]).any(|words| {
         let words = words.to_lowercase();
         words.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "live")
@@ -377,7 +390,7 @@ mod tests {
     }
 
     fn challenge() -> Challenge {
-        answers::read(&row(), "").unwrap()
+        serde_json::from_value(row()).unwrap()
     }
 
     #[test]
@@ -385,7 +398,8 @@ mod tests {
         let odd = json!({ "challengeId": "c-0", "operation": 7 });
         let bare =
             json!({ "challengeId": "c-2", "operation": null, "notAffected": null, "confirmedBy": null });
-        let text = listed(&[odd, row(), bare], "", now());
+        let rows = [odd, row(), bare].map(|row| serde_json::from_value(row).unwrap());
+        let text = listed(&rows, now());
         for id in ["c-0 ", "c-1 ", "c-2 "] {
             assert!(text.lines().any(|line| line.starts_with(id)), "{text}");
         }
@@ -398,7 +412,7 @@ mod tests {
     #[test]
     fn what_waits_is_listed_with_its_mark() {
         assert_eq!(
-            listed(&[row()], "", now()),
+            listed(&[Row::Known(challenge())], now()),
             "CHALLENGE  OPERATION         TARGET              ENVIRONMENT  REQUIRES       BY   CONFIRMED BY  LEFT\n\
              c-1        [LIVE] bot-start  kestrel/trader/t-1  prod         second-person  ann  -              40s\n"
         );
@@ -423,7 +437,7 @@ mod tests {
     #[test]
     fn live_is_a_word_and_not_a_part_of_one() {
         assert!(is_live(&challenge()));
-        let of = |difference: &str| Challenge { difference: json!(difference), ..challenge() };
+        let of = |difference: &str| Challenge { difference: Some(difference.to_owned()), ..challenge() };
         assert!(!is_live(&of("IDLE->RUNNING_PAPER")) && !is_live(&of("delivery")));
         let effect = Challenge { effect: Some("The Live config changes".to_owned()), ..of("x") };
         assert!(is_live(&effect));
@@ -433,8 +447,9 @@ mod tests {
     #[test]
     fn a_target_is_read_in_either_form() {
         let scope = Scope::new("kestrel", "trader", "t-1");
-        assert_eq!(target(&challenge().target), Some(scope.clone()));
-        assert_eq!(target(&json!("kestrel/trader/t-1")), Some(scope));
-        assert_eq!((target(&json!("ALL")), target(&json!(null))), (None, None));
+        assert_eq!(target(&challenge()), Some(scope.clone()));
+        let of = |written: Value| target(&serde_json::from_value(json!({ "target": written })).unwrap());
+        assert_eq!(of(json!("kestrel/trader/t-1")), Some(scope));
+        assert_eq!((of(json!("ALL")), of(json!(null))), (None, None));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns: the two checks and how their findings are told.
 //! Never: connects, or changes a file.
-//! Holds: exit 0 means that nothing is wrong, 1 that something is, and each finding says what to do.
+//! Holds: exit 0 means that nothing is wrong, 1 that something is, and each finding says what to
+//! do.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{CliError, Exit, Globals, Out, embedded};
-use crate::runtime::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 
 /// Check a config, or a copy of the specification.
 #[derive(Debug, clap::Args)]
@@ -44,7 +45,8 @@ enum What {
 struct ConfigArgs {
     /// The file; `--config` and the environment alone when absent.
     file: Option<PathBuf>,
-    /// Print the runtime contract summary too: bootstrap mode, and the channel's secret mode and kdf.
+    /// Print the runtime contract summary too: bootstrap mode, and the channel's secret mode and
+    /// kdf.
     #[arg(long, conflicts_with_all = ["print_defaults", "print_schema"])]
     summary: bool,
     /// Print every setting with its default and meaning, and check nothing.
@@ -55,7 +57,8 @@ struct ConfigArgs {
     print_schema: bool,
 }
 
-/// List the specification inside this binary, print one of its files, or compare it with a directory.
+/// List the specification inside this binary, print one of its files, or compare it with a
+/// directory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   swarmgate check spec

@@ -8,10 +8,8 @@ use std::sync::Arc;
 
 use crate::{
     bus::{Bus, BusError, Consumer, Queue, QueueKind, Topology, amqp::Amqp},
-    runtime::{
-        broker::Broker,
-        config::{self, Loaded},
-    },
+    config::{self, Loaded},
+    runtime::broker::Broker,
 };
 
 use super::{CliError, Globals};
@@ -19,7 +17,8 @@ use super::{CliError, Globals};
 /// The flag that names the broker.
 #[derive(Debug, clap::Args)]
 pub struct Addresses {
-    /// The broker's URL (amqp.url); for the nodes of a cluster give it several times, or with commas (amqp.urls).
+    /// The broker's URL (amqp.url); for the nodes of a cluster give it several times, or with
+    /// commas (amqp.urls).
     #[arg(long, global = true, value_name = "URL")]
     amqp: Vec<String>,
 }

@@ -1,16 +1,20 @@
 //! `swarmgate commands`: what is in flight, and one command with its matrix.
 //!
-//! Owns: the table of commands, and a command whole: each step with its time, each target with its answer.
+//! Owns: the table of commands, and a command whole: each step with its time, each target with its
+//! answer.
 //! Never: ends or changes a command.
 //! Holds: a target that has not answered is shown as missing.
 
 use super::{
     CliError, Exit, Globals, Out,
     access::{Access, encoded},
-    answers::{self, Command, Commands},
     table::{self, Table, clean, or_nothing},
 };
-use crate::{contract::timestamp::Timestamp, runtime::clock};
+use crate::{
+    clock,
+    contract::timestamp::Timestamp,
+    view::commands::{Command, Commands},
+};
 
 /// Show commands in flight, or one with who answered what.
 #[derive(Debug, clap::Args)]
@@ -55,9 +59,9 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     if globals.is_json() {
         out.json(&answer)?;
     } else if args.id.is_some() {
-        out.text(&whole(&answers::read(&answer, router.url())?))?;
+        out.text(&whole(&router.read(&answer)?))?;
     } else {
-        out.text(&list(&answers::read(&answer, router.url())?, clock::wall()))?;
+        out.text(&list(&router.read(&answer)?, clock::wall()))?;
     }
     Ok(Exit::Done)
 }
@@ -134,11 +138,12 @@ pub(super) fn whole(command: &Command) -> String {
 
 /// Who was reached, who answered what, who is missing.
 fn matrix(command: &Command) -> String {
-    if command.targets.is_empty() {
+    let targets = command.targets.as_deref().unwrap_or_default();
+    if targets.is_empty() {
         return "\nno target is known\n".to_owned();
     }
     let mut table = Table::new(&["target", "reached", "answer", "at"]);
-    for target in &command.targets {
+    for target in targets {
         let answer = match &target.status {
             Some(status) => status.clone(),
             None => "missing".to_owned(),
@@ -150,8 +155,7 @@ fn matrix(command: &Command) -> String {
             or_nothing(target.at),
         ]);
     }
-    let (all, reached) =
-        (command.targets.len(), command.targets.iter().filter(|target| target.reached).count());
+    let (all, reached) = (targets.len(), targets.iter().filter(|target| target.reached).count());
     format!("\n{}\n{reached} of {all} reached, {} missing\n", table.text(), command.missing)
 }
 
@@ -181,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_command_is_told_with_its_matrix() {
-        let command: Command = answers::read(&stopped(), "").unwrap();
+        let command: Command = serde_json::from_value(stopped()).unwrap();
         assert!(command.has_ended() && command.success == Some(false));
         assert_eq!(
             whole(&command),
@@ -209,7 +213,7 @@ mod tests {
     #[test]
     fn commands_are_told_in_a_table() {
         let commands: Commands =
-            answers::read(&json!({ "commands": [stopped()], "more": true }), "").unwrap();
+            serde_json::from_value(json!({ "commands": [stopped()], "more": true })).unwrap();
         let now = Timestamp::parse("2026-03-04T10:15:45Z").unwrap();
         assert_eq!(
             list(&commands, now),

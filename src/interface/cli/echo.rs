@@ -1,4 +1,5 @@
-//! What a person sees before anything is sent: what, where, from what to what, and what stays as it is.
+//! What a person sees before anything is sent: what, where, from what to what, and what stays as it
+//! is.
 //!
 //! Owns: the marks of live and dangerous operations, and the lines under them.
 //! Never: leaves the word LIVE to colour alone, or writes to stdout, which is for answers.
@@ -97,7 +98,8 @@ fn is_coloured() -> bool {
     !unwanted && std::io::stderr().is_terminal()
 }
 
-/// A sentence of somebody else's without what steers a terminal; unlike a cell it is not cut, it is read before consent.
+/// A sentence of somebody else's without what steers a terminal; unlike a cell it is not cut, it is
+/// read before consent.
 pub fn whole(text: &str) -> String {
     one_line(text)
 }

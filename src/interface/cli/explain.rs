@@ -1,26 +1,28 @@
-//! `swarmgate explain`: how a routing key is read, or what a reason code means.
+//! `swarmgate explain`: how a routing key is read, what a reason code means, or what a schema says.
 //!
 //! Owns: the words of the answer, and the nearest key that would have been well-formed.
 //! Never: spells or takes apart a key itself; `ControlPlaneRouting` does both.
-//! Holds: a key that the gates would refuse for its form is told with the same reason they would give.
+//! Holds: a key that the gates would refuse for its form is told with the same reason they would
+//! give.
 
 use serde::Serialize;
 use serde_json::json;
 
-use super::{CliError, Exit, Globals, Out, embedded, output::one_line};
+use super::{CliError, Exit, Globals, Out, embedded, output::one_line, schemas};
 use crate::{
+    config,
     contract::{
         command::{Answerer, Commands},
         lane::Lane,
         read::may_address,
         reason::Reason,
-        routing::{ALL, ControlPlaneRouting, Family, RoutingKey, SEGMENT_BYTES_MAX, Scope},
+        routing::{ALL, ControlPlaneRouting, Family, RoutingKey, Scope, is_everyone},
         schema,
     },
-    runtime::{config, topology},
+    runtime::topology,
 };
 
-/// Explain a routing key or a reason code.
+/// Explain a routing key or a reason code, or print a schema.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   How is this key read, and who hears it?
@@ -29,11 +31,17 @@ use crate::{
     swarmgate explain signal.swarm-strt.kestrel.swarm-controller.all
   What does a reason code mean?
     swarmgate explain contract.schema
+  What is the form of an entry of the ledger?
+    swarmgate explain --schema audit-event
 
 Exits with 1 when the key would be refused for its form.")]
 pub struct Args {
     /// A routing key, or a reason code as in `x-swarmgate-reason`.
-    what: String,
+    #[arg(required_unless_present = "schema", conflicts_with = "schema")]
+    what: Option<String>,
+    /// Print the JSON Schema of this name; without a name, list them.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    schema: Option<String>,
 }
 
 /// Explains.
@@ -41,7 +49,10 @@ pub struct Args {
 /// # Errors
 /// When the config cannot be loaded or stdout cannot be written.
 pub fn run(args: &Args, globals: &Globals) -> Result<Exit, CliError> {
-    let what = args.what.trim();
+    if let Some(name) = &args.schema {
+        return schemas::run(name, globals);
+    }
+    let what = args.what.as_deref().unwrap_or_default().trim();
     match Reason::from_code(what) {
         Some(reason) => explain_reason(reason, globals),
         None => {
@@ -257,12 +268,12 @@ fn family_of<'a, 'b>(words: &'b [&'a str]) -> Option<(Family, &'b [&'a str])> {
 
 /// A segment with what may not stand in one replaced.
 fn segment(word: &str) -> String {
-    if word.eq_ignore_ascii_case(ALL) {
+    if is_everyone(word) {
         return ALL.to_owned();
     }
     let clean =
         |letter: char| if letter.is_ascii_alphanumeric() || "_-".contains(letter) { letter } else { '-' };
-    let word: String = word.chars().map(clean).take(SEGMENT_BYTES_MAX).collect();
+    let word: String = word.chars().map(clean).collect();
     word.trim_start_matches(['_', '-']).to_owned()
 }
 

@@ -1,6 +1,7 @@
 //! How a run ends.
 //!
-//! Owns: the exit codes, `CliError`, and the one form in which an error is told: what, and what to do.
+//! Owns: the exit codes, `CliError`, and the one form in which an error is told: what, and what to
+//! do.
 //! Never: tells an error twice or without a next step, or prints a secret.
 //! Holds: the codes are those of docs/reference/exit-codes.md (a test compares them).
 
@@ -16,21 +17,18 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::{
-    access::AccessError,
-    output::{escaped, one_line, steerless},
+    access_error::AccessError,
+    plain_text::{escaped, one_line, steerless},
 };
 use crate::runtime::latch::LatchError;
 use crate::{
     bus::BusError,
+    config::ConfigError,
     interface::http::HttpError,
     ledger::{LedgerError, emergency::EmergencyError},
-    runtime::{
-        boot::BootError,
-        bundle::BundleError,
-        config::ConfigError,
-        presence::Hindrance,
-        supervisor::{SuperviseError, child::ChildError, configured::ConfiguredError},
-    },
+    runtime::{boot::BootError, presence::Hindrance},
+    supervisor::{SuperviseError, child::ChildError, configured::ConfiguredError},
+    support::BundleError,
     telemetry::{log::LogError, stderr},
 };
 
@@ -80,6 +78,14 @@ pub enum CliError {
     /// The broker cannot be used before a person has mended something there.
     #[error(transparent)]
     Hopeless(Arc<Hindrance>),
+    /// The broker does not let an observer look.
+    #[error("{fault}")]
+    Denied {
+        /// Why.
+        fault: Arc<Hindrance>,
+        /// What it lacks.
+        help: String,
+    },
     /// The running router cannot be asked, or said no.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -170,7 +176,11 @@ impl CliError {
             Self::Ledger(_) | Self::Emergency(_) => Exit::Ledger,
             Self::Boot(_) => Exit::Usage,
             Self::Latch(_) => Exit::Ledger,
-            Self::Bus(_) | Self::Hopeless(_) | Self::Unsent { .. } => Exit::Broker,
+            Self::Bus(fault) | Self::Unsent { source: fault, .. } if is_own(fault) => Exit::Usage,
+            Self::Hopeless(fault) if matches!(&**fault, Hindrance::Bus(fault) if is_own(fault)) => {
+                Exit::Usage
+            }
+            Self::Bus(_) | Self::Hopeless(_) | Self::Denied { .. } | Self::Unsent { .. } => Exit::Broker,
             Self::Access(fault) if fault.is_wrong_call() => Exit::Usage,
             Self::Access(_) => Exit::Broker,
         }
@@ -179,7 +189,7 @@ impl CliError {
     /// What to do next.
     fn help(&self) -> String {
         match self {
-            Self::Usage { help, .. } | Self::Unsent { help, .. } => help.clone(),
+            Self::Usage { help, .. } | Self::Unsent { help, .. } | Self::Denied { help, .. } => help.clone(),
             Self::Latch(fault) => fault.help().to_owned(),
             Self::Access(fault) => fault.help(),
             Self::Config(_) => {
@@ -212,6 +222,11 @@ impl CliError {
                 "delete it on the broker where nothing of value is in it, or give this router other names with `amqp.prefix`; `swarmgate doctor --amqp URL` looks at the rest"
                     .to_owned()
             }
+            Self::Bus(fault) if fault.is_forbidden() => {
+                "the broker's user lacks a right: docs/operating/broker-permissions.md says what each tool needs".to_owned()
+            }
+            Self::Bus(fault) if fault.help().is_some() => fault.help().unwrap_or_default().to_owned(),
+            Self::Hopeless(fault) if own_help(fault).is_some() => own_help(fault).unwrap_or_default().to_owned(),
             Self::Bus(_) | Self::Hopeless(_) => {
                 "`swarmgate doctor --amqp URL` looks at the broker and says what it misses".to_owned()
             }
@@ -266,6 +281,18 @@ impl CliError {
         // Where stderr is gone too, the exit code is all that is left.
         stderr::tell(&text);
         self.exit()
+    }
+}
+
+/// Whether what is wrong between here and the broker is a setting or a file of our own.
+fn is_own(fault: &BusError) -> bool {
+    matches!(fault, BusError::Tls { fault, .. } if fault.is_own())
+}
+
+fn own_help(fault: &Hindrance) -> Option<&'static str> {
+    match fault {
+        Hindrance::Bus(fault) => fault.help(),
+        _ => None,
     }
 }
 

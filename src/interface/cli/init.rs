@@ -2,7 +2,8 @@
 //!
 //! Owns: what is written where, and the question by which a ledger begins in NORMAL.
 //! Never: replaces a file unasked, or touches a ledger that has begun.
-//! Holds: what it writes passes `check config`; a ledger begins in SAFE unless somebody typed the environment's name.
+//! Holds: what it writes passes `check config`; a ledger begins in SAFE unless somebody typed the
+//! environment's name.
 
 use std::{
     fs::{self, OpenOptions},
@@ -14,11 +15,9 @@ use serde_json::json;
 
 use super::{CliError, Exit, Globals, Out, typed};
 use crate::{
+    config::{self, Loaded},
     contract::{audit::Genesis, interlock::SafetyMode},
-    runtime::{
-        config::{self, Loaded},
-        genesis::{self, BeginError},
-    },
+    runtime::genesis::{self, BeginError},
 };
 
 const CONFIG_FILE: &str = "swarmgate.yaml";
@@ -26,8 +25,9 @@ const SCHEMA_FILE: &str = "swarmgate.schema.json";
 
 /// Write a commented swarmgate.yaml to start from; with --ledger, begin a ledger too.
 ///
-/// A config that is there is kept, and replaced with --force only. A ledger begins in SAFE, in which nothing starts,
-/// unless the environment's name is typed: at the question, or behind --begin-normal.
+/// A config that is there is kept, and replaced with --force only. A ledger begins in SAFE, in
+/// which nothing starts, unless the environment's name is typed: at the question, or behind
+/// --begin-normal.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   A config in this directory, with every default as a comment:
@@ -37,7 +37,8 @@ const SCHEMA_FILE: &str = "swarmgate.schema.json";
   The same where nobody can answer:
     swarmgate init /etc/swarmgate --environment stage --ledger /var/lib/swarmgate --begin-normal stage")]
 pub struct Args {
-    /// Where swarmgate.yaml is written; this directory when absent (or the file that --config names).
+    /// Where swarmgate.yaml is written; this directory when absent (or the file that --config
+    /// names).
     dir: Option<PathBuf>,
     /// Begin a ledger in this directory.
     #[arg(long, value_name = "DIR")]
@@ -56,7 +57,8 @@ pub struct Args {
 /// Writes the config, and begins the ledger where one was asked for.
 ///
 /// # Errors
-/// When a file is there or cannot be written, the config in force is faulty, or the ledger has begun already.
+/// When a file is there or cannot be written, the config in force is faulty, or the ledger has
+/// begun already.
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let file = args.dir.as_ref().map(|dir| dir.join(CONFIG_FILE)).or_else(|| globals.config.clone());
     let file = file.unwrap_or_else(|| PathBuf::from(CONFIG_FILE));
@@ -91,7 +93,8 @@ fn write_config(args: &Args, file: &Path) -> Result<Vec<PathBuf>, CliError> {
     fs::create_dir_all(dir).map_err(|fault| CliError::file(dir, &fault))?;
     let schema = serde_json::to_string_pretty(&config::json_schema()).unwrap_or_default() + "\n";
     let beside = file.with_file_name(SCHEMA_FILE);
-    // The schema is of this release and nobody's own work, so the one of an older release gives way.
+    // The schema is of this release and nobody's own work, so the one of an older release gives
+    // way.
     write(&beside, &schema, true)?;
     write(file, &text, args.force)?;
     Ok(vec![file.to_owned(), beside])
@@ -108,7 +111,8 @@ fn write(path: &Path, text: &str, replace: bool) -> Result<(), CliError> {
     written.map_err(|fault| CliError::file(path, &fault))
 }
 
-/// Begins the ledger by the config in force: its environment is the router's, whatever layer it comes from.
+/// Begins the ledger by the config in force: its environment is the router's, whatever layer it
+/// comes from.
 async fn begin(dir: &Path, file: &Path, args: &Args, globals: &Globals) -> Result<Genesis, CliError> {
     let loaded = config::load(&globals.layers(Some(file.to_owned()), Vec::new()))?;
     let environment = loaded.config.environment.word();

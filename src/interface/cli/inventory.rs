@@ -4,15 +4,20 @@
 //! Never: asks a worker or the broker; the router's inventory answers.
 //! Holds: what is not known is shown as `-`, and never as healthy.
 
-use serde_json::Value;
-
 use super::{
     CliError, Exit, Globals, Out,
     access::{Access, Router, encoded},
-    answers::{self, Instance, Instances, Swarm, Swarms},
     table::{self, Table, or_nothing, yes_or_no},
 };
-use crate::{contract::timestamp::Timestamp, runtime::ask::PAGE_MAX, runtime::clock};
+use crate::{
+    clock,
+    contract::timestamp::Timestamp,
+    view::{
+        PAGE_MAX,
+        graph::{Affected, Graph, Impact},
+        inventory::{Instance, Instances, Swarm, Swarms},
+    },
+};
 
 /// Show the fleet as the running router knows it.
 #[derive(Debug, clap::Args)]
@@ -89,7 +94,7 @@ async fn swarms(router: &Router, globals: &Globals) -> Result<Exit, CliError> {
         out.json(&answer)?;
         return Ok(Exit::Done);
     }
-    let Swarms { swarms } = answers::read(&answer, router.url())?;
+    let Swarms { swarms } = router.read(&answer)?;
     if swarms.is_empty() {
         out.line("no swarm has been seen, and none is expected")?;
     } else {
@@ -123,7 +128,7 @@ async fn instances(router: &Router, swarm: &str, globals: &Globals) -> Result<Ex
     let mut is_first = true;
     loop {
         let answer = router.get(&page).await?;
-        let read: Instances = answers::read(&answer, router.url())?;
+        let read: Instances = router.read(&answer)?;
         if globals.is_json() {
             out.json(&answer)?;
         } else {
@@ -152,7 +157,7 @@ fn instance_table(instances: &[Instance]) -> Table {
             or_nothing(instance.lifecycle.as_ref()),
             or_nothing(instance.health.as_ref()),
             or_nothing(instance.freshness.as_ref()),
-            or_nothing(instance.age_ms.map(table::span)),
+            or_nothing(instance.age_ms.map(|age_ms| table::span(u64::try_from(age_ms).unwrap_or(0)))),
             yes_or_no(instance.enabled),
             or_nothing(instance.tps),
             yes_or_no(instance.drift),
@@ -177,25 +182,21 @@ async fn impact(
     if globals.is_json() {
         out.json(&answer)?;
     } else {
-        out.text(&impact_text(&answer))?;
+        out.text(&impact_text(&router.read(&answer)?))?;
     }
     Ok(Exit::Done)
 }
 
-fn impact_text(answer: &Value) -> String {
+fn impact_text(impact: &Impact) -> String {
     let mut text = String::new();
-    for (field, title) in [("starved", "starved"), ("backsUp", "backs up")] {
-        let places = answer.get(field).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    for (title, wholly, places) in [
+        ("starved", "wholly: nothing else feeds it", &impact.starved),
+        ("backs up", "wholly: nothing else takes from it", &impact.backs_up),
+    ] {
         let mut table = Table::new(&[title, "steps#", "how"]);
         for affected in places {
-            let is_relieved = affected.get("relieved").and_then(Value::as_bool);
-            let how = match (is_relieved, field) {
-                (Some(true), _) => "in part: another way remains",
-                (_, "starved") => "wholly: nothing else feeds it",
-                _ => "wholly: nothing else takes from it",
-            };
-            let steps = affected.get("steps").and_then(Value::as_u64);
-            table.row([place(affected), or_nothing(steps), how.to_owned()]);
+            let how = if affected.relieved { "in part: another way remains" } else { wholly };
+            table.row([place(affected), or_nothing(affected.steps), how.to_owned()]);
         }
         if table.is_empty() {
             text.push_str(&format!("{title}: nothing\n"));
@@ -203,18 +204,18 @@ fn impact_text(answer: &Value) -> String {
             text.push_str(&table.text());
         }
     }
-    if answer.get("truncated").and_then(Value::as_bool) == Some(true) {
+    if impact.truncated {
         text.push_str("and more: the walk ended at its limit\n");
     }
     text
 }
 
 /// An instance or a queue.
-fn place(place: &Value) -> String {
-    if let Some(queue) = place.get("queue").and_then(Value::as_str) {
-        return format!("queue {queue}");
+fn place(affected: &Affected) -> String {
+    match &affected.queue {
+        Some(queue) => format!("queue {queue}"),
+        None => or_nothing(affected.instance.as_ref()),
     }
-    or_nothing(place.get("instance").and_then(Value::as_str))
 }
 
 async fn graph(router: &Router, dot: bool, globals: &Globals) -> Result<Exit, CliError> {
@@ -229,8 +230,8 @@ async fn graph(router: &Router, dot: bool, globals: &Globals) -> Result<Exit, Cl
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&["from", "to", "way"]);
-    for edge in answer.get("edges").and_then(Value::as_array).into_iter().flatten() {
-        table.row(["from", "to", "way"].map(|name| or_nothing(edge.get(name).and_then(Value::as_str))));
+    for edge in router.read::<Graph>(&answer)?.edges {
+        table.row([edge.from, edge.to, edge.way].map(or_nothing));
     }
     if table.is_empty() {
         out.line("no instance has said which queues it uses")?;
@@ -254,7 +255,7 @@ mod tests {
             { "swarmId": "owl", "desired": null, "seen": 0, "fresh": 0, "running": 0, "enabled": 0,
               "watermark": null },
         ] });
-        let Swarms { swarms } = answers::read(&answer, "").unwrap();
+        let Swarms { swarms } = serde_json::from_value(answer).unwrap();
         let now = Timestamp::parse("2026-03-04T10:15:07Z").unwrap();
         assert_eq!(
             swarm_table(&swarms, now).text(),
@@ -269,7 +270,7 @@ mod tests {
             { "scope": { "swarmId": "kestrel", "role": "worker", "instance": "w-2" }, "lifecycle": null,
               "health": "UNKNOWN", "freshness": "lost", "enabled": null, "tps": null, "drift": null },
         ] });
-        let read: Instances = answers::read(&answer, "").unwrap();
+        let read: Instances = serde_json::from_value(answer).unwrap();
         assert_eq!(read.next.as_deref(), Some("worker/w-2"));
         assert_eq!(
             instance_table(&read.instances).text(),
@@ -281,13 +282,14 @@ mod tests {
 
     #[test]
     fn a_reach_is_told_by_place() {
-        let text = impact_text(&json!({
+        let impact = json!({
             "of": "k/gen/g-1", "truncated": true, "backsUp": [],
             "starved": [
                 { "queue": "jobs", "steps": 1, "relieved": true },
                 { "instance": "k/worker/w-1", "steps": 2, "relieved": false },
             ],
-        }));
+        });
+        let text = impact_text(&serde_json::from_value(impact).unwrap());
         assert_eq!(
             text,
             "STARVED       STEPS  HOW\n\

@@ -1,7 +1,9 @@
 //! `swarmgate kill`: the kill switch, by file and by signal.
 //!
-//! Owns: the order of the two: first the latch file, which needs nobody, then the signal, which is quicker.
-//! Never: loosens by the way: a level below what holds is not sent, and a latch file is never removed here.
+//! Owns: the order of the two: first the latch file, which needs nobody, then the signal, which is
+//! quicker.
+//! Never: loosens by the way: a level below what holds is not sent, and a latch file is never
+//! removed here.
 //! Holds: one of the two is enough; when both fail it says so, with what is left to do.
 
 use std::path::PathBuf;
@@ -17,11 +19,9 @@ use super::{
     situation::Situation,
 };
 use crate::{
+    clock,
     contract::{interlock::KillSwitch as Level, routing::ALL},
-    runtime::{
-        clock,
-        latch::{self, Before, Latch, Thrown},
-    },
+    runtime::latch::{self, Before, Latch, Thrown},
 };
 
 /// Throw the kill switch; works when broker, ledger or API do not.
@@ -36,7 +36,8 @@ use crate::{
   Afterwards: dangerous, so consent and a confirmation are asked for:
     swarmgate kill --lift --reason 'prices are right again' --wait-consent")]
 pub struct Args {
-    /// CLOSE_ONLY, FLATTEN or BLOCK; FLATTEN when absent. With --lift, the level to come down to: ALLOW when absent.
+    /// CLOSE_ONLY, FLATTEN or BLOCK; FLATTEN when absent. With --lift, the level to come down to:
+    /// ALLOW when absent.
     #[arg(value_name = "LEVEL", ignore_case = true)]
     level: Option<Level>,
     /// Why; it is written into the latch and the ledger.
@@ -48,7 +49,8 @@ pub struct Args {
     /// Write the latch file, and send nothing.
     #[arg(long, conflicts_with = "lift")]
     latch_only: bool,
-    /// The directory of the router's ledger, for the latch file; ledger.dir of the config when absent.
+    /// The directory of the router's ledger, for the latch file; ledger.dir of the config when
+    /// absent.
     #[arg(long, value_name = "DIR", conflicts_with = "lift")]
     ledger: Option<PathBuf>,
     /// Ask to loosen it instead.
@@ -117,7 +119,8 @@ fn stands(thrown: &Thrown) -> String {
     format!("the latch {} stands all the same: the router reads it by itself", thrown.path.display())
 }
 
-/// Writes the latch. A config that cannot be read does not stand in the way of a directory that was named.
+/// Writes the latch. A config that cannot be read does not stand in the way of a directory that was
+/// named.
 fn throw(args: &Args, level: Level, globals: &Globals) -> Result<Thrown, CliError> {
     let dir = match &args.ledger {
         Some(dir) => dir.clone(),
@@ -190,7 +193,8 @@ async fn send(args: &Args, level: Level, globals: &Globals) -> Result<Exit, CliE
         echo: Echo::default(),
     };
     if let Some(before) = before.filter(|before| *before > level) {
-        // Down to what was asked for would be a loosening; the stops that FLATTEN means are sent all the same.
+        // Down to what was asked for would be a loosening; the stops that FLATTEN means are sent
+        // all the same.
         aside(&format!("the kill switch stands at {} already, which is stronger", before));
         if level != Level::Flatten {
             return Ok(Exit::Done);

@@ -2,17 +2,18 @@
 //!
 //! Owns: the tree of subcommands, what is global to them, and how a run ends.
 //! Never: does a subcommand's work, or prints an error twice.
-//! Holds: each subcommand has `Args` and `run(args, &Globals) -> Result<Exit, CliError>`; stdout is only what was
-//! asked for.
+//! Holds: each subcommand has `Args` and `run(args, &Globals) -> Result<Exit, CliError>`; stdout is
+//! only what was asked for.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
+mod access_error;
 mod answered;
-mod answers;
 mod audit;
 mod bench;
 mod bot;
+mod bundle_record;
 mod bypass;
 mod challenge;
 mod check;
@@ -25,19 +26,28 @@ mod echo;
 mod embedded;
 mod explain;
 mod failure;
+mod follow;
 mod init;
 mod inventory;
 mod kill;
 mod ledger;
 mod levels;
+mod looks;
 mod man;
+mod may;
+mod observe;
+mod observed;
 mod order;
+mod outlive;
 mod output;
+mod plain_text;
 mod refused;
+mod reload;
 mod route;
 mod run;
 mod runbook;
 mod safety;
+mod schemas;
 mod send;
 mod signal;
 mod situation;
@@ -52,9 +62,10 @@ mod wait;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    runtime::config::{self, Layers, Loaded, Setting},
+    config::{self, Layers, Loaded, Setting},
     telemetry::stderr,
 };
 
@@ -114,7 +125,8 @@ pub struct Globals {
     /// The config file.
     #[arg(long, global = true, value_name = "FILE", env = "SWARMGATE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// One setting of the config, over file and environment; may be repeated.
+    /// One setting of the config, over file and environment; may be repeated. A list is `one,two`
+    /// or `[one, two]`, and `[]` is none.
     #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = setting)]
     pub settings: Vec<Setting>,
 }
@@ -147,19 +159,23 @@ impl Globals {
         Ok(loaded)
     }
 
-    /// The config in force, with a subcommand's own flags, as (flag, path, value), under `--set`. Its warnings are
-    /// the caller's to tell.
+    /// The config in force, with a subcommand's own flags, as (flag, path, value), under `--set`.
+    /// Its warnings are the caller's to tell.
     ///
     /// # Errors
     /// With every fault of every layer.
     pub fn config_with(&self, flags: Vec<(&str, &str, String)>) -> Result<Loaded, CliError> {
+        Ok(config::load(&self.layers_with(flags))?)
+    }
+
+    /// Where that config comes from.
+    fn layers_with(&self, flags: Vec<(&str, &str, String)>) -> Layers {
         let setting = |(flag, path, value): (&str, &str, String)| Setting {
             flag: flag.to_owned(),
             path: path.to_owned(),
             value,
         };
-        let flags = flags.into_iter().map(setting).collect();
-        Ok(config::load(&self.layers(self.config.clone(), flags))?)
+        self.layers(self.config.clone(), flags.into_iter().map(setting).collect())
     }
 
     /// The layers with that file.
@@ -178,7 +194,7 @@ enum Command {
     Demo(demo::Args),
     Init(init::Args),
     Run(run::RunArgs),
-    Observe(run::ObserveArgs),
+    Observe(observe::Args),
     Route(route::Args),
     Supervise(supervise::Args),
     Send(send::Args),
@@ -233,7 +249,7 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Demo(args) => wait(demo::run(args, &globals)),
         Command::Init(args) => wait(init::run(args, &globals)),
         Command::Run(args) => wait(run::run(args, &globals)),
-        Command::Observe(args) => wait(run::observe(args, &globals)),
+        Command::Observe(args) => wait(observe::run(args, &globals)),
         Command::Route(args) => wait(route::run(args, &globals)),
         Command::Supervise(args) => wait(supervise::run(args, &globals)),
         Command::SuperviseChild(args) => supervise::child(&args),
@@ -264,15 +280,26 @@ fn dispatch(cli: Cli) -> Result<Exit, CliError> {
 
 /// Runs a subcommand that waits for things.
 fn wait(work: impl Future<Output = Result<Exit, CliError>>) -> Result<Exit, CliError> {
-    // One worker: the tasks hand batches to each other, and waking another core for each costs more than the work.
-    // The broker's client and the ledger have threads of their own.
+    // One worker: the tasks hand batches to each other, and waking another core for each costs more
+    // than the work. The broker's client and the ledger have threads of their own.
+    outlive::enough_files()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(CliError::Tasks)?;
     // Boxed: such a future is large, and main's stack is not the place for it.
-    let ended = runtime.block_on(Box::pin(work));
+    let ended = runtime.block_on(Box::pin(async {
+        outlive_file_limit()?;
+        work.await
+    }));
     // What a command left running (a reader of standard input, for one) must not hold the process.
     runtime.shutdown_background();
     ended
+}
+
+/// A limit on the size of files makes a write fail, as a full disk does; by itself it would end the
+/// process, and leave half of what it wrote.
+fn outlive_file_limit() -> Result<(), CliError> {
+    // A handler stays for as long as the process runs, whoever listens.
+    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop).map_err(|fault| CliError::input(&fault))
 }
 
 /// Help and version go to stdout; a wrong call is told as every error is.

@@ -1,6 +1,7 @@
 //! Stdout: what was asked for. Stderr: what is told beside it.
 //!
-//! Owns: the two forms of an answer, what of it may reach a terminal, and what happens when the reader goes away.
+//! Owns: the two forms of an answer, what of it may reach a terminal, and what happens when the
+//! reader goes away.
 //! Never: writes an error, or uses the printing macros: they panic when a pipe is closed.
 //! Holds: a closed pipe ends the command quietly; every other fault of stdout is told.
 
@@ -14,6 +15,7 @@ use std::{
 use serde_json::Value;
 
 use super::CliError;
+pub use super::plain_text::{escaped, one_line, steerless};
 use crate::telemetry::stderr;
 
 /// How answers and errors look.
@@ -36,8 +38,8 @@ impl Out {
         Self(io::stdout().lock())
     }
 
-    /// Prints text of several lines. What would steer a terminal is shown as U+FFFD; a stranger's words in it were put on
-    /// one line by `one_line`.
+    /// Prints text of several lines. What would steer a terminal is shown as U+FFFD; a stranger's
+    /// words in it were put on one line by `one_line`.
     ///
     /// # Errors
     /// When stdout is closed or full.
@@ -69,42 +71,8 @@ impl Out {
     }
 }
 
-/// Whether a character steers a terminal, or turns what is read around.
-pub fn is_steering(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// A stranger's text as one line that steers no terminal.
-pub fn one_line(text: &str) -> String {
-    let shown = |letter| if is_steering(letter) && letter != '\t' { '\u{fffd}' } else { letter };
-    text.chars().map(shown).collect()
-}
-
-/// Text of several lines that steers no terminal.
-pub fn steerless(text: &str) -> String {
-    let kept = |letter| matches!(letter, '\n' | '\t') || !is_steering(letter);
-    text.chars().map(|letter| if kept(letter) { letter } else { '\u{fffd}' }).collect()
-}
-
-/// JSON says the same with such characters written as escapes; they stand in its texts only.
-pub fn escaped(json: &str) -> String {
-    if !json.contains(is_steering) {
-        return json.to_owned();
-    }
-    let mut text = String::with_capacity(json.len());
-    for letter in json.chars() {
-        if is_steering(letter) {
-            text.push_str(&format!("\\u{:04x}", u32::from(letter)));
-        } else {
-            text.push(letter);
-        }
-    }
-    text
-}
-
-/// Prints text, and waits no longer than that for whoever reads it: what a process that serves others prints at its end
-/// must not keep it.
+/// Prints text, and waits no longer than that for whoever reads it: what a process that serves
+/// others prints at its end must not keep it.
 ///
 /// # Errors
 /// When stdout is closed or full.
@@ -125,26 +93,5 @@ pub fn aside(line: &str) {
 impl Default for Out {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EVIL: &str = "evil\u{1b}[31m\n\r\u{9b}2J\u{202e}FAKE\tx";
-
-    #[test]
-    fn no_text_steers_a_terminal_or_makes_a_line() {
-        assert_eq!(one_line(EVIL), "evil\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}2J\u{fffd}FAKE\tx");
-        assert_eq!(steerless("a\nb\u{1b}c\r\n"), "a\nb\u{fffd}c\u{fffd}\n");
-    }
-
-    #[test]
-    fn json_says_the_same_and_steers_nothing() {
-        let value = serde_json::json!({ "origin": EVIL });
-        let text = escaped(&value.to_string());
-        assert!(!text.contains(is_steering), "{text}");
-        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
     }
 }

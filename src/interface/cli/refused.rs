@@ -53,8 +53,8 @@ enum What {
         /// Its message-id, as `list` prints it.
         id: String,
     },
-    /// Send signals again as your own, and wait for the router's verdict: 0 it took every one, 3 it refused one again,
-    /// 1 one stays or nobody knows.
+    /// Send signals again as your own, and wait for the router's verdict: 0 it took every one, 3 it
+    /// refused one again, 1 one stays or nobody knows.
     #[command(
         after_help = "EXAMPLES:\n  swarmgate refused replay ID\n  swarmgate refused replay --all --reason contract.unknown-type"
     )]
@@ -105,7 +105,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
                 bus: bus.as_ref(),
                 settler: settler.as_ref(),
                 loaded: &loaded,
-                user: signal::user(loaded.config.amqp.url.expose()),
+                user: signal::user(&loaded.config.amqp)?,
                 router: access.router(globals)?,
             };
             let chosen = chosen.into_iter().filter(|copy| is_of(copy, reason));

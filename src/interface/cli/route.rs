@@ -19,6 +19,7 @@ use super::{
     output::{escaped, one_line},
 };
 use crate::{
+    config::Loaded,
     contract::{
         Contract, Unsaid,
         audit::{Action, Change, Fact, Genesis, Verdict},
@@ -39,14 +40,14 @@ use crate::{
         chain::{Chain, Sealed},
     },
     runtime::{
-        config::Loaded,
         corridor::{self, Corridor, Judged, Names},
         replay,
+        survey::records::RECORD_BYTES_MAX,
     },
 };
 
-/// The longest line that is read, in bytes: a body of the default bound in base64, and room for the rest.
-const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The longest line that is read, in bytes.
+const LINE_BYTES_MAX: u64 = RECORD_BYTES_MAX as u64;
 
 /// Judge recorded messages without a broker.
 #[derive(Debug, clap::Args)]
@@ -199,7 +200,7 @@ impl Filter {
         };
         let decision = self.corridor.decide(&Request::Arrived(Box::new(arrival)), self.now);
         let again = decision.effects.iter().find_map(|effect| match effect {
-            Effect::Repeat { of } => self.outcomes.get(of).cloned(),
+            Effect::Repeat { of, .. } => self.outcomes.get(of).cloned(),
             _ => None,
         });
         let judged = self.corridor.settle(decision, Some(message), again);
@@ -214,7 +215,8 @@ impl Filter {
         }
         let genesis = Genesis {
             environment: "dev".to_owned(),
-            // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger in SAFE.
+            // Without proof of who speaks there is nothing to be safe from; `init` begins a ledger
+            // in SAFE.
             initial_mode: SafetyMode::Normal,
             ledger_id: "0".repeat(32),
             mode: self.corridor.state().rules().mode,
@@ -440,6 +442,7 @@ fn unreadable(line: &[u8], lack: String) -> (Arrival, Message) {
         body: Digest::of(line),
         body_bytes: line.len(),
         expiration_ms: None,
+        trace_id: None,
         was_dropped: false,
         subject: Err(Unsaid { refusal: Refusal::new(Reason::NotJson, lack), envelope: None }),
     };

@@ -1,27 +1,30 @@
-//! `swarmgate run` and `swarmgate observe`: the router beside a broker.
+//! `swarmgate run`, and what `swarmgate observe` shares with it: the router beside a broker.
 //!
-//! Owns: what both share: log, telemetry, the HTTP window, signals, and the order in which they start and stop.
+//! Owns: what both share: log, telemetry, the HTTP window, signals, and the order in which they
+//! start and stop.
 //! Never: moves an envelope; the runtime does.
-//! Holds: SIGTERM and Ctrl-C drain; a second one ends at once.
+//! Holds: SIGTERM and Ctrl-C drain; a second one ends at once. No other signal that can be listened
+//! for ends it.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CliError, Exit, Globals, client::Addresses, output};
+use super::{
+    CliError, Exit, Globals, client::Addresses, looks::Looks, observed, outlive, output, reload::Reload,
+};
 use crate::{
+    config::{self, IdentityMode, Layers, Loaded},
     contract::audit::Mode,
     interface::{api::Desk, http},
     runtime::{
         boot::{self, Setup},
         broker::Broker,
-        config::{IdentityMode, Loaded},
         presence, setup,
     },
-    telemetry::{Telemetry, log, metrics::ObservedTotals},
+    telemetry::{Telemetry, log},
 };
 
 /// How long the report at the end waits for its reader.
@@ -42,30 +45,14 @@ pub struct RunArgs {
     /// `enforce` carries what passes; `observe` only looks.
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
-    /// The exchange to look at in observe mode.
-    #[arg(long, value_name = "NAME", default_value = "swarmgate.in")]
-    exchange: String,
+    #[command(flatten)]
+    looks: Looks,
     /// Take over a ledger that was begun in observe mode.
     #[arg(long)]
     adopt: bool,
     /// Wait for as long as another router has the prefix, instead of ending.
     #[arg(long)]
     wait: bool,
-}
-
-/// Look only: judge and record what passes an exchange that is there already, publish nothing.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "EXAMPLES:
-  Attach to your own exchange, with nothing on the broker but queues of ours that go with the connection:
-    swarmgate observe --amqp amqp://user:password@broker:5672/%2f --exchange control.topic
-  Afterwards see what would have been refused:
-    swarmgate audit show ./swarmgate-data")]
-pub struct ObserveArgs {
-    #[command(flatten)]
-    shared: Shared,
-    /// The exchange to look at.
-    #[arg(long, value_name = "NAME", default_value = "swarmgate.in")]
-    exchange: String,
 }
 
 /// Settings that have a flag.
@@ -105,39 +92,64 @@ impl Shared {
 /// # Errors
 /// When the config, the ledger or the HTTP address cannot be used.
 pub async fn run(args: RunArgs, globals: &Globals) -> Result<Exit, CliError> {
-    outlive_file_limit()?;
-    let mut settings = args.shared.settings();
-    settings.extend(args.mode.map(|mode| ("--mode", "mode", mode)));
-    let loaded = globals.config_with(settings)?;
-    let telemetry = Arc::new(Telemetry::new(loaded.config.telemetry.refusals_log_ms));
-    let broker = Arc::new(Broker::new(&loaded.config));
+    let mode = args.mode.map(|mode| ("--mode", "mode", mode));
+    let Start { loaded, layers, hang_up, telemetry } = Start::new(&args.shared, mode, globals)?;
     let setup = match loaded.config.mode {
-        Mode::Enforce => setup::enforce(&loaded, broker, Arc::clone(&telemetry)),
-        Mode::Observe => setup::observe(&loaded, broker, Arc::clone(&telemetry), &args.exchange),
+        Mode::Enforce => {
+            setup::enforce(&loaded, Arc::new(Broker::new(&loaded.config)), Arc::clone(&telemetry))
+        }
+        Mode::Observe => args.looks.setup(&loaded, &telemetry)?,
     };
     let presence = setup.presence.clone().map(|presence| presence::Settings { waits: args.wait, ..presence });
-    serve(&loaded, Setup { adopt: args.adopt, presence, ..setup }, telemetry, globals.is_json()).await
+    let setup = Setup { adopt: args.adopt, presence, ..setup };
+    let ended = serve(&loaded, setup, telemetry, (layers, hang_up), globals.is_json()).await;
+    ended.map_err(|fault| match loaded.config.mode {
+        Mode::Observe => args.looks.advised(fault, &loaded.config),
+        Mode::Enforce => fault,
+    })
 }
 
-/// Looks until it is told to stop.
-///
-/// # Errors
-/// When the config, the ledger or the HTTP address cannot be used.
-pub async fn observe(args: ObserveArgs, globals: &Globals) -> Result<Exit, CliError> {
-    let mut settings = args.shared.settings();
-    settings.push(("observe", "mode", "observe".to_owned()));
-    let loaded = globals.config_with(settings)?;
-    let telemetry = Arc::new(Telemetry::new(loaded.config.telemetry.refusals_log_ms));
-    let broker = Arc::new(Broker::new(&loaded.config));
-    let setup = setup::observe(&loaded, broker, Arc::clone(&telemetry), &args.exchange);
-    serve(&loaded, setup, telemetry, globals.is_json()).await
+/// What a router is started with.
+pub(super) struct Start {
+    pub loaded: Loaded,
+    /// Where its settings come from, to be read again.
+    pub layers: Layers,
+    /// The signal that asks for that.
+    pub hang_up: Signal,
+    pub telemetry: Arc<Telemetry>,
+}
+
+impl Start {
+    /// Reads the config. From now on the signals that mean nothing to a router do not end it.
+    ///
+    /// # Errors
+    /// When the config is wrong.
+    pub fn new(
+        shared: &Shared,
+        mode: impl Into<Option<(&'static str, &'static str, String)>>,
+        globals: &Globals,
+    ) -> Result<Self, CliError> {
+        let hang_up = outlive::signals()?;
+        let mut settings = shared.settings();
+        settings.extend(mode.into());
+        let layers = globals.layers_with(settings);
+        let loaded = config::load(&layers)?;
+        let refusals_log_ms = loaded.config.telemetry.refusals_log_ms;
+        let telemetry = Arc::new(Telemetry::new(refusals_log_ms, &loaded.contract.commands));
+        Ok(Self { loaded, layers, hang_up, telemetry })
+    }
 }
 
 /// Starts the router and its window, and stops them when a signal says so.
-async fn serve(
+///
+/// # Errors
+/// When the ledger or the HTTP address cannot be used, or a person has to mend something at the
+/// broker first.
+pub(super) async fn serve(
     loaded: &Loaded,
     setup: Setup,
     telemetry: Arc<Telemetry>,
+    (layers, hang_up): (Layers, Signal),
     json: bool,
 ) -> Result<Exit, CliError> {
     let config = &loaded.config;
@@ -155,16 +167,14 @@ async fn serve(
             "`identity.trust_origin` is set: any connection may confirm, loosen and start live as anybody; for demos only"
         );
     }
-    let mode = setup.rules.mode;
+    let (mode, survey) = (setup.rules.mode, setup.survey.clone());
     let stopping = CancellationToken::new();
-    let bounds = http::Bounds {
-        header_timeout_ms: config.http.header_timeout_ms,
-        write_timeout_ms: config.http.write_timeout_ms,
-        connections_max: config.http.connections_max,
-        health_connections_max: config.http.health_connections_max,
-    };
+    let bounds = http::Bounds::from(&config.http);
+    let bounds = outlive::fitting(bounds, outlive::raised_files());
     let window = http::Window::open(config.http.addr, bounds).await?.named(&config.http.hosts);
     let address = window.address();
+    let reload = Reload::new(layers, config, Some((Arc::clone(&telemetry), window.hosts())));
+    reload.listen(hang_up);
     let desk = Arc::new(Desk::default());
     let served = tokio::spawn(window.serve(Arc::clone(&telemetry), Arc::clone(&desk), stopping.clone()));
     let running = boot::start(setup).await?;
@@ -173,7 +183,9 @@ async fn serve(
     tokio::select! {
         told = told_to_stop() => told?,
         fault = running.hopeless() => {
-            running.stop().await;
+            // It has taken nothing yet, so there is nothing to finish, and no broker to finish it
+            // with.
+            running.kill().await;
             stopping.cancel();
             let _ = served.await;
             return Err(CliError::Hopeless(fault));
@@ -187,31 +199,20 @@ async fn serve(
     telemetry.tell_repeats(true);
     stopping.cancel();
     let _ = served.await;
-    if mode == Mode::Observe {
+    if let Some(survey) = survey {
+        survey.close().await;
+        let report = observed::at_end(telemetry.metrics.observed(), &survey.report(), json);
         // Whoever does not read the report does not keep the process.
-        output::text_within(report(telemetry.metrics.observed(), json), REPORT_PATIENCE)?;
+        output::text_within(report, REPORT_PATIENCE)?;
     }
     Ok(Exit::Done)
 }
 
-/// A limit on the size of files makes a write fail, as a full disk does; by itself it would end the process.
-pub(super) fn outlive_file_limit() -> Result<(), CliError> {
-    // A handler stays for as long as the process runs, whoever listens.
-    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop).map_err(|fault| CliError::input(&fault))
-}
-
-/// What was seen, and what was not.
-fn report(totals: ObservedTotals, json: bool) -> String {
-    if json {
-        return format!("{}\n", json!({ "observed": totals }));
-    }
-    let ObservedTotals { judged, dropped, is_lower_bound } = totals;
-    let at_least = if is_lower_bound { "at least " } else { "" };
-    format!("judged {judged}, dropped before they were judged: {at_least}{dropped}\n")
-}
-
 /// Waits for SIGTERM or SIGINT.
-async fn told_to_stop() -> Result<(), CliError> {
+///
+/// # Errors
+/// When the system lets nobody listen for them.
+pub(super) async fn told_to_stop() -> Result<(), CliError> {
     let listen = |kind| signal(kind).map_err(|fault| CliError::input(&fault));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     tokio::select! {

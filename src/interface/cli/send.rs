@@ -1,8 +1,9 @@
 //! `swarmgate send`: a signal by hand.
 //!
 //! Owns: what is asked for by hand, and waiting for its answer.
-//! Never: goes round the gate: it publishes to `swarmgate.in` like anybody.
-//! Holds: what the contract would refuse is not sent.
+//! Never: goes round the gate: it publishes to `swarmgate.in` like anybody; nor round the echo and
+//! the typing that the commands of their own have for what is dangerous.
+//! Holds: what the contract would refuse, or the router would not let this sender do, is not sent.
 
 use std::time::Duration;
 
@@ -12,16 +13,26 @@ use super::{
     CliError, Exit, Globals, Out,
     access::{Access, Router},
     client::{self, Connect},
+    echo::Echo,
+    may::{self, Asks},
+    output::aside,
     signal::{self, Draft},
+    situation::{BRIEFLY, Situation},
+    typed::Consent,
     wait::Wait,
 };
 use crate::{
     bus::{Bus, Consumer},
+    config::Loaded,
     contract::{
         message::Message,
-        routing::{ControlPlaneRouting, Family},
+        routing::{ALL, ControlPlaneRouting, Family},
     },
+    view::may::May,
 };
+
+/// How long a router that is asked may not know what was sent.
+const AT_ONCE: Duration = Duration::from_secs(15);
 
 /// Send a signal, and wait for its answer if asked.
 #[derive(Debug, clap::Args)]
@@ -32,6 +43,8 @@ use crate::{
     swarmgate send swarm-stop kestrel/worker/ALL --wait
   With data, for every worker of a role:
     swarmgate send config-update kestrel/generator/ALL --data '{\"rate\":1200}'
+  What is dangerous is shown and its target's name is asked for, as by `challenge confirm`; in a script:
+    swarmgate send gate-disable kestrel/ALL/ALL --data @disable.json --yes
   Only see what would be sent, and whether the contract takes it:
     swarmgate send swarm-start kestrel/swarm-controller/ctl-1 --dry-run")]
 pub struct Args {
@@ -55,8 +68,8 @@ pub struct Args {
     /// Wait so long for the outcome or the refusal; 0 does not wait.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     wait_ms: u64,
-    /// Wait until the router says how the command ended, over its API: 0 succeeded, 3 ended otherwise or refused,
-    /// 1 still in flight.
+    /// Wait until the router says how the command ended, over its API: 0 succeeded, 3 ended
+    /// otherwise or refused, 1 still in flight.
     #[arg(long, conflicts_with_all = ["wait_ms", "dry_run"])]
     wait: bool,
     /// Wait so long at most.
@@ -64,6 +77,13 @@ pub struct Args {
     timeout: u64,
     #[command(flatten)]
     access: Access,
+    /// Consent to what is dangerous without being asked for the target's name; needed where there
+    /// is no terminal.
+    #[arg(long)]
+    yes: bool,
+    /// Consent to live by naming the target, with --yes; needed where there is no terminal.
+    #[arg(long, value_name = "TARGET", requires = "yes")]
+    live: Option<String>,
     /// Check and print, send nothing.
     #[arg(long)]
     dry_run: bool,
@@ -74,11 +94,11 @@ pub struct Args {
 /// Sends.
 ///
 /// # Errors
-/// When the arguments make no signal, or the broker cannot be used.
+/// When the arguments make no signal, consent was not given, or router or broker cannot be used.
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let loaded = args.connect.config(globals)?;
     let prefix = loaded.config.amqp.prefix.clone();
-    let message = message(&args, &prefix, signal::user(loaded.config.amqp.url.expose()))?;
+    let message = message(&args, &prefix, signal::user(&loaded.config.amqp)?)?;
     let mut out = Out::new();
     if let Some(exit) = signal::refused_here(&loaded.contract, &message, globals, &mut out)? {
         return Ok(exit);
@@ -87,33 +107,36 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         print(&message, globals, &mut out)?;
         return Ok(Exit::Done);
     }
-    let router = match args.wait {
+    drop(out);
+    if let Some(exit) = held_back(&args, &loaded, &message, globals).await? {
+        return Ok(exit);
+    }
+    let mut router = match args.wait {
         true => Some(reached(&args, globals).await?),
         false => None,
     };
     let (_, bus) = args.connect.open(globals).await?;
-    let mut answers = vec![(format!("{prefix}.refused"), "#".to_owned())];
-    if router.is_none() {
-        // How it ended is the router's to say where it is asked; an outcome of one target is not the end.
-        answers.push((format!("{prefix}.out"), ControlPlaneRouting::family_binding(Family::Outcome)));
-    }
     // Bound before the signal leaves, so that a quick answer is heard.
     let listening = match args.wait || args.wait_ms > 0 {
-        true => Some(client::listen(bus.as_ref(), &prefix, answers).await?),
+        true => listen(bus.as_ref(), &prefix, args.wait).await?,
         false => None,
     };
+    if listening.is_none() && args.wait_ms > 0 {
+        router = Some(reached(&args, globals).await?);
+    }
     signal::publish(bus.as_ref(), &message, &prefix).await?;
+    let mut out = Out::new();
     print(&message, globals, &mut out)?;
+    if let Some(router) = router {
+        drop(out);
+        let exit = ended(&router, listening, &message, args.patience(), globals).await;
+        bus.close().await;
+        return exit;
+    }
     let Some(consumer) = listening else {
         bus.close().await;
         return Ok(Exit::Done);
     };
-    if let Some(router) = router {
-        drop(out);
-        let exit = ended(&router, consumer, &message, args.timeout, globals).await;
-        bus.close().await;
-        return exit;
-    }
     let answered =
         tokio::time::timeout(Duration::from_millis(args.wait_ms), answer(consumer, &message)).await;
     bus.close().await;
@@ -131,6 +154,64 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     }
 }
 
+/// The end where it is not to be sent: the router would not let this sender, or consent is lacking.
+async fn held_back(
+    args: &Args,
+    loaded: &Loaded,
+    message: &Message,
+    globals: &Globals,
+) -> Result<Option<Exit>, CliError> {
+    let said: Value = serde_json::from_slice(&message.body).unwrap_or_default();
+    let data = said.get("data").unwrap_or(&Value::Null);
+    let may = match may::asks(&loaded.contract.commands, &args.kind_type, data) {
+        Asks::Never => return Ok(None),
+        Asks::First => may::ask(&args.access.router(globals)?, message).await?,
+        Asks::Briefly => {
+            let router = args.access.router(globals)?;
+            match tokio::time::timeout(BRIEFLY, may::ask(&router, message)).await {
+                Ok(Ok(may)) => may,
+                // What mostly makes things safer does not wait; the router asks for a confirmation
+                // where it does not.
+                Ok(Err(_)) | Err(_) => return Ok(None),
+            }
+        }
+    };
+    if !may.allowed {
+        return may::no(&may, globals).map(Some);
+    }
+    if may.dangerous {
+        let echo = echo(args, &may, globals).await?;
+        echo.show();
+        let consent =
+            Consent { word: &echo.target, live: echo.live, yes: args.yes, named: args.live.as_deref() };
+        consent.obtain()?;
+    }
+    Ok(None)
+}
+
+/// The same in words as the command of its own has it.
+async fn echo(args: &Args, may: &May, globals: &Globals) -> Result<Echo, CliError> {
+    let scope = signal::scope(&may.target)?;
+    let situation = Situation::look(&args.access, &scope, globals).await?;
+    let operation = may.operation.clone().unwrap_or_default();
+    let difference = may.difference.as_deref().and_then(|difference| difference.split_once("->"));
+    Ok(Echo {
+        operation: match args.kind_type.starts_with("challenge-") {
+            true => format!("{} of {operation} for", args.kind_type),
+            false => args.kind_type.clone(),
+        },
+        target: may.target.clone(),
+        live: may.live,
+        dangerous: true,
+        environment: situation.environment(),
+        difference: difference.map(|(from, to)| (from.trim().to_owned(), to.trim().to_owned())),
+        standing: situation.standing(Some(scope.swarm_id.as_str()).filter(|swarm| *swarm != ALL)),
+        effect: may.effect.clone().unwrap_or(operation),
+        not_affected: may.not_affected.clone().unwrap_or_default(),
+        sender: may.sender.clone(),
+    })
+}
+
 /// The router that will be asked, once it has answered: what cannot be waited for is not sent.
 async fn reached(args: &Args, globals: &Globals) -> Result<Router, CliError> {
     let router = args.access.router(globals)?;
@@ -138,17 +219,64 @@ async fn reached(args: &Args, globals: &Globals) -> Result<Router, CliError> {
     Ok(router)
 }
 
-/// Waits for the end of what was sent; what is refused before it is a command has its end in the copy of it.
+impl Args {
+    /// How long is waited.
+    fn patience(&self) -> Duration {
+        match self.wait {
+            true => Duration::from_secs(self.timeout),
+            false => Duration::from_millis(self.wait_ms),
+        }
+    }
+}
+
+/// Listens for answers: to a router that is asked how it ended only for the copy of what is refused
+/// before it is a command, because an outcome of one target is not the end. Who may not listen on
+/// the broker hears nothing, and may send.
+async fn listen(
+    bus: &dyn Bus,
+    prefix: &str,
+    asks_router: bool,
+) -> Result<Option<Box<dyn Consumer>>, CliError> {
+    let mut answers = vec![(format!("{prefix}.refused"), "#".to_owned())];
+    if !asks_router {
+        answers.push((format!("{prefix}.out"), ControlPlaneRouting::family_binding(Family::Outcome)));
+    }
+    match client::listen(bus, prefix, answers).await {
+        Ok(consumer) => Ok(Some(consumer)),
+        Err(fault) if fault.is_forbidden() => {
+            aside("this user may not listen on the broker, so the router is asked how it ends");
+            Ok(None)
+        }
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// Waits for the end of what was sent; what is refused before it is a command has its end in the
+/// copy of it.
 async fn ended(
     router: &Router,
-    consumer: Box<dyn Consumer>,
+    consumer: Option<Box<dyn Consumer>>,
     sent: &Message,
-    timeout_s: u64,
+    timeout: Duration,
     globals: &Globals,
 ) -> Result<Exit, CliError> {
     let body: Value = serde_json::from_slice(&sent.body).unwrap_or_default();
     let id = body.get("correlationId").and_then(Value::as_str).unwrap_or_default();
-    let timeout = Duration::from_secs(timeout_s);
+    let Some(consumer) = consumer else {
+        // What was refused is never known there.
+        let wait = Wait { router, id, timeout, unknown_max: timeout.min(AT_ONCE), was_reached: true };
+        return match wait.told(globals).await {
+            Err(CliError::Access(fault)) if fault.is_unknown() => {
+                let seconds = timeout.min(AT_ONCE).as_secs();
+                aside(&format!(
+                    "no command `{id}` was accepted within {seconds} s: it was refused, or the router has not read it yet; \
+                     `swarmgate refused list` says which, to a user who may read there"
+                ));
+                Ok(Exit::Fault)
+            }
+            told => told,
+        };
+    };
     let wait = Wait { router, id, timeout, unknown_max: timeout, was_reached: true };
     tokio::select! {
         exit = wait.told(globals) => exit,

@@ -2,7 +2,8 @@
 //!
 //! Owns: building the envelope, checking it before it leaves, and putting it on `swarmgate.in`.
 //! Never: goes round the gate, or sends what the contract would refuse.
-//! Holds: the sender is the connected user unless another was named; the broker vouches for the user.
+//! Holds: the sender is the connected user unless another was named; the broker vouches for the
+//! user.
 
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use serde_json::{Value, json};
 
 use super::{CliError, Exit, Globals, Out};
 use crate::{
-    bus::{Bus, Departure, Fate},
+    bus::{Bus, Departure, Fate, amqp::user_and_vhost},
+    clock,
+    config::Amqp,
     contract::{
         Contract,
         message::{Message, Properties},
         routing::{ControlPlaneRouting, Family, Scope},
     },
-    runtime::clock,
 };
 
 /// How long the broker may take to confirm.
@@ -72,13 +74,21 @@ pub fn scope(text: &str) -> Result<Scope, CliError> {
     }
 }
 
-/// The user of a broker URL, without its password.
-pub fn user(url: &str) -> String {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    authority
-        .rsplit_once('@')
-        .map_or("guest", |(user, _)| user.split(':').next().unwrap_or("guest"))
-        .to_owned()
+/// Whom the broker knows us as: the user of its URL.
+///
+/// # Errors
+/// When we log in by certificate and the URL names no user: only the broker knows what it reads
+/// from one, and a message that names another user is not taken.
+pub fn user(amqp: &Amqp) -> Result<String, CliError> {
+    if amqp.tls.cert_file.is_some() && !amqp.url.has_user() {
+        return Err(usage(
+            "the login is a certificate, and the broker's URL does not say as whom the broker knows it"
+                .to_owned(),
+            "name the user without a password, like amqps://NAME@broker:5671/%2f; the broker tells it with `rabbitmqctl list_connections user`",
+        ));
+    }
+    let known = user_and_vhost(amqp.url.expose()).map(|(user, _)| user);
+    Ok(known.unwrap_or_else(|| "guest".to_owned()))
 }
 
 /// What the contract refuses is told here and not sent.

@@ -1,7 +1,8 @@
 //! How things stand before something is asked for, as the running router tells it.
 //!
 //! Owns: asking for the router, its safety and one instance, and saying it in a line.
-//! Never: holds up what makes things safer: for that the router is asked briefly, and its silence is an answer.
+//! Never: holds up what makes things safer: for that the router is asked briefly, and its silence
+//! is an answer.
 //! Holds: what is not known is said to be unknown, and never taken for NORMAL or ALLOW.
 
 use std::time::Duration;
@@ -9,16 +10,22 @@ use std::time::Duration;
 use super::{
     CliError, Globals,
     access::{Access, AccessError, Router, encoded},
-    answers::{self, Instance, Overview, Safety},
     table::or_nothing,
 };
-use crate::contract::{
-    interlock::{KillSwitch as Level, Life, SafetyMode as Mode},
-    routing::Scope,
+use crate::{
+    contract::{
+        interlock::{KillSwitch as Level, Life, SafetyMode as Mode},
+        routing::{ALL, ROUTER_SWARM, Scope},
+    },
+    view::{
+        inventory::Instance,
+        overview::Overview,
+        safety::{Gate, Safety},
+    },
 };
 
 /// How long the router is asked before a stop or a tightening goes ahead without its answer.
-const BRIEFLY: Duration = Duration::from_secs(1);
+pub const BRIEFLY: Duration = Duration::from_secs(1);
 /// How many gates are named in the line.
 const GATES_TOLD_MAX: usize = 4;
 
@@ -31,6 +38,8 @@ pub struct Situation {
     pub safety: Option<Safety>,
     /// The one target, where it is one and known.
     pub instance: Option<Instance>,
+    /// The swarm, where nobody of it is known to the router: most likely its name is misspelt.
+    pub stranger: Option<String>,
 }
 
 impl Situation {
@@ -52,25 +61,25 @@ impl Situation {
     }
 
     async fn of(router: &Router, scope: &Scope) -> Result<Self, AccessError> {
-        let overview = answers::read(&router.get("overview").await?, router.url())?;
-        let safety = known(router.get("safety").await)?;
+        let overview = router.page("overview").await?;
+        let safety = known(router.page("safety").await)?;
         let instance = match scope.fans_out() {
             true => None,
             false => {
                 let [swarm, role, instance] =
                     [&scope.swarm_id, &scope.role, &scope.instance].map(|segment| encoded(segment));
-                known(router.get(&format!("inventory/{swarm}/{role}/{instance}")).await)?
+                known(router.page(&format!("inventory/{swarm}/{role}/{instance}")).await)?
             }
         };
-        let read = |answer: serde_json::Value| answers::read(&answer, router.url());
-        Ok(Self {
-            overview: Some(overview),
-            safety: safety.map(read).transpose()?,
-            instance: match instance {
-                Some(answer) => Some(answers::read(&answer, router.url())?),
-                None => None,
-            },
-        })
+        let is_swarm = scope.swarm_id != ALL && scope.swarm_id != ROUTER_SWARM;
+        let stranger = match is_swarm {
+            true => {
+                let page = format!("inventory/{}?limit=1", encoded(&scope.swarm_id));
+                known(router.get(&page).await)?.is_none().then(|| scope.swarm_id.clone())
+            }
+            false => None,
+        };
+        Ok(Self { stranger, overview: Some(overview), safety, instance })
     }
 
     /// dev, stage or prod.
@@ -99,7 +108,8 @@ impl Situation {
         Level::read(self.safety.as_ref()?.of(swarm).kill_switch.as_deref()?)
     }
 
-    /// Safety mode, kill switch and what gates complain, in a line; `None` where the router does not say.
+    /// Safety mode, kill switch and what gates complain, in a line; `None` where the router does
+    /// not say.
     pub fn standing(&self, swarm: Option<&str>) -> Option<String> {
         if self.overview.as_ref().is_some_and(|overview| overview.mode == "observe") {
             return Some("the router only observes: it carries nothing and holds nothing back".to_owned());
@@ -109,9 +119,8 @@ impl Situation {
         let unknown = |word: &Option<String>| word.clone().unwrap_or_else(|| "UNKNOWN".to_owned());
         let mut line =
             format!("safety {}, kill switch {}", unknown(&setting.mode), unknown(&setting.kill_switch));
-        let complains = |gate: &&answers::Gate| {
-            !matches!(gate.result.as_deref(), Some("PASS")) && gate.required != Some(false)
-        };
+        let complains =
+            |gate: &&Gate| !matches!(gate.result.as_deref(), Some("PASS")) && gate.required != Some(false);
         let gates: Vec<_> = safety.gates.iter().filter(complains).collect();
         if gates.is_empty() {
             line.push_str(if safety.gates.is_empty() { ", no gates" } else { ", required gates PASS" });
@@ -121,6 +130,9 @@ impl Situation {
         }
         if let Some(more) = gates.len().checked_sub(GATES_TOLD_MAX).filter(|more| *more > 0) {
             line.push_str(&format!(", and {more} gates more"));
+        }
+        if let Some(swarm) = &self.stranger {
+            line.push_str(&format!("; NOBODY of swarm `{swarm}` is known to the router: look at the name"));
         }
         Some(line)
     }
@@ -142,7 +154,7 @@ mod tests {
     use super::*;
 
     fn situation(safety: &serde_json::Value) -> Situation {
-        Situation { safety: Some(answers::read(safety, "").unwrap()), ..Situation::default() }
+        Situation { safety: Some(serde_json::from_value(safety.clone()).unwrap()), ..Situation::default() }
     }
 
     #[test]

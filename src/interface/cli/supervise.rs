@@ -1,9 +1,10 @@
 //! `swarmgate supervise`: the configured workers as processes of our own.
 //!
-//! Owns: the order in which supervisor and bridge start and stop, the signals, and the report of how each worker ended.
+//! Owns: the order in which supervisor and bridge start and stop, the signals, and the report of
+//! how each worker ended.
 //! Never: starts or ends a process; the runtime does.
-//! Holds: SIGTERM and Ctrl-C end every worker, each in bounded time; a second one ends at once, and the system takes
-//! the workers along.
+//! Holds: SIGTERM and Ctrl-C end every worker, each in bounded time; a second one ends at once, and
+//! the system takes the workers along.
 
 use std::{ffi::OsString, sync::Arc, time::Duration};
 
@@ -12,18 +13,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CliError, Exit, Globals, OutputFormat, client::Addresses, output};
+use super::{CliError, Exit, Globals, OutputFormat, client::Addresses, outlive, output, reload::Reload};
 use crate::{
+    config::{self, Loaded, workers::AsksRouter},
     contract::routing::Scope,
-    runtime::{
-        broker::Broker,
-        config::{self, Loaded},
-        supervisor::{
-            self, AsksRouter, Setup, SuperviseError, Supervisor,
-            bridge::{self, Bridge},
-            child, configured,
-            event::{End, Report, Tell},
-        },
+    runtime::broker::Broker,
+    supervisor::{
+        self, Setup, SuperviseError, Supervisor,
+        bridge::{self, Bridge},
+        child, configured,
+        event::{End, Report, Tell},
     },
     telemetry::log::{self, Format},
 };
@@ -46,8 +45,8 @@ pub struct Args {
 }
 
 impl Args {
-    /// Without the flag, and without `SWARMGATE_AMQP_URL` or `SWARMGATE_AMQP_URLS`, there is no bus: a file that names
-    /// the broker is also the router's.
+    /// Without the flag, and without `SWARMGATE_AMQP_URL` or `SWARMGATE_AMQP_URLS`, there is no
+    /// bus: a file that names the broker is also the router's.
     fn has_bus(&self) -> bool {
         let is_set = |path| std::env::var_os(config::variable(path)).is_some();
         self.amqp.is_given() || is_set("amqp.url") || is_set("amqp.urls")
@@ -78,7 +77,8 @@ pub fn child(args: &ChildArgs) -> Result<Exit, CliError> {
 /// # Errors
 /// When the config supervises nothing, or the channel or the keys cannot be had.
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
-    let loaded = globals.config_with(args.amqp.settings())?;
+    let layers = globals.layers_with(args.amqp.settings());
+    let loaded = config::load(&layers)?;
     let has_bus = args.has_bus();
     let json = globals.output_or(OutputFormat::Text) == OutputFormat::Json;
     let format = if json { Format::Json } else { loaded.config.telemetry.log_format };
@@ -88,6 +88,8 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     }
     // Before any worker runs, so that no signal ends this process where it should end its workers.
     let mut told = Told::listen()?;
+    let hang_up = outlive::signals()?;
+    Reload::new(layers, &loaded.config, None).listen(hang_up);
     let run = supervisor::run_id().map_err(configured::ConfiguredError::from)?;
     let asks_router = asks_router(&loaded, has_bus)?;
     let bridge = has_bus.then(|| bridge(&loaded, run.clone(), asks_router));
@@ -126,7 +128,8 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     report(&reports, json)
 }
 
-/// Whether work begins by the router's yes only: where there is a bus, unless the config says otherwise.
+/// Whether work begins by the router's yes only: where there is a bus, unless the config says
+/// otherwise.
 fn asks_router(loaded: &Loaded, has_bus: bool) -> Result<bool, CliError> {
     match loaded.config.supervisor.router {
         Some(AsksRouter::Required) if !has_bus => Err(SuperviseError::NoBus.into()),

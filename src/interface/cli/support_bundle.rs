@@ -1,28 +1,33 @@
 //! `swarmgate support-bundle`: one file that tells how a router stands, and no secret.
 //!
-//! Owns: where its sources are (a running router's API, a ledger's directory, the config), and verifying a bundle.
-//! Never: writes to the ledger or asks the router to do anything; overwrites a file.
+//! Owns: where its sources are (a running router's API, a ledger's directory, the config), and
+//! verifying a bundle.
+//! Never: writes to the ledger, or asks the router for more than to record the bundle; overwrites a
+//! file.
 //! Holds: a source that is not there is named in the bundle and at the terminal, and stops nothing.
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     CliError, Exit, Globals, Out,
     access::{Access, AccessError, Router, encoded},
+    bundle_record,
+    client::Connect,
 };
-use crate::runtime::{
-    ask::PAGE_MAX,
-    bundle::{
+use crate::{
+    config::Config,
+    support::{
         self, Created, Limits, Place, Source, Sources, Stamp,
         gather::{self, Page, Pages},
         verify,
     },
-    config::Config,
+    view::PAGE_MAX,
 };
 
-/// The largest bundle that is verified, in bytes of its members: a router's limit may be above the default.
+/// The largest bundle that is verified, in bytes of its members: a router's limit may be above the
+/// default.
 const VERIFIED_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// Collect how a router stands into one file, free of secrets.
@@ -42,7 +47,8 @@ pub struct Args {
     /// The file to write; a name by time in this directory unless given.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The ledger's directory, or its file; by default ledger.dir of the config, where --api is not given.
+    /// The ledger's directory, or its file; by default ledger.dir of the config, where --api is not
+    /// given.
     #[arg(long, value_name = "DIR")]
     ledger: Option<PathBuf>,
     /// So many of the ledger's last entries.
@@ -50,6 +56,8 @@ pub struct Args {
     last: Option<u64>,
     #[command(flatten)]
     access: Access,
+    #[command(flatten)]
+    connect: Connect,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -81,11 +89,23 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let mut limits = Limits::default();
     limits.audit_entries_max = args.last.unwrap_or(limits.audit_entries_max);
     let sources = gathered(&args, globals, &limits).await;
+    let instance = instance(&sources);
     let stamp = Stamp::new();
-    let place = Place::File(args.out.unwrap_or_else(|| bundle::file_name(&stamp).into()));
-    let created = bundle::create_aside(place, sources, limits, stamp).await?;
-    tell(&created, globals)?;
+    let place = Place::File(args.out.unwrap_or_else(|| support::file_name(&stamp).into()));
+    let created = support::create_aside(place, sources, limits, stamp).await?;
+    let recorded = match instance {
+        Ok(instance) => bundle_record::record(&created, &instance, &args.connect, globals).await,
+        Err(why) => Err(why),
+    };
+    tell(&created, &recorded, globals)?;
     Ok(Exit::Done)
+}
+
+/// The router that the bundle tells of, which is the one to record it.
+fn instance(sources: &Sources) -> Result<String, String> {
+    let health = sources.health.as_ref().map_err(|why| format!("no router answers: {why}"))?;
+    let instance = health.pointer("/overview/instance").and_then(Value::as_str).map(str::to_owned);
+    instance.ok_or_else(|| "the router does not say who it is".to_owned())
 }
 
 /// What the named sources tell; without a name, those of the config.
@@ -164,16 +184,22 @@ fn told(fault: &AccessError) -> String {
     }
 }
 
-fn tell(created: &Created, globals: &Globals) -> Result<(), CliError> {
+fn tell(created: &Created, recorded: &Result<String, String>, globals: &Globals) -> Result<(), CliError> {
     let mut out = Out::new();
     if globals.is_json() {
-        return out.json(&serde_json::to_value(created).unwrap_or_default());
+        let mut told = serde_json::to_value(created).unwrap_or_default();
+        told["recorded"] = json!({ "by": recorded.as_ref().ok(), "why_not": recorded.as_ref().err() });
+        return out.json(&told);
     }
     out.line(&format!("{}: {} bytes, id {}", created.path.display(), created.bytes, created.bundle_id))?;
     out.line(&format!("  manifest SHA-256 {}", created.manifest_sha256))?;
     if created.redacted > 0 {
         out.line(&format!("  {} places were masked", created.redacted))?;
     }
+    out.line(&match recorded {
+        Ok(by) => format!("  recorded in the ledger by {by}"),
+        Err(why) => format!("  nothing was recorded: {why}"),
+    })?;
     for (what, why) in &created.missing {
         out.line(&format!("  missing: {what}: {why}"))?;
     }

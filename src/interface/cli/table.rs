@@ -6,8 +6,7 @@
 
 use ratatui::text::Span;
 
-use super::output::is_steering;
-use crate::contract::timestamp::Timestamp;
+use crate::contract::{plain::is_steering, routing::ALL, timestamp::Timestamp};
 
 /// What stands for nothing.
 const NOTHING: &str = "-";
@@ -22,7 +21,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with those columns; a name that ends in `#` is a column of numbers, which stand to the right.
+    /// A table with those columns; a name that ends in `#` is a column of numbers, which stand to
+    /// the right.
     pub fn new(columns: &[&str]) -> Self {
         let names = columns.iter().map(|name| name.trim_end_matches('#').to_uppercase()).collect();
         Self { rows: vec![names], numbers: columns.iter().map(|name| name.ends_with('#')).collect() }
@@ -87,6 +87,15 @@ pub fn yes_or_no(is: Option<bool>) -> String {
     or_nothing(is.map(|is| if is { "yes" } else { "no" }))
 }
 
+/// A scope as short as it may be said: a whole swarm by its id, the whole fleet as `ALL`; any other
+/// text as it is.
+pub fn place(scope: &str) -> String {
+    match scope.split('/').collect::<Vec<_>>().as_slice() {
+        [swarm, ALL, ALL] => (*swarm).to_owned(),
+        _ => scope.to_owned(),
+    }
+}
+
 /// How long, in two units at most.
 pub fn span(ms: u64) -> String {
     let seconds = ms / 1000;
@@ -115,7 +124,27 @@ pub fn until(at: Option<Timestamp>, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::view::lenient::words;
+
+    #[test]
+    fn a_scope_and_a_difference_are_read_in_either_form() {
+        let scope = |swarm, role, instance| json!({ "swarmId": swarm, "role": role, "instance": instance });
+        let place = |scope: &Value| words(scope).map(|words| place(&words));
+        assert_eq!(place(&json!("kestrel")).as_deref(), Some("kestrel"));
+        assert_eq!(place(&scope("ALL", "ALL", "ALL")).as_deref(), Some("ALL"));
+        assert_eq!(place(&json!("ALL/ALL/ALL")).as_deref(), Some("ALL"));
+        assert_eq!(place(&json!("kestrel/bot/ALL")).as_deref(), Some("kestrel/bot/ALL"));
+        assert_eq!(place(&scope("kestrel", "ALL", "ALL")).as_deref(), Some("kestrel"));
+        assert_eq!(place(&scope("kestrel", "bot", "b-1")).as_deref(), Some("kestrel/bot/b-1"));
+        assert_eq!(place(&json!(null)), None);
+        assert_eq!(words(&json!({ "from": "IDLE", "to": "PAUSED" })).as_deref(), Some("IDLE -> PAUSED"));
+        assert_eq!(words(&json!("IDLE->PAUSED")).as_deref(), Some("IDLE->PAUSED"));
+        assert_eq!((words(&json!({})), words(&json!("")), words(&json!(null))), (None, None, None));
+        assert_eq!(words(&json!(7)).as_deref(), Some("7"));
+    }
 
     #[test]
     fn columns_are_aligned_and_text_cannot_steer() {

@@ -2,7 +2,8 @@
 //!
 //! Owns: the question on the terminal, and the line that a script has to use instead.
 //! Never: takes `y`, an empty line, or the end of the input for a yes.
-//! Holds: without a terminal there is no question, only an error that says which flags say the same.
+//! Holds: without a terminal there is no question, only an error that says which flags say the
+//! same.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 

@@ -1,7 +1,8 @@
 //! `swarmgate wait`: until a command has ended.
 //!
 //! Owns: asking again until there is an end, and what that end means for a script.
-//! Never: gives up because the router restarts meanwhile: commands survive that, and so does waiting.
+//! Never: gives up because the router restarts meanwhile: commands survive that, and so does
+//! waiting.
 //! Holds: 0 is success, 3 an end without success, 1 no end within the time.
 
 use std::time::Duration;
@@ -12,10 +13,10 @@ use tokio::time::Instant;
 use super::{
     CliError, Exit, Globals, Out,
     access::{Access, Router},
-    answers::{self, Command},
     commands,
     table::clean,
 };
+use crate::view::commands::Command;
 
 /// The first pause between two questions; it doubles up to the next.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -78,7 +79,7 @@ impl Wait<'_> {
     /// When the router cannot be asked at first, or does not know the command.
     pub async fn told(self, globals: &Globals) -> Result<Exit, CliError> {
         let mut out = Out::new();
-        let (id, seconds, url) = (self.id.to_owned(), self.timeout.as_secs(), self.router.url().to_owned());
+        let (id, seconds) = (self.id.to_owned(), self.timeout.as_secs());
         let last = self
             .ended(|command| {
                 if globals.is_json() || command.has_ended() {
@@ -87,13 +88,12 @@ impl Wait<'_> {
                 out.line(&clean(&format!("command {}: {}", command.id, command.standing())))
             })
             .await?;
-        let Some(answer) = last else {
+        let Some((answer, command)) = last else {
             if !globals.is_json() {
                 out.line(&clean(&format!("no command `{id}` was accepted within {seconds} s")))?;
             }
             return Ok(Exit::Fault);
         };
-        let command: Command = answers::read(&answer, &url)?;
         if globals.is_json() {
             out.json(&answer)?;
         } else {
@@ -109,11 +109,12 @@ impl Wait<'_> {
         })
     }
 
-    /// Asks until it has ended or the time is over; the last answer, if there was one.
+    /// Asks until it has ended or the time is over; the last answer, as it came and as it was read,
+    /// if there was one.
     async fn ended(
         mut self,
         mut changed: impl FnMut(&Command) -> Result<(), CliError>,
-    ) -> Result<Option<Value>, CliError> {
+    ) -> Result<Option<(Value, Command)>, CliError> {
         let started = Instant::now();
         let (mut last, mut state, mut pause) = (None, String::new(), PAUSE_MIN);
         let mut known_at = started;
@@ -123,15 +124,17 @@ impl Wait<'_> {
                 Ok(answer) => {
                     self.was_reached = true;
                     known_at = Instant::now();
-                    let command: Command = answers::read(&answer, self.router.url())?;
-                    // By its number it is found at once when it has ended; a correlationId is looked for.
+                    let command: Command = self.router.read(&answer)?;
+                    // By its number it is found at once when it has ended; a correlationId is
+                    // looked for.
                     page = commands::path(&command.id);
                     if command.standing() != state {
                         changed(&command)?;
                         state = command.standing();
                     }
-                    last = Some(answer);
-                    if command.has_ended() {
+                    let has_ended = command.has_ended();
+                    last = Some((answer, command));
+                    if has_ended {
                         return Ok(last);
                     }
                 }

@@ -2,8 +2,9 @@
 //!
 //! Owns: the first three pages, and the bounds on who may hold the window open.
 //! Never: takes a body, changes anything, or shows more of an envelope than its place and its end.
-//! Holds: a slow or idle client is let go after `header_timeout_ms`, one that does not read its answer after
-//! `write_timeout_ms`; at most `connections_max` are served at once, and beyond them the health pages alone.
+//! Holds: a slow or idle client is let go after `header_timeout_ms`, one that does not read its
+//! answer after `write_timeout_ms`; at most `connections_max` are served at once, and beyond them
+//! the health pages alone.
 
 mod patience;
 
@@ -35,7 +36,10 @@ use tracing::debug;
 use patience::Patient;
 
 use super::api::{self, Desk, Hosts};
-use crate::telemetry::{Telemetry, health::Lack, metrics};
+use crate::{
+    config,
+    telemetry::{Telemetry, health::Lack, metrics},
+};
 
 /// The largest head of a request, in bytes (hyper's smallest).
 const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -72,14 +76,20 @@ pub struct Bounds {
     pub health_connections_max: usize,
 }
 
+impl From<&config::Http> for Bounds {
+    fn from(settings: &config::Http) -> Self {
+        Self {
+            header_timeout_ms: settings.header_timeout_ms,
+            write_timeout_ms: settings.write_timeout_ms,
+            connections_max: settings.connections_max,
+            health_connections_max: settings.health_connections_max,
+        }
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
-        Self {
-            header_timeout_ms: 5_000,
-            write_timeout_ms: 10_000,
-            connections_max: 64,
-            health_connections_max: 16,
-        }
+        Self::from(&config::Http::default())
     }
 }
 
@@ -106,7 +116,13 @@ impl Window {
 
     /// Answers those too that ask by one of these names.
     pub fn named(self, hosts: &[String]) -> Self {
-        Self { hosts: hosts.into(), ..self }
+        self.hosts.set(hosts);
+        self
+    }
+
+    /// The names, to be changed while it answers.
+    pub fn hosts(&self) -> Hosts {
+        self.hosts.clone()
     }
 
     /// Where it listens.
@@ -114,10 +130,11 @@ impl Window {
         self.address
     }
 
-    /// Answers until `stopping`; then lets every connection go. What `desk` is asked is answered once it is open.
+    /// Answers until `stopping`; then lets every connection go. What `desk` is asked is answered
+    /// once it is open.
     pub async fn serve(self, telemetry: Arc<Telemetry>, desk: Arc<Desk>, stopping: CancellationToken) {
         let health = health(Arc::clone(&telemetry)).fallback(busy);
-        let pages = pages(telemetry, Arc::clone(&self.hosts)).merge(api::routes(desk, self.hosts));
+        let pages = pages(telemetry, self.hosts.clone()).merge(api::routes(desk, self.hosts));
         let slots = Arc::new(Semaphore::new(self.bounds.connections_max));
         let mut connections = JoinSet::new();
         let mut spare = Spare { held: VecDeque::new(), count_max: self.bounds.health_connections_max };
@@ -134,8 +151,8 @@ impl Window {
                                 drop(slot);
                             });
                         }
-                        // Whoever holds every place must not take the probes' answer away: they are told that the
-                        // router lives, and nobody is told anything else.
+                        // Whoever holds every place must not take the probes' answer away: they are
+                        // told that the router lives, and nobody is told anything else.
                         Err(_) => {
                             let answered = answer(stream, health.clone(), self.bounds, false);
                             spare.hold(connections.spawn(answered));

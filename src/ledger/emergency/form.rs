@@ -1,6 +1,7 @@
 //! The emergency log's form: a header, and frames of records behind it.
 //!
-//! Owns: the bytes of header, frame and record, and telling a write that was cut off from one that was altered.
+//! Owns: the bytes of header, frame and record, and telling a write that was cut off from one that
+//! was altered.
 //! Never: touches a file.
 //! Holds: one flipped byte of a frame is never taken for a write that was cut off.
 
@@ -9,7 +10,7 @@ use std::path::Path;
 use super::{EmergencyError, Found, Record};
 use crate::{
     contract::{audit::Entry, digest::Digest, lane::Lane},
-    ledger::{Parcel, chain::Sealed},
+    ledger::{Parcel, chain::Sealed, outbox},
 };
 
 pub(super) const MAGIC: &[u8; 8] = b"SGEMLOG\n";
@@ -17,7 +18,8 @@ const FORMAT: u32 = 1;
 /// What the header says of the rest: it counts, or it is about to be zeros.
 pub(super) const READY: &[u8; 8] = b"ready   ";
 pub(super) const CLEARING: &[u8; 8] = b"clearing";
-/// Header and frames begin at multiples of this, so that the head of none stands in two of the disk's blocks.
+/// Header and frames begin at multiples of this, so that the head of none stands in two of the
+/// disk's blocks.
 pub(super) const SLOT_BYTES: usize = 64;
 /// What a disk writes whole or not at all.
 const BLOCK_BYTES: usize = 512;
@@ -38,11 +40,10 @@ enum Frame<'a> {
 pub(super) fn parse(bytes: &[u8], path: &Path) -> (Found, Option<EmergencyError>) {
     let touched = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let mut found = Found { end: SLOT_BYTES, touched: touched.max(SLOT_BYTES), ..Found::default() };
-    // Empty, or never finished: what it was to hold had no room yet.
     if touched == 0 {
-        return (found, None);
+        return (found, Some(EmergencyError::Emptied(path.to_owned())));
     }
-    let fault = fill(&mut found, bytes, touched, path).err();
+    let fault = fill(&mut found, bytes, touched, path).and_then(|()| vouched(&found, path)).err();
     (found, fault)
 }
 
@@ -79,6 +80,14 @@ fn fill(found: &mut Found, bytes: &[u8], touched: usize, path: &Path) -> Result<
         }
     }
     Ok(())
+}
+
+/// A frame vouches for its bytes alone, and its digest is anybody's to make: each body is one that
+/// its entry let leave.
+fn vouched(found: &Found, path: &Path) -> Result<(), EmergencyError> {
+    let Some((record, what)) = outbox::stray(&found.records) else { return Ok(()) };
+    let place = record.id().map(|id| format!("at `{id}`")).unwrap_or_default();
+    Err(EmergencyError::Damaged { path: path.to_owned(), place, what })
 }
 
 /// The header that says so of the rest.
@@ -133,9 +142,9 @@ fn field<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], String> {
 
 /// The frame at a place; behind `touched` there are zeros.
 ///
-/// A write that was cut off leaves zeros where it did not come to: at its end, or, because a disk keeps no order, in
-/// one of its blocks, the first one too. There is never a frame behind it. Anything else that is wrong was never written
-/// so.
+/// A write that was cut off leaves zeros where it did not come to: at its end, or, because a disk
+/// keeps no order, in one of its blocks, the first one too. There is never a frame behind it.
+/// Anything else that is wrong was never written so.
 fn frame(bytes: &[u8], at: usize, touched: usize) -> Result<Frame<'_>, &'static str> {
     if touched <= at {
         return Ok(Frame::Nothing);

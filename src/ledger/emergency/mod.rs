@@ -1,24 +1,27 @@
-//! The emergency log: what is sealed while the ledger cannot be written, on a file that has its room already.
+//! The emergency log: what is sealed while the ledger cannot be written, on a file that has its
+//! room already.
 //!
-//! Owns: the file (below it its form), writing behind what it holds, clearing it, and finding what is wrong with it.
-//! Never: grows, asks for room once it is made, or decides what is written; never says that a record is there before it
-//! is on the disk.
-//! Holds: what was appended since the last clearing is read back, whole and in order, or the fault is named. Only a
-//! write that was never answered may be missing.
+//! Owns: the file (below it its form), writing behind what it holds, clearing it, and finding what
+//! is wrong with it.
+//! Never: grows, asks for room once it is made, or decides what is written; never says that a
+//! record is there before it is on the disk.
+//! Holds: what was appended since the last clearing is read back, whole and in order, or the fault
+//! is named. Only a write that was never answered may be missing.
 
 mod form;
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::{FileExt as _, OpenOptionsExt},
+    os::unix::fs::{FileExt as _, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use fs4::fs_std::FileExt as _;
 use thiserror::Error;
+use tracing::warn;
 
-use super::{Parcel, chain::Sealed};
+use super::{Parcel, chain::Sealed, files};
 use crate::contract::{audit::EmergencyId, digest::Digest};
 use form::{CLEARING, MAGIC, READY, SLOT_BYTES, encode, frame_bytes, framed, header, parse};
 
@@ -58,6 +61,11 @@ pub enum EmergencyError {
         "`{0}` is no emergency log that this release reads; name another file in `ledger.emergency_path`"
     )]
     Strange(PathBuf),
+    /// It has no header, and nothing else.
+    #[error(
+        "the emergency log `{0}` was emptied: what it held is gone, and may have been stops and a kill switch; put it back as it was, or move it aside, keep it for the auditors, and start again"
+    )]
+    Emptied(PathBuf),
     /// It is not what was written.
     #[error(
         "the emergency log `{path}` is damaged {place}: {what}; move it aside, keep it for the auditors, and start again"
@@ -88,6 +96,11 @@ pub enum EmergencyError {
         /// The first record that had none.
         id: String,
     },
+    /// The file that is open is not the one that is there.
+    #[error(
+        "the emergency log `{0}` was removed, replaced or cut while it was open; what it held is written anew to what stands there, or to a new one"
+    )]
+    Gone(PathBuf),
     /// There is none to read.
     #[error("there is no emergency log at `{0}`; name its file, or the ledger's directory that it lies in")]
     Missing(PathBuf),
@@ -126,11 +139,20 @@ pub struct Found {
     pub records: Vec<Record>,
     /// A last write was cut off; it had never been answered.
     pub torn: bool,
+    /// There was no file.
+    pub is_missing: bool,
     /// The entries of the ledger that records follow on.
     bases: Vec<Base>,
     end: usize,
     touched: usize,
     clearing: bool,
+}
+
+impl Found {
+    /// There is no file.
+    pub fn missing() -> Self {
+        Self { is_missing: true, ..Self::default() }
+    }
 }
 
 #[derive(Debug)]
@@ -142,21 +164,25 @@ struct Base {
 }
 
 impl EmergencyLog {
-    /// Opens the file, making it where there is none, locks it against a second router and reads what it holds. One of
-    /// another size stays as it is while it holds something.
+    /// Opens the file, making it where there is none, locks it against a second router and reads
+    /// what it holds. One of another size stays as it is while it holds something. `is_first` says
+    /// that no ledger was begun yet: an empty file is one that somebody put there for it then.
     ///
     /// # Errors
-    /// When it is locked, damaged, something else, or cannot be made or written.
-    pub fn open(path: &Path, size_bytes: u64) -> Result<(Self, Found), EmergencyError> {
+    /// When it is locked, emptied, damaged, something else, or cannot be made or written.
+    pub fn open(path: &Path, size_bytes: u64, is_first: bool) -> Result<(Self, Found), EmergencyError> {
         let fault = |source| EmergencyError::File { path: path.to_owned(), source };
-        let mut options = OpenOptions::new();
-        let options = options.create(true).truncate(false).read(true).write(true).mode(0o600);
-        let mut file = options.open(path).map_err(fault)?;
-        if !file.try_lock_exclusive().map_err(fault)? {
-            return Err(EmergencyError::Locked(path.to_owned()));
-        }
+        let opened = files::open(OpenOptions::new().read(true).write(true), path);
+        let mut file = match opened {
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Self::begin(path, size_bytes),
+            opened => opened.map_err(fault)?,
+        };
+        lock(&file, path)?;
         let bytes = read_whole(&mut file, path)?;
-        let found = sound(parse(&bytes, path))?;
+        let found = match parse(&bytes, path) {
+            (found, Some(EmergencyError::Emptied(_))) if is_first => found,
+            parsed => sound(parsed)?,
+        };
         let mut log = Self {
             file,
             path: path.to_owned(),
@@ -167,12 +193,35 @@ impl EmergencyLog {
             count: found.records.len(),
             last: found.records.last().map(|record| record.sealed.hash),
         };
-        let is_made = bytes.starts_with(MAGIC);
-        if !is_made || (found.records.is_empty() && log.size != size_bytes) {
+        if !bytes.starts_with(MAGIC) {
             log.make(size_bytes).map_err(fault)?;
+            log.sync_dir().map_err(fault)?;
+        } else if found.records.is_empty() && log.size != size_bytes {
+            log.resize(size_bytes.max(SLOT_BYTES as u64));
         }
         log.mend().map_err(fault)?;
         Ok((log, found))
+    }
+
+    /// Makes the file where there is none. It has its name when it has its room and its header: one
+    /// without them is damage.
+    fn begin(path: &Path, size_bytes: u64) -> Result<(Self, Found), EmergencyError> {
+        let fault = |source| EmergencyError::File { path: path.to_owned(), source };
+        let part = path.with_added_extension("part");
+        let mut options = OpenOptions::new();
+        let options = options.create(true).truncate(false).read(true).write(true).mode(0o600);
+        let file = files::open(options, &part).map_err(fault)?;
+        // Whoever made it meanwhile has the lock of the same file.
+        lock(&file, path)?;
+        let (size, end, touched) = Default::default();
+        let mut log =
+            Self { file, path: path.to_owned(), size, end, touched, clearing: false, count: 0, last: None };
+        let made = log.make(size_bytes).and_then(|()| std::fs::rename(&part, path));
+        if made.is_err() {
+            let _ = std::fs::remove_file(&part);
+        }
+        made.and_then(|()| log.sync_dir()).map_err(fault)?;
+        Ok((log, Found { is_missing: true, ..Found::default() }))
     }
 
     /// Where it is.
@@ -180,20 +229,41 @@ impl EmergencyLog {
         &self.path
     }
 
+    /// The room that it has.
+    pub fn size_bytes(&self) -> u64 {
+        self.size
+    }
+
     /// How many records it holds.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The hash of the last entry that it holds. By the chain it holds what that one follows on, too.
+    /// The hash of the last entry that it holds. By the chain it holds what that one follows on,
+    /// too.
     pub fn last(&self) -> Option<Digest> {
         self.last
+    }
+
+    /// Whether the file that is open is the one that is there, and whole.
+    ///
+    /// # Errors
+    /// `Gone` where it is not: what is written to it is found by nobody.
+    pub fn look(&self) -> Result<(), EmergencyError> {
+        let place = |file: &std::fs::Metadata| (file.dev(), file.ino());
+        let (open, found) = (self.file.metadata(), std::fs::metadata(&self.path));
+        match (open, found) {
+            (Ok(open), Ok(found)) if place(&open) == place(&found) && found.len() >= self.size => Ok(()),
+            (Err(source), _) => Err(self.fault(source)),
+            _ => Err(EmergencyError::Gone(self.path.clone())),
+        }
     }
 
     /// Writes records behind what there is, in one frame, and answers when they are on the disk.
     ///
     /// # Errors
-    /// `Full` names the first record that had no room; those before it are written. With any other error none is.
+    /// `Full` names the first record that had no room; those before it are written. With any other
+    /// error none is.
     pub fn append(&mut self, records: &[Record]) -> Result<(), EmergencyError> {
         self.mend().map_err(|source| self.fault(source))?;
         let mut payload = Vec::with_capacity(4096);
@@ -221,8 +291,8 @@ impl EmergencyLog {
         }
     }
 
-    /// Forgets what it holds: the ledger holds it now. Where that fails half-way the next append, or the next opening,
-    /// sees to it first.
+    /// Forgets what it holds: the ledger holds it now. Where that fails half-way the next append,
+    /// or the next opening, sees to it first.
     ///
     /// # Errors
     /// What the disk said.
@@ -254,18 +324,43 @@ impl EmergencyLog {
         self.file.sync_all()?;
         self.file.write_all_at(&header(READY), 0)?;
         self.file.sync_all()?;
-        if let Some(dir) = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            File::open(dir)?.sync_all()?;
-        }
         self.size = size_bytes.max(SLOT_BYTES as u64);
         (self.end, self.touched, self.clearing) = (SLOT_BYTES as u64, SLOT_BYTES as u64, false);
         Ok(())
     }
 
+    /// Makes the file's name durable.
+    fn sync_dir(&self) -> std::io::Result<()> {
+        match self.path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            Some(dir) => File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes another size, where the disk has room for it: what it has it never gives up for that.
+    fn resize(&mut self, size_bytes: u64) {
+        let resized = if size_bytes > self.size {
+            self.zero(self.size, size_bytes).and_then(|()| self.file.sync_all())
+        } else {
+            self.touched = self.touched.min(size_bytes);
+            self.file.set_len(size_bytes)
+        };
+        match resized {
+            Ok(()) => self.size = size_bytes,
+            Err(fault) => {
+                warn!(path = %self.path.display(), error = %fault, "the emergency log keeps the size that it has");
+                // Behind its size there may be zeros now; the next start finds another size and
+                // tries again.
+                let _ = self.file.set_len(self.size);
+            }
+        }
+    }
+
     /// Finishes a clearing, or takes away what a write left that was cut off or failed.
     fn mend(&mut self) -> std::io::Result<()> {
         if self.clearing {
-            // The mark first: zeros do not come in order, and what is half zeros would look damaged without it.
+            // The mark first: zeros do not come in order, and what is half zeros would look damaged
+            // without it.
             self.file.write_all_at(&header(CLEARING), 0)?;
             self.file.sync_data()?;
             self.zero(SLOT_BYTES as u64, self.touched)?;
@@ -311,7 +406,13 @@ impl Found {
         }
     }
 
-    /// The records that the ledger does not hold yet; `newest` is the newest emergency id that it holds.
+    /// The newest record's id.
+    pub fn newest(&self) -> Option<EmergencyId> {
+        self.records.iter().filter_map(Record::id).max()
+    }
+
+    /// The records that the ledger does not hold yet; `newest` is the newest emergency id that it
+    /// holds.
     pub fn newer_than(&self, newest: Option<EmergencyId>) -> Vec<Record> {
         let mut newest = newest;
         let mut is_newer = |record: &&Record| {
@@ -341,7 +442,7 @@ pub fn read(path: &Path) -> Result<Found, EmergencyError> {
 /// # Errors
 /// When it cannot be read at all.
 pub fn salvage(path: &Path) -> Result<(Found, Option<EmergencyError>), EmergencyError> {
-    let mut file = File::open(path).map_err(|source| match source.kind() {
+    let mut file = files::open_to_read(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => EmergencyError::Missing(path.to_owned()),
         _ => EmergencyError::File { path: path.to_owned(), source },
     })?;
@@ -359,8 +460,17 @@ fn read_whole(file: &mut File, path: &Path) -> Result<Vec<u8>, EmergencyError> {
         return Err(EmergencyError::Strange(path.to_owned()));
     }
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(fault)?;
+    // It may grow while it is read.
+    file.take(SIZE_BYTES_MAX).read_to_end(&mut bytes).map_err(fault)?;
     Ok(bytes)
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), EmergencyError> {
+    match file.try_lock_exclusive() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(EmergencyError::Locked(path.to_owned())),
+        Err(source) => Err(EmergencyError::File { path: path.to_owned(), source }),
+    }
 }
 
 impl Found {

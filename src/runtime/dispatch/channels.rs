@@ -2,10 +2,11 @@
 //!
 //! Owns: which channel the next batch takes.
 //! Never: publishes.
-//! Holds: while confirms arrive, each batch has a channel to itself. Where they stay away a batch goes by a channel that
-//! has published before, up to [`UNRESOLVED_MAX`] messages: when a node of a cluster hangs, RabbitMQ holds what a *fresh*
-//! channel publishes to a classic queue there, for everybody, until it counts the node as down, and lets a channel go on
-//! that had published to a queue of another node before. Hence they are used in turn, and not opened when needed.
+//! Holds: while confirms arrive, each batch has a channel to itself. Where they stay away a batch
+//! goes by a channel that has published before, up to [`UNRESOLVED_MAX`] messages: when a node of a
+//! cluster hangs, RabbitMQ holds what a *fresh* channel publishes to a classic queue there, for
+//! everybody, until it counts the node as down, and lets a channel go on that had published to a
+//! queue of another node before. Hence they are used in turn, and not opened when needed.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -13,10 +14,11 @@ use tokio::sync::OnceCell;
 
 use crate::bus::{Bus, BusError, Publisher};
 
-/// Channels for first tries. Each costs the broker a process, and lets so many more messages out while a node hangs.
+/// Channels for first tries. Each costs the broker a process, and lets so many more messages out
+/// while a node hangs.
 const CHANNELS_MAX: usize = 8;
-/// Messages on one channel whose fate is unknown: RabbitMQ stops reading the whole connection when some 400 wait for a
-/// channel that is stuck.
+/// Messages on one channel whose fate is unknown: RabbitMQ stops reading the whole connection when
+/// some 400 wait for a channel that is stuck.
 const UNRESOLVED_MAX: usize = 200;
 
 /// What a batch is for.
@@ -72,7 +74,8 @@ impl Channels {
         }
     }
 
-    /// The channel for a batch of so many messages. `confirms_arrive`: those that had none are not needed any more.
+    /// The channel for a batch of so many messages. `confirms_arrive`: those that had none are not
+    /// needed any more.
     pub fn pick(&mut self, kind: Kind, count: usize, confirms_arrive: bool) -> Channel {
         if kind == Kind::Again {
             // What failed once has no claim on a channel that works.

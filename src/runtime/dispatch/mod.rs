@@ -1,17 +1,18 @@
 //! Dispatch: onto the broker, by six ways that hold nothing of each other.
 //!
-//! Owns: what leaves together because of one lane's round (a job), which way each message takes, and what the ways report.
+//! Owns: what leaves together because of one lane's round (a job), which way each message takes,
+//! and what the ways report.
 //! Never: waits for the broker: a way takes what it is handed at once, whatever the broker does.
-//! Holds: stops, other signals, forwarded results, metrics, the router's own words and refused copies have tasks and
-//! channels of their own. What is in memory here is bounded: what its delivery waits for by the prefetches, what it no
-//! longer waits for by the bounds of `queue`.
+//! Holds: stops, other signals, forwarded results, metrics, the router's own words and refused
+//! copies have tasks and channels of their own. What is in memory here is bounded: what its
+//! delivery waits for by the prefetches, what it no longer waits for by the bounds of `queue`.
 
 mod channels;
 pub(super) mod queue;
 pub(super) mod tracker;
 mod way;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
@@ -19,17 +20,20 @@ use super::link::Link;
 use crate::{
     bus::Departure,
     contract::{
-        command::Commands,
+        command::{Class, Commands},
         lane::{Lane, Way},
-        routing::{ControlPlaneRouting, Family},
+        routing::{ControlPlaneRouting, Family, Scope},
     },
+    decision::state::State,
     ledger::Outgoing,
     telemetry::Telemetry,
 };
 pub use queue::Limits;
+use queue::Precedence;
 use way::Sender;
 
-/// How many orders may wait at a way. It takes them at once, so this is only slack for the scheduler.
+/// How many orders may wait at a way. It takes them at once, so this is only slack for the
+/// scheduler.
 const ORDERS_WAITING_MAX: usize = 64;
 
 /// What one round of one lane leaves to be published.
@@ -47,6 +51,17 @@ pub(super) struct Job {
     pub parcel: Option<u64>,
     /// The messages.
     pub messages: Vec<Outbound>,
+    /// Entries of messages that were taken out of it: they are neither published nor kept.
+    pub withdrawn: BTreeSet<u64>,
+}
+
+impl Job {
+    /// Takes messages out that are to leave no more.
+    pub fn withdraw(&mut self, is_over: impl Fn(&Outbound) -> bool) {
+        let over = self.messages.iter().filter(|message| is_over(message)).map(|message| message.seq);
+        self.withdrawn.extend(over);
+        self.messages.retain(|message| !is_over(message));
+    }
 }
 
 /// One message on its way out.
@@ -58,22 +73,58 @@ pub(super) struct Outbound {
     pub seq: u64,
     /// Its ordinal there.
     pub ordinal: u32,
+    /// Whether it is a command that nothing needs to hear of once it has ended.
+    pub ends: bool,
+    /// Whom it starts, where nobody waits for its end: what overtakes the start takes it back.
+    pub starts: Option<Box<Scope>>,
+    /// What it gives way to, where too much waits.
+    pub precedence: Precedence,
     /// The message.
     pub departure: Departure,
 }
 
 impl Outbound {
     /// Whether it is a command: its return is reported with the message.
-    fn is_signal(&self) -> bool {
+    pub fn is_signal(&self) -> bool {
         Family::claimed_by(&self.departure.message.routing_key) == Some(Family::Signal)
+    }
+}
+
+impl Outbound {
+    /// A message that leaves; the state knows whether it is a command in flight. A stop goes on all
+    /// the same.
+    pub fn of(leaving: Outgoing, state: &State) -> Self {
+        let mut outbound = Self::from(leaving);
+        if !outbound.is_signal() {
+            return outbound;
+        }
+        match state.flight(outbound.seq) {
+            Some(flight) => {
+                outbound.ends = !flight.always_passes;
+                outbound.precedence = Precedence::of(flight);
+            }
+            None => {
+                outbound.starts = started(&outbound.departure.message.routing_key, state);
+                outbound.ends = outbound.starts.is_some();
+            }
+        }
+        outbound
     }
 }
 
 impl From<Outgoing> for Outbound {
     fn from(leaving: Outgoing) -> Self {
         let Outgoing { seq, ordinal, mandatory, message } = leaving;
-        Self { job: 0, seq, ordinal, departure: Departure { message, mandatory } }
+        let departure = Departure { message, mandatory };
+        Self { job: 0, seq, ordinal, ends: false, starts: None, precedence: Precedence::Ordinary, departure }
     }
+}
+
+/// Whom a signal of that key starts.
+fn started(key: &str, state: &State) -> Option<Box<Scope>> {
+    let key = ControlPlaneRouting::parse(key).ok()?;
+    let row = state.rules().commands.get(&key.kind_type)?;
+    (row.class == Class::Start).then(|| Box::new(key.scope))
 }
 
 impl From<Outbound> for Outgoing {
@@ -109,7 +160,8 @@ pub(super) struct Report {
     pub given_up: Vec<u64>,
     /// Messages of jobs that no queue took, by their jobs.
     pub returned: Vec<(u64, Outbound)>,
-    /// Messages that their jobs need not wait for any more: the outbox keeps them, and they are still tried.
+    /// Messages that their jobs need not wait for any more: the outbox keeps them, and they are
+    /// still tried.
     pub set_aside: Vec<Outbound>,
     /// What became of those, by entry and ordinal.
     pub late: Vec<Late>,
@@ -142,8 +194,10 @@ impl Report {
 pub(super) enum Late {
     /// The broker took it.
     Carried { seq: u64, ordinal: u32 },
-    /// No queue took it, or it was given up for want of room.
+    /// No queue took it.
     Returned(Box<Outbound>),
+    /// Too much waited: it is not tried any more.
+    GivenUp(Box<Outbound>),
     /// It was taken back: its command has ended.
     Dropped { seq: u64, ordinal: u32 },
 }
@@ -164,7 +218,7 @@ enum Order {
     /// To be published.
     Publish(Vec<Outbound>),
     /// To be published no more: commands that have ended, by their entries.
-    Drop(Vec<u64>),
+    Withdraw(Vec<u64>),
 }
 
 /// The settings of the ways.
@@ -176,8 +230,8 @@ pub struct Settings {
     pub confirm_slow: Duration,
     /// How many batches of a way may wait for their confirms.
     pub batches_max: usize,
-    /// How many messages one batch has. Fewer than the 400 that RabbitMQ takes for a channel that is stuck before it
-    /// stops reading the whole connection.
+    /// How many messages one batch has. Fewer than the 400 that RabbitMQ takes for a channel that
+    /// is stuck before it stops reading the whole connection.
     pub batch_count_max: usize,
     /// Bounds on what waits to be tried again.
     pub limits: Limits,
@@ -217,7 +271,8 @@ impl Dispatch {
         (Self { ways, reports: reports.clone(), refused, commands }, tasks)
     }
 
-    /// Hands a job's messages to their ways. Waits for no broker: a way always takes what it is handed.
+    /// Hands a job's messages to their ways. Waits for no broker: a way always takes what it is
+    /// handed.
     pub async fn send(&self, job: Job) {
         let Job { number, lane, messages, .. } = job;
         if messages.is_empty() {
@@ -242,10 +297,10 @@ impl Dispatch {
         }
     }
 
-    /// Takes back commands that have ended and were set aside.
-    pub async fn forget(&self, seqs: Vec<u64>) {
+    /// Takes back commands that have ended, by their entries, wherever they wait.
+    pub async fn withdraw(&self, seqs: Vec<u64>) {
         if let Some(signals) = self.ways.get(Way::Signals as usize) {
-            let _ = signals.send(Order::Drop(seqs)).await;
+            let _ = signals.send(Order::Withdraw(seqs)).await;
         }
     }
 }

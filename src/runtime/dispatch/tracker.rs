@@ -1,15 +1,17 @@
 //! Jobs under way: which messages each one waits for, and what may be acknowledged.
 //!
-//! Owns: the count of what is missing of each job, and the messages that were set aside with their parcels.
-//! Never: publishes, or lets a delivery be acknowledged whose messages are neither published nor in the outbox.
-//! Holds: a lane's jobs are done in order, because acknowledging is cumulative; what was set aside stays in the outbox
-//! until it has left, come back or been dropped.
+//! Owns: the count of what is missing of each job, and the messages that were set aside with their
+//! parcels.
+//! Never: publishes, or lets a delivery be acknowledged whose messages are neither published nor in
+//! the outbox.
+//! Holds: a lane's jobs are done in order, because acknowledging is cumulative; what was set aside
+//! stays in the outbox until it has left, come back or been dropped.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Job, Late, Outbound, Report, Trouble};
 use crate::{
-    contract::lane::Lane,
+    contract::{lane::Lane, routing::Scope},
     ledger::{Outgoing, Parcel},
     runtime::link::Settlement,
 };
@@ -29,6 +31,10 @@ struct Progress {
     /// Whether its commit was given up: its deliveries come again.
     given_up: bool,
     span: Option<(u64, u64)>,
+    /// Its commands that nothing needs to hear of once they have ended, by their entries.
+    commands: Vec<u64>,
+    /// Entries of messages that were taken out of it.
+    withdrawn: BTreeSet<u64>,
     returned: Vec<Outbound>,
     set_aside: Vec<Outbound>,
 }
@@ -40,7 +46,9 @@ pub(in crate::runtime) struct Done {
     pub spans: Vec<(u64, u64)>,
     /// Messages that no queue took, by entry and ordinal.
     pub returned: Vec<(u64, u32)>,
-    /// The signals among them.
+    /// Messages that are tried no more because too much waited, likewise.
+    pub given_up: Vec<(u64, u32)>,
+    /// The signals among both.
     pub returned_signals: Vec<Outgoing>,
     /// Parcels that need no longer be kept.
     pub parcels: Vec<u64>,
@@ -57,10 +65,14 @@ pub(in crate::runtime) struct Done {
 pub(in crate::runtime) struct Tracker {
     next: u64,
     lanes: [VecDeque<Progress>; 4],
-    /// Messages that were set aside, by entry and ordinal: the parcel that keeps each, where one does.
+    /// Messages that were set aside, by entry and ordinal: the parcel that keeps each, where one
+    /// does.
     aside: BTreeMap<(u64, u32), Option<u64>>,
     /// How many of those each parcel keeps.
     kept: BTreeMap<u64, usize>,
+    /// Commands that are under way or were set aside, by their entries; with whom one starts whose
+    /// end nobody waits for.
+    commands: BTreeMap<u64, Option<Box<Scope>>>,
 }
 
 impl Tracker {
@@ -69,10 +81,19 @@ impl Tracker {
         self.lanes.iter().all(VecDeque::is_empty)
     }
 
+    /// How many records of the outbox are kept for jobs under way and for what was set aside.
+    pub fn parcels(&self) -> usize {
+        let is_kept = |parcel: u64| self.kept.contains_key(&parcel);
+        let jobs = self.lanes.iter().flatten().filter_map(|job| job.parcel);
+        jobs.filter(|parcel| !is_kept(*parcel)).count() + self.kept.len()
+    }
+
     /// Takes note of a job before it is handed on, and numbers it.
     pub fn begin(&mut self, job: &mut Job) {
         self.next += 1;
         job.number = self.next;
+        let commands = job.messages.iter().filter(|message| message.ends);
+        self.commands.extend(commands.map(|message| (message.seq, message.starts.clone())));
         let seqs = job.messages.iter().map(|message| message.seq).filter(|seq| *seq > 0);
         let span = seqs.clone().min().zip(seqs.max());
         let progress = Progress {
@@ -85,6 +106,8 @@ impl Tracker {
             durable: false,
             given_up: false,
             span,
+            commands: job.messages.iter().filter(|message| message.ends).map(|message| message.seq).collect(),
+            withdrawn: std::mem::take(&mut job.withdrawn),
             returned: Vec::new(),
             set_aside: Vec::new(),
         };
@@ -93,9 +116,19 @@ impl Tracker {
         }
     }
 
-    /// The entries of messages that were set aside.
-    pub fn entries_aside(&self) -> impl Iterator<Item = u64> {
-        self.aside.keys().map(|(seq, _)| *seq)
+    /// Whether the command of that entry may still leave.
+    pub fn has(&self, seq: u64) -> bool {
+        self.commands.contains_key(&seq)
+    }
+
+    /// Starts within scopes whose end nobody waits for, by their entries.
+    pub fn starts_within(&self, scopes: &[Scope]) -> Vec<u64> {
+        if scopes.is_empty() {
+            return Vec::new();
+        }
+        let is_within = |scope: &Scope| scopes.iter().any(|wide| wide.covers(scope));
+        let starts = self.commands.iter().filter_map(|(seq, starts)| Some((*seq, starts.as_deref()?)));
+        starts.filter(|(_, scope)| is_within(scope)).map(|(seq, _)| seq).collect()
     }
 
     /// Books a report.
@@ -155,19 +188,31 @@ impl Tracker {
                 over.extend(lane.pop_front());
             }
         }
-        for progress in over.into_iter().filter(|progress| !progress.given_up) {
-            self.close(progress, done);
+        for progress in over {
+            for seq in &progress.commands {
+                if !self.is_aside(*seq) {
+                    self.commands.remove(seq);
+                }
+            }
+            if !progress.given_up {
+                self.close(progress, done);
+            }
         }
     }
 
+    /// Whether a message of that entry was set aside and is not over.
+    fn is_aside(&self, seq: u64) -> bool {
+        self.aside.range((seq, 0)..=(seq, u32::MAX)).next().is_some()
+    }
+
     fn close(&mut self, progress: Progress, done: &mut Done) {
-        let Progress { lane, opening, tag, parcel, span, returned, set_aside, .. } = progress;
-        let aside: BTreeSet<u64> = set_aside.iter().map(|outbound| outbound.seq).collect();
+        let Progress { lane, opening, tag, parcel, span, mut withdrawn, returned, set_aside, .. } = progress;
+        withdrawn.extend(set_aside.iter().map(|outbound| outbound.seq));
         if let Some(span) = span {
-            without(span, &aside, &mut done.spans);
+            without(span, &withdrawn, &mut done.spans);
         }
         for outbound in returned {
-            come_back(outbound, done);
+            done.returned.extend(come_back(outbound, &mut done.returned_signals));
         }
         // Some of it may be over already.
         let still =
@@ -191,18 +236,27 @@ impl Tracker {
     fn end(&mut self, late: Late, done: &mut Done) {
         let place = match &late {
             Late::Carried { seq, ordinal } | Late::Dropped { seq, ordinal } => (*seq, *ordinal),
-            Late::Returned(outbound) => (outbound.seq, outbound.ordinal),
+            Late::Returned(outbound) | Late::GivenUp(outbound) => (outbound.seq, outbound.ordinal),
         };
         let Some(parcel) = self.aside.remove(&place) else { return };
         let (seq, _) = place;
+        // Others of the same entry may wait still.
+        let is_last = !self.is_aside(seq);
+        if is_last && !self.lanes.iter().flatten().any(|progress| progress.commands.contains(&seq)) {
+            self.commands.remove(&seq);
+        }
         match late {
             Late::Carried { .. } => {
-                // Others of the same entry may wait still.
-                if self.aside.range((seq, 0)..=(seq, u32::MAX)).next().is_none() {
+                if is_last {
                     done.spans.push((seq, seq));
                 }
             }
-            Late::Returned(outbound) => come_back(*outbound, done),
+            Late::Returned(outbound) => {
+                done.returned.extend(come_back(*outbound, &mut done.returned_signals));
+            }
+            Late::GivenUp(outbound) => {
+                done.given_up.extend(come_back(*outbound, &mut done.returned_signals));
+            }
             Late::Dropped { .. } => {}
         }
         let Some(id) = parcel else { return };
@@ -220,13 +274,14 @@ impl Tracker {
     }
 }
 
-fn come_back(outbound: Outbound, done: &mut Done) {
-    if outbound.seq > 0 {
-        done.returned.push((outbound.seq, outbound.ordinal));
-    }
+/// The place of a message that did not leave, where it has an entry. A signal is kept: it may wait
+/// for its target.
+fn come_back(outbound: Outbound, signals: &mut Vec<Outgoing>) -> Option<(u64, u32)> {
+    let place = (outbound.seq > 0).then_some((outbound.seq, outbound.ordinal));
     if outbound.is_signal() {
-        done.returned_signals.push(outbound.into());
+        signals.push(outbound.into());
     }
+    place
 }
 
 /// A span without some entries of it.
@@ -251,6 +306,7 @@ mod tests {
     use crate::{
         bus::Departure,
         contract::message::{Message, Properties},
+        runtime::dispatch::Precedence,
     };
 
     fn outbound(seq: u64) -> Outbound {
@@ -260,7 +316,16 @@ mod tests {
             properties: Properties::default(),
             body: Bytes::new(),
         };
-        Outbound { job: 0, seq, ordinal: 0, departure: Departure { message, mandatory: true } }
+        let departure = Departure { message, mandatory: true };
+        Outbound {
+            job: 0,
+            seq,
+            ordinal: 0,
+            ends: true,
+            starts: None,
+            precedence: Precedence::Ordinary,
+            departure,
+        }
     }
 
     /// A tracker with a job of the entries 1 to 3, and one behind it.
@@ -324,6 +389,18 @@ mod tests {
         assert_eq!((done.returned, done.returned_signals.len(), done.parcels.len()), (vec![(1, 0)], 1, 0));
         let done = take(&mut tracker, Report { done: vec![(1, 2)], ..Report::default() });
         assert_eq!((done.spans, done.parcels, done.replaced.len()), (vec![(2, 3)], vec![1], 0));
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_told_as_come_back() {
+        let (mut tracker, messages) = two_jobs();
+        let report = Report { set_aside: vec![messages[1].clone()], done: vec![(1, 2)], ..Report::default() };
+        take(&mut tracker, report);
+        let late = vec![Late::GivenUp(Box::new(messages[1].clone()))];
+        let done = take(&mut tracker, Report { late, ..Report::default() });
+        assert_eq!((done.given_up, done.returned, done.spans), (vec![(2, 0)], vec![], vec![]));
+        assert_eq!(done.returned_signals.len(), 1, "it may wait for its target");
+        assert_eq!(done.parcels, [1]);
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! One way out: publishes what it is handed, and never waits for the broker with anything else to do.
+//! One way out: publishes what it is handed, and never waits for the broker with anything else to
+//! do.
 //!
 //! Owns: the batches under way and their channels, and what a failure means for a message.
-//! Never: believes a publish before its batch's confirms are in, or shares a channel between what is tried first and
-//! what is tried again.
-//! Holds: a batch whose confirms stay away for `confirm_slow` holds up no later one: that goes by another channel, and no
-//! job waits for the slow batch any more. At `batches_max` the oldest is given up and its messages are tried again.
+//! Never: believes a publish before its batch's confirms are in, or shares a channel between what
+//! is tried first and what is tried again.
+//! Holds: a batch whose confirms stay away for `confirm_slow` holds up no later one: that goes by
+//! another channel, and no job waits for the slow batch any more. At `batches_max` the oldest is
+//! given up and its messages are tried again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -83,6 +85,8 @@ pub(super) struct Sender {
     next: u64,
     running: FuturesUnordered<BoxFuture<'static, Ended>>,
     channels: Channels,
+    /// Entries of commands that ended while they were under way.
+    withdrawn: BTreeSet<u64>,
     troubles: Troubles,
     /// Whether the last that is known of the broker is that it confirms, or says no.
     hears: bool,
@@ -112,6 +116,7 @@ impl Sender {
             next: 0,
             running: FuturesUnordered::new(),
             channels: Channels::default(),
+            withdrawn: BTreeSet::new(),
             troubles: Troubles::default(),
             hears: true,
             was_blocked: false,
@@ -120,7 +125,8 @@ impl Sender {
         }
     }
 
-    /// Publishes until there are no more orders and no job waits for this way. What was set aside is in the outbox.
+    /// Publishes until there are no more orders and no job waits for this way. What was set aside
+    /// is in the outbox.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let mut open = true;
         loop {
@@ -154,25 +160,40 @@ impl Sender {
     fn take(&mut self, order: Order) {
         match order {
             Order::Publish(messages) => {
+                let now = Instant::now();
                 for outbound in messages {
-                    if let Some(copy) = self.queue.add(outbound) {
-                        let excess = self.queue.take_excess(&copy);
+                    if self.queue.comes_behind(&outbound, now) {
+                        self.give_up_one(outbound, true);
+                    } else if let Some(copy) = self.queue.add(outbound) {
+                        let excess = self.queue.take_excess(&copy, now);
                         self.release(copy);
                         self.give_up(excess);
                     }
                 }
             }
-            Order::Drop(seqs) => {
+            Order::Withdraw(seqs) => {
                 let seqs: BTreeSet<u64> = seqs.into_iter().collect();
-                for waiting in self.queue.take_entries(&seqs) {
-                    let Outbound { seq, ordinal, .. } = waiting.outbound;
-                    self.report.late.push(Late::Dropped { seq, ordinal });
-                }
+                self.queue.take_entries(&seqs).into_iter().for_each(|waiting| self.dropped(waiting));
+                // What the broker has had no word about may have left; it is not tried once more.
+                let under_way = self.batches.values().flat_map(|batch| batch.messages.iter());
+                let under_way = under_way.map(|waiting| waiting.outbound.seq);
+                self.withdrawn.extend(under_way.filter(|seq| seqs.contains(seq)));
             }
         }
     }
 
-    /// Its job need not wait for a message any more. One without an entry is nowhere else: it is tried a few times.
+    /// A command that has ended leaves no more.
+    fn dropped(&mut self, waiting: Waiting) {
+        let Outbound { seq, ordinal, .. } = waiting.outbound;
+        if waiting.tracked {
+            // Its job must not count it as published.
+            self.report.set_aside.push(waiting.outbound);
+        }
+        self.report.late.push(Late::Dropped { seq, ordinal });
+    }
+
+    /// Its job need not wait for a message any more. One without an entry is nowhere else: it is
+    /// tried a few times.
     fn release(&mut self, copy: Outbound) {
         if copy.seq > 0 {
             self.report.set_aside.push(copy);
@@ -182,23 +203,32 @@ impl Sender {
     }
 
     fn give_up(&mut self, excess: Vec<Waiting>) {
-        for Waiting { outbound, .. } in excess {
-            let key = &outbound.departure.message.routing_key;
-            warn!(
-                way = self.way.word(),
-                key,
-                seq = outbound.seq,
-                "too much waits to be published again; this is given up"
-            );
-            if outbound.seq > 0 {
-                self.report.late.push(Late::Returned(Box::new(outbound)));
-            } else {
-                self.telemetry.metrics.dropped(self.way);
-            }
+        for Waiting { outbound, tracked, .. } in excess {
+            self.give_up_one(outbound, tracked);
         }
     }
 
-    /// Starts what may leave now: a batch of first tries while none is young, and likewise one of those that are due.
+    fn give_up_one(&mut self, outbound: Outbound, tracked: bool) {
+        let key = &outbound.departure.message.routing_key;
+        warn!(
+            way = self.way.word(),
+            key,
+            seq = outbound.seq,
+            "too much waits to be published again; this is given up"
+        );
+        if tracked {
+            // Its job must not count it as published.
+            self.release(outbound.clone());
+        }
+        if outbound.seq > 0 {
+            self.report.late.push(Late::GivenUp(Box::new(outbound)));
+        } else {
+            self.telemetry.metrics.dropped(self.way);
+        }
+    }
+
+    /// Starts what may leave now: a batch of first tries while none is young, and likewise one of
+    /// those that are due.
     fn start(&mut self) {
         let Some(connected) = self.link.now() else { return };
         self.channels.of(connected.generation);
@@ -282,16 +312,27 @@ impl Sender {
             vec![Fate::Unknown; messages.len()]
         });
         self.telemetry.metrics.fates(&fates);
+        if self.way == Way::Refused {
+            let carried = fates.iter().filter(|fate| **fate == Fate::Carried).count() as u64;
+            self.telemetry.metrics.refused.published(carried, std::time::Instant::now());
+        }
         let single = messages.len() == 1;
         for (mut waiting, fate) in messages.into_iter().zip(fates) {
             waiting.tracked &= !batch.is_slow;
             self.hears = fate != Fate::Unknown;
+            if self.withdrawn.remove(&waiting.outbound.seq) && matches!(fate, Fate::Rejected | Fate::Unknown)
+            {
+                self.queue.done(&waiting);
+                self.dropped(waiting);
+                continue;
+            }
             match fate {
                 Fate::Carried => self.carried(waiting),
                 Fate::Returned => self.returned(waiting, "no queue took a message"),
                 Fate::Unsendable => {
                     let key = &waiting.outbound.departure.message.routing_key;
-                    // Only a message that never came by AMQP can be one; it must not hold its target for ever.
+                    // Only a message that never came by AMQP can be one; it must not hold its
+                    // target for ever.
                     error!(
                         key,
                         seq = waiting.outbound.seq,
@@ -351,9 +392,10 @@ impl Sender {
             return;
         }
         let example = waiting.outbound.clone();
-        let released = self.queue.later(waiting, Instant::now());
+        let now = Instant::now();
+        let released = self.queue.later(waiting, now);
         released.into_iter().for_each(|copy| self.release(copy));
-        let excess = self.queue.take_excess(&example);
+        let excess = self.queue.take_excess(&example, now);
         self.give_up(excess);
     }
 
@@ -388,7 +430,7 @@ impl Sender {
                 }
                 let behind = self.queue.slow(waiting);
                 behind.into_iter().for_each(|copy| self.release(copy));
-                let excess = self.queue.take_excess(&waiting.outbound);
+                let excess = self.queue.take_excess(&waiting.outbound, now);
                 self.give_up(excess);
             }
         }
@@ -411,7 +453,8 @@ impl Sender {
         retry.into_iter().chain(slow).chain(silent).chain(told).min().unwrap_or(far)
     }
 
-    /// Says how this way is: in health at once, in the log and to the router at most every ten seconds.
+    /// Says how this way is: in health at once, in the log and to the router at most every ten
+    /// seconds.
     fn tell(&mut self) {
         let unconfirmed: usize =
             self.batches.values().filter(|batch| batch.is_slow).map(|batch| batch.messages.len()).sum();

@@ -2,7 +2,8 @@
 //!
 //! Owns: the form of an announcement, and which of two routers goes first.
 //! Never: sends or receives one.
-//! Holds: of two announcements of different routers exactly one is before the other, whoever compares them.
+//! Holds: of two announcements of different routers exactly one is before the other, whoever
+//! compares them.
 
 use std::fmt;
 
@@ -68,8 +69,8 @@ impl Announcement {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Whether this router goes before that one: who runs before who asks; of those that run the one that began
-    /// earlier; of those that ask the one with the lock; else the lower number.
+    /// Whether this router goes before that one: who runs before who asks; of those that run the
+    /// one that began earlier; of those that ask the one with the lock; else the lower number.
     pub fn is_before(&self, other: &Self) -> bool {
         self.place() < other.place()
     }

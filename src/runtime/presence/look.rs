@@ -13,10 +13,12 @@ use super::{
 };
 use crate::{
     bus::{Bus, BusError, Departure, Queue, QueueKind, Topology},
-    runtime::{clock, topology},
+    clock,
+    runtime::topology,
 };
 
-/// How long an answer is waited for: a running router tells those that wait each second, asked or not.
+/// How long an answer is waited for: a running router tells those that wait each second, asked or
+/// not.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long after the first answer others may come.
 const OTHERS_TIMEOUT: Duration = Duration::from_millis(250);

@@ -1,26 +1,33 @@
 //! One prefix has one router: who else is there, and who may begin.
 //!
-//! Owns: asking the other routers of a prefix before anything is consumed, and saying who the first is.
-//! Never: waits for the exclusive queue alone: a dead node of a cluster can keep it locked for good. Nor does a router
-//! that has run wait for a broker that does not answer about other routers: stops pass before anything else.
-//! Holds: of two routers that hear each other at most one runs; every wait has an end or is said in health and log.
+//! Owns: asking the other routers of a prefix before anything is consumed, and saying who the first
+//! is.
+//! Never: waits for the exclusive queue alone: a dead node of a cluster can keep it locked for
+//! good. Nor does a router that has run wait for a broker that does not answer about other routers:
+//! stops pass before anything else.
+//! Holds: of two routers that hear each other at most one runs; every wait has an end or is said in
+//! health and log.
+//! The rule: spec/rules.md#one-prefix-one-router.
 
 pub mod announcement;
 mod look;
 mod seat;
+mod site;
 
 use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::announcement::{Announcement, State, host};
+use self::site::Site;
 pub use self::{
     look::look,
     seat::{Left, Seat},
 };
-use super::{clock, topology};
+use super::topology;
+use crate::clock;
 use crate::{
     bus::{Bus, BusError},
     telemetry::{Telemetry, health::Fault},
@@ -28,7 +35,8 @@ use crate::{
 
 /// The heartbeat that counts where the config has none.
 const HEARTBEAT_S_DEFAULT: u16 = 5;
-/// The pauses between the first tries for the exclusive queue: a router that was just killed leaves it in that time.
+/// The pauses between the first tries for the exclusive queue: a router that was just killed leaves
+/// it in that time.
 const LOCK_PAUSES_MS: [u64; 3] = [30, 60, 120];
 /// How often the log says for whom this router waits.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -42,12 +50,14 @@ pub struct Patience {
     pub tell_every: Duration,
     /// How long nobody may answer before a router with the exclusive queue begins.
     pub quiet: Duration,
-    /// Likewise, where the queue is locked by what a lost connection of this router's own left behind.
+    /// Likewise, where the queue is locked by what a lost connection of this router's own left
+    /// behind.
     pub own_ghost: Duration,
     /// How long a router at its first start asks one that answers: that one may be ending.
     pub dying: Duration,
-    /// How long nobody may answer before a router without the exclusive queue begins: RabbitMQ drops a connection
-    /// that is silent after two to three heartbeats, and a router that is frozen for less comes back with its own.
+    /// How long nobody may answer before a router without the exclusive queue begins: RabbitMQ
+    /// drops a connection that is silent after two to three heartbeats, and a router that is frozen
+    /// for less comes back with its own.
     pub ghost: Duration,
 }
 
@@ -81,6 +91,8 @@ pub struct Settings {
     pub instance: String,
     /// Its environment.
     pub environment: String,
+    /// How many addresses its broker has.
+    pub addresses: usize,
     /// How long it waits.
     pub patience: Patience,
     /// Whether it waits for its turn also at its first start.
@@ -103,6 +115,14 @@ pub enum Hindrance {
         /// This router's.
         ours: String,
     },
+    /// The address leads to another broker than the router ran at.
+    #[error(
+        "`{address}` is another broker: it has neither the mark of the one that this router ran at nor its queues; take it out of `amqp.urls`"
+    )]
+    AnotherBroker {
+        /// The address.
+        address: String,
+    },
     /// The prefix has a router.
     #[error("`{prefix}` on this broker has a router already: {first}")]
     Taken {
@@ -118,17 +138,22 @@ impl Hindrance {
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Bus(BusError::Mismatch { .. }) | Self::Environment { .. } | Self::Taken { .. } => true,
-            Self::Bus(BusError::Refused { reason, .. }) => reason.contains("ACCESS_REFUSED"),
-            Self::Bus(_) => false,
+            Self::Bus(BusError::Refused { reason, .. }) => {
+                ["ACCESS_REFUSED", "PRECONDITION_FAILED"].iter().any(|code| reason.contains(code))
+            }
+            // The broker is waited for; a file of our own that is wrong is no matter of waiting.
+            Self::Bus(BusError::Tls { fault, .. }) => fault.is_own(),
+            Self::Bus(_) | Self::AnotherBroker { .. } => false,
         }
     }
 }
 
-/// Whether a router goes on although it could not ask for others. While a node of a cluster hangs the broker answers no
-/// declaration of a new queue, and a stop must not wait for that: who comes later steps back as soon as it can ask.
+/// Whether a router goes on although it could not ask for others. While a node of a cluster hangs
+/// the broker answers no declaration of a new queue, and a stop must not wait for that: who comes
+/// later steps back as soon as it can ask.
 const fn goes_on_after(fault: &BusError, first: bool) -> bool {
     match fault {
-        BusError::Unreachable { .. } => false,
+        BusError::Unreachable { .. } | BusError::Tls { .. } => false,
         BusError::Unanswered { .. } => true,
         _ => !first,
     }
@@ -147,6 +172,7 @@ pub struct Presence {
     own: Announcement,
     claims: u64,
     last: Option<Last>,
+    site: Site,
 }
 
 impl Presence {
@@ -164,14 +190,17 @@ impl Presence {
             has_lock: false,
             not_alone_since: None,
         };
-        Self { settings, telemetry, own, claims: 0, last: None }
+        let site = Site::new(settings.prefix.clone(), settings.addresses);
+        Self { settings, telemetry, own, claims: 0, last: None, site }
     }
 
     /// Waits until this router may begin, over a connection that is new. `first`: it has never run.
     ///
     /// # Errors
-    /// When it may not, or the broker cannot be used. A router that has run is kept out by other routers alone.
+    /// When it may not, or the broker cannot be used. A router that has run is kept out by other
+    /// routers alone.
     pub async fn enter(&mut self, bus: &Arc<dyn Bus>, first: bool) -> Result<Seat, Hindrance> {
+        self.site.recognise(bus.as_ref(), &self.telemetry).await?;
         let entered = self.claim(bus, first).await;
         self.telemetry.health.set_other_router(None);
         match entered {
@@ -202,8 +231,7 @@ impl Presence {
 
     async fn claim(&mut self, bus: &Arc<dyn Bus>, first: bool) -> Result<Seat, Hindrance> {
         let mut seat = self.seat(bus);
-        let exchanges = topology::presence(&self.settings.prefix, &self.settings.environment);
-        seat.declare_all(&exchanges).await.map_err(|fault| self.of_environment(fault))?;
+        seat.declare_all(&topology::asking(&self.settings.prefix)).await?;
         for pause_ms in LOCK_PAUSES_MS {
             if seat.lock().await? {
                 break;
@@ -212,13 +240,33 @@ impl Presence {
         }
         // The exclusive queue is one router's alone, so two that find nobody here are never two.
         if seat.lock().await? && seat.nobody_hears().await? {
+            self.belong(&mut seat, first).await?;
             seat.listen(false).await?;
         } else {
             seat.listen(true).await?;
             self.wait(bus.as_ref(), &mut seat, first).await?;
+            self.belong(&mut seat, first).await?;
         }
+        self.site.mark(bus.as_ref()).await;
         seat.begin().await;
         Ok(seat)
+    }
+
+    /// Says whose the prefix is: only a router does that may begin, so that one that is told no
+    /// leaves nothing behind. One that has run goes on where somebody says that it is another
+    /// environment's: stops pass before anything else.
+    async fn belong(&self, seat: &mut Seat, first: bool) -> Result<(), Hindrance> {
+        let Settings { prefix, environment, .. } = &self.settings;
+        let declared = seat.declare_all(&topology::belonging(prefix, environment)).await;
+        match declared.map_err(|fault| self.of_environment(fault)) {
+            Err(hindrance @ Hindrance::Environment { .. }) if !first => {
+                error!(%hindrance, "this router has run here and goes on; delete the exchange, and it is declared again");
+                let fault = Fault { why: hindrance.to_string(), needed: false };
+                self.telemetry.health.set_topology(&topology::environment(prefix), Some(fault));
+                Ok(())
+            }
+            declared => declared,
+        }
     }
 
     /// Asks until nobody that goes before this router has answered for long enough.
@@ -233,6 +281,9 @@ impl Presence {
             if !seat.own.has_lock && seat.lock().await? {
                 quiet_since = Instant::now();
             }
+            if !seat.own.has_lock && began.elapsed() >= patience.own_ghost {
+                seat.look_at_lock().await;
+            }
             seat.ask().await?;
             let heard = seat.hear_for(patience.ask_every).await?;
             let now = Instant::now();
@@ -241,10 +292,10 @@ impl Presence {
                 quiet_since = now;
             }
             for other in heard.into_iter().filter(|other| other.state != State::Looking) {
-                if first && other.environment != seat.own.environment {
-                    return Err(self.other_environment(other.environment));
-                }
                 if other.is_before(&seat.own) {
+                    if first && other.environment != seat.own.environment {
+                        return Err(self.other_environment(other.environment));
+                    }
                     quiet_since = now;
                     let known = before.as_ref().filter(|(at, _)| now - *at < patience.fresh());
                     // Who runs is worth more to tell of than who asks too.
@@ -287,7 +338,8 @@ impl Presence {
     fn without_lock(&self, now: Instant) -> Duration {
         let patience = self.settings.patience;
         match &self.last {
-            // Nobody else can have begun in so short a time but with the queue, and whoever has that answers.
+            // Nobody else can have begun in so short a time but with the queue, and whoever has
+            // that answers.
             Some(last) if last.had_lock && now - last.lost_at < patience.dying => patience.own_ghost,
             _ => patience.ghost,
         }
@@ -312,11 +364,9 @@ impl Presence {
         let Settings { prefix, .. } = &self.settings;
         if let BusError::Mismatch { name, reason } = &fault
             && *name == topology::environment(prefix)
-            && let Some((_, found)) = reason.split_once(&format!("{name}."))
+            && let Some(theirs) = site::alternate(name, reason)
         {
-            let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-            let theirs = found.split(|letter| !word(letter)).next().unwrap_or_default();
-            return self.other_environment(theirs.to_owned());
+            return self.other_environment(theirs);
         }
         fault.into()
     }

@@ -2,8 +2,9 @@
 //!
 //! Owns: the exclusive queue, the queue that this router hears by, and its two publishing channels.
 //! Never: decides whether this router may begin; `claim` does.
-//! Holds: every operation has a bound, and none of them touches a lane. What routers tell those that wait goes by
-//! another key than what they ask: a queue that a hung node left behind blocks the one and not the other.
+//! Holds: every operation has a bound, and none of them touches a lane. What routers tell those
+//! that wait goes by another key than what they ask: a queue that a hung node left behind blocks
+//! the one and not the other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +17,9 @@ use super::{
 };
 use crate::{
     bus::{Bus, BusError, Consumer, Departure, Fate, Publisher, Queue, QueueKind, Topology},
+    clock,
     contract::message::{Message, Properties},
-    runtime::{clock, topology},
+    runtime::topology,
     telemetry::{Telemetry, health::Fault},
 };
 
@@ -29,7 +31,8 @@ pub const WAITING: &str = "waiting";
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long an announcement waits for its confirm.
 const CONFIRM_TIMEOUT: Duration = Duration::from_millis(250);
-/// How many announcements may wait for their confirm on one channel; beyond, none is sent until some are told of.
+/// How many announcements may wait for their confirm on one channel; beyond, none is sent until
+/// some are told of.
 const UNCONFIRMED_MAX: usize = 100;
 /// How many announcements are taken at a time.
 const HEARD_MAX: u16 = 64;
@@ -37,6 +40,8 @@ const HEARD_MAX: u16 = 64;
 const USEFUL_MS: u64 = 10_000;
 /// Every so many times that a running router tells those that wait, it tells all.
 const TELL_ALL_EVERY: u32 = 5;
+/// How often a lock that another connection has is looked at.
+const LOOK_AT_LOCK_EVERY: Duration = Duration::from_secs(5);
 /// How often the log says that another router asks, or runs.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
@@ -56,6 +61,7 @@ pub struct Seat {
     tells: Option<Box<dyn Publisher>>,
     beats: u32,
     sent: u64,
+    looked_at_lock: Option<Instant>,
     logged_asking: Option<Instant>,
     logged_running: Option<Instant>,
 }
@@ -91,6 +97,7 @@ impl Seat {
             tells: None,
             beats: 0,
             sent: 0,
+            looked_at_lock: None,
             logged_asking: None,
             logged_running: None,
         }
@@ -106,8 +113,28 @@ impl Seat {
                 Err(BusError::Locked { .. }) => false,
                 Err(fault) => return Err(fault),
             };
+            if self.own.has_lock {
+                self.telemetry.health.set_topology(&topology::router_lock(&self.prefix), None);
+            }
         }
         Ok(self.own.has_lock)
+    }
+
+    /// Says where the lock is a queue that anybody may have: somebody made it by mistake, and no
+    /// router can get it. Takes long where the node of that queue hangs, so only who waits for
+    /// longer than that looks.
+    pub(super) async fn look_at_lock(&mut self) {
+        let name = topology::router_lock(&self.prefix);
+        if self.looked_at_lock.is_some_and(|looked| looked.elapsed() < LOOK_AT_LOCK_EVERY) {
+            return;
+        }
+        self.looked_at_lock = Some(Instant::now());
+        // Who asks for another's exclusive queue gets an error.
+        let found = bounded("look at the lock", self.bus.counts(&name)).await;
+        let why =
+            || format!("`{name}` is a queue that is not exclusive, so no router can have it: delete it");
+        let fault = matches!(found, Ok(Some(_))).then(|| Fault { why: why(), needed: false });
+        self.telemetry.health.set_topology(&name, fault);
     }
 
     /// Whether the broker says that no router hears. Asked before this one hears itself.
@@ -141,7 +168,8 @@ impl Seat {
         Ok(heard)
     }
 
-    /// Begins to run: those that wait hear of it, and this router hears no more what is said to them.
+    /// Begins to run: those that wait hear of it, and this router hears no more what is said to
+    /// them.
     pub(super) async fn begin(&mut self) {
         (self.own.state, self.own.since) = (State::Running, clock::wall());
         let exchange = topology::routers(&self.prefix);
@@ -155,7 +183,8 @@ impl Seat {
         self.note(told.err());
     }
 
-    /// Keeps the place of a router that runs: answers, tells, and takes the lock when it is free again.
+    /// Keeps the place of a router that runs: answers, tells, and takes the lock when it is free
+    /// again.
     pub async fn keep(&mut self) -> Left {
         let mut beat = tokio::time::interval(self.patience.tell_every);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -178,7 +207,8 @@ impl Seat {
         }
     }
 
-    /// What cannot be told may not be heard either, as when the exchange was deleted: all of it is made again.
+    /// What cannot be told may not be heard either, as when the exchange was deleted: all of it is
+    /// made again.
     async fn deafen(&mut self, fault: BusError) {
         if let Some(ears) = self.ears.take() {
             ears.settler().close().await;
@@ -189,7 +219,7 @@ impl Seat {
     async fn beat(&mut self) -> Result<(), BusError> {
         self.beats = self.beats.wrapping_add(1);
         if self.ears.is_none() {
-            self.declare_all(&topology::presence(&self.prefix, &self.own.environment)).await?;
+            self.declare_all(&topology::asking(&self.prefix)).await?;
             self.listen(false).await?;
             self.ask().await?;
         }
@@ -200,7 +230,8 @@ impl Seat {
         self.lock().await.map(|_| ())
     }
 
-    /// What a router that runs does about others: answers who asks or looks, and steps back where another that runs was first.
+    /// What a router that runs does about others: answers who asks or looks, and steps back where
+    /// another that runs was first.
     async fn meet(&mut self, others: Vec<Announcement>) -> Option<Box<Announcement>> {
         let (mut asked, mut runs) = (false, false);
         for other in others {
@@ -323,7 +354,10 @@ fn due(logged: &mut Option<Instant>) -> bool {
 }
 
 /// Gives up on an operation that the broker does not answer.
-async fn bounded<T>(what: &str, asking: impl Future<Output = Result<T, BusError>>) -> Result<T, BusError> {
+pub(super) async fn bounded<T>(
+    what: &str,
+    asking: impl Future<Output = Result<T, BusError>>,
+) -> Result<T, BusError> {
     timeout(OPERATION_TIMEOUT, asking).await.unwrap_or_else(|_| {
         let timeout_ms = u64::try_from(OPERATION_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         Err(BusError::Unanswered { what: what.to_owned(), timeout_ms })

@@ -1,9 +1,10 @@
 //! Every state that a challenge can be in, through the API and the command line.
 //!
-//! Owns: what befalls a challenged command's target while it waits, and every way in which a challenge ends.
+//! Owns: what befalls a challenged command's target while it waits, and every way in which a
+//! challenge ends.
 //! Never: asks the state itself; what is compared is what people and programs read.
-//! Holds: an open challenge is listed and shown with its operation and effect, whatever became of its target; one that is
-//! over is neither, and no state makes a list or a page fail.
+//! Holds: an open challenge is listed and shown with its operation and effect, whatever became of
+//! its target; one that is over is neither, and no state makes a list or a page fail.
 
 use serde_json::{Value, json};
 
@@ -64,7 +65,8 @@ async fn a_release_and_a_live_start_are_shown_while_they_wait() {
     gate.stop().await;
 }
 
-/// A live bot and a dangerous command for it that waits; answers the challenge's id, where it is open still.
+/// A live bot and a dangerous command for it that waits; answers the challenge's id, where it is
+/// open still.
 async fn challenged(gate: &mut Gate, kind_type: &str, fate: Fate) -> Option<String> {
     let name = |word: &str| format!("{kind_type}-{word}");
     let bot = if kind_type == "data-delete" { "w-1" } else { "w-2" };
@@ -77,7 +79,7 @@ async fn challenged(gate: &mut Gate, kind_type: &str, fate: Fate) -> Option<Stri
 }
 
 /// Walks a bot to live.
-async fn live(gate: &Gate, bot: &str, name: &str) {
+pub(super) async fn live(gate: &Gate, bot: &str, name: &str) {
     let done = async |kind_type: &str, status: &str, data: Value| {
         let name = format!("{name}-{kind_type}");
         signal(gate, kind_type, bot, &name, &data).await;
@@ -155,7 +157,7 @@ async fn is_gone(gate: &Gate, id: &str, name: &str) {
 }
 
 /// The id of the challenge of a command that waits.
-async fn waits(gate: &Gate, name: &str) -> String {
+pub(super) async fn waits(gate: &Gate, name: &str) -> String {
     let command = gate.until(&format!("commands/c-{name}"), |command| command["id"].is_string()).await;
     let is_its =
         |challenge: &Value| Some(challenge["command"].to_string().as_str()) == command["id"].as_str();
@@ -166,7 +168,7 @@ async fn waits(gate: &Gate, name: &str) -> String {
     found(&page).expect("it waits")["challengeId"].as_str().expect("an id").to_owned()
 }
 
-async fn signal(gate: &Gate, kind_type: &str, bot: &str, name: &str, data: &Value) {
+pub(super) async fn signal(gate: &Gate, kind_type: &str, bot: &str, name: &str, data: &Value) {
     gate.say(envelope("signal", kind_type, "orc", bot, Some(name), data)).await;
 }
 

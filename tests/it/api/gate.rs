@@ -10,7 +10,9 @@ use std::{
 
 use serde_json::{Value, json};
 use swarmgate::{
-    bus::{Bus, Departure, Fate, Queue, QueueKind, embedded::Embedded},
+    bus::{Bus, Consumer, Departure, Fate, Queue, QueueKind, Topology, embedded::Embedded},
+    clock,
+    config::{Layers, Loaded, Setting, load},
     contract::message::{Message, Properties},
     interface::{
         api::Desk,
@@ -18,8 +20,6 @@ use swarmgate::{
     },
     runtime::{
         boot::{self, Running},
-        clock,
-        config::{Layers, Loaded, Setting, load},
         link::Standing,
         setup,
     },
@@ -32,11 +32,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::schemas;
+
 /// How long anything may take before it counts as hung.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A router with its window, two workers' queues, and nobody behind them: the test speaks for the workers.
+/// A router with its window, two workers' queues, and nobody behind them: the test speaks for the
+/// workers.
 pub struct Gate {
+    settings: Vec<Setting>,
     dir: tempfile::TempDir,
     broker: Embedded,
     address: SocketAddr,
@@ -52,10 +56,24 @@ struct Up {
 
 impl Gate {
     pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With settings of its own, as (path, value).
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        // One type ends soon by itself.
+        let soon = [("deadlines.swarm_plan_ms", "1000")];
+        let settings = soon.iter().chain(settings).map(|(path, value)| Setting {
+            flag: "--set".to_owned(),
+            path: (*path).to_owned(),
+            value: (*value).to_owned(),
+        });
+        let settings = settings.collect();
         let place = Path::new("/dev/shm");
         let dir = if place.is_dir() { tempfile::tempdir_in(place) } else { tempfile::tempdir() };
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut gate = Self { dir: dir.expect("a directory"), broker: Embedded::new(), address, up: None };
+        let dir = dir.expect("a directory");
+        let mut gate = Self { dir, broker: Embedded::new(), address, settings, up: None };
         gate.declare().await;
         gate.go_up().await;
         gate
@@ -66,13 +84,8 @@ impl Gate {
     }
 
     fn loaded(&self) -> Loaded {
-        // One type ends soon by itself.
-        let soon = Setting {
-            flag: "--set".to_owned(),
-            path: "deadlines.swarm_plan_ms".to_owned(),
-            value: "1000".to_owned(),
-        };
-        let mut loaded = load(&Layers { flags: vec![soon], ..Layers::default() }).expect("the settings");
+        let layers = Layers { flags: self.settings.clone(), ..Layers::default() };
+        let mut loaded = load(&layers).expect("the settings");
         loaded.config.ledger.dir = self.dir.path().to_owned();
         loaded
     }
@@ -135,7 +148,11 @@ impl Gate {
     /// The status and body of a page.
     pub async fn get(&self, page: &str) -> (u16, Value) {
         let (status, text) = self.asked("GET", &format!("/api/v1/{page}"), &self.address.to_string()).await;
-        (status, serde_json::from_str(&text).unwrap_or_else(|fault| panic!("{page}: {fault}: {text}")))
+        let body = serde_json::from_str(&text).unwrap_or_else(|fault| panic!("{page}: {fault}: {text}"));
+        if status == 200 && page == "safety" {
+            schemas::holds_for_safety(&body);
+        }
+        (status, body)
     }
 
     /// A page that is there.
@@ -154,6 +171,18 @@ impl Gate {
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         (status, body.to_owned())
+    }
+
+    /// Hears what leaves the router by that pattern.
+    pub async fn listen(&self, pattern: &str) -> Box<dyn Consumer> {
+        let queue = Queue {
+            name: format!("listener {pattern}"),
+            kind: QueueKind::Exclusive,
+            bindings: vec![("swarmgate.out".to_owned(), pattern.to_owned())],
+        };
+        let topology = Topology { exchanges: Vec::new(), queues: vec![queue.clone()] };
+        self.broker.declare(&topology).await.expect("a queue");
+        self.broker.consumer(&queue.name, 64).await.expect("a consumer")
     }
 
     pub async fn say(&self, message: Message) {

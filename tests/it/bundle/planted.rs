@@ -8,7 +8,7 @@ use swarmgate::{
         timestamp::Timestamp,
     },
     ledger::chain::Chain,
-    runtime::bundle::{Excerpt, Limits, Place, Sources, Stamp, create, verify::verify},
+    support::{Excerpt, Limits, Place, Sources, Stamp, create, verify::verify},
 };
 
 use super::Unpacked;
@@ -119,7 +119,8 @@ fn two_hundred_secrets_stay_behind() {
 
 #[test]
 fn the_search_would_find_each_of_them() {
-    // The same fields as they are, without masking: the assertion of the test above fails for every one.
+    // The same fields as they are, without masking: the assertion of the test above fails for every
+    // one.
     let places = |shape: usize| {
         let Sources {
             config,

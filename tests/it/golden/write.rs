@@ -2,7 +2,8 @@
 //!
 //!     SWARMGATE_GOLDEN=tests/data/ledgers/RELEASE cargo nextest run -E 'test(golden::write)' --run-ignored only
 //!
-//! Owns: one ledger with every change, action and reason there is, and one that a real router wrote.
+//! Owns: one ledger with every change, action and reason there is, and one that a real router
+//! wrote.
 //! Never: writes over a golden ledger that is there.
 //! Holds: a change that is added without being named here does not compile.
 
@@ -15,11 +16,13 @@ use std::{
 use serde_json::{Value, json, value::RawValue};
 use swarmgate::{
     bus::{Bus, Departure, Queue, QueueKind, Topology},
+    clock,
     contract::{
         audit::{
-            Accepted, Action, Actor, Carried, Change, EmergencyId, Ended, Evidence, EvidenceKind, Fact,
-            Genesis, Heard, Mode, Of, Opened, Payload, Presence, Proof, Replay, ResultSeen, Resumed, SetBack,
-            Standing, Stepped, Subject, Tallied, Verdict,
+            Accepted, Action, Actor, Asked, Carried, Change, Difference, EmergencyId, Ended, Evidence,
+            EvidenceKind, Fact, Genesis, Heard, Mode, Of, Opened, Payload, Presence, Proof, Replay,
+            ResultSeen, Resumed, SetBack, Settings, SettingsCompared, Standing, Stepped, Subject, Tallied,
+            Verdict,
         },
         digest::Digest,
         interlock::{
@@ -32,7 +35,6 @@ use swarmgate::{
         timestamp::Timestamp,
     },
     ledger::{Batch, FILE, Ledger, chain::Chain},
-    runtime::clock,
 };
 use tempfile::TempDir;
 
@@ -77,6 +79,10 @@ fn accepted(number: u8) -> Accepted {
         always_passes: number.is_multiple_of(2),
         command: Some(digest(number)),
         compared: digest(100 + number),
+        counts_for: None,
+        forgets_bot: false,
+        tries_again: None,
+        forgets_patch: false,
         deadline: Some(at(90_000)),
         leads_to: Some(Life::RunningPaper),
         overtakes: Some(at(7)),
@@ -85,9 +91,16 @@ fn accepted(number: u8) -> Accepted {
     }
 }
 
+fn seen(answers: Vec<Heard>, ends: Option<Ended>, number: u8) -> ResultSeen {
+    ResultSeen { answers, ends, forgets: false, forgets_config: false, identity: digest(number) }
+}
+
+fn ended(number: u8) -> Ended {
+    Ended { command: digest(number), status: "Ready".to_owned() }
+}
+
 /// Each change at least once, in each of its forms.
-pub(super) fn changes() -> Vec<Change> {
-    let ended = |number| Ended { command: digest(number), status: "Ready".to_owned() };
+pub fn changes() -> Vec<Change> {
     let heard = Heard { command: digest(1), status: "Stopped".to_owned(), success: true };
     let set = SafetySet::default;
     let gate = |result, disabled_until| GateSet {
@@ -106,6 +119,7 @@ pub(super) fn changes() -> Vec<Change> {
             incarnation: String::new(),
             instance: "gate-1".to_owned(),
             mode: Mode::Enforce,
+            settings: None,
             version: "0".to_owned(),
         }),
         Change::Accepted(accepted(1)),
@@ -114,10 +128,14 @@ pub(super) fn changes() -> Vec<Change> {
         Change::Observed(Of { command: digest(1) }),
         Change::Parked(Of { command: digest(1) }),
         Change::Released(Of { command: digest(1) }),
-        Change::Result(ResultSeen { answers: vec![heard], ends: None, identity: digest(4) }),
-        Change::Result(ResultSeen { answers: Vec::new(), ends: Some(ended(1)), identity: digest(3) }),
+        Change::Result(seen(vec![heard], None, 4)),
+        Change::Result(seen(Vec::new(), Some(ended(1)), 3)),
         Change::Ended(ended(2)),
-        Change::Carried(Carried { returned: vec![(2, 0), (3, 1)], spans: vec![(1, 4)] }),
+        Change::Carried(Carried {
+            returned: vec![(2, 0), (3, 1)],
+            spans: vec![(1, 4)],
+            ..Carried::default()
+        }),
         Change::Tallied(Tallied { bodies: digest(5), count: 17, second: -1 }),
         presence(Standing::Appeared, None),
         presence(Standing::Stale, Some(at(3))),
@@ -191,6 +209,12 @@ fn dangerous() -> Vec<Change> {
     ]
 }
 
+fn settings() -> Settings {
+    let safety = [("environment", json!("dev")), ("safety.gates_required", json!(["risk"]))];
+    let safety = safety.map(|(path, value)| (path.to_owned(), value));
+    Settings { digest: digest(8), safety: safety.into() }
+}
+
 /// The changes that came with the formats after the first.
 fn own_of_this_format() -> Vec<Change> {
     vec![
@@ -200,9 +224,41 @@ fn own_of_this_format() -> Vec<Change> {
             incarnation: "00ff00ff00ff00ff".to_owned(),
             instance: "gate-1".to_owned(),
             mode: Mode::Enforce,
+            settings: Some(settings()),
             version: "0".to_owned(),
         }),
-        Change::SetBack(SetBack { known: 900, ours: 7 }),
+        Change::Settings(SettingsCompared {
+            differences: vec![Difference {
+                is: json!([]),
+                setting: "safety.gates_required".to_owned(),
+                was: json!(["risk"]),
+            }],
+            safe: true,
+        }),
+        Change::SetBack(SetBack { known: 900, ledger_id: None, ours: 7 }),
+        Change::SetBack(SetBack { known: 901, ledger_id: Some("f".repeat(32)), ours: 7 }),
+        // What there was no room to remember, and an attempt after one that never reached its
+        // target.
+        Change::Accepted(Accepted {
+            counts_for: Some(Scope::new("kestrel", "ALL", "ALL")),
+            forgets_bot: true,
+            forgets_patch: true,
+            parked: true,
+            tries_again: Some(3),
+            ..accepted(8)
+        }),
+        Change::Result(ResultSeen {
+            forgets: true,
+            forgets_config: true,
+            ..seen(Vec::new(), Some(ended(8)), 9)
+        }),
+        Change::Moved(Moved {
+            bots: vec![Move {
+                from: Life::Created,
+                scope: Scope::new("osprey", "ALL", "ALL"),
+                to: Life::Quarantined,
+            }],
+        }),
         Change::Stepped(Stepped { from: at(900_000), to: at(50) }),
     ]
 }
@@ -233,11 +289,14 @@ fn named(change: &Change) {
         | Change::Reviewed(_)
         | Change::Suspended(_)
         | Change::SetBack(_)
-        | Change::Stepped(_) => {}
+        | Change::Stepped(_)
+        | Change::Settings(_) => {}
     }
 }
 
-const ACTIONS: [Action; 31] = [
+const ACTIONS: [Action; 33] = [
+    Action::SettingsLoosened,
+    Action::SettingsTightened,
     Action::ClockCompared,
     Action::ClockStepped,
     Action::SetBack,
@@ -283,6 +342,12 @@ fn fact(number: usize, change: Change) -> Fact {
     Fact {
         actor: Some(Actor { by: proofs[number % 4], principal: format!("né\u{7}e-{number}") }),
         body: Some(digest(number as u8)),
+        command: (number % 3 != 2).then(|| Asked {
+            requested_transition: number.is_multiple_of(2).then(|| "IDLE->RUNNING_LIVE".to_owned()),
+            run_id: number.is_multiple_of(4).then(|| format!("r-{number}")),
+            schema_version: "1".to_owned(),
+            trace_id: number.is_multiple_of(6).then(|| "4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
+        }),
         correlation_id: Some(format!("c-{number}")),
         detail: Some("line\nbreak\u{1b}[31m\u{2028}".to_owned()),
         emergency_id: (number % 5 == 4).then_some(EmergencyId { epoch: 1, n: number as u64 }),
@@ -350,8 +415,9 @@ async fn tell(bus: &dyn Bus, messages: Vec<Message>) {
     }
 }
 
-/// What the router of a golden ledger hears: each verdict, a command that waits, one that waits for its confirmation,
-/// bots in several places of their lives, and a kill switch that must not be forgotten.
+/// What the router of a golden ledger hears: each verdict, a command that waits, one that waits for
+/// its confirmation, bots in several places of their lives, and a kill switch that must not be
+/// forgotten.
 fn story() -> Vec<Message> {
     let signal =
         |kind: &str, who: &str, name: &str, data: Value| said("signal", kind, who, "orc-a", name, &data);

@@ -1,4 +1,5 @@
-//! Hostile brokers: queues that are not as they must be, rights that are missing, and what the broker drops.
+//! Hostile brokers: queues that are not as they must be, rights that are missing, and what the
+//! broker drops.
 
 use swarmgate::{
     bus::Bus,
@@ -36,7 +37,8 @@ pub(crate) fn earlier_release(vhost: &Vhost) {
     }
 }
 
-/// With messages in those queues: a router judges each once, carries what has to be, and the queues are gone.
+/// With messages in those queues: a router judges each once, carries what has to be, and the queues
+/// are gone.
 pub(crate) async fn is_taken_over(vhost: &Vhost) {
     let bus = vhost.connect().await;
     let mut left = vec![signal("swarm-stop", "w-1", "stop")];
@@ -49,7 +51,7 @@ pub(crate) async fn is_taken_over(vhost: &Vhost) {
     let lanes = ["urgent", "signals", "results", "metrics"].map(|lane| format!("swarmgate.in.{lane}"));
     let gone = async {
         for name in lanes.iter().map(String::as_str).chain(["swarmgate.refused"]) {
-            while bus.ready_count(name).await.expect("an answer").is_some() {
+            while bus.counts(name).await.expect("an answer").is_some() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -1,4 +1,5 @@
-//! Files of the router that are not what they must be, and topology that somebody takes away under it.
+//! Files of the router that are not what they must be, and topology that somebody takes away under
+//! it.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 

@@ -1,7 +1,9 @@
 //! A ledger whose disk does not answer, and answers later after all.
 //!
-//! Owns: the proof that a commit that hangs holds no stop, and that what it wrote in the end is carried once.
-//! Never: mocks the hanging; a second connection holds the write lock, and the commit waits for it inside SQLite.
+//! Owns: the proof that a commit that hangs holds no stop, and that what it wrote in the end is
+//! carried once.
+//! Never: mocks the hanging; a second connection holds the write lock, and the commit waits for it
+//! inside SQLite.
 //! Holds: a stop is carried under one id even where its commit came through afterwards.
 
 use super::*;
@@ -59,7 +61,7 @@ async fn a_commit_that_hangs_holds_no_stop_and_what_it_wrote_in_the_end_is_carri
     })
     .await;
     assert_eq!(drill.heard("swarm-plan").await.len(), 3, "a command got past a ledger that does not answer");
-    assert_eq!(drill.waiting().iter().filter(|record| record.id().is_some()).count(), drill.waiting().len());
+    assert!(drill.waiting().iter().all(|record| record.id().is_some()));
 
     hold.let_go().await;
     until("the ledger is well", async || telemetry.health.ledger()).await;

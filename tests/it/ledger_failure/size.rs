@@ -34,7 +34,8 @@ impl Drill {
     }
 }
 
-/// From the first command that the ledger refuses, with a stop right behind it, until the stop is heard.
+/// From the first command that the ledger refuses, with a stop right behind it, until the stop is
+/// heard.
 async fn passes(entries: usize) -> Duration {
     let mut drill = Drill::new().await;
     drill.fill(entries).await;

@@ -1,11 +1,16 @@
-//! A ledger that can be written again and cannot be read: nothing may go on from less than all of it.
+//! A ledger that can be written again and cannot be read: nothing may go on from less than all of
+//! it.
 
 use super::*;
 
 /// One entry is no longer what was written, as a bad sector would have it; and how it was.
 const SPOIL: &str = "CREATE TABLE drill_kept AS SELECT seq, bytes FROM entries WHERE seq = 3;
     DROP TRIGGER entries_are_not_updated; UPDATE entries SET bytes = x'7b7d' WHERE seq = 3";
-const MEND: &str = "UPDATE entries SET bytes = (SELECT bytes FROM drill_kept WHERE drill_kept.seq = 3) WHERE seq = 3; DROP TABLE drill_kept";
+const MEND: &str = "
+    UPDATE entries SET bytes = (SELECT bytes FROM drill_kept WHERE drill_kept.seq = 3) WHERE seq = 3;
+    DROP TABLE drill_kept;
+    CREATE TRIGGER entries_are_not_updated BEFORE UPDATE ON entries
+        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END";
 
 fn block() -> Message {
     let body = json!({
@@ -31,7 +36,8 @@ async fn an_unreadable_ledger_never_resumes_and_forgets_nothing() {
     until("both are settled", async || drill.held("urgent") == 0).await;
     drill.hand(SPOIL).await;
     drill.hand(REFUSE_ALL).await;
-    // Its repeat is known for one while the ledger fails: nothing was forgotten, and nothing had to be read.
+    // Its repeat is known for one while the ledger fails: nothing was forgotten, and nothing had to
+    // be read.
     drill.send(&plans(3..4)).await;
     drill.send(&[command(901, "swarm-stop")]).await;
     until("the ledger fails", async || !telemetry.health.ledger()).await;

@@ -85,7 +85,13 @@ impl Process {
             {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            // Queues come after exchanges; a key that nobody binds reaches the results lane when they are there.
+            // Queues come after exchanges, and their bindings after them.
+            for lane in ["urgent", "signals", "results", "metrics"] {
+                let queue = format!("swarmgate.in.{lane}.v2");
+                while !bus.counts(&queue).await.is_ok_and(|counts| counts.is_some()) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
             tokio::time::sleep(Duration::from_millis(700)).await;
         };
         tokio::time::timeout(PATIENCE, ready).await.expect("the router becomes ready");
@@ -147,7 +153,8 @@ impl Process {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
         let gone = async {
-            // A process that is waited for elsewhere shows as a zombie; both mean that it has ended.
+            // A process that is waited for elsewhere shows as a zombie; both mean that it has
+            // ended.
             while std::fs::read_to_string(format!("/proc/{pid}/stat"))
                 .is_ok_and(|stat| !stat.contains(") Z "))
             {

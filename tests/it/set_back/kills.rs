@@ -1,8 +1,11 @@
-//! Twenty kills each around a set-back ledger and around a commit that fails: the real binary on RabbitMQ.
+//! Twenty kills each around a set-back ledger and around a commit that fails: the real binary on
+//! RabbitMQ.
 //!
 //! Owns: SIGKILL at twenty moments of noticing a set-back, and of a ledger that cannot be written.
-//! Never: judges by the router's own words alone; a subscriber that drops repeats says what was carried.
-//! Holds: after each kill the next router starts, no stop is lost or carried twice, and nothing else gets past.
+//! Never: judges by the router's own words alone; a subscriber that drops repeats says what was
+//! carried.
+//! Holds: after each kill the next router starts, no stop is lost or carried twice, and nothing
+//! else gets past.
 
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
@@ -13,7 +16,8 @@ const KILLS: usize = 20;
 /// How long a commit may take here before the ledger counts as failed.
 const COMMIT_TIMEOUT_MS: u64 = 300;
 
-/// How long the router of a round lives: spread over the whole of what it does, and never the same twice.
+/// How long the router of a round lives: spread over the whole of what it does, and never the same
+/// twice.
 fn life(round: usize, whole: Duration) -> Duration {
     whole * u32::try_from((round * 7) % KILLS + 1).expect("a small number") / KILLS as u32
 }
@@ -50,23 +54,20 @@ async fn twenty_kills_around_a_set_back_forget_neither_it_nor_a_stop() {
     let url = broker.url("/", "guest", "guest");
     let bus = swarmgate::bus::amqp::connect(&swarmgate::bus::amqp::Options::new(&url)).await.expect("a bus");
     let bus: &dyn Bus = bus.as_ref();
-    let router = Process::start(&url);
-    router.ready(bus).await;
-    let mut inbox = Inbox::open(bus, "subscriber.inbox", "swarmgate.out").await;
-    send(bus, &stops(0, 5)).await;
-    inbox.hear(bus, |heard| heard.iter().filter(|message| is_stop(message)).count() >= 5).await;
+    let (router, mut inbox) = with_five_stops(&url, bus).await;
     let kept = TempDir::new().expect("a directory");
     let (code, said) = backup(router.ledger(), &kept.path().join("copy"));
     assert_eq!(code, Some(0), "{said}");
     send(bus, &stops(5, 5)).await;
-    inbox.hear(bus, |heard| heard.iter().filter(|message| is_stop(message)).count() >= 10).await;
+    inbox.hear(bus, |heard| heard_stops(heard) >= 10).await;
     let mut dir = router.stop().await;
     put_back(dir.path(), &kept.path().join("copy"));
     for round in 0..KILLS {
         send(bus, &stops(10 + round, 1)).await;
         send(bus, &[signal("config-update", "w-1", &format!("late{round}"))]).await;
         let router = Process::start_on(&url, dir);
-        // A start takes some 200 ms here; the set-back is on record, and the mark after it, within 500.
+        // A start takes some 200 ms here; the set-back is on record, and the mark after it, within
+        // 500.
         tokio::time::sleep(life(round, Duration::from_millis(700))).await;
         dir = router.killed();
     }
@@ -74,13 +75,14 @@ async fn twenty_kills_around_a_set_back_forget_neither_it_nor_a_stop() {
     // Everything may be there from before: it has to be up before it is told to end.
     tokio::time::sleep(Duration::from_secs(2)).await;
     noticed(&router).await;
-    inbox.hear(bus, |heard| heard.iter().filter(|message| is_stop(message)).count() >= 10 + KILLS).await;
+    inbox.hear(bus, |heard| heard_stops(heard) >= 10 + KILLS).await;
     let dir = router.stop().await;
     assert_eq!(stops_heard(&inbox), names(10 + KILLS), "each stop once, none dropped as a repeat");
     assert_eq!(starts_heard(&inbox), 0, "nothing but stops passes");
     assert_eq!(verify(dir.path()).await.expect("a report").fault, None);
     assert_eq!(folded(dir.path()).await.strongest().0.word(), "SAFE");
-    // One that was killed between the entry and the mark says it once more, and never once a mark has followed.
+    // One that was killed between the entry and the mark says it once more, and never once a mark
+    // has followed.
     let entries = set_back_entries(dir.path()).await;
     assert!((1..=KILLS + 1).contains(&entries), "{entries}");
     let router = Process::start_on(&url, dir);
@@ -128,7 +130,7 @@ async fn twenty_kills_around_a_failing_commit_lose_and_double_no_stop() {
         .hear(bus, |heard| {
             let updates =
                 heard.iter().filter(|message| message.routing_key.starts_with("signal.config-update."));
-            heard.iter().filter(|message| is_stop(message)).count() > KILLS && updates.count() >= KILLS
+            heard_stops(heard) > KILLS && updates.count() >= KILLS
         })
         .await;
     let dir = router.stop().await;

@@ -191,7 +191,8 @@ pub fn signal(name: &str, pid: u32) {
     assert!(sent.success(), "no process {pid}");
 }
 
-/// Waits until a process is gone. One whose new parent has not looked yet shows as a zombie: it runs no more.
+/// Waits until a process is gone. One whose new parent has not looked yet shows as a zombie: it
+/// runs no more.
 pub fn gone(pid: u32) {
     let until = Instant::now() + PATIENCE;
     while let Some(state) = state(pid).filter(|state| *state != 'Z') {

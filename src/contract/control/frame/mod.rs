@@ -1,11 +1,10 @@
 //! One frame of the secure channel: bytes to message and back.
 //!
-//! Owns: the length prefix, the fields of a frame, what is signed, and the order in which a frame is tried.
+//! Owns: the length prefix, the fields of a frame, what is signed, and the order in which a frame
+//! is tried.
 //! Never: reads from a socket or a clock, or tells a peer what was wrong with its frame.
-//! Holds: nothing of a frame is believed, and no rule but size and JSON is tried, before its signature verifies. A frame
-//! that is accepted is refused with any one bit flipped.
-
-use std::fmt;
+//! Holds: nothing of a frame is believed, and no rule but size and JSON is tried, before its
+//! signature verifies. A frame that is accepted is refused with any one bit flipped.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
@@ -15,6 +14,7 @@ use super::{
     ControlMessage, Kind, Payload,
     fault::Fault,
     name,
+    nonce::{Nonce, unhex},
     secret::SigningKey,
     signing::{self, DEPTH_MAX, Fractions, NODES_MAX},
     window::Window,
@@ -30,29 +30,6 @@ const FIELDS: [&str; 9] =
     ["headers", "kind", "nonce", "payload_b64", "reply_to", "sig", "target", "trace_id", "ts"];
 /// All fields of what `payload_b64` holds.
 const INNER_FIELDS: [&str; 3] = ["correlation_id", "payload", "worker_id"];
-
-/// What makes a frame unlike any other of its key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Nonce(pub [u8; 16]);
-
-impl Nonce {
-    /// Reads 32 hex digits; `None` for anything else.
-    pub fn from_hex(text: &str) -> Option<Self> {
-        unhex(text, |digit| digit.is_ascii_hexdigit()).map(Self)
-    }
-}
-
-impl fmt::Display for Nonce {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Nonce {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, out)
-    }
-}
 
 /// What stands around a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,7 +119,8 @@ impl Frame {
         Ok(fields.into_iter().map(|(field, value)| (field.to_owned(), value)).collect())
     }
 
-    /// Reads a whole frame, length and body, as one call; who reads from a socket takes the steps one by one.
+    /// Reads a whole frame, length and body, as one call; who reads from a socket takes the steps
+    /// one by one.
     ///
     /// # Errors
     /// The first that holds, in the order of [`Fault`].
@@ -206,7 +184,8 @@ impl Sealed {
         Ok(Self { fields, sig })
     }
 
-    /// The worker that the frame claims to be for or from: what a key is looked up by, and nothing more.
+    /// The worker that the frame claims to be for or from: what a key is looked up by, and nothing
+    /// more.
     pub fn claimed_target(&self) -> Option<&str> {
         self.fields.get("target").and_then(Value::as_str)
     }
@@ -214,10 +193,12 @@ impl Sealed {
     /// Verifies the signature with the first of `keys` that fits.
     ///
     /// # Errors
-    /// [`Fault::InvalidSignature`], or [`Fault::MalformedFrame`] when there is nothing that could be signed.
+    /// [`Fault::InvalidSignature`], or [`Fault::MalformedFrame`] when there is nothing that could
+    /// be signed.
     pub fn open(self, keys: &[&SigningKey]) -> Result<Opened, Fault> {
         let signed = Zeroizing::new(signing::object(&self.fields, Fractions::Refused)?);
-        // A signature that is no signature is compared all the same: it takes as long as a wrong one.
+        // A signature that is no signature is compared all the same: it takes as long as a wrong
+        // one.
         let sig = self.sig.unwrap_or_default();
         let fits = keys.iter().map(|key| key.verifies(signed.as_bytes(), &sig) && self.sig.is_some());
         let key =
@@ -240,11 +221,12 @@ impl Opened {
         self.text("nonce").ok().and_then(Nonce::from_hex)
     }
 
-    /// Tries the rest: the form of the fields, the kind, the time, the nonce, and then what it carries.
+    /// Tries the rest: the form of the fields, the kind, the time, the nonce, and then what it
+    /// carries.
     ///
     /// # Errors
-    /// [`Fault::MalformedFrame`], [`Fault::UnsupportedKind`], [`Fault::TimestampExpired`], [`Fault::ReplayedNonce`],
-    /// [`Fault::ReplayWindowFull`].
+    /// [`Fault::MalformedFrame`], [`Fault::UnsupportedKind`], [`Fault::TimestampExpired`],
+    /// [`Fault::ReplayedNonce`], [`Fault::ReplayWindowFull`].
     pub fn admit(mut self, now: i64, window: &mut Window) -> Result<Frame, Fault> {
         let broken = |field, fault| Fault::MalformedFrame { field, fault };
         if self.fields.keys().any(|field| !FIELDS.contains(&field.as_str())) {
@@ -318,8 +300,8 @@ fn agree(target: Option<&str>, worker_id: Option<&str>) -> Result<(), Fault> {
     }
 }
 
-/// Refuses the two ways in which a text could change without changing its value by one bit: the case of an escape's hex
-/// digits, and a white space that is no space.
+/// Refuses the two ways in which a text could change without changing its value by one bit: the
+/// case of an escape's hex digits, and a white space that is no space.
 fn one_form(body: &[u8]) -> Result<(), Fault> {
     if body.iter().any(|byte| *byte < b' ') {
         return Err(Fault::MalformedFrame { field: "frame", fault: "has a control character" });
@@ -345,18 +327,6 @@ fn json_object(field: &'static str, text: &[u8], body_bytes_max: usize) -> Resul
         }
         Err(refusal) => Err(Fault::MalformedFrame { field, fault: refusal.reason.code() }),
     }
-}
-
-/// Reads exactly `N` bytes of hex whose digits all pass.
-fn unhex<const N: usize>(text: &str, passes: fn(&u8) -> bool) -> Option<[u8; N]> {
-    if text.len() != N.checked_mul(2)? || !text.as_bytes().iter().all(passes) {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -204,7 +204,8 @@ fn what_is_no_frame_is_malformed() {
     {
         assert_eq!(decode(bytes).unwrap_err().word(), "malformed-frame", "{}", bytes.len());
     }
-    // Another order and spaces are the same fields; an escape in upper case has a twin one bit away.
+    // Another order and spaces are the same fields; an escape in upper case has a twin one bit
+    // away.
     let mut turned = body.replacen("\"headers\":{},", "", 1).replacen('}', ", \"headers\": {}}", 1);
     assert!(decode(&with_length(turned.as_bytes())).is_ok(), "{turned}");
     turned.push('\n');

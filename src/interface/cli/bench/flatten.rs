@@ -1,9 +1,10 @@
 //! The latch: how long after it is thrown every instance of a fleet has its stop.
 //!
-//! Owns: a fleet of instances with a queue each, which start, run and stop as they are told, and the time from the latch to
-//! each one's `bot-stop`.
+//! Owns: a fleet of instances with a queue each, which start, run and stop as they are told, and
+//! the time from the latch to each one's `bot-stop`.
 //! Never: asserts a time; it prints the quantiles over all instances and rounds.
-//! Holds: in every round every instance runs before the latch is thrown, and is told to stop; else the run fails.
+//! Holds: in every round every instance runs before the latch is thrown, and is told to stop; else
+//! the run fails.
 
 use std::{
     path::Path,
@@ -16,13 +17,14 @@ use tokio::sync::mpsc;
 use super::quantile;
 use crate::{
     bus::{Bus, Consumer, Departure, Publisher, Queue, QueueKind, Topology},
+    clock,
     contract::{
         interlock::KillSwitch,
         message::{Message, Properties},
         routing::{ALL, ControlPlaneRouting, Family, Scope},
     },
     interface::cli::{CliError, output::aside},
-    runtime::{clock, latch},
+    runtime::latch,
 };
 
 /// How long one step of a round may take for the whole fleet.
@@ -63,11 +65,9 @@ impl Fleet<'_> {
             });
             ears.push(self.listen(&scope.instance, keys.into_iter().flatten().collect(), &hear).await?);
         }
-        let own = vec![
-            "event.outcome.kill-switch-set.#".to_owned(),
-            "event.outcome.challenge-confirm.#".to_owned(),
-        ];
-        ears.push(self.listen(OPERATOR, own, &hear).await?);
+        let own = ["kill-switch-set", "challenge-confirm"];
+        let own = own.map(|kind| ControlPlaneRouting::type_binding(Family::Outcome, kind));
+        ears.push(self.listen(OPERATOR, own.into(), &hear).await?);
         let publisher = self.bus.publisher().await?;
         self.tell_all(publisher.as_ref(), &mut heard, "bot-init", 0, "CREATED->IDLE").await?;
         let mut millis = Vec::new();
@@ -148,7 +148,8 @@ impl Fleet<'_> {
         Ok(())
     }
 
-    /// Waits until so many instances have heard a command, and has each answer it; answers when each heard it.
+    /// Waits until so many instances have heard a command, and has each answer it; answers when
+    /// each heard it.
     async fn answered(
         &self,
         publisher: &dyn Publisher,
@@ -162,16 +163,16 @@ impl Fleet<'_> {
             _ => "Stopped",
         };
         let (mut times, mut answers) = (Vec::new(), Vec::new());
-        let signal = format!("signal.{kind}.");
         while times.len() < wanted {
             let next = self.next(heard, kind).await?;
-            if !next.message.routing_key.starts_with(&signal) {
+            if !is_of(&next.message, Family::Signal, kind) {
                 continue;
             }
             let body: Value = serde_json::from_slice(&next.message.body).unwrap_or_default();
             let number = times.len() as u64;
             times.push(next.at);
-            // A stop of all reaches each on its own queue; which is which does not matter for the answer.
+            // A stop of all reaches each on its own queue; which is which does not matter for the
+            // answer.
             let scope = match body["scope"]["instance"].as_str().filter(|name| *name != ALL) {
                 Some(name) => Scope::new(SWARM, ROLE, name),
                 None => self.scope(number),
@@ -233,11 +234,10 @@ impl Fleet<'_> {
         kind: &str,
         status: &str,
     ) -> Result<Value, CliError> {
-        let key = format!("event.outcome.{kind}.");
         loop {
             let next = self.next(heard, kind).await?;
             let body: Value = serde_json::from_slice(&next.message.body).unwrap_or_default();
-            if next.message.routing_key.starts_with(&key) && body["data"]["status"] == status {
+            if is_of(&next.message, Family::Outcome, kind) && body["data"]["status"] == status {
                 return Ok(body["data"].clone());
             }
         }
@@ -281,4 +281,9 @@ impl Fleet<'_> {
 fn sorted(mut millis: Vec<f64>) -> Vec<f64> {
     millis.sort_by(f64::total_cmp);
     millis
+}
+
+fn is_of(message: &Message, family: Family, kind: &str) -> bool {
+    ControlPlaneRouting::parse(&message.routing_key)
+        .is_ok_and(|key| key.family == family && key.kind_type == kind)
 }

@@ -1,7 +1,7 @@
 //! The benchmark's messages and the subscriber that counts them.
 //!
-//! Owns: the mixed set (signals, outcomes, alerts, both kinds of status, about 570 bytes each), publishing it in bulk
-//! or at a rate, and hearing it arrive.
+//! Owns: the mixed set (signals, outcomes, alerts, both kinds of status, about 570 bytes each),
+//! publishing it in bulk or at a rate, and hearing it arrive.
 //! Never: sends the same command twice: repeats would be suppressed and nothing would arrive.
 //! Holds: message n is the same in every run.
 
@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 use crate::{
     bus::{Bus, Consumer, Departure, Queue, QueueKind, Settler, Topology},
+    clock,
     contract::{
         message::{Message, Properties},
         routing::{ControlPlaneRouting, Family, Scope},
     },
     interface::cli::CliError,
-    runtime::clock,
 };
 
 /// Messages published together.

@@ -2,8 +2,8 @@
 //!
 //! Owns: the order of the runs (A B A B …), the figures and their ratios.
 //! Never: judges; it prints what was measured and how.
-//! Holds: both contenders are processes of their own, consume the same queues with the same prefetch, and carry the
-//! same messages; the relay checks, records and repeats nothing.
+//! Holds: both contenders are processes of their own, consume the same queues with the same
+//! prefetch, and carry the same messages; the relay checks, records and repeats nothing.
 
 mod flatten;
 mod load;
@@ -63,10 +63,12 @@ pub struct Args {
     /// Prefetch of each lane, for both.
     #[arg(long, default_value_t = 500)]
     prefetch: u16,
-    /// Measure against a third contender too: the relay, when it writes the headers that the router writes.
+    /// Measure against a third contender too: the relay, when it writes the headers that the router
+    /// writes.
     #[arg(long, conflicts_with_all = ["storm", "kill"])]
     marked: bool,
-    /// Time commands while a simulated fleet reports: nothing, at its resting rate, and ten times that.
+    /// Time commands while a simulated fleet reports: nothing, at its resting rate, and ten times
+    /// that.
     #[arg(long)]
     storm: bool,
     /// Time the latch: from `swarmgate kill` to the stop of every instance of a fleet that runs.

@@ -1,6 +1,7 @@
 //! The contenders as processes, and what /proc says of them.
 //!
-//! Owns: starting this binary again with other arguments, its CPU time and memory, and the broker's CPU time.
+//! Owns: starting this binary again with other arguments, its CPU time and memory, and the broker's
+//! CPU time.
 //! Never: ends a process that it did not start.
 //! Holds: a child that is dropped is killed.
 

@@ -1,9 +1,10 @@
 //! The plain relay that the router is measured against: lapin in, lapin out, nothing in between.
 //!
-//! Owns: carrying every delivery of the four lanes to `<prefix>.out`, with confirms, before it is acknowledged; marked
-//! with as many headers as the router's, where that is asked for.
+//! Owns: carrying every delivery of the four lanes to `<prefix>.out`, with confirms, before it is
+//! acknowledged; marked with as many headers as the router's, where that is asked for.
 //! Never: looks at a body.
-//! Holds: what a careful engineer would write in an afternoon: windows of confirms and cumulative acknowledgements.
+//! Holds: what a careful engineer would write in an afternoon: windows of confirms and cumulative
+//! acknowledgements.
 
 use futures_util::{FutureExt, StreamExt, future::join_all};
 use lapin::{
@@ -106,7 +107,8 @@ fn plain((.., properties): Delivered<'_>) -> BasicProperties {
     properties.clone()
 }
 
-/// As many headers as the router's, as long as they are (`passage::onward`), and a message-id of the router's length.
+/// As many headers as the router's, as long as they are (`passage::onward`), and a message-id of
+/// the router's length.
 fn marked((key, tag, properties): Delivered<'_>) -> BasicProperties {
     let text = |text: &str| AMQPValue::LongString(LongString::from(text));
     let mut properties = properties.clone();

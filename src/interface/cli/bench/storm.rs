@@ -1,8 +1,10 @@
 //! The storm: what a fleet's statuses do to a command's way through the router.
 //!
-//! Owns: a simulated fleet that reports, commands that its instances answer, and each command's way in time.
+//! Owns: a simulated fleet that reports, commands that its instances answer, and each command's way
+//! in time.
 //! Never: asserts a time; it prints the quantiles at rest and in the storm, and their ratio.
-//! Holds: the same commands at the same rate in every phase; every one of them arrives, or the run fails.
+//! Holds: the same commands at the same rate in every phase; every one of them arrives, or the run
+//! fails.
 
 use std::{
     collections::BTreeMap,
@@ -18,12 +20,12 @@ use serde_json::{Value, json};
 use super::quantile;
 use crate::{
     bus::{Bus, Consumer, Departure, Publisher, Queue, QueueKind, Settler, Topology},
+    clock,
     contract::{
         message::{Message, Properties},
         routing::{ControlPlaneRouting, Family, Scope},
     },
     interface::cli::{CliError, output::aside},
-    runtime::clock,
 };
 
 /// Commands a second in every phase.
@@ -51,7 +53,8 @@ pub struct Storm<'a> {
 }
 
 impl Storm<'_> {
-    /// Runs every phase; answers each one's quantiles in microseconds, and the storm's ratio to rest.
+    /// Runs every phase; answers each one's quantiles in microseconds, and the storm's ratio to
+    /// rest.
     pub async fn run(&self) -> Result<Value, CliError> {
         let mut inbox = self.inbox().await?;
         self.report_once().await?;
@@ -76,7 +79,8 @@ impl Storm<'_> {
     /// The instances' queue: every command of theirs, and nothing else.
     async fn inbox(&self) -> Result<Inbox, CliError> {
         let name = format!("{}.fleet", self.prefix);
-        let bindings = vec![(format!("{}.out", self.prefix), "signal.config-update.#".to_owned())];
+        let commands = ControlPlaneRouting::type_binding(Family::Signal, "config-update");
+        let bindings = vec![(format!("{}.out", self.prefix), commands)];
         let queue = Queue { name: name.clone(), kind: QueueKind::Exclusive, bindings };
         self.bus.declare(&Topology { exchanges: Vec::new(), queues: vec![queue] }).await?;
         let consumer = self.bus.consumer(&name, 500).await?;

@@ -4,26 +4,38 @@
 //! Never: touches anything but a temporary directory.
 //! Holds: the demo fails when Swarmgate does not do what the demo says it does.
 
+mod live;
 mod swarm;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::{CliError, Exit, Globals, Out};
 use crate::{
     bus::{Bus, Consumer, Delivery, embedded::Embedded},
+    clock,
+    config::{self, Layers, Loaded, Setting},
     contract::{
         message::Message,
         routing::{ControlPlaneRouting, Family, Scope},
         timestamp::Timestamp,
     },
+    interface::{
+        api::Desk,
+        http::{self, Window},
+    },
     ledger::{Ledger, query::Reader, verify},
-    runtime::{boot, clock, config, link::Standing, setup},
+    runtime::{
+        boot::{self, Running},
+        link::Standing,
+        setup,
+    },
     telemetry::Telemetry,
 };
-use swarm::{controller, said, signal, worker};
+use swarm::{bot, controller, said, signal, worker};
 
 /// How long one step may take before the demo says that it failed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,13 +50,25 @@ const LATE_AFTER: Duration = Duration::from_millis(300);
   See Swarmgate work:
     swarmgate demo
   The same for a machine, one JSON object a step:
-    swarmgate demo --output json")]
-pub struct Args {}
+    swarmgate demo --output json
+  Keep the router and its swarm up afterwards, and look at them from another terminal:
+    swarmgate demo --keep
+    swarmgate inventory")]
+pub struct Args {
+    /// Stay up after the last step, with the API, until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+    /// Where the API of a demo that stays up is.
+    #[arg(long, value_name = "ADDR", requires = "keep", default_value_t = config::Http::default().addr)]
+    http: SocketAddr,
+}
 
 /// One thing that is sent, and what must come of it.
 struct Step {
     title: &'static str,
     message: Message,
+    /// The command whose outcome is waited for, where it is not what is sent.
+    answers: Option<Message>,
     expect: Expect,
 }
 
@@ -64,21 +88,29 @@ enum Expect {
 ///
 /// # Errors
 /// When a part of it cannot start, or does not do what it says.
-pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
+pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let dir =
         tempfile::tempdir().map_err(|fault| CliError::file(Path::new("a temporary directory"), &fault))?;
     let ledger = dir.path().join("ledger");
     let bus: Arc<dyn Bus> = Arc::new(Embedded::new());
     let mut telling = Telling { json: globals.is_json(), out: Out::new() };
     telling.title(
-        "Swarmgate's demo: an embedded bus, a temporary ledger, a swarm of a controller and two workers",
+        "Swarmgate's demo: an embedded bus, a temporary ledger, a swarm of a controller, two workers and a bot that trades",
     )?;
-    let mut loaded = config::load(&config::Layers::default())?;
+    let second_person = Setting {
+        flag: "the demo".to_owned(),
+        path: "consent.live_requires".to_owned(),
+        value: "second-person".to_owned(),
+    };
+    let mut loaded = config::load(&Layers { flags: vec![second_person], ..Layers::default() })?;
     loaded.config.ledger.dir = ledger.clone();
     // Nobody answers the demo's `bot-init`, and nobody wants to wait two minutes to see that.
     loaded.config.deadlines.0.insert("swarm_plan_ms".to_owned(), ABSENT_DEADLINE_MS);
+    let telemetry = Arc::new(Telemetry::default());
+    loaded.config.http.addr = args.http;
+    let kept = if args.keep { Some(Kept::open(&loaded, &telemetry).await?) } else { None };
     let standing = Arc::new(Standing(Arc::clone(&bus)));
-    let running = boot::start(setup::enforce(&loaded, standing, Arc::new(Telemetry::default()))).await?;
+    let running = boot::start(setup::enforce(&loaded, standing, telemetry)).await?;
     running.link().connected(0).await;
     bus.declare(&swarm::topology("demo.heard", "demo.refused")).await?;
     let mut audience = Audience {
@@ -86,12 +118,13 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
         refused: bus.consumer("demo.refused", 256).await?,
     };
     let mut instances = JoinSet::new();
-    for scope in [controller(), worker(1)] {
+    for scope in [controller(), worker(1), bot()] {
         swarm::appear(bus.as_ref(), &scope).await?;
         instances.spawn(swarm::run(Arc::clone(&bus), scope));
     }
     let mut failed = 0;
-    for step in steps() {
+    let mut steps: VecDeque<Step> = steps().into();
+    while let Some(step) = steps.pop_front() {
         swarm::publish(bus.as_ref(), step.message.clone()).await?;
         if let Expect::Late(scope, _) = &step.expect {
             tokio::time::sleep(LATE_AFTER).await;
@@ -100,6 +133,12 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<Exit, CliError> {
         }
         let seen = audience.wait(&step).await?;
         failed += usize::from(!telling.step(&step, seen.as_ref())?);
+        if let Some(challenge) = seen.filter(|_| matches!(step.expect, Expect::Word("ChallengeRequired"))) {
+            steps.extend(live::confirmed(&challenge, &loaded.config.instance));
+        }
+    }
+    if let Some(kept) = kept {
+        kept.stay(&running, &mut telling).await?;
     }
     running.stop().await;
     instances.shutdown().await;
@@ -129,15 +168,16 @@ fn steps() -> Vec<Step> {
     steps.extend(disagreeing(&key));
     steps.extend(overtaking());
     steps.extend(ending());
+    steps.extend(live::asked());
     steps
 }
 
 fn answered(title: &'static str, message: Message, status: &'static str) -> Step {
-    Step { title, message, expect: Expect::Outcome(status) }
+    Step { title, message, answers: None, expect: Expect::Outcome(status) }
 }
 
 fn refused(title: &'static str, message: Message, reason: &'static str) -> Step {
-    Step { title, message, expect: Expect::Refused(reason) }
+    Step { title, message, answers: None, expect: Expect::Refused(reason) }
 }
 
 /// The body of a start of the controller.
@@ -172,7 +212,7 @@ fn disagreeing(key: &str) -> Vec<Step> {
         ),
         refused(
             "a routing key that is none",
-            said("signal.swarm-start.kestrel", "orc-a", start("5")),
+            said(key.rsplitn(3, '.').last().unwrap_or_default(), "orc-a", start("5")),
             "routing.malformed-key",
         ),
         refused(
@@ -230,6 +270,7 @@ fn fan_out() -> Step {
             "orc-a",
             body.to_string(),
         ),
+        answers: None,
         expect: Expect::Refused("routing.fan-out-not-allowed"),
     }
 }
@@ -244,6 +285,7 @@ fn overtaking() -> Vec<Step> {
             "orc-a",
             signal(kind_type, &target, "orc-a", name, at).to_string(),
         ),
+        answers: None,
         expect: Expect::Outcome(status),
     };
     let earlier = Timestamp::from_micros(now.micros() - 1_000_000);
@@ -268,6 +310,7 @@ fn ending() -> Vec<Step> {
             "orc-a",
             signal(kind_type, target, "orc-a", name, clock::wall()).to_string(),
         ),
+        answers: None,
         expect,
     };
     let everyone = Scope::new("kestrel", "ALL", "ALL");
@@ -337,7 +380,8 @@ impl Step {
         match self.expect {
             Expect::Refused(reason) => message.properties.header_text("x-swarmgate-reason") == Some(reason),
             Expect::Outcome(status) | Expect::Word(status) | Expect::Late(_, status) => {
-                let asked: Option<Value> = serde_json::from_slice(&self.message.body).ok();
+                let asked = &self.answers.as_ref().unwrap_or(&self.message).body;
+                let asked: Option<Value> = serde_json::from_slice(asked).ok();
                 let answer: Option<Value> = serde_json::from_slice(&message.body).ok();
                 let (Some(asked), Some(answer)) = (asked, answer) else { return false };
                 Family::claimed_by(&message.routing_key) == Some(Family::Outcome)
@@ -354,6 +398,35 @@ fn is_router(body: &Value) -> bool {
     body["origin"].as_str().is_some_and(|origin| origin.starts_with("swarmgate:"))
 }
 
+/// What a demo that stays up has besides: the router's window.
+struct Kept {
+    window: JoinHandle<()>,
+    desk: Arc<Desk>,
+    closing: CancellationToken,
+    address: SocketAddr,
+}
+
+impl Kept {
+    async fn open(loaded: &Loaded, telemetry: &Arc<Telemetry>) -> Result<Self, CliError> {
+        let http = &loaded.config.http;
+        let window = Window::open(http.addr, http::Bounds::from(http)).await?.named(&http.hosts);
+        let (closing, desk, address) =
+            (CancellationToken::new(), Arc::new(Desk::default()), window.address());
+        let window = tokio::spawn(window.serve(Arc::clone(telemetry), Arc::clone(&desk), closing.clone()));
+        Ok(Self { window, desk, closing, address })
+    }
+
+    /// Answers questions until somebody says that it is enough.
+    async fn stay(self, running: &Running, telling: &mut Telling) -> Result<(), CliError> {
+        self.desk.open(running.asker().clone());
+        telling.stays(self.address)?;
+        super::run::told_to_stop().await?;
+        self.closing.cancel();
+        let _ = self.window.await;
+        Ok(())
+    }
+}
+
 /// Verifies the ledger, flips one byte in a copy, and shows that verifying finds it.
 async fn tamper(ledger: &Path, dir: &Path, telling: &mut Telling) -> Result<bool, CliError> {
     let report = verify::verify(ledger).await?;
@@ -365,7 +438,8 @@ async fn tamper(ledger: &Path, dir: &Path, telling: &mut Telling) -> Result<bool
     )?;
     let last = Reader::open(ledger).await?.tail(3).await?;
     let Some(victim) = last.first() else { return Ok(false) };
-    // Opening and closing as a router moves everything from the write-ahead log into the one file that is copied.
+    // Opening and closing as a router moves everything from the write-ahead log into the one file
+    // that is copied.
     Ledger::open(ledger, None).await?.close().await;
     let copy = dir.join("copy");
     std::fs::create_dir(&copy).map_err(|fault| CliError::file(&copy, &fault))?;
@@ -433,6 +507,17 @@ impl Telling {
         };
         self.line(step.title, &told, true)?;
         Ok(true)
+    }
+
+    fn stays(&mut self, address: SocketAddr) -> Result<(), CliError> {
+        if self.json {
+            return self.out.json(&json!({ "api": format!("http://{address}"), "stays": true }));
+        }
+        self.out.text(&format!(
+            "\nThe router stays up at http://{address}; Ctrl-C ends it. From another terminal:\n  \
+             swarmgate inventory --api http://{address}\n  swarmgate safety --api http://{address}\n  \
+             swarmgate top --api http://{address}\n\n"
+        ))
     }
 
     fn end(&mut self, failed: usize) -> Result<(), CliError> {

@@ -1,8 +1,10 @@
-//! The demo's swarm: a controller and two workers that hear commands and answer them, on the embedded bus.
+//! The demo's swarm: a controller and two workers that hear commands and answer them, on the
+//! embedded bus.
 //!
 //! Owns: the simulated instances, and the words that the demo's sender puts on the bus.
 //! Never: knows that it is judged; it speaks as any AMQP client would.
-//! Holds: each command that reaches it is answered once per message-id, as a careful subscriber does.
+//! Holds: each command that reaches it is answered once per message-id, as a careful subscriber
+//! does.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -11,13 +13,16 @@ use serde_json::{Value, json};
 
 use crate::{
     bus::{Bus, BusError, Departure, Exchange, ExchangeKind, Queue, QueueKind, Topology},
+    clock,
     contract::{
         message::{Message, Properties},
         routing::{ControlPlaneRouting, Family, RoutingKey, Scope},
         timestamp::Timestamp,
     },
-    runtime::clock,
 };
+
+/// How often an instance says how it is.
+const STATUS_PERIOD: Duration = Duration::from_secs(5);
 
 /// The controller's scope.
 pub fn controller() -> Scope {
@@ -27,6 +32,11 @@ pub fn controller() -> Scope {
 /// The scope of a worker of that number.
 pub fn worker(number: u32) -> Scope {
     Scope::new("kestrel", "generator", format!("gen-{number}"))
+}
+
+/// The scope of a bot that trades.
+pub fn bot() -> Scope {
+    Scope::new("kestrel", "trader", "bot-1")
 }
 
 /// A message as a client would publish it to `swarmgate.in`.
@@ -58,7 +68,8 @@ pub async fn publish(bus: &dyn Bus, message: Message) -> Result<(), BusError> {
     Ok(())
 }
 
-/// What the audience listens on. It hears events only, so that a command nobody takes goes back to the router.
+/// What the audience listens on. It hears events only, so that a command nobody takes goes back to
+/// the router.
 pub fn topology(heard: &str, refused: &str) -> Topology {
     let queue = |name: &str, bindings: Vec<(String, String)>| Queue {
         name: name.to_owned(),
@@ -85,6 +96,11 @@ pub async fn appear(bus: &dyn Bus, scope: &Scope) -> Result<(), BusError> {
         bindings: bindings.into_iter().map(|pattern| ("swarmgate.out".to_owned(), pattern)).collect(),
     };
     bus.declare(&Topology { exchanges: Vec::new(), queues: vec![queue] }).await?;
+    say_status(bus, scope).await
+}
+
+/// What an instance says of itself.
+async fn say_status(bus: &dyn Bus, scope: &Scope) -> Result<(), BusError> {
     let status = json!({
         "timestamp": clock::wall(), "version": "1", "kind": "metric", "type": "status-full",
         "origin": format!("{}:{}", scope.role, scope.instance), "scope": scope,
@@ -102,13 +118,21 @@ fn inbox(scope: &Scope) -> String {
     format!("demo.{}", scope.instance)
 }
 
-/// Hears commands and answers each with its outcome until the bus closes.
+/// Hears commands and answers each with its outcome until the bus closes; says how it is from time
+/// to time.
 pub async fn run(bus: Arc<dyn Bus>, scope: Scope) -> Result<(), BusError> {
     let mut inbox = bus.consumer(&inbox(&scope), 16).await?;
     let settler = inbox.settler();
     let mut known = BTreeSet::new();
+    let mut again = tokio::time::interval(STATUS_PERIOD);
     loop {
-        let deliveries = inbox.next(16).await?;
+        let deliveries = tokio::select! {
+            deliveries = inbox.next(16) => deliveries?,
+            _ = again.tick() => {
+                say_status(bus.as_ref(), &scope).await?;
+                continue;
+            }
+        };
         if deliveries.is_empty() {
             return Ok(());
         }
@@ -127,7 +151,8 @@ fn answer(scope: &Scope, command: &Message) -> Option<Message> {
     let RoutingKey { kind_type, .. } = ControlPlaneRouting::parse(&command.routing_key).ok()?;
     let body: Value = serde_json::from_slice(&command.body).ok()?;
     let status = match kind_type.as_str() {
-        "swarm-stop" | "stop" => "Stopped",
+        "bot-init" => "Created",
+        "swarm-stop" | "bot-stop" | "stop" => "Stopped",
         "config-update" => "Applied",
         _ => "Running",
     };

@@ -13,13 +13,15 @@ use super::{
     management::{Management, encoded},
     policies::Policies,
     queues::{self, Own, Site},
+    ways::{self, Way},
 };
 use crate::{
     bus::{
         Topology,
         amqp::{Server, wanted_arguments},
     },
-    runtime::{config::Loaded, topology},
+    config::Loaded,
+    runtime::topology,
 };
 
 /// What is asked of each queue.
@@ -53,7 +55,7 @@ pub async fn look(loaded: &Loaded, management: &Management, findings: &mut Findi
     let text = |row: &Value| row.get("name").and_then(Value::as_str).map(str::to_owned);
     let rows: BTreeMap<String, Value> = rows.into_iter().filter_map(|row| Some((text(&row)?, row))).collect();
     let server = Server { version: management.version.clone(), ..Server::default() };
-    let site = Site { nodes: nodes(management, &rows).await, major: server.major() };
+    let site = Site { nodes: nodes(management, &rows, findings).await, major: server.major() };
     let before = findings.0.len();
     for queue in &wanted.queues {
         let arguments = wanted_arguments(&queue.kind, &server);
@@ -68,8 +70,9 @@ pub async fn look(loaded: &Loaded, management: &Management, findings: &mut Findi
         );
         findings.add("own queue", State::Ok, found, "");
     }
+    belonging(loaded, management, findings).await;
     exchanges(management, &wanted, &format!("{prefix}.out"), &policies, findings).await;
-    subscribers(management, &wanted, &rows, (&policies, site), findings).await;
+    subscribers(management, (prefix, &wanted), &rows, (&policies, site), findings).await;
 }
 
 async fn policies(management: &Management, findings: &mut Findings) -> Policies {
@@ -103,9 +106,21 @@ async fn policies(management: &Management, findings: &mut Findings) -> Policies 
     policies
 }
 
-/// How many nodes there are: as the broker says, or as the queues show.
-async fn nodes(management: &Management, rows: &BTreeMap<String, Value>) -> usize {
-    if let Ok(Value::Array(nodes)) = management.get("/api/nodes?columns=name").await {
+/// Whose the prefix is, where that is said.
+async fn belonging(loaded: &Loaded, management: &Management, findings: &mut Findings) {
+    let prefix = &loaded.config.amqp.prefix;
+    let path = format!("/api/exchanges/{}/{}", management.vhost, encoded(&topology::environment(prefix)));
+    // It is not there before a router has run.
+    let Ok(row) = management.get(&path).await else { return };
+    let found = ways::environment(prefix, loaded.config.environment.word(), &row);
+    found.into_iter().for_each(|finding| findings.add_finding(finding));
+}
+
+/// How many nodes there are, as the broker says or as the queues show; says which of them are
+/// beyond a partition.
+async fn nodes(management: &Management, rows: &BTreeMap<String, Value>, findings: &mut Findings) -> usize {
+    if let Ok(Value::Array(nodes)) = management.get("/api/nodes?columns=name,partitions").await {
+        nodes.iter().filter_map(ways::partition).for_each(|finding| findings.add_finding(finding));
         return nodes.len();
     }
     let mut seen: BTreeSet<&str> = BTreeSet::new();
@@ -134,21 +149,22 @@ async fn exchanges(
     }
 }
 
-/// Queues of others that get what the router or its senders publish, straight or through other exchanges.
+/// Queues of others that get what the router or its senders publish, straight or through other
+/// exchanges.
 async fn subscribers(
     management: &Management,
-    wanted: &Topology,
+    (prefix, wanted): (&str, &Topology),
     rows: &BTreeMap<String, Value>,
     (policies, site): (&Policies, Site),
     findings: &mut Findings,
 ) {
     let own: BTreeSet<&str> = wanted.queues.iter().map(|queue| queue.name.as_str()).collect();
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut ways) = (BTreeSet::new(), BTreeSet::new());
     let mut judged = 0;
     let before = findings.0.len();
     for exchange in &wanted.exchanges {
-        let bound = match reach(management, &exchange.name).await {
-            Ok(bound) => bound,
+        let (bound, led) = match reach(management, &exchange.name).await {
+            Ok(reached) => reached,
             // It is not there yet.
             Err(why) if why.ends_with(" 404") => continue,
             Err(why) => {
@@ -157,6 +173,11 @@ async fn subscribers(
                 continue;
             }
         };
+        let led: Vec<Way> = led.into_iter().filter(|way| !ways.contains(way)).collect();
+        for finding in ways::findings(prefix, &exchange.name, &led) {
+            ways.extend(led.iter().filter(|way| way.from == finding.object).cloned());
+            findings.add_finding(finding);
+        }
         for name in bound {
             if own.contains(name.as_str()) || !seen.insert(name.clone()) {
                 continue;
@@ -174,9 +195,9 @@ async fn subscribers(
     }
 }
 
-/// The queues that an exchange leads to.
-async fn reach(management: &Management, exchange: &str) -> Result<BTreeSet<String>, String> {
-    let mut queues = BTreeSet::new();
+/// The queues that an exchange leads to, and the ways between exchanges on which it does.
+async fn reach(management: &Management, exchange: &str) -> Result<(BTreeSet<String>, Vec<Way>), String> {
+    let (mut queues, mut ways) = (BTreeSet::new(), Vec::new());
     let mut exchanges = vec![exchange.to_owned()];
     let mut met = 0;
     while let Some(name) = exchanges.get(met).cloned() {
@@ -188,10 +209,13 @@ async fn reach(management: &Management, exchange: &str) -> Result<BTreeSet<Strin
             let to = text("destination");
             if text("destination_type") == "queue" {
                 queues.insert(to);
-            } else if !exchanges.contains(&to) && exchanges.len() < EXCHANGES_MAX {
+                continue;
+            }
+            ways.push(Way { from: name.clone(), to: to.clone(), key: text("routing_key") });
+            if !exchanges.contains(&to) && exchanges.len() < EXCHANGES_MAX {
                 exchanges.push(to);
             }
         }
     }
-    Ok(queues)
+    Ok((queues, ways))
 }

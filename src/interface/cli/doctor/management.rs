@@ -2,8 +2,8 @@
 //!
 //! Owns: one GET at a time over plain HTTP, bounded in time and size.
 //! Never: changes anything there, or follows a redirect.
-//! Holds: the password goes into the request's head and nowhere else; an API that once did not answer in time is not
-//! asked again, so that looking never takes long.
+//! Holds: the password goes into the request's head and nowhere else; an API that once did not
+//! answer in time is not asked again, so that looking never takes long.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{contract::timestamp::Timestamp, runtime::clock};
+use crate::{bus::amqp, clock, contract::timestamp::Timestamp};
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -50,13 +50,15 @@ pub struct Management {
 }
 
 impl Management {
-    /// Asks the API at `url`, or at the broker's host, as the user of that URL, or else the broker's.
-    pub async fn open(url: Option<&str>, amqp: &str) -> Result<Self, String> {
-        let uri: lapin::uri::AMQPUri =
-            amqp.parse().map_err(|_| "the broker's URL cannot be read".to_owned())?;
+    /// Asks the API at `url`, or at the broker's host, as the user of that URL, or else the
+    /// broker's.
+    pub async fn open(url: Option<&str>, broker: &str) -> Result<Self, String> {
+        let uri = amqp::parsed(broker).ok_or_else(|| "the broker's URL cannot be read".to_owned())?;
         let user = uri.authority.userinfo.username;
-        let (mut address, mut authorization) =
-            (format!("{}:{PORT}", uri.authority.host), basic(&user, &uri.authority.userinfo.password));
+        let (mut address, mut authorization) = (
+            format!("{}:{PORT}", amqp::in_url(&uri.authority.host)),
+            basic(&user, &uri.authority.userinfo.password),
+        );
         if let Some(url) = url {
             let rest = url.strip_prefix("http://").ok_or("only http:// is spoken")?;
             let (who, place) = rest.rsplit_once('@').map_or((None, rest), |(who, place)| (Some(who), place));

@@ -1,4 +1,5 @@
-//! What the broker does with a queue or an exchange, whoever said so: its arguments, policies and operator policies.
+//! What the broker does with a queue or an exchange, whoever said so: its arguments, policies and
+//! operator policies.
 //!
 //! Owns: which policy applies to a name, and which value of which of them is in force.
 //! Never: asks the broker, or judges a value.
@@ -52,7 +53,8 @@ impl Rule {
 }
 
 impl Policies {
-    /// Reads the two lists; the answer besides is the names of policies whose patterns only the broker can read.
+    /// Reads the two lists; the answer besides is the names of policies whose patterns only the
+    /// broker can read.
     pub fn read(ordinary: &Value, of_operators: &Value) -> (Self, Vec<String>) {
         let read = |list: &Value| -> Vec<Policy> {
             let mut policies: Vec<Policy> = list.as_array().into_iter().flatten().map(policy).collect();
@@ -81,7 +83,8 @@ impl Policies {
         rules
     }
 
-    /// What is done to a queue that is there: by its arguments, by policies, and by what the broker says is in force.
+    /// What is done to a queue that is there: by its arguments, by policies, and by what the broker
+    /// says is in force.
     pub fn rules_of(&self, row: &Value) -> Vec<Rule> {
         let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default();
         let kind = Kind::Queue(text("type"));

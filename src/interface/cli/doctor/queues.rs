@@ -2,7 +2,8 @@
 //!
 //! Owns: which argument, policy or state of a queue is a risk, what it means, and the remedy.
 //! Never: asks the broker; it is handed what the management API told.
-//! Holds: what can lose or hold an accepted message is a fault; what makes trouble for others is a warning.
+//! Holds: what can lose or hold an accepted message is a fault; what makes trouble for others is a
+//! warning.
 
 use serde_json::Value;
 
@@ -20,7 +21,8 @@ use crate::{
 const FULL_PERCENT: u64 = 80;
 /// On how many nodes a replicated queue of ours is, where there are as many.
 const REPLICAS: usize = 3;
-/// The major release from which on a message is dropped after twenty deliveries unless that is turned off.
+/// The major release from which on a message is dropped after twenty deliveries unless that is
+/// turned off.
 const DELIVERY_LIMIT_SINCE_MAJOR: u32 = 4;
 
 const SEE: &str = "docs/operating/broker-permissions.md";
@@ -330,13 +332,15 @@ pub fn exchange(wanted: &Exchange, row: &Value, out: &str, policies: &Policies) 
     findings
 }
 
-/// Whether a queue with these rules tells senders when it is full. An argument is stronger than a policy.
+/// Whether a queue with these rules tells senders when it is full. An argument is stronger than a
+/// policy.
 fn rejects(rules: &[Rule]) -> bool {
     let overflow = rules.iter().find(|rule| rule.key == "overflow");
     overflow.is_some_and(|rule| rule.value.as_str().is_some_and(|word| word.starts_with("reject-publish")))
 }
 
-/// How full a bounded queue is, where it is (almost) full. Of several bounds the smallest is in force.
+/// How full a bounded queue is, where it is (almost) full. Of several bounds the smallest is in
+/// force.
 fn full(row: &Value, rules: &[Rule]) -> Option<String> {
     let held = |key: &str| row.get(key).and_then(Value::as_u64);
     let bound = |key: &str| {

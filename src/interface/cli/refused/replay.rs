@@ -2,7 +2,8 @@
 //!
 //! Owns: what may be sent again, the replayer's own message of it, and the wait for its verdict.
 //! Never: speaks in the first sender's name, or confirms for anybody.
-//! Holds: a copy leaves the queue once its replay is with the broker; 0 means that the router took every one.
+//! Holds: a copy leaves the queue once its replay is with the broker; 0 means that the router took
+//! every one.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,8 @@ use uuid::Uuid;
 use super::{super::echo::whole, CliError, Exit, Globals, Out, reason_of};
 use crate::{
     bus::{Bus, Consumer, Delivery, Departure, Fate, Settler},
+    clock,
+    config::Loaded,
     contract::{
         command::{Class, Commands},
         envelope::origin_instance,
@@ -23,12 +26,8 @@ use crate::{
         reason::Reason,
         strict::{self, Limits},
     },
-    interface::cli::{
-        access::Router,
-        answers::{self, Command},
-        client, commands,
-    },
-    runtime::{clock, config::Loaded},
+    interface::cli::{access::Router, client, commands},
+    view::commands::Command,
 };
 
 /// How long the broker may take to confirm.
@@ -174,7 +173,8 @@ impl Way<'_> {
         Ok((message, Sent { id, routing_key: copy.routing_key.clone(), key }))
     }
 
-    /// Waits until the router has judged what was sent. A no is heard as its copy, a yes is asked for.
+    /// Waits until the router has judged what was sent. A no is heard as its copy, a yes is asked
+    /// for.
     async fn verdicts(
         &self,
         copies: &mut dyn Consumer,
@@ -194,12 +194,11 @@ impl Way<'_> {
             }
             let mut judged = Vec::new();
             for (message_id, again) in &sent {
-                let answer = match self.router.get(&commands::path(&again.key)).await {
-                    Ok(answer) => answer,
+                let command: Command = match self.router.page(&commands::path(&again.key)).await {
+                    Ok(command) => command,
                     Err(fault) if fault.is_unknown() || fault.is_passing() => continue,
                     Err(fault) => return Err(fault.into()),
                 };
-                let command: Command = answers::read(&answer, self.router.url())?;
                 let how = format!("command {}: {}", command.id, command.standing());
                 let end = if command.success == Some(false) { End::Refused(how) } else { End::Taken(how) };
                 exit = exit.max(tell_of(again, &end, globals, out)?);

@@ -1,7 +1,8 @@
 //! `swarmgate top`: the running router on one screen.
 //!
 //! Owns: the terminal while it is ours, the keys, and the beat at which the router is asked.
-//! Never: leaves a terminal as it is not wanted: an end, an error, a panic and a signal all give it back.
+//! Never: leaves a terminal as it is not wanted: an end, an error, a panic and a signal all give it
+//! back.
 //! Holds: a router that cannot be reached is said so, and asked again.
 
 mod seen;
@@ -177,7 +178,8 @@ async fn watch_on(mut watcher: Watcher, into: watch::Sender<Seen>) {
     }
 }
 
-/// The keyboard, on a thread of its own: reading it waits. The thread ends soon after the receiver is gone.
+/// The keyboard, on a thread of its own: reading it waits. The thread ends soon after the receiver
+/// is gone.
 fn keyboard() -> mpsc::Receiver<Event> {
     let (into, keys) = mpsc::channel(KEYS_WAITING_MAX);
     tokio::task::spawn_blocking(move || {
@@ -233,10 +235,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{contract::timestamp::Timestamp, interface::cli::answers};
+    use crate::{
+        contract::timestamp::Timestamp,
+        view::{commands::Commands, inventory::Swarms, overview::BrokerState},
+    };
 
-    fn read<T: serde::de::DeserializeOwned>(answer: &Value) -> T {
-        answers::read(answer, "").unwrap()
+    fn read<T: serde::de::DeserializeOwned>(answer: Value) -> T {
+        serde_json::from_value(answer).unwrap()
     }
 
     fn seen() -> Seen {
@@ -272,9 +277,9 @@ mod tests {
         Seen {
             url: "http://127.0.0.1:8080".to_owned(),
             at: Timestamp::parse("2026-03-04T10:15:00Z"),
-            overview: read(&overview),
-            swarms: read::<answers::Swarms>(&json!({ "swarms": swarms })).swarms,
-            commands: read::<answers::Commands>(&json!({ "commands": commands })).commands,
+            overview: read(overview),
+            swarms: read::<Swarms>(json!({ "swarms": swarms })).swarms,
+            commands: read::<Commands>(json!({ "commands": commands })).commands,
             rates: BTreeMap::from([("metrics".to_owned(), 812.25), ("signals".to_owned(), 0.0)]),
             fault: None,
         }
@@ -332,7 +337,7 @@ mod tests {
         ] {
             assert!(text.contains(said), "{said}\n{text}");
         }
-        bad.overview.broker = answers::BrokerState { connected: true, blocked: true };
+        bad.overview.broker = BrokerState { connected: true, blocked: true, ..BrokerState::default() };
         assert!(frame(&bad, FRAME, &mut View::default()).contains("broker BLOCKS US"));
     }
 

@@ -6,17 +6,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::{
+    clock,
     contract::timestamp::Timestamp,
     interface::cli::{
         access::{AccessError, Router},
-        answers::{self, Command, Commands, Overview, Swarm, Swarms},
         table,
     },
-    runtime::clock,
+    view::{
+        commands::{Command, Commands},
+        inventory::{Swarm, Swarms},
+        overview::{LaneTotals, Overview},
+    },
 };
 
 /// Commands on the screen at most.
@@ -87,11 +90,8 @@ impl Watcher {
 
     async fn asked(&self) -> Result<(Overview, Swarms, Commands), AccessError> {
         let commands = format!("commands?limit={COMMANDS_MAX}");
-        Ok((self.page("overview").await?, self.page("inventory").await?, self.page(&commands).await?))
-    }
-
-    async fn page<T: DeserializeOwned>(&self, page: &str) -> Result<T, AccessError> {
-        answers::read(&self.router.get(page).await?, self.router.url())
+        let router = &self.router;
+        Ok((router.page("overview").await?, router.page("inventory").await?, router.page(&commands).await?))
     }
 
     /// A fault in one line: what, since when, and that it is asked again.
@@ -107,7 +107,7 @@ impl Watcher {
 /// What each lane carried a second; nothing after a restart, when its counters began anew.
 fn rates(before: &Overview, now: &Overview, elapsed: Option<Duration>) -> BTreeMap<String, f64> {
     let Some(elapsed) = elapsed.filter(|elapsed| !elapsed.is_zero()) else { return BTreeMap::new() };
-    let rate = |lane: &answers::LaneTotals| {
+    let rate = |lane: &LaneTotals| {
         let earlier = before.lanes.iter().find(|earlier| earlier.lane == lane.lane)?;
         let carried = u32::try_from(lane.forwarded.checked_sub(earlier.forwarded)?).ok()?;
         Some((lane.lane.clone(), f64::from(carried) / elapsed.as_secs_f64()))
@@ -120,11 +120,8 @@ mod tests {
     use super::*;
 
     fn overview(forwarded: u64) -> Overview {
-        let lane = |lane: &str, forwarded| answers::LaneTotals {
-            lane: lane.to_owned(),
-            forwarded,
-            ..answers::LaneTotals::default()
-        };
+        let lane =
+            |lane: &str, forwarded| LaneTotals { lane: lane.to_owned(), forwarded, ..LaneTotals::default() };
         Overview { lanes: vec![lane("urgent", 5), lane("signals", forwarded)], ..Overview::default() }
     }
 

@@ -112,7 +112,7 @@ fn header(area: Rect, buffer: &mut Buffer, seen: &Seen) {
                 clean(&overview.environment),
                 clean(&overview.mode),
                 clean(&overview.version),
-                span(overview.uptime_ms)
+                span(u64::try_from(overview.uptime_ms).unwrap_or(0))
             )),
         ]));
         let ledger = match overview.ledger.writable {

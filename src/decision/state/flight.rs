@@ -1,0 +1,196 @@
+//! One command in flight: what it waits for, and what has been heard of it.
+//!
+//! Owns: the recorded life of a command from its acceptance to its end.
+//! Never: decides when a command ends; facts do.
+//! Holds: its targets are those known when it was accepted, and those of its scope that answered
+//! nevertheless.
+
+use serde::Serialize;
+
+use crate::{
+    contract::{
+        audit::{Actor, Asked, Evidence, Heard},
+        digest::Digest,
+        interlock::Life,
+        routing::Scope,
+    },
+    decision::state::{challenge::Challenge, key::Short},
+};
+
+/// A command that was accepted and has not ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Flight {
+    /// The entry that accepted it: its number for people.
+    pub seq: u64,
+    /// Its identity.
+    pub command: Digest,
+    /// Its type.
+    pub kind_type: String,
+    /// Whom it addresses; `ALL` in a fan-out.
+    pub scope: Scope,
+    /// Who sent it, and how that is known.
+    pub sender: Actor,
+    /// Joins it to its outcomes.
+    pub correlation_id: Option<String>,
+    /// The sender's key.
+    pub idempotency_key: Option<String>,
+    /// What it asked for, for its entries.
+    pub asked: Asked,
+    /// Stop and tightening stand before everything else of their target.
+    pub always_passes: bool,
+    /// When it was accepted, in microseconds since the epoch.
+    pub accepted_at: i64,
+    /// When it times out.
+    pub deadline: i64,
+    /// When the broker took it.
+    pub carried_at: Option<i64>,
+    /// When a target of it first gave a sign of it.
+    pub observed_at: Option<i64>,
+    /// The last that the broker said of it; what its target said stands with the target.
+    pub evidence: Option<Evidence>,
+    /// Its targets, by scope.
+    pub targets: Vec<Target>,
+    /// Where it waits for its target.
+    pub parked: Option<Parked>,
+    /// What a config-update changes (JSON); an empty text where that is too large to be remembered.
+    pub patch: Option<String>,
+    /// The state that its success leads a bot to, where that depends on what it said.
+    pub leads_to: Option<Life>,
+    /// Its challenge, where it is dangerous.
+    pub challenge: Option<Box<Challenge>>,
+    /// What joins it to its outcomes, as an index key.
+    #[serde(skip)]
+    pub(in crate::decision) trace: Short,
+}
+
+/// One target of a command.
+#[derive(Clone, Debug, Serialize)]
+pub struct Target {
+    /// Who.
+    pub scope: Scope,
+    /// What it answered.
+    pub answer: Option<Answer>,
+}
+
+/// What a target answered.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answer {
+    /// In its word.
+    pub status: String,
+    /// Whether that is what the sender wanted.
+    pub success: bool,
+    /// When, in microseconds since the epoch.
+    pub at: i64,
+}
+
+/// A command that waits for its target.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Parked {
+    /// Since when, in microseconds since the epoch.
+    pub at: i64,
+    /// How often it has waited.
+    pub tries: u32,
+    /// The entry that parked it: its parcel in the outbox.
+    pub parcel: u64,
+    /// Whether it waits still; else it is on its way once more.
+    pub waits: bool,
+}
+
+/// Who makes room for whom where many wait for their targets: the lower for the higher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::decision) struct Rank {
+    always_passes: bool,
+    /// A flood of stops by somebody who is not proven ends no proven sender's stop.
+    by_proven: bool,
+    seq: u64,
+}
+
+impl Rank {
+    /// The rank of an ordinary command that is accepted now.
+    pub(in crate::decision) const fn newest() -> Self {
+        Self { always_passes: false, by_proven: false, seq: u64::MAX }
+    }
+
+    pub(in crate::decision) const fn always_passes(self) -> bool {
+        self.always_passes
+    }
+}
+
+impl Flight {
+    pub(in crate::decision) fn rank(&self) -> Rank {
+        let by_proven = self.always_passes && self.sender.is_proven();
+        Rank { always_passes: self.always_passes, by_proven, seq: self.seq }
+    }
+
+    /// Targets that have not answered.
+    pub fn missing(&self) -> usize {
+        self.targets.iter().filter(|target| target.answer.is_none()).count()
+    }
+
+    /// Whether it addresses more than one instance.
+    pub fn fans_out(&self) -> bool {
+        self.scope.fans_out()
+    }
+
+    /// Whether an instance is one that it addresses.
+    pub fn is_target(&self, scope: &Scope) -> bool {
+        self.scope.covers(scope)
+    }
+
+    /// Whether it waits to be confirmed.
+    pub fn awaits_confirmation(&self) -> bool {
+        self.challenge.as_ref().is_some_and(|challenge| !challenge.complete)
+    }
+
+    /// Whether it was ever let go: a dangerous command is when it is confirmed and nothing refuses
+    /// it.
+    pub fn was_let_go(&self) -> bool {
+        self.challenge.as_ref().is_none_or(|challenge| challenge.let_go)
+    }
+
+    /// Whether it has not reached its target for certain: it waits for its confirmation, or for a
+    /// queue that takes it.
+    pub fn never_left(&self) -> bool {
+        !self.was_let_go() || self.is_parked()
+    }
+
+    /// The parcel that keeps it while it waits, for its target or its confirmation.
+    pub fn kept(&self) -> Option<u64> {
+        let parked = self.parked.filter(|parked| parked.waits).map(|parked| parked.parcel);
+        let held = self.challenge.as_ref().filter(|challenge| challenge.held && !challenge.complete);
+        parked.or(held.map(|_| self.seq))
+    }
+
+    /// Whether it waits for its target to show itself.
+    pub fn is_parked(&self) -> bool {
+        self.parked.is_some_and(|parked| parked.waits)
+    }
+
+    /// Writes a target's answer into the matrix; its first one counts.
+    pub(in crate::decision) fn answer(&mut self, scope: &Scope, heard: &Heard, at: i64) {
+        let answer = Answer { status: heard.status.clone(), success: heard.success, at };
+        match self.find(scope) {
+            Ok(index) => {
+                if let Some(target) = self.targets.get_mut(index) {
+                    target.answer.get_or_insert(answer);
+                }
+            }
+            Err(index) => self.targets.insert(index, Target { scope: scope.clone(), answer: Some(answer) }),
+        }
+    }
+
+    /// Whether an instance stands among its targets; one that nobody knew comes in with its answer.
+    pub(in crate::decision) fn records(&self, scope: &Scope) -> bool {
+        self.find(scope).is_ok()
+    }
+
+    fn find(&self, scope: &Scope) -> Result<usize, usize> {
+        self.targets.binary_search_by(|target| target.scope.cmp(scope))
+    }
+
+    /// Bytes of what it said that is kept.
+    pub(super) fn texts_bytes(&self) -> usize {
+        let challenge = self.challenge.as_ref().map_or(0, |challenge| challenge.text.len());
+        self.patch.as_ref().map_or(0, String::len) + challenge
+    }
+}
