@@ -358,9 +358,15 @@ async fn clients_that_read_no_answer_take_no_health_and_not_for_long_the_metrics
             stream
         })
         .collect();
-    for _ in 0..20 {
-        assert!(host.page("/healthz").is_some_and(|page| page.starts_with("HTTP/1.1 200 ")));
-        assert!(host.page("/readyz").is_some_and(|page| page.starts_with("HTTP/1.1 200 ")));
+    for round in 0..20 {
+        for path in ["/healthz", "/readyz"] {
+            let (asked, page) = (Instant::now(), host.page(path));
+            assert!(
+                page.as_ref().is_some_and(|page| page.starts_with("HTTP/1.1 200 ")),
+                "round {round}, {path} after {:?}: {page:?}",
+                asked.elapsed()
+            );
+        }
     }
     let until = Instant::now() + Duration::from_secs(20);
     while !host.page("/metrics").is_some_and(|page| page.starts_with("HTTP/1.1 200 ")) {

@@ -27,7 +27,7 @@ use serde_json::json;
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Mutex, Semaphore},
     task::{AbortHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -206,7 +206,8 @@ async fn answer(stream: TcpStream, pages: Router, bounds: Bounds, keeps_alive: b
 
 fn pages(telemetry: Arc<Telemetry>, hosts: Hosts) -> Router {
     let metrics = get(told).layer(middleware::from_fn_with_state(hosts, api::only_ours));
-    health(Arc::clone(&telemetry)).merge(Router::new().route("/metrics", metrics).with_state(telemetry))
+    let scraped = Arc::new(Scraped { telemetry: Arc::clone(&telemetry), one: Mutex::default() });
+    health(telemetry).merge(Router::new().route("/metrics", metrics).with_state(scraped))
 }
 
 /// The pages that answer whoever asks, and by whatever name.
@@ -214,8 +215,16 @@ fn health(telemetry: Arc<Telemetry>) -> Router {
     Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).with_state(telemetry)
 }
 
-async fn told(State(telemetry): State<Arc<Telemetry>>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], telemetry.metrics.encode()).into_response()
+/// What a scrape shows, to one at a time: a page of metrics takes a core for as long as it is
+/// written, and clients that ask for thousands would take every core from the probes and the stops.
+struct Scraped {
+    telemetry: Arc<Telemetry>,
+    one: Mutex<()>,
+}
+
+async fn told(State(scraped): State<Arc<Scraped>>) -> Response {
+    let _one = scraped.one.lock().await;
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], scraped.telemetry.metrics.encode()).into_response()
 }
 
 async fn busy() -> Response {
