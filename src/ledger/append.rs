@@ -129,17 +129,16 @@ impl Ledger {
         Err(LedgerError::Held { dir: self.dir.clone(), wal_bytes: size.wal_bytes })
     }
 
-    /// What the files take, where they are the ones that are open.
+    /// What the files take, where they are the ones that are open and nothing is cut off them.
     async fn size(&mut self) -> Result<Size, LedgerError> {
-        let (dir, mut file) = (self.dir.clone(), self.file);
-        let (file, size) = aside(move || {
-            let is_there = file.is_there(&dir);
-            (is_there.then_some(file), Size::of(&dir))
-        })
-        .await?;
+        let (dir, file) = (self.dir.clone(), self.file);
+        let file = aside(move || file.again(&dir)).await?;
+        // Asked after the log was measured: whoever empties it in good order says so before.
+        let log_bytes = sqlite::log_bytes_needed(self.ready().await?).await?;
         // What is written into another one now, nobody would ever read.
+        let file = file.filter(|file| file.size().wal_bytes >= log_bytes);
         self.file = file.ok_or_else(|| LedgerError::Gone { dir: self.dir.clone() })?;
-        Ok(size)
+        Ok(self.file.size())
     }
 
     /// Where it is.

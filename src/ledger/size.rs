@@ -9,20 +9,18 @@
 use std::{
     fs::{self, OpenOptions, Permissions},
     io,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Access, access};
 use tracing::warn;
 
-use super::files::{self, FILE};
+use super::files::FILE;
 
 /// What a write-ahead log may take without counting: SQLite keeps it and writes it again from its
 /// beginning.
 pub const WAL_AT_REST_BYTES: u64 = 8 * 1024 * 1024;
-
-/// The version of the index that SQLite has had since it has one.
-const INDEX_VERSION: u32 = 3_007_000;
 
 /// Nobody but the owner.
 const MODE: u32 = 0o600;
@@ -60,67 +58,60 @@ impl Size {
     }
 }
 
-/// Which files are open, and how large that of the entries was when it was last looked at.
+/// Which files are open, and how large they were when they were last looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Opened {
     place: (u64, u64),
-    file_bytes: u64,
-    /// The write-ahead log, once there is one.
-    log_place: Option<(u64, u64)>,
+    /// The write-ahead log and its index, once they are there.
+    places_beside: [Option<(u64, u64)>; 2],
+    size: Size,
 }
 
 impl Opened {
     /// The files in `dir`.
+    ///
+    /// None of them may be opened here: the system's locks of a file are the whole process's, and
+    /// whoever closes the file lets go of those that SQLite holds for us.
     pub fn of(dir: &Path) -> io::Result<Self> {
         let file = fs::metadata(dir.join(FILE))?;
-        let log = fs::metadata(beside(dir, "-wal")).ok();
-        let log_place = log.map(|log| (log.dev(), log.ino()));
-        Ok(Self { place: (file.dev(), file.ino()), file_bytes: file.len(), log_place })
+        let [log, index] = ["-wal", "-shm"].map(|ending| fs::metadata(beside(dir, ending)).ok());
+        let wal_bytes = log.as_ref().map_or(0, fs::Metadata::len);
+        let places_beside = [log, index].map(|beside| beside.map(|beside| place(&beside)));
+        Ok(Self { place: place(&file), places_beside, size: Size { file_bytes: file.len(), wal_bytes } })
     }
 
-    /// Whether they are there still and have lost nothing. SQLite never makes the file smaller, as
-    /// nothing is deleted but what was carried, whose pages are used again; and its index says how
-    /// far the write-ahead log is written.
-    pub fn is_there(&mut self, dir: &Path) -> bool {
-        let Ok(now) = Self::of(dir) else { return false };
-        let is_same_log = self.log_place.is_none() || now.log_place == self.log_place;
-        let is_same = now.place == self.place && now.file_bytes >= self.file_bytes;
-        let is_whole = is_same && is_same_log && !is_log_cut(dir);
-        if is_whole {
-            *self = now;
-        }
-        is_whole
+    /// The same files, as they are now; None where one is not there or has become shorter. SQLite
+    /// never makes the file smaller, as nothing is deleted but what was carried, whose pages are
+    /// used again.
+    pub fn again(&self, dir: &Path) -> Option<Self> {
+        let now = Self::of(dir).ok()?;
+        let mut beside = self.places_beside.iter().zip(&now.places_beside);
+        let are_beside = beside.all(|(then, now)| then.is_none() || now == then);
+        let is_same = now.place == self.place && are_beside;
+        (is_same && now.size.file_bytes >= self.size.file_bytes).then_some(now)
+    }
+
+    /// How large they are.
+    pub const fn size(&self) -> Size {
+        self.size
     }
 }
 
-/// Whether the write-ahead log is shorter than what its index knows of it and the file has not. The
-/// log is measured first: whoever empties it in good order says so in the index before.
-fn is_log_cut(dir: &Path) -> bool {
-    let log_bytes = fs::metadata(beside(dir, "-wal")).map_or(0, |log| log.len());
-    indexed(&beside(dir, "-shm")).is_some_and(|needed| log_bytes < needed)
-}
-
-/// How long the write-ahead log has to be by its index, whose form is a part of SQLite's: frames
-/// that are in the file too are not counted.
-fn indexed(index: &Path) -> Option<u64> {
-    const HEAD_BYTES: usize = 100;
-    let mut head = [0; HEAD_BYTES];
-    files::open_to_read(index).ok()?.read_exact_at(&mut head, 0).ok()?;
-    let word = |at: usize| head.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
-    let page = u16::from_ne_bytes(head.get(14..16)?.try_into().ok()?);
-    // 65,536 has no room in it.
-    let page_bytes = if page == 1 { 65_536 } else { u64::from(page) };
-    let (frames, in_file) = (word(16)?, word(96)?);
-    let is_known = word(0)? == INDEX_VERSION && head.get(12) == Some(&1);
-    let needed = 32 + u64::from(frames) * (24 + page_bytes);
-    (is_known && frames > in_file).then_some(needed)
+fn place(file: &fs::Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 /// Makes the ledger's file where there is none, and lets nobody but its owner look into any of its
 /// files.
 pub(super) fn keep_private(dir: &Path) -> io::Result<()> {
-    // SQLite gives its other files the mode of this one.
-    OpenOptions::new().create(true).append(true).mode(MODE).open(dir.join(FILE))?;
+    // SQLite gives its other files the mode of this one. One that is there is not opened: see
+    // `Opened::of`.
+    let path = dir.join(FILE);
+    match OpenOptions::new().create_new(true).append(true).mode(MODE).open(&path) {
+        // SQLite would open one that can only be read, and never ask again.
+        Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => access(&path, Access::WRITE_OK)?,
+        made => drop(made?),
+    }
     for path in [dir.join(FILE), beside(dir, "-wal"), beside(dir, "-shm"), dir.join("ledger.lock")] {
         let Ok(found) = fs::metadata(&path) else { continue };
         let mode = found.permissions().mode() & 0o777;
@@ -152,5 +143,37 @@ mod tests {
             assert_eq!(size.fits(&bounds), fits, "{size:?}");
         }
         assert!(Size { file_bytes: u64::MAX / 2, wal_bytes: u64::MAX / 2 }.fits(&Bounds::default()));
+    }
+
+    /// The files of a ledger on which this process holds a lock, by the system's list.
+    #[cfg(target_os = "linux")]
+    fn locked(dir: &Path) -> Vec<&'static str> {
+        let list = fs::read_to_string("/proc/locks").unwrap();
+        let pid = std::process::id().to_string();
+        let is_locked = |ending: &&str| {
+            let inode = fs::metadata(beside(dir, ending)).unwrap().ino().to_string();
+            list.lines().any(|line| {
+                let words: Vec<_> = line.split_whitespace().collect();
+                words[1] == "POSIX" && words[4] == pid && words[5].rsplit(':').next() == Some(&inode)
+            })
+        };
+        ["", "-shm"].into_iter().filter(is_locked).collect()
+    }
+
+    /// Another process would otherwise believe itself alone, and empty what this one has mapped.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn looking_at_the_files_lets_go_of_no_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = super::super::Ledger::open(dir.path(), None).await.unwrap();
+        for _ in 0..3 {
+            ledger.probe().await.unwrap();
+            assert_eq!(locked(dir.path()), ["", "-shm"]);
+        }
+        keep_private(dir.path()).unwrap();
+        assert_eq!(locked(dir.path()), ["", "-shm"]);
+        fs::File::open(beside(dir.path(), "-shm")).unwrap();
+        assert_eq!(locked(dir.path()), [""], "this test would see it");
+        ledger.close().await;
     }
 }

@@ -7,7 +7,7 @@
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, SqliteConnection,
+    ConnectOptions, Connection, Row, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous},
 };
 
@@ -243,6 +243,21 @@ pub async fn shorten_log(connection: &mut SqliteConnection) -> Result<(), Ledger
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// How long the write-ahead log has to be by SQLite's index of it; frames that are in the file too
+/// are not counted.
+pub async fn log_bytes_needed(connection: &mut SqliteConnection) -> Result<u64, LedgerError> {
+    const HEAD_BYTES: u64 = 32;
+    const FRAME_HEAD_BYTES: u64 = 24;
+    // This mode moves nothing and takes no lock. Of a file without such a log it answers -1.
+    let sql = "PRAGMA wal_checkpoint(NOOP); PRAGMA page_size";
+    let rows = sqlx::raw_sql(sql).fetch_all(connection).await?;
+    let [index, page] = rows.as_slice() else { return Ok(0) };
+    let (frames, in_file): (i64, i64) = (index.try_get(1)?, index.try_get(2)?);
+    let page_bytes: i64 = page.try_get(0)?;
+    let frame_bytes = FRAME_HEAD_BYTES + page_bytes.unsigned_abs();
+    Ok(if frames > in_file { HEAD_BYTES + frames.unsigned_abs() * frame_bytes } else { 0 })
 }
 
 /// Closes in good order; what is lost with a failed close is nothing that was committed.

@@ -31,7 +31,6 @@ use super::{
     host::{self, Host},
     intake::{Arrivals, Intake},
     judge::{self, Bounds, LaneInboxes, Memory, Router},
-    latch,
     link::{Connector, Link},
     mark::{self, Marked, Marker},
     mover::Mover,
@@ -102,12 +101,11 @@ fn keep(setup: &Setup, log: emergency::Log, shared: &Arc<mark::Shared>) -> Resul
         .map_err(BootError::Thread)
 }
 
-/// Takes the jobs out whose commands a latch may end that was thrown while no router ran: they
-/// leave once it was read.
-fn wait_for_latch(setup: &Setup, found: &[Done], jobs: &mut Vec<Job>) -> Vec<Job> {
-    let has_latch = std::fs::symlink_metadata(setup.ledger_dir.join(latch::FILE)).is_ok();
-    // A set-back ends what the older copy takes for under way; it is judged in the first round.
-    if !has_latch && !found.iter().any(|done| matches!(done, Done::SetBack(_))) {
+/// Takes the jobs out whose commands may end by what was found: they leave once that was judged.
+fn held_back(found: &[Done], jobs: &mut Vec<Job>) -> Vec<Job> {
+    // A latch that was thrown while no router ran; a set-back ends what the older copy takes for
+    // under way.
+    if !found.iter().any(|done| matches!(done, Done::Latched(_) | Done::SetBack(_))) {
         return Vec::new();
     }
     let (left, first) =
@@ -116,9 +114,9 @@ fn wait_for_latch(setup: &Setup, found: &[Done], jobs: &mut Vec<Job>) -> Vec<Job
     left
 }
 
-/// What leaves first is on its way, and what waits for the latch is not.
-fn memory_of(setup: &Setup, found: &[Done], jobs: &mut Vec<Job>) -> Memory {
-    let left = wait_for_latch(setup, found, jobs);
+/// What leaves first is on its way, and what is held back is not.
+fn memory_of(found: &[Done], jobs: &mut Vec<Job>) -> Memory {
+    let left = held_back(found, jobs);
     let mut tracker = Tracker::default();
     jobs.iter_mut().for_each(|job| tracker.begin(job));
     Memory::with_jobs(tracker, left)
@@ -149,7 +147,7 @@ async fn start_tasks(setup: Setup, begun: Begun) -> Result<Running, BootError> {
     let ((commit, commits), (recovery, recoveries)) = (mpsc::channel(ROUNDS_WAITING_MAX), mpsc::channel(2));
     let (open, inboxes, intakes) = start_intakes(&setup, &link, &stopping, opening.refused.is_none());
     let (Opening { ledger, chain, durable, .. }, unwritten) = tell_failed(opening, &setup, &recovery).await;
-    let memory = memory_of(&setup, &begun.findings, &mut jobs);
+    let memory = memory_of(&begun.findings, &mut jobs);
     let recorder = Recorder {
         ledger,
         commit_timeout: Duration::from_millis(setup.commit_timeout_ms),

@@ -8,7 +8,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -242,6 +242,13 @@ impl Host {
     async fn tell(&self, done: Done) {
         let _ = self.done.send(done).await;
     }
+}
+
+/// The latch in a ledger's directory, where one is thrown.
+pub(super) async fn latched(ledger_dir: &Path) -> Option<Done> {
+    let path = ledger_dir.join(latch::FILE);
+    let found = tokio::task::spawn_blocking(move || latch::read(&path)).await;
+    read(&found.unwrap_or(Before::Unreadable)).map(Done::Latched)
 }
 
 /// What a latch asks for; one that cannot be read asks for the most.

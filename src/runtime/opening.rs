@@ -19,7 +19,7 @@ use super::{
     dispatch::Job,
     emergency,
     genesis::{genesis, incarnation},
-    mark,
+    host, mark,
     recorder::{self, Failure, Unwritten},
     replay::{self, Sorted},
     setup::Setup,
@@ -125,6 +125,8 @@ pub(super) async fn open(setup: &Setup) -> Result<Begun, BootError> {
     let sight = mark::Sight { set_back: set_back_known, is_in_doubt, log: log_path, newest, waiting };
     let shared = mark::Shared::new(last, readers.open().await?, sight);
     let mut findings: Vec<Done> = set_back.map(Done::SetBack).into_iter().collect();
+    // It may have been thrown while no router ran: nothing of the outbox leaves before it counts.
+    findings.extend(host::latched(&setup.ledger_dir).await);
     findings.extend(is_log_missing.then_some(Done::EmergencyMissing));
     findings.extend(short);
     findings

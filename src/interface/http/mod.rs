@@ -8,10 +8,16 @@
 
 mod patience;
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use axum::{
     Router,
+    body::Bytes,
     extract::State,
     http::{StatusCode, header},
     middleware,
@@ -49,6 +55,8 @@ const HEADERS_MAX: usize = 64;
 const CONNECTION_MS_MAX: u64 = 600_000;
 /// The pause after the system could not hand out a connection.
 const ACCEPT_PAUSE_MS: u64 = 50;
+/// How old a page of metrics may be that is shown.
+const METRICS_AGE_MS_MAX: u64 = 50;
 
 /// Why the window cannot be opened.
 #[derive(Debug, Error)]
@@ -195,6 +203,8 @@ async fn answer(stream: TcpStream, pages: Router, bounds: Bounds, keeps_alive: b
         .header_read_timeout(Duration::from_millis(bounds.header_timeout_ms))
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
+        // The library cannot write a date before 1970, and answers nothing where it is to.
+        .auto_date_header(SystemTime::now() >= SystemTime::UNIX_EPOCH)
         .keep_alive(keeps_alive)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
     let bound = Duration::from_millis(CONNECTION_MS_MAX);
@@ -206,7 +216,7 @@ async fn answer(stream: TcpStream, pages: Router, bounds: Bounds, keeps_alive: b
 
 fn pages(telemetry: Arc<Telemetry>, hosts: Hosts) -> Router {
     let metrics = get(told).layer(middleware::from_fn_with_state(hosts, api::only_ours));
-    let scraped = Arc::new(Scraped { telemetry: Arc::clone(&telemetry), one: Mutex::default() });
+    let scraped = Arc::new(Scraped { telemetry: Arc::clone(&telemetry), newest: Mutex::default() });
     health(telemetry).merge(Router::new().route("/metrics", metrics).with_state(scraped))
 }
 
@@ -215,16 +225,21 @@ fn health(telemetry: Arc<Telemetry>) -> Router {
     Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).with_state(telemetry)
 }
 
-/// What a scrape shows, to one at a time: a page of metrics takes a core for as long as it is
-/// written, and clients that ask for thousands would take every core from the probes and the stops.
+/// What a scrape shows. Writing a page takes a core for milliseconds: clients that ask for thousands
+/// would take every core from the probes and the stops, so they are shown the same page for a while.
 struct Scraped {
     telemetry: Arc<Telemetry>,
-    one: Mutex<()>,
+    newest: Mutex<Option<(Instant, Bytes)>>,
 }
 
 async fn told(State(scraped): State<Arc<Scraped>>) -> Response {
-    let _one = scraped.one.lock().await;
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], scraped.telemetry.metrics.encode()).into_response()
+    let age_max = Duration::from_millis(METRICS_AGE_MS_MAX);
+    let mut newest = scraped.newest.lock().await;
+    let fresh = newest.take().filter(|(written, _)| written.elapsed() < age_max);
+    let (written, page) =
+        fresh.unwrap_or_else(|| (Instant::now(), Bytes::from(scraped.telemetry.metrics.encode())));
+    *newest = Some((written, page.clone()));
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()
 }
 
 async fn busy() -> Response {

@@ -135,8 +135,8 @@ pub(super) struct Router {
 pub(super) struct Memory {
     /// Jobs handed on and not yet done, and messages that were set aside.
     tracker: Tracker,
-    /// What a router before this one left, until the latch was looked at: it may have been thrown
-    /// since.
+    /// What a router before this one left, and what the first round may end: a latch that was
+    /// thrown since, or a set-back.
     left: Vec<Job>,
     /// Which attempt at the ledger is running; a failed one is never added to.
     attempt: u64,
@@ -166,7 +166,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// The memory of a router that begins with jobs already handed on, and with what is `left`
-    /// until the latch was looked at.
+    /// until the first round.
     pub fn with_jobs(tracker: Tracker, left: Vec<Job>) -> Self {
         Self { tracker, left, ..Self::default() }
     }
@@ -363,9 +363,9 @@ impl Router {
         let mut outcome = Outcome { sealed: Vec::with_capacity(round.count), ..Outcome::default() };
         let now = self.clock.now();
         self.resume(now, &mut outcome);
-        let has_latch = round.done.iter().any(|done| matches!(done, Done::Latched(_)));
         self.take_in(round.done, &mut outcome);
-        if (has_latch || round.ticks) && self.memory.unwritten.is_none() {
+        // The first round has taken in what was found at the start.
+        if self.memory.unwritten.is_none() && !self.memory.left.is_empty() {
             let ended = self.corridor.state().ended_seqs();
             for mut job in std::mem::take(&mut self.memory.left) {
                 // They waited, for longer than one round where the ledger could not be written.

@@ -137,6 +137,42 @@ async fn stops_pass_at_every_start_on_a_full_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mark_knows_a_stop_that_a_full_disk_took() {
+    let Some(disk) = Disk::new("full-mark") else { return };
+    let vhost = Arc::new(Broker::shared()).vhost("mark-full");
+    let mut host = disk.launch(&vhost);
+    host.ready();
+    let bus = vhost.connect().await;
+    let mut inbox = Inbox::open(bus.as_ref(), "inbox", "swarmgate.out").await;
+    stop_passes(bus.as_ref(), &mut inbox, "before").await;
+    fs::copy(disk.file("emergency.log"), disk.dir.path().join("older")).expect("a copy");
+    disk.fill();
+    // More than the pages that SQLite has left over can take.
+    let fills: Vec<_> =
+        (0..200).map(|number| signal("config-update", "w-2", &format!("f{number}"))).collect();
+    send(bus.as_ref(), &fills).await;
+    host.lacks_its_ledger();
+    stop_passes(bus.as_ref(), &mut inbox, "full").await;
+    until("the mark follows", async || {
+        let newest =
+            emergency::read(&disk.file("emergency.log")).expect("a log").records.last().and_then(Record::id);
+        newest.is_some()
+            && matches!(mark::kept(disk.dir.path()), mark::Said::Mark(mark) if mark.emergency == newest)
+    })
+    .await;
+    host.kill();
+    // The older log forgets the stop: the mark beside it, written on a full disk, does not.
+    fs::rename(disk.file("older"), disk.file("emergency.log")).expect("a copy");
+    fs::remove_file(disk.file("filling")).expect("room");
+    let mut host = disk.launch(&vhost);
+    host.ready();
+    inbox
+        .hear(bus.as_ref(), |heard| heard.iter().any(|it| body(it)["data"]["code"] == "ledger.set-back"))
+        .await;
+    assert!(host.stop(Duration::from_secs(20)).is_some_and(|ended| ended.success()), "it ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stops_pass_at_a_start_on_a_disk_that_can_only_be_read() {
     let Some(disk) = Disk::new("read-only-disk") else { return };
     let vhost = Arc::new(Broker::shared()).vhost("start-read-only");
