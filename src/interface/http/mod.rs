@@ -225,8 +225,9 @@ fn health(telemetry: Arc<Telemetry>) -> Router {
     Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).with_state(telemetry)
 }
 
-/// What a scrape shows. Writing a page takes a core for milliseconds: clients that ask for thousands
-/// would take every core from the probes and the stops, so they are shown the same page for a while.
+/// What a scrape shows. Writing a page takes a core for milliseconds: clients that ask for
+/// thousands would take every core from the probes and the stops, so they are shown the same page
+/// for a while.
 struct Scraped {
     telemetry: Arc<Telemetry>,
     newest: Mutex<Option<(Instant, Bytes)>>,
