@@ -17,7 +17,7 @@ use swarmgate::{
         timestamp::Timestamp,
     },
     decision::{
-        rules::inventory::Limits,
+        rules::inventory::InventoryLimits,
         state::inventory::{Inventory, Status},
     },
 };
@@ -67,7 +67,7 @@ fn read(contract: &Contract, kind_type: &str, scope: &Scope, data: &Value) -> Sa
 
 /// A fleet, each with a container, a work queue and a control queue of its own.
 fn fleet(count: usize) -> Inventory {
-    let mut inventory = Inventory::new(Limits::default());
+    let mut inventory = Inventory::new(InventoryLimits::default());
     let contract = Contract::built_in(ContractLimits::default()).expect("the built-in contract");
     let mut data = data("status-full");
     for number in 0..count {

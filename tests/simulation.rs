@@ -49,7 +49,7 @@ use swarmgate::{
         query::{Filter, Reader},
         verify,
     },
-    runtime::{boot, link::Standing, setup},
+    runtime::{boot, link::SteadyBus, setup},
     telemetry::Telemetry,
 };
 use tokio_util::sync::CancellationToken;
@@ -301,7 +301,7 @@ fn world_setup(ledger: &Path, broker: &Embedded, fuse: Option<&Arc<Fuse>>) -> bo
     };
     let mut loaded = defaults();
     loaded.config.ledger.dir = ledger.to_owned();
-    setup::enforce(&loaded, Arc::new(Standing(bus)), Arc::new(Telemetry::default()))
+    setup::enforce(&loaded, Arc::new(SteadyBus(bus)), Arc::new(Telemetry::default()))
 }
 
 /// Subscribers that hear everything, there before the router.

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 use swarmgate::contract::control::{
-    BootstrapKeyBundle, ControlMessage, Frame, Kind, Nonce, SigningKey, Window, frame::BODY_BYTES_MAX,
+    BootstrapKeyBundle, ControlMessage, Frame, MessageKind, Nonce, SigningKey, Window, frame::BODY_BYTES_MAX,
 };
 
 const NOW: i64 = 1_767_225_600;
@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
     }
     // Whatever can be said is heard as it was said.
     let text = |name: &str| payload.get(name).and_then(Value::as_str).map(str::to_owned);
-    let kind = Kind::ALL[usize::from(*first) % Kind::ALL.len()];
+    let kind = MessageKind::ALL[usize::from(*first) % MessageKind::ALL.len()];
     let correlation_id = text("correlation_id").unwrap_or_else(|| "c".to_owned());
     let Ok(message) = ControlMessage::new(kind, correlation_id, text("worker_id"), payload.clone()) else {
         return;

@@ -26,10 +26,10 @@ use super::{
     Error, Sent,
     lanes::{Lanes, Unfit},
     plane::{ControlPlaneChannel, key_after},
-    settings::{Settings, loopback},
+    settings::{ChannelSettings, loopback},
     wire::{self, Bound, linger, read_body, write_frame},
 };
-use crate::contract::control::{ControlMessage, Fault, Frame, Kind, Lane};
+use crate::contract::control::{ControlFault, ControlMessage, Frame, Lane, MessageKind};
 
 /// Which side of a connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) enum Side {
 /// A connection whose other side has proven its key. Dropped, it ends at once.
 #[derive(Debug)]
 pub struct Connection {
-    shared: Arc<Shared>,
+    shared: Arc<SharedChannel>,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
 }
@@ -51,7 +51,7 @@ pub struct Connection {
 /// Puts messages on a connection; a clone puts them on the same one.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    shared: Arc<Shared>,
+    shared: Arc<SharedChannel>,
 }
 
 /// How much telemetry was dropped on this side.
@@ -64,11 +64,11 @@ pub struct Dropped {
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedChannel {
     worker_id: String,
     side: Side,
     channel: ControlPlaneChannel,
-    settings: Settings,
+    settings: ChannelSettings,
     incoming: Lanes,
     outgoing: Lanes,
     end: OnceLock<Error>,
@@ -85,7 +85,7 @@ impl Connection {
         address: SocketAddr,
         worker_id: &str,
         channel: &ControlPlaneChannel,
-        settings: &Settings,
+        settings: &ChannelSettings,
     ) -> Result<Self, Error> {
         settings.check()?;
         loopback(&address.ip().to_string())?;
@@ -93,14 +93,14 @@ impl Connection {
         let bound = Bound::new("connecting", "handshake_timeout_ms", settings.handshake_timeout_ms);
         let connecting = async { socket.connect(address).await.map_err(Error::socket("connect")) };
         let stream = bound.hold(connecting).await?;
-        let shared = Shared::new(worker_id, Side::Worker, channel.clone(), settings.clone());
+        let shared = SharedChannel::new(worker_id, Side::Worker, channel.clone(), settings.clone());
         Self::start(stream, shared, None)
     }
 
     /// Starts the two tasks; `place` is held until the first of them ends.
     pub(super) fn start(
         stream: TcpStream,
-        shared: Shared,
+        shared: SharedChannel,
         place: Option<OwnedSemaphorePermit>,
     ) -> Result<Self, Error> {
         stream.set_nodelay(true).map_err(Error::socket("set up a socket"))?;
@@ -198,8 +198,13 @@ impl Sender {
     }
 }
 
-impl Shared {
-    pub(super) fn new(worker_id: &str, side: Side, channel: ControlPlaneChannel, settings: Settings) -> Self {
+impl SharedChannel {
+    pub(super) fn new(
+        worker_id: &str,
+        side: Side,
+        channel: ControlPlaneChannel,
+        settings: ChannelSettings,
+    ) -> Self {
         Self {
             worker_id: worker_id.to_owned(),
             side,
@@ -214,8 +219,12 @@ impl Shared {
 
     fn send(&self, message: ControlMessage) -> Result<Sent, Error> {
         let lane = message.kind.lane();
-        if message.kind == Kind::BootstrapBundle && self.side == Side::Worker {
-            return Err(Fault::MalformedFrame { field: "kind", fault: "is not for this side to send" }.into());
+        if message.kind == MessageKind::BootstrapBundle && self.side == Side::Worker {
+            return Err(ControlFault::MalformedFrame {
+                field: "kind",
+                fault: "is not for this side to send",
+            }
+            .into());
         }
         key_after(&message)?;
         let bytes = self.channel.weigh(&message, Some(&self.worker_id))?;
@@ -230,10 +239,12 @@ impl Shared {
         let Frame { message, target, .. } = frame;
         let foreign = |name: &Option<String>| name.as_deref().is_some_and(|name| name != self.worker_id);
         if foreign(&target) || foreign(&message.worker_id) {
-            return Err(Fault::MalformedFrame { field: "target", fault: "is not this connection's" }.into());
+            return Err(
+                ControlFault::MalformedFrame { field: "target", fault: "is not this connection's" }.into()
+            );
         }
-        if message.kind == Kind::BootstrapBundle && self.side == Side::Supervisor {
-            return Err(Fault::MalformedFrame { field: "kind", fault: "is not for this side" }.into());
+        if message.kind == MessageKind::BootstrapBundle && self.side == Side::Supervisor {
+            return Err(ControlFault::MalformedFrame { field: "kind", fault: "is not for this side" }.into());
         }
         if let Some(key) = key_after(&message)? {
             self.channel.adopt(key);
@@ -260,7 +271,7 @@ impl Shared {
 }
 
 /// A socket whose buffers are small enough that what is in them delays nothing.
-pub(super) fn open_socket(address: SocketAddr, settings: &Settings) -> Result<TcpSocket, Error> {
+pub(super) fn open_socket(address: SocketAddr, settings: &ChannelSettings) -> Result<TcpSocket, Error> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let set_up = |socket: TcpSocket| {
         socket.set_send_buffer_size(settings.socket_buffer_bytes)?;
@@ -271,7 +282,7 @@ pub(super) fn open_socket(address: SocketAddr, settings: &Settings) -> Result<Tc
 }
 
 /// Reads until something ends the connection.
-async fn read_on(shared: Arc<Shared>, mut read: OwnedReadHalf, _place: Option<OwnedSemaphorePermit>) {
+async fn read_on(shared: Arc<SharedChannel>, mut read: OwnedReadHalf, _place: Option<OwnedSemaphorePermit>) {
     let ended = shared.ended.clone();
     tokio::select! {
         biased;
@@ -285,7 +296,7 @@ async fn read_on(shared: Arc<Shared>, mut read: OwnedReadHalf, _place: Option<Ow
     }
 }
 
-async fn read_frames(shared: &Shared, read: &mut OwnedReadHalf) -> Error {
+async fn read_frames(shared: &SharedChannel, read: &mut OwnedReadHalf) -> Error {
     let idle = Bound::new("the next frame", "idle_timeout_ms", shared.settings.idle_timeout_ms);
     let whole = Bound::new("a frame under way", "frame_timeout_ms", shared.settings.frame_timeout_ms);
     loop {
@@ -299,11 +310,11 @@ async fn read_frames(shared: &Shared, read: &mut OwnedReadHalf) -> Error {
     }
 }
 
-fn take_body(shared: &Shared, body: &Zeroizing<Vec<u8>>) -> Result<(), Error> {
+fn take_body(shared: &SharedChannel, body: &Zeroizing<Vec<u8>>) -> Result<(), Error> {
     match shared.channel.open(body) {
         Ok(frame) => shared.take(frame, body.len()),
         // Telemetry beyond its share of the window is lost like any telemetry too many.
-        Err(Fault::ReplayWindowFull { lane: Lane::Telemetry, .. }) => {
+        Err(ControlFault::ReplayWindowFull { lane: Lane::Telemetry, .. }) => {
             shared.incoming.count_dropped();
             Ok(())
         }
@@ -312,7 +323,7 @@ fn take_body(shared: &Shared, body: &Zeroizing<Vec<u8>>) -> Result<(), Error> {
 }
 
 /// Writes until the queues are closed and empty, or something ends the connection.
-async fn write_on(shared: Arc<Shared>, mut write: OwnedWriteHalf) {
+async fn write_on(shared: Arc<SharedChannel>, mut write: OwnedWriteHalf) {
     let bound = Bound::new("taking a frame", "write_timeout_ms", shared.settings.write_timeout_ms);
     while let Some(message) = shared.outgoing.pop().await {
         if let Err(why) = write_message(&shared, message, &mut write, bound).await {
@@ -327,7 +338,7 @@ async fn write_on(shared: Arc<Shared>, mut write: OwnedWriteHalf) {
 }
 
 async fn write_message(
-    shared: &Shared,
+    shared: &SharedChannel,
     message: ControlMessage,
     write: &mut OwnedWriteHalf,
     bound: Bound,

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{plane::lock, settings::Settings};
+use super::{plane::lock, settings::ChannelSettings};
 use crate::contract::control::{ControlMessage, Lane};
 
 /// What became of a message.
@@ -61,7 +61,7 @@ struct Queue {
 }
 
 impl Lanes {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &ChannelSettings) -> Self {
         let queue = |len_max| Queue { waiting: VecDeque::new(), bytes: 0, len_max };
         let queues = Queues {
             control: queue(settings.control_len_max),
@@ -169,20 +169,20 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::contract::control::Kind;
+    use crate::contract::control::MessageKind;
 
-    fn message(kind: Kind, number: usize) -> ControlMessage {
+    fn message(kind: MessageKind, number: usize) -> ControlMessage {
         ControlMessage::new(kind, number.to_string(), None, Map::new()).unwrap()
     }
 
     fn lanes(len_max: usize, lane_bytes_max: usize) -> Lanes {
         let (control_len_max, data_len_max, telemetry_len_max) = (len_max, len_max, len_max);
-        let settings = Settings {
+        let settings = ChannelSettings {
             control_len_max,
             data_len_max,
             telemetry_len_max,
             lane_bytes_max,
-            ..Settings::default()
+            ..ChannelSettings::default()
         };
         Lanes::new(&settings)
     }
@@ -190,7 +190,14 @@ mod tests {
     #[tokio::test]
     async fn the_most_urgent_comes_first_and_each_lane_in_its_order() {
         let lanes = lanes(10, 1000);
-        let kinds = [Kind::Status, Kind::Signal, Kind::Status, Kind::Ready, Kind::Outcome, Kind::Stop];
+        let kinds = [
+            MessageKind::Status,
+            MessageKind::Signal,
+            MessageKind::Status,
+            MessageKind::Ready,
+            MessageKind::Outcome,
+            MessageKind::Stop,
+        ];
         for (number, kind) in kinds.into_iter().enumerate() {
             assert_eq!(lanes.push(message(kind, number), 1), Ok(Sent::Queued));
         }
@@ -200,7 +207,7 @@ mod tests {
             order.push(message.correlation_id);
         }
         assert_eq!(order, ["3", "5", "1", "4", "0", "2"]);
-        assert_eq!(lanes.push(message(Kind::Stop, 0), 1), Err(Unfit::Closed));
+        assert_eq!(lanes.push(message(MessageKind::Stop, 0), 1), Err(Unfit::Closed));
     }
 
     #[tokio::test]
@@ -208,15 +215,15 @@ mod tests {
         let lanes = lanes(2, 100);
         for number in 0..5 {
             let expected = if number < 2 { Sent::Queued } else { Sent::Dropped };
-            assert_eq!(lanes.push(message(Kind::Status, number), 1), Ok(expected));
+            assert_eq!(lanes.push(message(MessageKind::Status, number), 1), Ok(expected));
             let expected = if number < 2 { Ok(Sent::Queued) } else { Err(Unfit::Full) };
-            assert_eq!(lanes.push(message(Kind::Signal, number), 1), expected);
+            assert_eq!(lanes.push(message(MessageKind::Signal, number), 1), expected);
         }
         assert_eq!(lanes.dropped(), 3);
-        assert_eq!(lanes.push(message(Kind::Stop, 0), 101), Ok(Sent::Queued), "one alone may be more");
-        assert_eq!(lanes.push(message(Kind::Stop, 1), 1), Err(Unfit::Full), "over it nothing fits");
-        assert_eq!(lanes.pop().await.map(|message| message.kind), Some(Kind::Stop));
-        assert_eq!(lanes.push(message(Kind::Stop, 2), 100), Ok(Sent::Queued));
+        assert_eq!(lanes.push(message(MessageKind::Stop, 0), 101), Ok(Sent::Queued), "one alone may be more");
+        assert_eq!(lanes.push(message(MessageKind::Stop, 1), 1), Err(Unfit::Full), "over it nothing fits");
+        assert_eq!(lanes.pop().await.map(|message| message.kind), Some(MessageKind::Stop));
+        assert_eq!(lanes.push(message(MessageKind::Stop, 2), 100), Ok(Sent::Queued));
         lanes.discard();
         assert_eq!(lanes.pop().await, None);
     }
@@ -229,9 +236,9 @@ mod tests {
             async move { (lanes.pop().await.map(|message| message.kind), lanes.pop().await) }
         });
         tokio::task::yield_now().await;
-        lanes.push(message(Kind::Ready, 0), 1).unwrap();
+        lanes.push(message(MessageKind::Ready, 0), 1).unwrap();
         tokio::task::yield_now().await;
         lanes.close();
-        assert_eq!(waiting.await.unwrap(), (Some(Kind::Ready), None));
+        assert_eq!(waiting.await.unwrap(), (Some(MessageKind::Ready), None));
     }
 }

@@ -24,12 +24,12 @@ use tokio::{
 
 use super::{
     Error,
-    connection::{Connection, Shared, Side, open_socket},
+    connection::{Connection, SharedChannel, Side, open_socket},
     plane::{ControlPlaneChannel, Mint, Now, lock, wall},
-    settings::Settings,
+    settings::ChannelSettings,
     wire::{Bound, linger, read_body, reject},
 };
-use crate::contract::control::{Fault, Frame, SigningKey, Window, frame::Sealed};
+use crate::contract::control::{ControlFault, Frame, SigningKey, Window, frame::Sealed};
 
 /// The longest first body: until the key is proven little is held for a peer.
 pub const FIRST_BODY_BYTES_MAX: usize = 64 * 1024;
@@ -82,7 +82,7 @@ pub struct Listener {
 
 /// What the handshakes share.
 struct Door {
-    settings: Settings,
+    settings: ChannelSettings,
     ring: KeyRing,
     /// The key of nobody, which a name that nobody has is tried with.
     nobody: SigningKey,
@@ -98,7 +98,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`Error::Refused`] by the bind policy, [`Error::Socket`], [`Error::Randomness`].
-    pub fn bind(settings: Settings, ring: KeyRing) -> Result<Self, Error> {
+    pub fn bind(settings: ChannelSettings, ring: KeyRing) -> Result<Self, Error> {
         Self::bind_with_clock(settings, ring, wall())
     }
 
@@ -106,7 +106,7 @@ impl Listener {
     ///
     /// # Errors
     /// As [`Listener::bind`].
-    pub fn bind_with_clock(settings: Settings, ring: KeyRing, now: Now) -> Result<Self, Error> {
+    pub fn bind_with_clock(settings: ChannelSettings, ring: KeyRing, now: Now) -> Result<Self, Error> {
         let address = settings.check()?;
         let socket = open_socket(address, &settings)?;
         let listening = socket
@@ -146,8 +146,8 @@ impl Listener {
     }
 
     /// How many connections were refused before their key was proven or with their first frame: by
-    /// the word of a [`Fault`], or `slow`, `closed`, `evicted` (silent, and another knocked),
-    /// `connections-full`.
+    /// the word of a [`ControlFault`], or `slow`, `closed`, `evicted` (silent, and another
+    /// knocked), `connections-full`.
     pub fn refused(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.door.refused).clone()
     }
@@ -220,7 +220,7 @@ fn word(why: &Error) -> &'static str {
 
 impl Door {
     /// Reads the first frame and verifies it with the key of the worker that it names.
-    async fn prove(&self, stream: &mut TcpStream) -> Result<Shared, Error> {
+    async fn prove(&self, stream: &mut TcpStream) -> Result<SharedChannel, Error> {
         let body_bytes_max = self.settings.max_payload_bytes.min(FIRST_BODY_BYTES_MAX);
         let bound = Bound::new("the first frame", "handshake_timeout_ms", self.settings.handshake_timeout_ms);
         let body = bound.hold(read_body(stream, bound, bound, body_bytes_max)).await?;
@@ -230,7 +230,7 @@ impl Door {
         let key = known.as_ref().unwrap_or(&self.nobody);
         let opened = sealed.open(&[key])?;
         // Only the key of nobody could still be in use here, and nobody signs with it.
-        let key = known.ok_or(Fault::InvalidSignature)?;
+        let key = known.ok_or(ControlFault::InvalidSignature)?;
         let window = self.window_of(&worker_id);
         let channel = ControlPlaneChannel::assemble(
             key,
@@ -240,7 +240,7 @@ impl Door {
             Arc::clone(&self.now),
         );
         let frame: Frame = channel.admit_opened(opened)?;
-        let shared = Shared::new(&worker_id, Side::Supervisor, channel, self.settings.clone());
+        let shared = SharedChannel::new(&worker_id, Side::Supervisor, channel, self.settings.clone());
         shared.take(frame, body.len())?;
         Ok(shared)
     }

@@ -20,20 +20,20 @@ use std::{io, sync::Arc};
 
 use thiserror::Error;
 
-pub use crate::contract::control::Fault;
+pub use crate::contract::control::ControlFault;
 use crate::contract::control::Lane;
 pub use connection::{Connection, Dropped, Sender};
 pub use lanes::Sent;
 pub use listener::{KeyRing, Listener};
 pub use plane::{ControlPlaneChannel, Now, wall};
-pub use settings::Settings;
+pub use settings::ChannelSettings;
 
 /// Why the channel could not do what was asked, or has ended.
 #[derive(Clone, Debug, Error)]
 pub enum Error {
     /// A frame, a message or a setting was refused on this side.
     #[error(transparent)]
-    Refused(#[from] Fault),
+    Refused(#[from] ControlFault),
     /// The other side refused a frame; it does not say why.
     #[error("the other side rejected a frame; its own counts name the category: compare keys and clocks")]
     Rejected,

@@ -18,10 +18,10 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{Error, settings::Settings};
+use super::{Error, settings::ChannelSettings};
 use crate::contract::control::{
-    BootstrapKeyBundle, ControlMessage, Fault, Frame, Kind, Nonce, SigningKey, Window,
-    frame::{self, Opened, PREFIX_BYTES, Sealed},
+    BootstrapKeyBundle, ControlFault, ControlMessage, Frame, MessageKind, Nonce, SigningKey, Window,
+    frame::{self, PREFIX_BYTES, Sealed, VerifiedBody},
 };
 
 /// A clock: seconds since the Unix epoch.
@@ -58,7 +58,7 @@ impl ControlPlaneChannel {
     ///
     /// # Errors
     /// [`Error::Refused`] for settings that do not pass, [`Error::Randomness`].
-    pub fn new(key: SigningKey, settings: &Settings) -> Result<Self, Error> {
+    pub fn new(key: SigningKey, settings: &ChannelSettings) -> Result<Self, Error> {
         settings.check()?;
         let window = Window::new(settings.ttl_seconds, settings.nonce_cache_size);
         Ok(Self::assemble(key, Arc::new(Mutex::new(window)), Arc::new(Mint::new()?), settings, wall()))
@@ -85,7 +85,7 @@ impl ControlPlaneChannel {
         key: SigningKey,
         window: Arc<Mutex<Window>>,
         mint: Arc<Mint>,
-        settings: &Settings,
+        settings: &ChannelSettings,
         now: Now,
     ) -> Self {
         let keys = Arc::new(Mutex::new(Keys { current: key, previous: None }));
@@ -95,8 +95,8 @@ impl ControlPlaneChannel {
     /// The signed frame of a message.
     ///
     /// # Errors
-    /// [`Fault::PayloadTooLarge`], [`Fault::MalformedFrame`].
-    pub fn encode(&self, message: &ControlMessage) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    /// [`ControlFault::PayloadTooLarge`], [`ControlFault::MalformedFrame`].
+    pub fn encode(&self, message: &ControlMessage) -> Result<Zeroizing<Vec<u8>>, ControlFault> {
         self.encode_for(message.clone(), message.worker_id.as_deref())
     }
 
@@ -105,7 +105,7 @@ impl ControlPlaneChannel {
         &self,
         message: ControlMessage,
         target: Option<&str>,
-    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    ) -> Result<Zeroizing<Vec<u8>>, ControlFault> {
         let frame = Frame {
             target: target.map(str::to_owned),
             ..Frame::new(message, (self.now)(), self.mint.next())
@@ -115,14 +115,18 @@ impl ControlPlaneChannel {
     }
 
     /// The bytes of a message's frame, which is not signed.
-    pub(super) fn weigh(&self, message: &ControlMessage, target: Option<&str>) -> Result<usize, Fault> {
+    pub(super) fn weigh(
+        &self,
+        message: &ControlMessage,
+        target: Option<&str>,
+    ) -> Result<usize, ControlFault> {
         const SIGNATURE_BYTES: usize = r#","sig":"""#.len() + 64;
         let frame = Frame::new(message.clone(), (self.now)(), Nonce([0; 16]));
         let frame = Frame { target: target.map(str::to_owned), ..frame };
         let bytes = frame.signing_bytes()?.len().saturating_add(SIGNATURE_BYTES);
         let bytes_max = self.body_bytes_max;
         if bytes > bytes_max {
-            return Err(Fault::PayloadTooLarge { bytes: bytes as u64, bytes_max: bytes_max as u64 });
+            return Err(ControlFault::PayloadTooLarge { bytes: bytes as u64, bytes_max: bytes_max as u64 });
         }
         Ok(bytes)
     }
@@ -130,9 +134,9 @@ impl ControlPlaneChannel {
     /// The message of a whole frame, length and body.
     ///
     /// # Errors
-    /// The category, in the order of [`Fault`].
-    pub fn decode(&self, bytes: &[u8]) -> Result<ControlMessage, Fault> {
-        let short = Fault::MalformedFrame { field: "length", fault: "is not that of the body" };
+    /// The category, in the order of [`ControlFault`].
+    pub fn decode(&self, bytes: &[u8]) -> Result<ControlMessage, ControlFault> {
+        let short = ControlFault::MalformedFrame { field: "length", fault: "is not that of the body" };
         let (prefix, body) = bytes.split_first_chunk::<PREFIX_BYTES>().ok_or(short)?;
         if frame::body_length(*prefix, self.body_bytes_max)? != body.len() {
             return Err(short);
@@ -141,12 +145,12 @@ impl ControlPlaneChannel {
     }
 
     /// The frame of a body.
-    pub(super) fn open(&self, body: &[u8]) -> Result<Frame, Fault> {
+    pub(super) fn open(&self, body: &[u8]) -> Result<Frame, ControlFault> {
         self.admit(Sealed::read(body, self.body_bytes_max)?)
     }
 
     /// Verifies and admits.
-    pub(super) fn admit(&self, sealed: Sealed) -> Result<Frame, Fault> {
+    pub(super) fn admit(&self, sealed: Sealed) -> Result<Frame, ControlFault> {
         let opened = {
             let mut keys = lock(&self.keys);
             let opened = match &keys.previous {
@@ -163,10 +167,10 @@ impl ControlPlaneChannel {
     }
 
     /// Admits what has verified.
-    pub(super) fn admit_opened(&self, opened: Opened) -> Result<Frame, Fault> {
+    pub(super) fn admit_opened(&self, opened: VerifiedBody) -> Result<Frame, ControlFault> {
         // Both sides sign with one key, so what this side said could be said back to it.
         if opened.claimed_nonce().is_some_and(|nonce| self.mint.made(nonce)) {
-            return Err(Fault::ReplayedNonce);
+            return Err(ControlFault::ReplayedNonce);
         }
         opened.admit((self.now)(), &mut lock(&self.window))
     }
@@ -194,8 +198,8 @@ impl std::fmt::Debug for ControlPlaneChannel {
 }
 
 /// The key that what follows a message is signed with, where it is a bundle.
-pub(super) fn key_after(message: &ControlMessage) -> Result<Option<SigningKey>, Fault> {
-    if message.kind != Kind::BootstrapBundle {
+pub(super) fn key_after(message: &ControlMessage) -> Result<Option<SigningKey>, ControlFault> {
+    if message.kind != MessageKind::BootstrapBundle {
         return Ok(None);
     }
     BootstrapKeyBundle::from_payload(&message.payload).map(|bundle| Some(bundle.signing))

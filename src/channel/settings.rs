@@ -6,11 +6,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::contract::control::{Fault, frame};
+use crate::contract::control::{ControlFault, frame};
 
 /// Where a channel listens, and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct ChannelSettings {
     /// A loopback address, or `localhost`.
     pub bind_host: String,
     /// A port; 0 lets the system choose.
@@ -46,7 +46,7 @@ pub struct Settings {
     pub socket_buffer_bytes: u32,
 }
 
-impl Default for Settings {
+impl Default for ChannelSettings {
     fn default() -> Self {
         Self {
             bind_host: Ipv4Addr::LOCALHOST.to_string(),
@@ -69,12 +69,12 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl ChannelSettings {
     /// Where to listen.
     ///
     /// # Errors
-    /// [`Fault::BindPolicy`] naming the first setting that would weaken the channel.
-    pub fn check(&self) -> Result<SocketAddr, Fault> {
+    /// [`ControlFault::BindPolicy`] naming the first setting that would weaken the channel.
+    pub fn check(&self) -> Result<SocketAddr, ControlFault> {
         let address = loopback(&self.bind_host)?;
         let bounds = [
             ("ttl_seconds", self.ttl_seconds),
@@ -93,15 +93,15 @@ impl Settings {
             ("socket_buffer_bytes", u64::from(self.socket_buffer_bytes)),
         ];
         match bounds.into_iter().find(|(_, bound)| *bound == 0) {
-            Some((field, _)) => Err(Fault::BindPolicy { field, fault: "is not positive" }),
+            Some((field, _)) => Err(ControlFault::BindPolicy { field, fault: "is not positive" }),
             None => Ok(SocketAddr::new(address, self.bind_port)),
         }
     }
 }
 
 /// The address of a host that is this machine and nothing else; no name is looked up.
-pub(super) fn loopback(host: &str) -> Result<IpAddr, Fault> {
-    let fault = Fault::BindPolicy {
+pub(super) fn loopback(host: &str) -> Result<IpAddr, ControlFault> {
+    let fault = ControlFault::BindPolicy {
         field: "bind_host",
         fault: "is not a loopback address; say `127.0.0.1`, `::1` or `localhost`",
     };
@@ -124,7 +124,8 @@ mod tests {
             ("::1", "[::1]:7"),
             ("localhost", "127.0.0.1:7"),
         ] {
-            let settings = Settings { bind_host: host.into(), bind_port: 7, ..Settings::default() };
+            let settings =
+                ChannelSettings { bind_host: host.into(), bind_port: 7, ..ChannelSettings::default() };
             assert_eq!(settings.check(), Ok(address.parse().unwrap()), "{host}");
         }
         for host in [
@@ -139,15 +140,16 @@ mod tests {
             "*",
             " ::1",
         ] {
-            let fault = Settings { bind_host: host.into(), ..Settings::default() }.check().unwrap_err();
-            assert!(matches!(fault, Fault::BindPolicy { field: "bind_host", .. }), "{host}");
+            let fault =
+                ChannelSettings { bind_host: host.into(), ..ChannelSettings::default() }.check().unwrap_err();
+            assert!(matches!(fault, ControlFault::BindPolicy { field: "bind_host", .. }), "{host}");
             assert_eq!(fault.word(), "bind-policy");
         }
     }
 
     #[test]
     fn no_bound_is_zero() {
-        type Spoil = fn(&mut Settings);
+        type Spoil = fn(&mut ChannelSettings);
         let zeros: [(&str, Spoil); 14] = [
             ("ttl_seconds", |settings| settings.ttl_seconds = 0),
             ("nonce_cache_size", |settings| settings.nonce_cache_size = 0),
@@ -165,11 +167,11 @@ mod tests {
             ("socket_buffer_bytes", |settings| settings.socket_buffer_bytes = 0),
         ];
         for (named, zero) in zeros {
-            let mut settings = Settings::default();
+            let mut settings = ChannelSettings::default();
             assert!(settings.check().is_ok());
             zero(&mut settings);
             let fault = settings.check().unwrap_err();
-            assert!(matches!(fault, Fault::BindPolicy { field, .. } if field == named), "{fault}");
+            assert!(matches!(fault, ControlFault::BindPolicy { field, .. } if field == named), "{fault}");
         }
     }
 }

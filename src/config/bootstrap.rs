@@ -15,7 +15,7 @@ use super::{
     Config,
     section::{
         Field,
-        Kind::{Choice, Loopback, SecretRef, Whole},
+        KeyKind::{Choice, Loopback, SecretRef, Whole},
         MIB, Section, section,
     },
 };
@@ -74,7 +74,7 @@ section! {
             "Where the channel listens: a loopback address, 127.0.0.1 or ::1.";
         bind_port: u16 = 0, Whole(0, 65_535),
             "The port that it listens at; 0 is any that is free.";
-        max_payload_bytes: usize = channel::Settings::default().max_payload_bytes, Whole(1024, 16 * MIB),
+        max_payload_bytes: usize = channel::ChannelSettings::default().max_payload_bytes, Whole(1024, 16 * MIB),
             "Bytes of one frame's payload; more is refused before it is read.";
         ..auth: Auth, "How frames are proven.";
     }
@@ -126,9 +126,9 @@ section! {
             "Where the master secret comes from: `static`, from `secret_ref`; `generated`, made at each start.";
         kdf: Option<Kdf> = None, Choice(&["none", "hkdf_sha256"]),
             "How the signing key comes from it. Left out: `none` for `static`, `hkdf_sha256` for `generated`.";
-        ttl_seconds: u64 = channel::Settings::default().ttl_seconds, Whole(1, 3_600),
+        ttl_seconds: u64 = channel::ChannelSettings::default().ttl_seconds, Whole(1, 3_600),
             "How far a frame's time may be from ours, either way.";
-        nonce_cache_size: usize = channel::Settings::default().nonce_cache_size, Whole(1, 10_000_000),
+        nonce_cache_size: usize = channel::ChannelSettings::default().nonce_cache_size, Whole(1, 10_000_000),
             "How many unexpired nonces are remembered; beyond, frames are refused and none is forgotten.";
         secret_ref: Option<String> = None, SecretRef,
             "Where a static secret is, like `env:NAME` or `file:PATH`; no default, and asked for at the start only.";

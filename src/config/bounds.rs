@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::section::{DAY_MS, GIB, Kind::Whole, MIB, section};
+use super::section::{DAY_MS, GIB, KeyKind::Whole, MIB, section};
 use crate::{
     contract::{self, strict::LEXER_DEPTH_MAX},
     decision::rules::{self, Rules, inventory},
@@ -18,7 +18,7 @@ section! {
     /// Bounds on one body.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
-    pub struct Limits at "limits." {
+    pub struct BodySettings at "limits." {
         body_bytes_max: usize = contract::Limits::default().body_bytes_max, Whole(1024, 16 * MIB),
             "Bytes of one body; more is `contract.too-large`.";
         depth_max: usize = contract::Limits::default().depth_max, Whole(4, LEXER_DEPTH_MAX as u64),
@@ -28,9 +28,9 @@ section! {
     }
 }
 
-impl From<Limits> for crate::contract::Limits {
-    fn from(limits: Limits) -> Self {
-        let Limits { body_bytes_max, depth_max, nodes_max } = limits;
+impl From<BodySettings> for crate::contract::Limits {
+    fn from(limits: BodySettings) -> Self {
+        let BodySettings { body_bytes_max, depth_max, nodes_max } = limits;
         Self { body_bytes_max, depth_max, nodes_max }
     }
 }
@@ -51,7 +51,7 @@ section! {
     /// How much is remembered, where nothing else bounds it.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
-    pub struct Memory at "memory." {
+    pub struct MemorySettings at "memory." {
         flights_max: usize = rules::Memory::default().flights_max, Whole(1, 10_000_000),
             "How many commands are in flight (2 KiB each); beyond, one is refused, and a stop is carried and not waited for.";
         stops_max: usize = rules::Memory::default().stops_max, Whole(1, 10_000_000),
@@ -81,9 +81,9 @@ section! {
     }
 }
 
-impl From<Memory> for rules::Memory {
-    fn from(memory: Memory) -> Self {
-        let Memory {
+impl From<MemorySettings> for rules::Memory {
+    fn from(memory: MemorySettings) -> Self {
+        let MemorySettings {
             flights_max,
             stops_max,
             texts_bytes_max,
@@ -135,15 +135,15 @@ section! {
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Inventory at "inventory." {
-        instances_max: usize = inventory::Limits::default().instances_max, Whole(1, 10_000_000),
+        instances_max: usize = inventory::InventoryLimits::default().instances_max, Whole(1, 10_000_000),
             "How many instances are known (1 KiB each).";
-        stale_after_ms: u64 = inventory::Limits::default().stale_after_ms, Whole(100, DAY_MS),
+        stale_after_ms: u64 = inventory::InventoryLimits::default().stale_after_ms, Whole(100, DAY_MS),
             "After how much silence an instance is stale.";
-        lost_after_ms: u64 = inventory::Limits::default().lost_after_ms, Whole(100, DAY_MS),
+        lost_after_ms: u64 = inventory::InventoryLimits::default().lost_after_ms, Whole(100, DAY_MS),
             "After how much silence it is lost.";
-        forget_after_ms: u64 = inventory::Limits::default().forget_after_ms, Whole(1_000, 365 * DAY_MS),
+        forget_after_ms: u64 = inventory::InventoryLimits::default().forget_after_ms, Whole(1_000, 365 * DAY_MS),
             "After how much silence one that nobody expects is forgotten.";
-        back_after_count: usize = inventory::Limits::default().back_after_count, Whole(1, 1_000),
+        back_after_count: usize = inventory::InventoryLimits::default().back_after_count, Whole(1, 1_000),
             "How many statuses in a row bring a silent instance back, where no full one does.";
     }
 }
@@ -193,7 +193,7 @@ section! {
     /// The router's own status.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
-    pub struct Status at "status." {
+    pub struct StatusSettings at "status." {
         full_every_ms: u64 = 60_000, Whole(5_000, DAY_MS),
             "How often the router says its own status in full; between, a delta every 5 s.";
     }

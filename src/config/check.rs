@@ -14,7 +14,7 @@ use super::{
     node,
     own_types::TYPE_FIELDS,
     secret::{self, BrokerUrl},
-    section::{Field, Kind},
+    section::{Field, KeyKind},
     wrong::Wrong,
 };
 use crate::contract::routing::SEGMENT_BYTES_MAX;
@@ -24,11 +24,11 @@ const NAME_BYTES_MAX: usize = 128;
 const PATH_BYTES_MAX: usize = 4096;
 
 /// A text from the environment or a flag in the form the setting has.
-pub fn coerce(kind: Kind, text: &str) -> Value {
+pub fn coerce(kind: KeyKind, text: &str) -> Value {
     match kind {
-        Kind::Whole(..) => text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from),
+        KeyKind::Whole(..) => text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from),
         kind if kind.is_list() => list(kind, text.trim()),
-        Kind::Flag => text.trim().parse::<bool>().map_or_else(|_| text.into(), Value::from),
+        KeyKind::Flag => text.trim().parse::<bool>().map_or_else(|_| text.into(), Value::from),
         _ => text.into(),
     }
 }
@@ -36,7 +36,7 @@ pub fn coerce(kind: Kind, text: &str) -> Value {
 /// A list as one line: with commas between its items, or in brackets as in the file. No text is no
 /// value, not no item, so that a variable that was left empty does not empty a list of who may do
 /// what.
-fn list(kind: Kind, text: &str) -> Value {
+fn list(kind: KeyKind, text: &str) -> Value {
     if text.is_empty() {
         return Value::Null;
     }
@@ -45,7 +45,7 @@ fn list(kind: Kind, text: &str) -> Value {
         return node::read(text).map_or_else(|_| text.into(), |node| node.plain());
     }
     match kind {
-        Kind::Urls => secret::split(text).into_iter().collect(),
+        KeyKind::Urls => secret::split(text).into_iter().collect(),
         _ => text.split(',').map(str::trim).collect(),
     }
 }
@@ -54,7 +54,7 @@ fn list(kind: Kind, text: &str) -> Value {
 const LINE_BYTES_MAX: usize = 512;
 
 /// Checks a value; `shown` is its path as people write it.
-pub fn check(kind: Kind, shown: &str, value: &Value) -> Result<(), Wrong> {
+pub fn check(kind: KeyKind, shown: &str, value: &Value) -> Result<(), Wrong> {
     if value.is_null() {
         let help = match kind.is_list() {
             true => "give it items like `one,two`, `[]` for none, or leave it out for the default",
@@ -63,20 +63,20 @@ pub fn check(kind: Kind, shown: &str, value: &Value) -> Result<(), Wrong> {
         return Err(Wrong::new(format!("`{shown}` has no value"), help));
     }
     match kind {
-        Kind::Whole(min, max) => whole(shown, value, min, max),
-        Kind::Flag if value.is_boolean() => Ok(()),
-        Kind::Flag => Err(Wrong::new(
+        KeyKind::Whole(min, max) => whole(shown, value, min, max),
+        KeyKind::Flag if value.is_boolean() => Ok(()),
+        KeyKind::Flag => Err(Wrong::new(
             format!("`{shown}` wants true or false, not {}", form(value)),
             "write `true` or `false`, without quotes",
         )),
-        Kind::Words => words(shown, value, SEGMENT_BYTES_MAX),
-        Kind::Lines => words(shown, value, LINE_BYTES_MAX),
-        Kind::Urls => urls(shown, value),
-        Kind::Workers => Err(Wrong::new(
+        KeyKind::Words => words(shown, value, SEGMENT_BYTES_MAX),
+        KeyKind::Lines => words(shown, value, LINE_BYTES_MAX),
+        KeyKind::Urls => urls(shown, value),
+        KeyKind::Workers => Err(Wrong::new(
             format!("`{shown}` wants a list of rows, in the config file"),
             "write one `- id: …` with `role` and `command` for each",
         )),
-        Kind::Choice(allowed) => choice(shown, value, allowed),
+        KeyKind::Choice(allowed) => choice(shown, value, allowed),
         kind => match value.as_str() {
             Some(text) => text_form(kind, shown, text),
             None => Err(Wrong::new(
@@ -158,10 +158,10 @@ fn urls(shown: &str, value: &Value) -> Result<(), Wrong> {
         ));
     };
     let mut each = list.iter().enumerate();
-    each.try_for_each(|(index, url)| text_form(Kind::Url, &format!("{shown}[{index}]"), url))
+    each.try_for_each(|(index, url)| text_form(KeyKind::Url, &format!("{shown}[{index}]"), url))
 }
 
-fn text_form(kind: Kind, shown: &str, text: &str) -> Result<(), Wrong> {
+fn text_form(kind: KeyKind, shown: &str, text: &str) -> Result<(), Wrong> {
     let wrong = |message: &str, help: &str| Err(Wrong::new(format!("`{shown}` {message}"), help));
     let name = |extra: &[u8], bytes_max: usize| {
         let clean = |byte: u8| byte.is_ascii_alphanumeric() || extra.contains(&byte);
@@ -171,38 +171,38 @@ fn text_form(kind: Kind, shown: &str, text: &str) -> Result<(), Wrong> {
             && text.starts_with(|letter: char| letter.is_ascii_alphanumeric())
     };
     match kind {
-        Kind::Url => match BrokerUrl::new(text).fault() {
+        KeyKind::Url => match BrokerUrl::new(text).fault() {
             Some(fault) => wrong(
                 fault,
                 "write it like `amqp://user:password@host:5672/%2f`, `%2f` being the default vhost",
             ),
             None => Ok(()),
         },
-        Kind::ManagementUrl => match BrokerUrl::new(text).management_fault() {
+        KeyKind::ManagementUrl => match BrokerUrl::new(text).management_fault() {
             Some(fault) => {
                 wrong(fault, "write it like `http://host:15672`, or `http://user:password@host:15672`")
             }
             None => Ok(()),
         },
-        Kind::Segment if !name(b"_-", SEGMENT_BYTES_MAX) || text.eq_ignore_ascii_case("all") => wrong(
+        KeyKind::Segment if !name(b"_-", SEGMENT_BYTES_MAX) || text.eq_ignore_ascii_case("all") => wrong(
             "is not a routing-key segment",
             "use 1 to 128 of A–Z a–z 0–9 _ -, beginning with a letter or digit, and not `ALL`",
         ),
-        Kind::Name if !name(b"_-.", NAME_BYTES_MAX) || text.starts_with("amq.") => wrong(
+        KeyKind::Name if !name(b"_-.", NAME_BYTES_MAX) || text.starts_with("amq.") => wrong(
             "is not a name for exchanges",
             "use 1 to 128 of A–Z a–z 0–9 _ - ., beginning with a letter or digit, and not `amq.`",
         ),
-        Kind::Path if text.is_empty() || text.len() > PATH_BYTES_MAX || text.contains('\0') => {
+        KeyKind::Path if text.is_empty() || text.len() > PATH_BYTES_MAX || text.contains('\0') => {
             wrong("is not a path", "name a file or directory")
         }
-        Kind::Address if text.parse::<SocketAddr>().is_err() => {
+        KeyKind::Address if text.parse::<SocketAddr>().is_err() => {
             wrong("is not an address with a port", "write it like `127.0.0.1:8080` or `[::1]:8080`")
         }
-        Kind::Loopback if !text.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) => wrong(
+        KeyKind::Loopback if !text.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) => wrong(
             "is not a loopback address; the channel to the workers never leaves this machine",
             "write `127.0.0.1` or `::1`",
         ),
-        Kind::SecretRef if !is_secret_ref(text) => wrong(
+        KeyKind::SecretRef if !is_secret_ref(text) => wrong(
             "does not say where the secret is",
             "write `env:NAME` or `file:PATH`; were it the secret itself, make a new one, this one has been in a file",
         ),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::section::{DAY_MS, Field, Kind, Section, written};
+use super::section::{DAY_MS, Field, KeyKind, Section, written};
 use crate::contract::command::{Answerer, Commands};
 
 /// Each key, and what has not come when its time is over.
@@ -93,7 +93,7 @@ impl Section for Deadlines {
         let defaults = Self::default().0;
         let field = |(path, doc): (&'static str, &'static str)| {
             let default = path.strip_prefix("deadlines.").and_then(|key| defaults.get(key));
-            Field { path, kind: Kind::Whole(100, 7 * DAY_MS), doc, default: written(default) }
+            Field { path, kind: KeyKind::Whole(100, 7 * DAY_MS), doc, default: written(default) }
         };
         DEADLINES.into_iter().map(field).collect()
     }

@@ -13,7 +13,7 @@ use super::{
     own_types::{TYPE_FIELDS, TYPE_REQUIRED},
     print::{default_of, yaml},
     secret::URLS_MAX,
-    section::{Field, Kind},
+    section::{Field, KeyKind},
     supervisor,
 };
 
@@ -59,23 +59,23 @@ fn shown(default: &serde_json::Value) -> String {
 
 fn may_be(field: &Field) -> String {
     match field.kind {
-        Kind::Whole(min, max) => {
+        KeyKind::Whole(min, max) => {
             let unit = unit(field.path).strip_prefix(" of").unwrap_or_default();
             format!("{min} to {max}{unit}")
         }
-        Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
-        Kind::Flag => "`true`, `false`".to_owned(),
-        Kind::Url => "`amqp://` or `amqps://` URL".to_owned(),
-        Kind::ManagementUrl => "`http://` URL".to_owned(),
-        Kind::Urls => format!("1 to {URLS_MAX} such URLs"),
-        Kind::Segment => "routing-key segment".to_owned(),
-        Kind::Name => "name for exchanges".to_owned(),
-        Kind::Path => "path".to_owned(),
-        Kind::Address => "`ADDRESS:PORT`".to_owned(),
-        Kind::Words => "list of words".to_owned(),
-        Kind::Lines => "list of lines".to_owned(),
-        Kind::Loopback => "loopback address".to_owned(),
-        Kind::SecretRef => "`env:NAME`, `file:PATH`".to_owned(),
-        Kind::Workers => "list of rows".to_owned(),
+        KeyKind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        KeyKind::Flag => "`true`, `false`".to_owned(),
+        KeyKind::Url => "`amqp://` or `amqps://` URL".to_owned(),
+        KeyKind::ManagementUrl => "`http://` URL".to_owned(),
+        KeyKind::Urls => format!("1 to {URLS_MAX} such URLs"),
+        KeyKind::Segment => "routing-key segment".to_owned(),
+        KeyKind::Name => "name for exchanges".to_owned(),
+        KeyKind::Path => "path".to_owned(),
+        KeyKind::Address => "`ADDRESS:PORT`".to_owned(),
+        KeyKind::Words => "list of words".to_owned(),
+        KeyKind::Lines => "list of lines".to_owned(),
+        KeyKind::Loopback => "loopback address".to_owned(),
+        KeyKind::SecretRef => "`env:NAME`, `file:PATH`".to_owned(),
+        KeyKind::Workers => "list of rows".to_owned(),
     }
 }

@@ -16,7 +16,7 @@ use super::{
     secret::BrokerUrl,
     section::{
         DAY_MS, GIB,
-        Kind::{Address, Choice, ManagementUrl, Name, Path, SecretRef, Url, Urls, Whole, Words},
+        KeyKind::{Address, Choice, ManagementUrl, Name, Path, SecretRef, Url, Urls, Whole, Words},
         MIB, section,
     },
 };
@@ -174,9 +174,9 @@ section! {
             "`text` for people, `json` for machines; always on stderr.";
         log_level: Severity = Severity::default(), Choice(&["error", "warn", "info", "debug", "trace"]),
             "What is worth a line; RUST_LOG wins over it.";
-        log_line_bytes_max: usize = stderr::Bounds::default().line_bytes_max, Whole(256, MIB),
+        log_line_bytes_max: usize = stderr::StderrBounds::default().line_bytes_max, Whole(256, MIB),
             "Bytes of one line of the log; more is cut, and says so.";
-        log_queue_bytes_max: usize = stderr::Bounds::default().queue_bytes_max, Whole(64 * 1024, GIB),
+        log_queue_bytes_max: usize = stderr::StderrBounds::default().queue_bytes_max, Whole(64 * 1024, GIB),
             "Bytes of lines that wait for the reader of stderr; beyond, lines are dropped and counted.";
         refusals_log_ms: u64 = REFUSALS_LOG_MS, Whole(100, DAY_MS),
             "How often the log has the number of refusals like one that it has told.";
@@ -185,7 +185,10 @@ section! {
 
 impl Log {
     /// The bounds on what waits for the reader of stderr.
-    pub fn bounds(&self) -> stderr::Bounds {
-        stderr::Bounds { queue_bytes_max: self.log_queue_bytes_max, line_bytes_max: self.log_line_bytes_max }
+    pub fn bounds(&self) -> stderr::StderrBounds {
+        stderr::StderrBounds {
+            queue_bytes_max: self.log_queue_bytes_max,
+            line_bytes_max: self.log_line_bytes_max,
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     nearest::nearest,
     node::{Content, Node, Pair},
-    section::Kind,
+    section::KeyKind,
 };
 
 /// What stands for a value that is not shown.
@@ -42,7 +42,7 @@ impl Excerpt {
     }
 
     /// The line of a key, the caret under its value where that is shown on the line.
-    pub fn of_value(pair: &Pair, kind: Kind) -> Self {
+    pub fn of_value(pair: &Pair, kind: KeyKind) -> Self {
         let (text, key_width, value_width) = shown(pair, Some(kind));
         let column = indent(pair.column) + 1;
         match value_width {
@@ -95,7 +95,7 @@ fn indent(column: u64) -> usize {
 }
 
 /// The text, and how many characters of it are the key and the value.
-fn shown(pair: &Pair, kind: Option<Kind>) -> (String, usize, usize) {
+fn shown(pair: &Pair, kind: Option<KeyKind>) -> (String, usize, usize) {
     let key: String =
         pair.key.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).take(KEY_CHARS_MAX).collect();
     let value = match &pair.node.content {
@@ -109,11 +109,11 @@ fn shown(pair: &Pair, kind: Option<Kind>) -> (String, usize, usize) {
 }
 
 /// A number where a number belongs and a word where words do, even misspelt; a secret is neither.
-fn shown_value(value: &Value, kind: Option<Kind>) -> String {
+fn shown_value(value: &Value, kind: Option<KeyKind>) -> String {
     match (value, kind) {
         (Value::Bool(value), _) => value.to_string(),
-        (Value::Number(number), Some(Kind::Whole(..))) => number.to_string(),
-        (Value::String(word), Some(Kind::Choice(words)))
+        (Value::Number(number), Some(KeyKind::Whole(..))) => number.to_string(),
+        (Value::String(word), Some(KeyKind::Choice(words)))
             if words.contains(&word.as_str()) || nearest(word, words.iter().copied()).is_some() =>
         {
             word.escape_debug().to_string()

@@ -20,7 +20,7 @@ use super::{
     check::{check, coerce, unknown},
     excerpt::Excerpt,
     fields::{FIELDS, SHARED_SECTIONS, code_of, find, is_section, variable},
-    merge::{Fault, Merge, SettingPlace},
+    merge::{ConfigFault, Merge, SettingPlace},
     nearest::nearest,
     node::{self, Content, Node, Pair},
     own_types::{self, TYPE_FIELDS, TYPE_REQUIRED},
@@ -40,12 +40,12 @@ pub struct Layers {
     /// The environment.
     pub env: Vec<(String, String)>,
     /// Flags of the command line.
-    pub flags: Vec<Setting>,
+    pub flags: Vec<FlagSetting>,
 }
 
 /// A setting by a flag.
 #[derive(Clone, Debug)]
-pub struct Setting {
+pub struct FlagSetting {
     /// The flag, as people write it.
     pub flag: String,
     /// The setting's path.
@@ -80,7 +80,7 @@ pub enum ConfigError {
     #[error("the config has {}; mend each and try again", count(.faults.len()))]
     Faulty {
         /// All of it, in the order of the layers.
-        faults: Vec<Fault>,
+        faults: Vec<ConfigFault>,
     },
 }
 
@@ -279,9 +279,9 @@ impl Merge {
         }
     }
 
-    fn flags(&mut self, flags: &[Setting]) {
+    fn flags(&mut self, flags: &[FlagSetting]) {
         self.layer.clear();
-        for Setting { flag, path, value } in flags {
+        for FlagSetting { flag, path, value } in flags {
             match find(path) {
                 Some(field) => self.text(field.path, value, flag),
                 None if path == "types" || path.starts_with("types[") => self.types_elsewhere(flag, path),

@@ -23,14 +23,14 @@ pub(super) struct Merge {
     pub(super) origins: BTreeMap<String, SettingPlace>,
     /// The paths that the present layer has set.
     pub(super) layer: BTreeSet<String>,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<ConfigFault>,
     pub(super) warnings: Vec<String>,
 }
 
 impl Merge {
     pub(super) fn fault(&mut self, SettingPlace { at, source }: SettingPlace, path: &str, wrong: Wrong) {
         let Wrong { message, help, code } = wrong;
-        self.faults.push(Fault { code, at, path: path.to_owned(), message, help, source });
+        self.faults.push(ConfigFault { code, at, path: path.to_owned(), message, help, source });
     }
 
     /// A fault of a path that has been set; the default where it has not.
@@ -103,7 +103,7 @@ impl SettingPlace {
 
 /// One thing wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
+pub struct ConfigFault {
     /// Its code, where the bootstrap contract gives it one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
@@ -120,7 +120,7 @@ pub struct Fault {
     pub source: Option<Excerpt>,
 }
 
-impl Fault {
+impl ConfigFault {
     /// What people see of it, each line after `margin`: where and what, the line that it stands on,
     /// and what to do.
     pub fn drawn(&self, margin: &str) -> String {

@@ -38,16 +38,16 @@ use crate::{contract::audit::Mode, decision::rules::Rules};
 
 pub use bootstrap::runtime_contract_summary;
 pub use bounds::{
-    Alerts, CommandLimits, Idempotency, Inventory, Limits, Memory, Metrics, Observe, Outbox, Parking,
-    Refusals, Status,
+    Alerts, BodySettings, CommandLimits, Idempotency, Inventory, MemorySettings, Metrics, Observe, Outbox,
+    Parking, Refusals, StatusSettings,
 };
 pub use deadlines::Deadlines;
 pub use document::keys_markdown;
 pub use drivers::{Amqp, Clock, Http, Ledger, Log, Tls};
 pub use excerpt::Excerpt;
 pub use fields::{FIELDS, variable};
-pub use load::{ConfigError, Layers, Loaded, Setting, load, parse};
-pub use merge::Fault;
+pub use load::{ConfigError, FlagSetting, Layers, Loaded, load, parse};
+pub use merge::ConfigFault;
 pub use nearest::nearest;
 pub use own_types::OwnType;
 pub use print::{defaults_yaml, json_schema, starting_yaml};
@@ -55,11 +55,11 @@ pub use safety::{Identity, IdentityMode};
 pub use secret::{BrokerUrl, DEFAULT_URL, split as urls};
 use section::{
     DAY_MS,
-    Kind::{Choice, Segment, Whole},
+    KeyKind::{Choice, Segment, Whole},
     section,
 };
-pub use section::{Field, Kind};
-use workers::Settings as Supervisor;
+pub use section::{Field, KeyKind};
+use workers::SupervisorSettings as Supervisor;
 
 section! {
     /// All settings.
@@ -80,15 +80,15 @@ section! {
         ..clock: Clock, "The clock.";
         ..ledger: Ledger, "The ledger.";
         ..http: Http, "The window for machines: metrics and health.";
-        ..limits: Limits, "Bounds on one body.";
+        ..limits: BodySettings, "Bounds on one body.";
         ..idempotency: Idempotency, "The memory of command keys.";
-        ..memory: Memory, "How much is remembered, where nothing else bounds it.";
+        ..memory: MemorySettings, "How much is remembered, where nothing else bounds it.";
         ..commands: CommandLimits, "Commands and their fan-outs.";
         ..inventory: Inventory, "What is known of the fleet.";
         ..parking: Parking, "Commands that wait for absent targets.";
         ..outbox: Outbox, "Messages that the broker does not take.";
         ..metrics: Metrics, "Statuses.";
-        ..status: Status, "The router's own status.";
+        ..status: StatusSettings, "The router's own status.";
         ..observe: Observe, "Observe mode.";
         ..deadlines: Deadlines, "How long a command of each type waits for its outcome.";
         ..alerts: Alerts, "The router's own alerts.";
@@ -97,9 +97,9 @@ section! {
         ..identity: Identity, "How senders are known.";
         ..session: safety::Session, "Control sessions.";
         ..lifecycle: safety::Lifecycle, "What runs live.";
-        ..safety: safety::Safety, "Readiness gates.";
+        ..safety: safety::SafetySettings, "Readiness gates.";
         ..interlocks: safety::Interlocks, "What raises the safety mode by itself.";
-        ..consent: safety::Consent, "What takes a confirmation, and whose.";
+        ..consent: safety::ConsentSettings, "What takes a confirmation, and whose.";
         ..runtime: bootstrap::Runtime, "How workers come to run, and the channel to them.";
         ..supervisor: Supervisor, "The workers that `swarmgate supervise` runs.";
         ..types: Vec<OwnType>, "The deployment's own signal types.";

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{
     section::{
         DAY_MS, Field,
-        Kind::{self, Choice, Segment, Whole, Words},
+        KeyKind::{self, Choice, Segment, Whole, Words},
         Section, written,
     },
     wrong::Wrong,
@@ -48,7 +48,7 @@ pub static TYPE_FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
         field("type", Segment, "The signal type; the built-in ones cannot be replaced.", Value::Null),
         field(
             "schema",
-            Kind::Path,
+            KeyKind::Path,
             "The JSON Schema of its `data`, a file; relative to the config file.",
             Value::Null,
         ),

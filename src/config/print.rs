@@ -15,7 +15,7 @@ use super::{
     fields::{FIELDS, SHARED_SECTIONS, variable},
     own_types::{TYPE_FIELDS, TYPE_REQUIRED},
     secret::{DEFAULT_URL, URLS_MAX},
-    section::{Field, Kind},
+    section::{Field, KeyKind},
     supervisor,
 };
 use crate::contract::routing::{SEGMENT_BYTES_MAX, SEGMENT_PATTERN};
@@ -99,8 +99,8 @@ fn types_example() -> String {
 
 fn bounds(field: &Field) -> String {
     match field.kind {
-        Kind::Choice(words) if words.len() > 1 => format!(" One of: {}.", words.join(", ")),
-        Kind::Whole(min, max) => {
+        KeyKind::Choice(words) if words.len() > 1 => format!(" One of: {}.", words.join(", ")),
+        KeyKind::Whole(min, max) => {
             let unit = unit(field.path).strip_prefix(" of").unwrap_or_default();
             format!(" From {min} to {max}{unit}.")
         }
@@ -111,18 +111,18 @@ fn bounds(field: &Field) -> String {
 /// The default as YAML; where there is none, the form that it has.
 fn example_of(field: &Field) -> String {
     match (default_of(field), field.kind) {
-        (Value::Null, Kind::ManagementUrl) => "\"http://broker:15672\"".to_owned(),
-        (Value::Null, Kind::Path) if field.path.starts_with("amqp.tls.") => {
+        (Value::Null, KeyKind::ManagementUrl) => "\"http://broker:15672\"".to_owned(),
+        (Value::Null, KeyKind::Path) if field.path.starts_with("amqp.tls.") => {
             format!(
                 "\"/etc/swarmgate/{}.pem\"",
                 if field.path.ends_with("ca_file") { "ca" } else { "swarmgate" }
             )
         }
-        (Value::Null, Kind::SecretRef) => "env:NAME".to_owned(),
-        (Value::Null, Kind::Urls) => format!("[\"{DEFAULT_URL}\"]"),
-        (Value::Null, Kind::Path) => "\"/mnt/second/emergency.log\"".to_owned(),
+        (Value::Null, KeyKind::SecretRef) => "env:NAME".to_owned(),
+        (Value::Null, KeyKind::Urls) => format!("[\"{DEFAULT_URL}\"]"),
+        (Value::Null, KeyKind::Path) => "\"/mnt/second/emergency.log\"".to_owned(),
         // The first word is as good as any; taken as it stands, null would be a fault.
-        (Value::Null, Kind::Choice([word, ..])) => (*word).to_owned(),
+        (Value::Null, KeyKind::Choice([word, ..])) => (*word).to_owned(),
         (value, _) => yaml(&value),
     }
 }
@@ -131,9 +131,9 @@ fn example_of(field: &Field) -> String {
 pub(super) fn default_of(field: &Field) -> Value {
     match field.kind {
         // The broker's own well-known password is the one that is shown.
-        Kind::Url => DEFAULT_URL.into(),
+        KeyKind::Url => DEFAULT_URL.into(),
         // `amqp.url` stands for it.
-        Kind::Urls => Value::Null,
+        KeyKind::Urls => Value::Null,
         _ => field.default.clone(),
     }
 }
@@ -230,26 +230,28 @@ fn closed(properties: Map<String, Value>) -> Value {
 
 fn shape(field: &Field) -> Value {
     match field.kind {
-        Kind::Url => json!({ "type": "string", "pattern": "^amqps?://" }),
-        Kind::ManagementUrl => json!({ "type": "string", "pattern": "^http://" }),
-        Kind::Urls => json!({
+        KeyKind::Url => json!({ "type": "string", "pattern": "^amqps?://" }),
+        KeyKind::ManagementUrl => json!({ "type": "string", "pattern": "^http://" }),
+        KeyKind::Urls => json!({
             "type": "array", "minItems": 1, "maxItems": URLS_MAX,
             "items": { "type": "string", "pattern": "^amqps?://" },
         }),
-        Kind::Segment => json!({ "type": "string", "pattern": SEGMENT_PATTERN }),
-        Kind::Name => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$" }),
-        Kind::Path => json!({ "type": "string", "minLength": 1 }),
-        Kind::Address => json!({ "type": "string", "pattern": ":[0-9]{1,5}$" }),
-        Kind::Choice(words) => json!({ "enum": words }),
-        Kind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
-        Kind::Flag => json!({ "type": "boolean" }),
-        Kind::Loopback => json!({ "type": "string", "pattern": "^(127(\\.[0-9]{1,3}){3}|::1)$" }),
-        Kind::SecretRef => json!({ "type": "string", "pattern": "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$" }),
-        Kind::Workers => supervisor::shape(),
-        Kind::Words => {
+        KeyKind::Segment => json!({ "type": "string", "pattern": SEGMENT_PATTERN }),
+        KeyKind::Name => json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$" }),
+        KeyKind::Path => json!({ "type": "string", "minLength": 1 }),
+        KeyKind::Address => json!({ "type": "string", "pattern": ":[0-9]{1,5}$" }),
+        KeyKind::Choice(words) => json!({ "enum": words }),
+        KeyKind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        KeyKind::Flag => json!({ "type": "boolean" }),
+        KeyKind::Loopback => json!({ "type": "string", "pattern": "^(127(\\.[0-9]{1,3}){3}|::1)$" }),
+        KeyKind::SecretRef => {
+            json!({ "type": "string", "pattern": "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$" })
+        }
+        KeyKind::Workers => supervisor::shape(),
+        KeyKind::Words => {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1, "maxLength": SEGMENT_BYTES_MAX } })
         }
-        Kind::Lines => {
+        KeyKind::Lines => {
             json!({ "type": "array", "items": { "type": "string", "minLength": 1, "maxLength": 512 } })
         }
     }

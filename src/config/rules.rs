@@ -22,14 +22,14 @@ impl Loaded {
             idempotency_window_ms: config.idempotency.window_ms,
             idempotency_keys_max: config.idempotency.keys_max,
             memory: config.memory.into(),
-            inventory: inventory::Limits {
+            inventory: inventory::InventoryLimits {
                 instances_max: config.inventory.instances_max,
                 stale_after_ms: config.inventory.stale_after_ms,
                 lost_after_ms: config.inventory.lost_after_ms,
                 forget_after_ms: config.inventory.forget_after_ms,
                 back_after_count: config.inventory.back_after_count,
                 skew_max_ms: config.skew_max_ms,
-                ..inventory::Limits::default()
+                ..inventory::InventoryLimits::default()
             },
             targets_max: config.commands.targets_max,
             parking_target_max: config.parking.target_max,

@@ -15,7 +15,7 @@ use super::{
     Environment,
     section::{
         DAY_MS, GIB,
-        Kind::{Choice, Flag, Lines, Whole, Words},
+        KeyKind::{Choice, Flag, Lines, Whole, Words},
         section,
     },
     wrong::Wrong,
@@ -28,7 +28,7 @@ use crate::{
     },
     decision::rules::{
         Rules, SafetyRules,
-        consent::{self, Standing},
+        consent::{self, StandingApproval},
         interlocks::Interlocks as InterlockRules,
     },
 };
@@ -82,7 +82,7 @@ section! {
     /// Readiness gates.
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
-    pub struct Safety at "safety." {
+    pub struct SafetySettings at "safety." {
         gates_required: Vec<String> = Vec::new(), Words,
             "The readiness gates that starts and changes consult; in prod at least one.";
         gate_reporters: Vec<String> = Vec::new(), Lines,
@@ -128,7 +128,7 @@ section! {
     /// What takes a confirmation, and whose.
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
-    pub struct Consent at "consent." {
+    pub struct ConsentSettings at "consent." {
         requires: Confirmation = Confirmation::Explicit, Choice(CONFIRMATIONS),
             "Who confirms what is dangerous: the requester as a separate act, another, or a quorum.";
         live_requires: Option<Confirmation> = None, Choice(CONFIRMATIONS),
@@ -172,7 +172,7 @@ pub enum Bundle {
     Dangerous,
 }
 
-impl Safety {
+impl SafetySettings {
     pub(super) fn rules(&self, interlocks: &Interlocks) -> SafetyRules {
         SafetyRules {
             gates_required: self.gates_required.clone(),
@@ -203,7 +203,7 @@ impl Interlocks {
     }
 }
 
-impl Consent {
+impl ConsentSettings {
     pub(super) fn rules(&self, environment: Environment) -> consent::Consent {
         consent::Consent {
             environment: environment.word().to_owned(),
@@ -277,7 +277,7 @@ impl Consent {
 }
 
 /// What of the gates' reporters cannot be read.
-pub(super) fn reporter_faults(safety: &Safety) -> Option<Wrong> {
+pub(super) fn reporter_faults(safety: &SafetySettings) -> Option<Wrong> {
     let line = safety.gate_reporters.iter().find(|line| pair(line).is_none())?;
     let message = format!("`safety.gate_reporters` has a line that cannot be read: `{line}`");
     Some(Wrong::new(message, "write it like `risk=risk-bot`"))
@@ -301,11 +301,11 @@ fn share(line: &str) -> Option<Share> {
     Some(Share { count, group })
 }
 
-fn standing(line: &str) -> Option<Standing> {
+fn standing(line: &str) -> Option<StandingApproval> {
     let [name, sha256, expires_at, uses] = line.split_whitespace().collect::<Vec<_>>()[..] else {
         return None;
     };
-    Some(Standing {
+    Some(StandingApproval {
         name: name.to_owned(),
         command: Digest::from_hex(sha256)?,
         expires_at: Timestamp::parse(expires_at)?,
@@ -320,12 +320,12 @@ mod tests {
     #[test]
     fn lines_are_read_or_faults() {
         let sha = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-        let consent = Consent {
+        let consent = ConsentSettings {
             requires: Confirmation::Quorum,
             groups: vec!["risk=ann+ bob".to_owned(), "ops=eve".to_owned()],
             quorum: vec!["risk=2".to_owned()],
             standing: vec![format!("nightly {sha} 2027-01-01T00:00:00Z 5")],
-            ..Consent::default()
+            ..ConsentSettings::default()
         };
         assert!(consent.faults().is_empty());
         let rules = consent.rules(Environment::Dev);
@@ -334,19 +334,26 @@ mod tests {
         assert_eq!(rules.live_requires, rules.requires);
         assert_eq!((rules.standing[0].uses_max, rules.standing[0].name.as_str()), (5, "nightly"));
         for broken in [
-            Consent { groups: vec!["risk".to_owned()], ..Consent::default() },
-            Consent { groups: vec!["risk=ann++bob".to_owned()], ..Consent::default() },
-            Consent { quorum: vec!["risk=0".to_owned()], ..Consent::default() },
-            Consent { quorum: vec!["risk=1".to_owned()], ..Consent::default() },
-            Consent { standing: vec!["nightly abc tomorrow many".to_owned()], ..Consent::default() },
-            Consent { requires: Confirmation::Quorum, ..Consent::default() },
+            ConsentSettings { groups: vec!["risk".to_owned()], ..ConsentSettings::default() },
+            ConsentSettings { groups: vec!["risk=ann++bob".to_owned()], ..ConsentSettings::default() },
+            ConsentSettings { quorum: vec!["risk=0".to_owned()], ..ConsentSettings::default() },
+            ConsentSettings { quorum: vec!["risk=1".to_owned()], ..ConsentSettings::default() },
+            ConsentSettings {
+                standing: vec!["nightly abc tomorrow many".to_owned()],
+                ..ConsentSettings::default()
+            },
+            ConsentSettings { requires: Confirmation::Quorum, ..ConsentSettings::default() },
         ] {
             assert_eq!(broken.faults().len(), 1, "{broken:?}");
         }
-        let prod = Consent::default().rules(Environment::Prod);
+        let prod = ConsentSettings::default().rules(Environment::Prod);
         assert_eq!((prod.requires, prod.live_requires), (Requires::Explicit, Requires::SecondPerson));
         assert!(
-            reporter_faults(&Safety { gate_reporters: vec!["=x".to_owned()], ..Safety::default() }).is_some()
+            reporter_faults(&SafetySettings {
+                gate_reporters: vec!["=x".to_owned()],
+                ..SafetySettings::default()
+            })
+            .is_some()
         );
     }
 }

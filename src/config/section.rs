@@ -23,7 +23,7 @@ pub struct Field {
     /// Its dotted path; for a deployment's own type, from `types[]`.
     pub path: &'static str,
     /// What it may be.
-    pub kind: Kind,
+    pub kind: KeyKind,
     /// What it does, in one sentence.
     pub doc: &'static str,
     /// Its default; null where that is nothing, or follows from another key.
@@ -32,7 +32,7 @@ pub struct Field {
 
 /// What a key may be.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum KeyKind {
     /// A URL of the broker; never shown.
     Url,
     /// A URL of the broker's management API; never shown.
@@ -65,11 +65,11 @@ pub enum Kind {
     Workers,
 }
 
-impl Kind {
+impl KeyKind {
     /// Whether it is a list that a variable or a flag can say: items with commas between them, or
     /// `[one, two]`.
     pub const fn is_list(self) -> bool {
-        matches!(self, Kind::Words | Kind::Lines | Kind::Urls)
+        matches!(self, KeyKind::Words | KeyKind::Lines | KeyKind::Urls)
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     merge::{Merge, SettingPlace},
     nearest::nearest,
     node::{Content, Node, Pair},
-    section::Kind,
+    section::KeyKind,
     wrong::Wrong,
 };
 use crate::contract::routing::{SEGMENT_BYTES_MAX, SEGMENT_PATTERN};
@@ -82,10 +82,10 @@ impl Merge {
 
 /// Checks one key of a row.
 fn key(path: &str, key: &str, value: &Value) -> Result<(), Wrong> {
-    let whole = Kind::Whole(1, u64::from(COUNT_MAX));
+    let whole = KeyKind::Whole(1, u64::from(COUNT_MAX));
     let checked = |kind| check(kind, path, value);
     match key {
-        "id" | "role" => checked(Kind::Segment),
+        "id" | "role" => checked(KeyKind::Segment),
         "count" => checked(whole),
         "command" => command(path, value),
         "env" => env(path, value),

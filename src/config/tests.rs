@@ -29,7 +29,7 @@ fn run(yaml: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loade
         env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         flags: flags
             .iter()
-            .map(|(path, value)| Setting {
+            .map(|(path, value)| FlagSetting {
                 flag: "--set".into(),
                 path: (*path).into(),
                 value: (*value).into(),
@@ -38,7 +38,7 @@ fn run(yaml: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loade
     })
 }
 
-fn faults(result: Result<Loaded, ConfigError>) -> Vec<Fault> {
+fn faults(result: Result<Loaded, ConfigError>) -> Vec<ConfigFault> {
     match result {
         Err(ConfigError::Faulty { faults }) => faults,
         other => panic!("expected faults, got {other:?}"),
@@ -261,7 +261,7 @@ fn every_fault_is_told_with_its_place() {
 fn the_deepest_that_may_be_set_is_what_the_lexer_reads() {
     use crate::contract::strict::LEXER_DEPTH_MAX;
     let field = FIELDS.iter().find(|field| field.path == "limits.depth_max").unwrap();
-    assert!(matches!(field.kind, Kind::Whole(_, max) if max == LEXER_DEPTH_MAX as u64));
+    assert!(matches!(field.kind, KeyKind::Whole(_, max) if max == LEXER_DEPTH_MAX as u64));
     let loaded = run(&format!("limits: {{depth_max: {LEXER_DEPTH_MAX}}}"), &[], &[]).unwrap();
     assert_eq!(loaded.config.limits.depth_max, LEXER_DEPTH_MAX);
 }

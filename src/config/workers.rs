@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::section::{
     DAY_MS,
-    Kind::{Choice, Segment, Whole, Workers},
+    KeyKind::{Choice, Segment, Whole, Workers},
     MIB, section,
 };
 use crate::contract::routing::Scope;
@@ -32,7 +32,7 @@ section! {
     /// The workers that `swarmgate supervise` runs, and how.
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
-    pub struct Settings at "supervisor." {
+    pub struct SupervisorSettings at "supervisor." {
         swarm_id: String = "local".to_owned(), Segment,
             "The swarm that the workers of `swarmgate supervise` are of.";
         ready_timeout_ms: u64 = 10_000, Whole(100, 3_600_000),
@@ -132,7 +132,7 @@ pub struct Wanted {
     pub row: Row,
 }
 
-impl Settings {
+impl SupervisorSettings {
     /// The workers, one for each process, in the order of the rows.
     pub fn wanted(&self) -> Vec<Wanted> {
         self.workers.iter().flat_map(|row| row.ids().map(move |id| self.one(row, id))).collect()
@@ -164,8 +164,10 @@ mod tests {
 
     #[test]
     fn a_row_stands_for_as_many_as_it_counts() {
-        let settings =
-            Settings { workers: vec![row("a", 1), row("b", 3), row("c", 0)], ..Settings::default() };
+        let settings = SupervisorSettings {
+            workers: vec![row("a", 1), row("b", 3), row("c", 0)],
+            ..SupervisorSettings::default()
+        };
         let names: Vec<String> = settings.wanted().iter().map(|wanted| wanted.scope.to_string()).collect();
         assert_eq!(names, ["local/gen/a", "local/gen/b-1", "local/gen/b-2", "local/gen/b-3"]);
     }

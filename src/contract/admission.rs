@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     command::{Answerer, Class, Command, FanOut},
     routing::check_segment,
-    strict::Step,
+    strict::PointerStep,
 };
 
 /// Bytes of a deployment's schema.
@@ -104,7 +104,7 @@ pub enum TypeError {
         /// JSON pointer into the schema.
         place: String,
         /// What is wrong and what to do.
-        fault: Fault,
+        fault: SchemaFault,
     },
     /// Its schema does not compile.
     #[error("the schema of type `{kind_type}` does not compile at `{place}`; correct it as the cause says")]
@@ -127,7 +127,7 @@ pub enum TypeError {
 
 /// What makes a schema inadmissible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum SchemaFault {
     /// Longer than `SCHEMA_BYTES_MAX`.
     #[error("it has more than {SCHEMA_BYTES_MAX} bytes; say less")]
     Bytes,
@@ -171,11 +171,11 @@ pub(super) fn admit(kind: &DeploymentType) -> Result<(), TypeError> {
         .map_err(|refusal| TypeError::Name { kind_type: kind_type(), rule: refusal.detail.into_owned() })?;
     let refused = |place: String, fault| TypeError::Refused { kind_type: kind_type(), place, fault };
     if kind.schema.to_string().len() > SCHEMA_BYTES_MAX {
-        return Err(refused(String::new(), Fault::Bytes));
+        return Err(refused(String::new(), SchemaFault::Bytes));
     }
     let dialect = kind.schema.get("$schema");
     if dialect.is_some_and(|dialect| dialect.as_str() != Some(DIALECT)) {
-        return Err(refused("/$schema".to_owned(), Fault::Dialect));
+        return Err(refused("/$schema".to_owned(), SchemaFault::Dialect));
     }
     keywords(&kind.schema, "").map_err(|(place, fault)| refused(place, fault))?;
     let mut survey = Survey { document: &kind.schema, parts: 0, followed: Vec::new() };
@@ -191,34 +191,34 @@ struct Survey<'schema> {
 
 impl<'schema> Survey<'schema> {
     /// Visits a schema with everything it leads to, as often as it leads there.
-    fn walk(&mut self, schema: &'schema Value, depth: usize) -> Result<(), (String, Fault)> {
+    fn walk(&mut self, schema: &'schema Value, depth: usize) -> Result<(), (String, SchemaFault)> {
         let here = |fault| {
             (self.followed.last().map_or("", |place| place.trim_start_matches('#')).to_owned(), fault)
         };
         if self.parts >= SCHEMA_PARTS_MAX {
-            return Err(here(Fault::Parts));
+            return Err(here(SchemaFault::Parts));
         }
         if depth > SCHEMA_DEPTH_MAX {
-            return Err(here(Fault::Depth));
+            return Err(here(SchemaFault::Depth));
         }
         let moves = ["$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"];
         if moves.iter().any(|keyword| schema.get(keyword).is_some())
             || (depth > 0 && schema.get("$id").is_some() && !std::ptr::eq(schema, self.document))
         {
-            return Err(here(Fault::Dynamic));
+            return Err(here(SchemaFault::Dynamic));
         }
         let is_unique = schema.get("uniqueItems") == Some(&Value::Bool(true));
         let bound = schema.get("maxItems").and_then(Value::as_u64);
         if is_unique && bound.is_none_or(|items| items > UNIQUE_ITEMS_MAX) {
-            return Err(here(Fault::UniqueItems));
+            return Err(here(SchemaFault::UniqueItems));
         }
         self.parts += 1;
         if let Some(reference) = schema.get("$ref") {
             let (Some(reference), Some(target)) = (reference.as_str(), target(schema, self.document)) else {
-                return Err(here(Fault::Reference));
+                return Err(here(SchemaFault::Reference));
             };
             if self.followed.contains(&reference) {
-                return Err(here(Fault::Recursion));
+                return Err(here(SchemaFault::Recursion));
             }
             self.followed.push(reference);
             self.walk(target, depth + 1)?;
@@ -273,13 +273,13 @@ const KEYWORDS: [&str; 39] = [
 
 /// Looks for keywords that say nothing, in a schema and in those that stand in it, references not
 /// followed.
-fn keywords(schema: &Value, place: &str) -> Result<(), (String, Fault)> {
+fn keywords(schema: &Value, place: &str) -> Result<(), (String, SchemaFault)> {
     for (keyword, value) in schema.as_object().into_iter().flatten() {
-        let place = format!("{place}/{}", Step(keyword));
+        let place = format!("{place}/{}", PointerStep(keyword));
         match holds(keyword) {
             Some(Holds::ByName) => {
                 for (name, part) in value.as_object().into_iter().flatten() {
-                    keywords(part, &format!("{place}/{}", Step(name)))?;
+                    keywords(part, &format!("{place}/{}", PointerStep(name)))?;
                 }
             }
             Some(Holds::One) => match value {
@@ -291,7 +291,7 @@ fn keywords(schema: &Value, place: &str) -> Result<(), (String, Fault)> {
                 part => keywords(part, &place)?,
             },
             None if keyword.starts_with("x-") || KEYWORDS.contains(&keyword.as_str()) => {}
-            None => return Err((place, Fault::Keyword(keyword.clone()))),
+            None => return Err((place, SchemaFault::Keyword(keyword.clone()))),
         }
     }
     Ok(())
@@ -393,7 +393,7 @@ mod tests {
 
     use super::*;
 
-    fn fault(schema: Value) -> Option<Fault> {
+    fn fault(schema: Value) -> Option<SchemaFault> {
         match admit(&DeploymentType::new("own", schema)) {
             Ok(()) => None,
             Err(TypeError::Refused { fault, .. }) => Some(fault),
@@ -416,27 +416,27 @@ mod tests {
     fn bombs_are_refused_and_what_is_cheap_is_not() {
         assert_eq!(fault(bomb(6)), None);
         for levels in [10, 20, 30, 31] {
-            assert_eq!(fault(bomb(levels)), Some(Fault::Parts), "{levels}");
+            assert_eq!(fault(bomb(levels)), Some(SchemaFault::Parts), "{levels}");
         }
         let unbounded = json!({ "type": "array", "uniqueItems": true });
         let cases = [
-            (json!({ "$ref": "#" }), Fault::Recursion),
-            (json!({ "properties": { "a": { "$ref": "#" } } }), Fault::Recursion),
+            (json!({ "$ref": "#" }), SchemaFault::Recursion),
+            (json!({ "properties": { "a": { "$ref": "#" } } }), SchemaFault::Recursion),
             (
                 json!({ "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "not": { "$ref": "#/$defs/a" } } } }),
-                Fault::Recursion,
+                SchemaFault::Recursion,
             ),
-            (json!({ "$ref": "http://example.com/s.json" }), Fault::Reference),
-            (json!({ "items": { "$ref": "file:///etc/passwd" } }), Fault::Reference),
-            (json!({ "$ref": "#anchor" }), Fault::Reference),
-            (json!({ "$ref": "#/$defs/none" }), Fault::Reference),
-            (json!({ "$ref": 3 }), Fault::Reference),
-            (json!({ "$dynamicAnchor": "a", "items": { "$dynamicRef": "#a" } }), Fault::Dynamic),
-            (json!({ "properties": { "a": { "$id": "urn:x" } } }), Fault::Dynamic),
-            (json!({ "$schema": "http://json-schema.org/draft-07/schema#" }), Fault::Dialect),
-            (unbounded, Fault::UniqueItems),
-            (json!({ "uniqueItems": true, "maxItems": 100_000 }), Fault::UniqueItems),
-            (json!({ "description": "x".repeat(SCHEMA_BYTES_MAX) }), Fault::Bytes),
+            (json!({ "$ref": "http://example.com/s.json" }), SchemaFault::Reference),
+            (json!({ "items": { "$ref": "file:///etc/passwd" } }), SchemaFault::Reference),
+            (json!({ "$ref": "#anchor" }), SchemaFault::Reference),
+            (json!({ "$ref": "#/$defs/none" }), SchemaFault::Reference),
+            (json!({ "$ref": 3 }), SchemaFault::Reference),
+            (json!({ "$dynamicAnchor": "a", "items": { "$dynamicRef": "#a" } }), SchemaFault::Dynamic),
+            (json!({ "properties": { "a": { "$id": "urn:x" } } }), SchemaFault::Dynamic),
+            (json!({ "$schema": "http://json-schema.org/draft-07/schema#" }), SchemaFault::Dialect),
+            (unbounded, SchemaFault::UniqueItems),
+            (json!({ "uniqueItems": true, "maxItems": 100_000 }), SchemaFault::UniqueItems),
+            (json!({ "description": "x".repeat(SCHEMA_BYTES_MAX) }), SchemaFault::Bytes),
         ];
         for (schema, expected) in cases {
             assert_eq!(fault(schema.clone()), Some(expected), "{schema}");
@@ -445,7 +445,7 @@ mod tests {
         for _ in 0..70 {
             deep = json!({ "items": deep });
         }
-        assert_eq!(fault(deep), Some(Fault::Depth));
+        assert_eq!(fault(deep), Some(SchemaFault::Depth));
         assert_eq!(fault(json!({ "uniqueItems": true, "maxItems": 100, "$id": "urn:own" })), None);
     }
 }

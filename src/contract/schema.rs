@@ -20,7 +20,7 @@ use super::{
     reason::{Reason, Refusal},
     routing::Family,
     secrets::Mask,
-    strict::{self, Limits, Step},
+    strict::{self, Limits, PointerStep},
     timestamp::Timestamp,
     tree::{Judged, View},
 };
@@ -254,10 +254,12 @@ struct Violation {
 fn place(fault: &ValidationError<'_>, above: &str) -> String {
     let base = format!("{above}{}", fault.instance_path().as_str());
     match fault.kind() {
-        ValidationErrorKind::Required { property: Value::String(name) } => format!("{base}/{}", Step(name)),
+        ValidationErrorKind::Required { property: Value::String(name) } => {
+            format!("{base}/{}", PointerStep(name))
+        }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-            unexpected.iter().min().map_or(base.clone(), |name| format!("{base}/{}", Step(name)))
+            unexpected.iter().min().map_or(base.clone(), |name| format!("{base}/{}", PointerStep(name)))
         }
         _ => base,
     }

@@ -253,11 +253,11 @@ impl<'de> Visitor<'de> for Place<'_, 'de> {
                     return Ok(at);
                 };
                 let member = members.next_value_seed(Place { walk, depth, key })?;
-                walk.passed(depth, |tree| Step(tree.str(key)).to_string());
+                walk.passed(depth, |tree| PointerStep(tree.str(key)).to_string());
                 count += 1;
                 walk.count(depth);
                 if walk.tree.repeats(at, member, &mut keys, count as usize) {
-                    let pointer = format!("/{}", Step(walk.tree.str(key)));
+                    let pointer = format!("/{}", PointerStep(walk.tree.str(key)));
                     let refuse =
                         || Refusal::new(Reason::DuplicateKey, "an object names this key twice").at(pointer);
                     walk.note(depth, refuse, Reason::DuplicateKey);
@@ -299,9 +299,9 @@ impl<'de> Visitor<'de> for Key<'_, 'de> {
 }
 
 /// A key as a step of a JSON pointer (RFC 6901).
-pub(super) struct Step<'key>(pub &'key str);
+pub(super) struct PointerStep<'key>(pub &'key str);
 
-impl fmt::Display for Step<'_> {
+impl fmt::Display for PointerStep<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.0.contains(['~', '/']) {
             return out.write_str(self.0);

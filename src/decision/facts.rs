@@ -113,19 +113,19 @@ pub(super) fn of_command(
 
 /// A step in a command's life that the router takes.
 #[derive(Clone, Copy)]
-pub(super) enum Step {
+pub(super) enum RouterStep {
     Observed,
     Parked,
     Released,
 }
 
 /// The entry of a step.
-pub(super) fn of_step(state: &State, flight: &Flight, step: Step, now: Timestamp) -> Fact {
+pub(super) fn of_step(state: &State, flight: &Flight, step: RouterStep, now: Timestamp) -> Fact {
     let of = Of { command: flight.command };
     let (action, change) = match step {
-        Step::Observed => (Action::Observed, Change::Observed(of)),
-        Step::Parked => (Action::Parked, Change::Parked(of)),
-        Step::Released => (Action::Released, Change::Released(of)),
+        RouterStep::Observed => (Action::Observed, Change::Observed(of)),
+        RouterStep::Parked => (Action::Parked, Change::Parked(of)),
+        RouterStep::Released => (Action::Released, Change::Released(of)),
     };
     of_command(flight, Actor::router(&state.rules().instance), action, change, now)
 }

@@ -19,7 +19,7 @@ pub enum Request {
     /// A message arrived.
     Arrived(Box<Arrival>),
     /// The broker answered for messages that had left.
-    Answered(Answer),
+    Answered(BrokerReport),
     /// Something outside that the router watches or was sent for.
     Done(Done),
     /// A timer is due (`State::next_deadline`).
@@ -63,7 +63,7 @@ impl Arrival {
 
 /// What the broker did with messages of entries.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub struct BrokerReport {
     /// What left and what came back.
     pub carried: Carried,
     /// The signals among what came back or was given up.

@@ -12,7 +12,7 @@ use std::{fmt, io, path::PathBuf};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::contract::control::{Fault, MasterSecret};
+use crate::contract::control::{ControlFault, MasterSecret};
 pub use reference::SecretRef;
 
 /// The length of a generated secret.
@@ -25,12 +25,12 @@ pub const GENERATED_BYTES: usize = 32;
 pub fn generate() -> Result<MasterSecret, KeyError> {
     let mut bytes = Zeroizing::new(vec![0; GENERATED_BYTES]);
     getrandom::fill(&mut bytes).map_err(KeyError::Randomness)?;
-    MasterSecret::new(bytes).map_err(|fault| KeyError::Unfit { place: Place::System, fault })
+    MasterSecret::new(bytes).map_err(|fault| KeyError::Unfit { place: SecretPlace::System, fault })
 }
 
 /// Where a secret was looked for: in words that hold no part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SecretPlace {
     /// The system's randomness.
     System,
     /// A variable of the environment.
@@ -39,12 +39,12 @@ pub enum Place {
     File(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SecretPlace {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::System => out.write_str("the system's randomness"),
-            Place::Variable(name) => write!(out, "the variable `{name}`"),
-            Place::File(path) => write!(out, "the file `{}`", path.display()),
+            SecretPlace::System => out.write_str("the system's randomness"),
+            SecretPlace::Variable(name) => write!(out, "the variable `{name}`"),
+            SecretPlace::File(path) => write!(out, "the file `{}`", path.display()),
         }
     }
 }
@@ -61,13 +61,13 @@ pub enum KeyError {
     #[error("{place} is not set; set it where this process is started")]
     Unset {
         /// Where.
-        place: Place,
+        place: SecretPlace,
     },
     /// The file cannot be read.
     #[error("{place} cannot be read: {source}")]
     Unreadable {
         /// Where.
-        place: Place,
+        place: SecretPlace,
         /// The cause.
         source: io::Error,
     },
@@ -75,7 +75,7 @@ pub enum KeyError {
     #[error("{place} {fault}; run `chmod 600` and `chown` on it for the user of this process")]
     Open {
         /// Where.
-        place: Place,
+        place: SecretPlace,
         /// The rule.
         fault: &'static str,
     },
@@ -83,15 +83,15 @@ pub enum KeyError {
     #[error("{place} holds no usable secret: {fault}")]
     Unfit {
         /// Where.
-        place: Place,
+        place: SecretPlace,
         /// The rule.
-        fault: Fault,
+        fault: ControlFault,
     },
     /// It is empty or longer than its use allows.
     #[error("{place} is empty or longer than {bytes_max} bytes")]
     Size {
         /// Where.
-        place: Place,
+        place: SecretPlace,
         /// The bound.
         bytes_max: usize,
     },

@@ -20,7 +20,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{KeyError, Place};
+use super::{KeyError, SecretPlace};
 use crate::contract::control::{MasterSecret, secret::SECRET_BYTES_MAX};
 
 /// Permissions of others than the owner.
@@ -75,10 +75,10 @@ impl SecretRef {
         }
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> SecretPlace {
         match self {
-            SecretRef::Variable(name) => Place::Variable(name.clone()),
-            SecretRef::File(path) => Place::File(path.clone()),
+            SecretRef::Variable(name) => SecretPlace::Variable(name.clone()),
+            SecretRef::File(path) => SecretPlace::File(path.clone()),
         }
     }
 
@@ -100,7 +100,7 @@ impl SecretRef {
     }
 }
 
-fn read(file: &File, place: &Place, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+fn read(file: &File, place: &SecretPlace, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let unreadable = |source| KeyError::Unreadable { place: place.clone(), source };
     let open = |fault| Err(KeyError::Open { place: place.clone(), fault });
     let told = file.metadata().map_err(unreadable)?;

@@ -17,10 +17,10 @@ use sqlx::{Connection as _, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::{
     Batch, LedgerError, Parcel,
-    chain::{Chain, Fault, Sealed},
+    chain::{Chain, ChainFault, Sealed},
     emergency, files, mark,
     outbox::{Barred, Unvouched},
-    size::{self, Bounds, Opened, Size},
+    size::{self, OpenFiles, Size, SizeBounds},
     sqlite,
 };
 use crate::contract::{digest::Digest, lane::Lane};
@@ -48,8 +48,8 @@ pub struct Ledger {
     begun: bool,
     lock: Option<File>,
     dir: PathBuf,
-    file: Opened,
-    bounds: Bounds,
+    file: OpenFiles,
+    bounds: SizeBounds,
 }
 
 /// What a replay found.
@@ -79,7 +79,7 @@ impl Ledger {
     /// The same. One that cannot be opened now comes with the reason, and is opened by the first
     /// probe that can; its lock is held where that could be had.
     pub async fn open_or_later(dir: &Path, size_max_bytes: Option<u64>) -> (Self, Option<LedgerError>) {
-        let bounds = Bounds { size_bytes_max: size_max_bytes, wal_bytes_max: None };
+        let bounds = SizeBounds { size_bytes_max: size_max_bytes, wal_bytes_max: None };
         let (connection, lock, file) = Default::default();
         let dir = dir.to_owned();
         let (is_old, is_untried, begun) = Default::default();
@@ -106,7 +106,7 @@ impl Ledger {
             prepared?;
             let connection = sqlite::open_writer(&self.dir, self.bounds.size_bytes_max).await?;
             let dir = self.dir.clone();
-            self.file = aside(move || Opened::of(&dir).map_err(unusable(&dir))).await??;
+            self.file = aside(move || OpenFiles::of(&dir).map_err(unusable(&dir))).await??;
             self.connection = Some(connection);
             self.is_untried = self.is_old;
         }
@@ -340,7 +340,7 @@ pub(super) fn entry_of(row: &sqlx::sqlite::SqliteRow) -> Result<(u64, Vec<u8>, D
     let seq = u64::try_from(seq).unwrap_or_default();
     let bytes: Vec<u8> = row.try_get("bytes")?;
     let hash: Vec<u8> = row.try_get("hash")?;
-    let hash = hash.try_into().map_err(|_| Fault::Torn(seq, "its hash has not 32 bytes".to_owned()))?;
+    let hash = hash.try_into().map_err(|_| ChainFault::Torn(seq, "its hash has not 32 bytes".to_owned()))?;
     Ok((seq, bytes, Digest(hash)))
 }
 

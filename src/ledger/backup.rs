@@ -20,7 +20,7 @@ use super::{
     LedgerError,
     append::{entry_of, make_dir},
     files, sqlite,
-    verify::{Report, verify},
+    verify::{ChainReport, verify},
 };
 
 /// Entries copied in one bite.
@@ -37,7 +37,7 @@ pub struct BackedUp {
     /// The file.
     pub path: PathBuf,
     /// What verifying it said.
-    pub report: Report,
+    pub report: ChainReport,
     /// How many parcels of its outbox were not known carried.
     pub parcels: usize,
 }

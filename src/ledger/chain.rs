@@ -35,7 +35,7 @@ pub struct Sealed {
 
 /// What is wrong with an entry that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Fault {
+pub enum ChainFault {
     /// An entry is missing, or the order is not the one sealed.
     #[error("entry {expected} is missing: entry {found} stands in its place")]
     Gap {
@@ -74,7 +74,7 @@ pub enum Fault {
     Unreadable(u64, String),
 }
 
-impl Fault {
+impl ChainFault {
     /// The first entry that is wrong.
     pub fn seq(&self) -> u64 {
         match self {
@@ -150,20 +150,20 @@ impl Chain {
     ///
     /// # Errors
     /// The fault that names the entry; the chain has not moved then.
-    pub fn follow(&mut self, seq: u64, bytes: Vec<u8>, hash: Digest) -> Result<Sealed, Fault> {
+    pub fn follow(&mut self, seq: u64, bytes: Vec<u8>, hash: Digest) -> Result<Sealed, ChainFault> {
         if seq != self.next_seq {
-            return Err(Fault::Gap { expected: self.next_seq, found: seq });
+            return Err(ChainFault::Gap { expected: self.next_seq, found: seq });
         }
         if Digest::of(&bytes) != hash {
-            return Err(Fault::Altered(seq));
+            return Err(ChainFault::Altered(seq));
         }
         let entry: Entry =
-            serde_json::from_slice(&bytes).map_err(|fault| Fault::Torn(seq, fault.to_string()))?;
+            serde_json::from_slice(&bytes).map_err(|fault| ChainFault::Torn(seq, fault.to_string()))?;
         if entry.prev != self.head || entry.seq != seq {
-            return Err(Fault::Unchained(seq));
+            return Err(ChainFault::Unchained(seq));
         }
         if seq == 1 && !matches!(entry.fact.change, crate::contract::audit::Change::Genesis(_)) {
-            return Err(Fault::Headless(seq));
+            return Err(ChainFault::Headless(seq));
         }
         self.next_seq += 1;
         self.head = hash;

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use append::{Ledger, Recovered};
-use chain::{Fault, Sealed};
+use chain::{ChainFault, Sealed};
 pub use files::FILE;
 pub use outbox::{Barred, Unconfirmed};
 
@@ -130,7 +130,7 @@ pub enum LedgerError {
     },
     /// An entry is not what was written.
     #[error("the ledger is damaged: {0}; run `swarmgate audit verify` and restore it from a copy")]
-    Damaged(#[from] Fault),
+    Damaged(#[from] ChainFault),
     /// A parcel of the outbox cannot be read.
     #[error("the outbox is damaged at parcel {id}: {what}")]
     Outbox {

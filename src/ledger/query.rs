@@ -170,7 +170,7 @@ impl Reader {
         {
             let (seq, bytes, hash) = entry_of(&row)?;
             let entry: Entry = serde_json::from_slice(&bytes)
-                .map_err(|fault| super::chain::Fault::Torn(seq, fault.to_string()))?;
+                .map_err(|fault| super::chain::ChainFault::Torn(seq, fault.to_string()))?;
             if filter.takes(&entry) {
                 found.push(Sealed { entry, bytes, hash });
             }

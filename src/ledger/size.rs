@@ -27,7 +27,7 @@ const MODE: u32 = 0o600;
 
 /// Bounds on a ledger's files.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bounds {
+pub struct SizeBounds {
     /// Bytes that all of them may take.
     pub size_bytes_max: Option<u64>,
     /// Bytes that the write-ahead log may take.
@@ -51,7 +51,7 @@ impl Size {
     }
 
     /// Whether there is room within the bounds.
-    pub fn fits(self, bounds: &Bounds) -> bool {
+    pub fn fits(self, bounds: &SizeBounds) -> bool {
         let all = self.file_bytes + self.wal_bytes.saturating_sub(WAL_AT_REST_BYTES);
         bounds.wal_bytes_max.is_none_or(|max| self.wal_bytes < max)
             && (self.wal_bytes <= WAL_AT_REST_BYTES || bounds.size_bytes_max.is_none_or(|max| all < max))
@@ -60,14 +60,14 @@ impl Size {
 
 /// Which files are open, and how large they were when they were last looked at.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Opened {
+pub(super) struct OpenFiles {
     place: (u64, u64),
     /// The write-ahead log and its index, once they are there.
     places_beside: [Option<(u64, u64)>; 2],
     size: Size,
 }
 
-impl Opened {
+impl OpenFiles {
     /// The files in `dir`.
     ///
     /// None of them may be opened here: the system's locks of a file are the whole process's, and
@@ -135,14 +135,14 @@ mod tests {
     #[test]
     fn the_write_ahead_log_counts_beyond_what_it_takes_at_rest() {
         const MIB: u64 = 1024 * 1024;
-        let bounds = Bounds { size_bytes_max: Some(100 * MIB), wal_bytes_max: Some(64 * MIB) };
+        let bounds = SizeBounds { size_bytes_max: Some(100 * MIB), wal_bytes_max: Some(64 * MIB) };
         for (file_mib, wal_mib, fits) in
             [(0, 0, true), (50, 8, true), (99, 8, true), (50, 57, true), (50, 58, false), (0, 64, false)]
         {
             let size = Size { file_bytes: file_mib * MIB, wal_bytes: wal_mib * MIB };
             assert_eq!(size.fits(&bounds), fits, "{size:?}");
         }
-        assert!(Size { file_bytes: u64::MAX / 2, wal_bytes: u64::MAX / 2 }.fits(&Bounds::default()));
+        assert!(Size { file_bytes: u64::MAX / 2, wal_bytes: u64::MAX / 2 }.fits(&SizeBounds::default()));
     }
 
     /// The files of a ledger on which this process holds a lock, by the system's list.

@@ -13,7 +13,7 @@ use futures_util::TryStreamExt;
 use super::{
     LedgerError,
     append::entry_of,
-    chain::{Chain, Fault, Sealed},
+    chain::{Chain, ChainFault, Sealed},
     sqlite,
 };
 use crate::contract::{
@@ -25,9 +25,9 @@ use crate::contract::{
 
 /// What a verification found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct ChainReport {
     /// `None`: every entry is what was written.
-    pub fault: Option<Fault>,
+    pub fault: Option<ChainFault>,
     /// How many entries are good, from the first.
     pub entries: u64,
     /// The hash of the last good one.
@@ -44,7 +44,7 @@ pub struct Report {
 ///
 /// # Errors
 /// Only when there is no ledger to read; what is wrong with its entries is in the report.
-pub async fn verify(place: &Path) -> Result<Report, LedgerError> {
+pub async fn verify(place: &Path) -> Result<ChainReport, LedgerError> {
     walk(place, |_| Ok(())).await
 }
 
@@ -53,9 +53,9 @@ pub async fn verify(place: &Path) -> Result<Report, LedgerError> {
 ///
 /// # Errors
 /// Only when there is no ledger to read.
-pub async fn verify_deep(place: &Path, schema: &Schema) -> Result<Report, LedgerError> {
+pub async fn verify_deep(place: &Path, schema: &Schema) -> Result<ChainReport, LedgerError> {
     walk(place, |sealed| {
-        schema.check_entry(&sealed.bytes).map_err(|refusal| Fault::Form {
+        schema.check_entry(&sealed.bytes).map_err(|refusal| ChainFault::Form {
             seq: sealed.entry.seq,
             pointer: refusal.pointer.unwrap_or_default(),
             what: refusal.detail.into_owned(),
@@ -64,13 +64,16 @@ pub async fn verify_deep(place: &Path, schema: &Schema) -> Result<Report, Ledger
     .await
 }
 
-async fn walk(place: &Path, judge: impl Fn(&Sealed) -> Result<(), Fault>) -> Result<Report, LedgerError> {
+async fn walk(
+    place: &Path,
+    judge: impl Fn(&Sealed) -> Result<(), ChainFault>,
+) -> Result<ChainReport, LedgerError> {
     let mut connection = match sqlite::open_reader(place).await {
         Ok(connection) => connection,
-        Err(LedgerError::Database(fault)) => return Ok(unreadable(Report::new(), &fault)),
+        Err(LedgerError::Database(fault)) => return Ok(unreadable(ChainReport::new(), &fault)),
         Err(fault) => return Err(fault),
     };
-    let mut report = Report::new();
+    let mut report = ChainReport::new();
     let mut chain = Chain::new();
     let mut rows = sqlx::query("SELECT seq, bytes, hash FROM entries ORDER BY seq").fetch(&mut connection);
     loop {
@@ -82,7 +85,7 @@ async fn walk(place: &Path, judge: impl Fn(&Sealed) -> Result<(), Fault>) -> Res
         let followed = match entry_of(&row) {
             Ok((seq, bytes, hash)) => chain.follow(seq, bytes, hash),
             Err(LedgerError::Damaged(fault)) => Err(fault),
-            Err(fault) => Err(Fault::Unreadable(chain.next_seq(), fault.to_string())),
+            Err(fault) => Err(ChainFault::Unreadable(chain.next_seq(), fault.to_string())),
         };
         match followed.and_then(|sealed| judge(&sealed).map(|()| sealed)) {
             Ok(sealed) => report.take(&sealed.entry.fact, chain.head()),
@@ -95,14 +98,14 @@ async fn walk(place: &Path, judge: impl Fn(&Sealed) -> Result<(), Fault>) -> Res
     drop(rows);
     let strange = sqlite::foreign(&mut connection).await?;
     if report.entries == 0 {
-        report.fault = Some(Fault::Headless(1));
+        report.fault = Some(ChainFault::Headless(1));
     } else if !strange.is_empty() {
-        report.fault = Some(Fault::Foreign(strange.join(", ")));
+        report.fault = Some(ChainFault::Foreign(strange.join(", ")));
     }
     Ok(report)
 }
 
-impl Report {
+impl ChainReport {
     fn new() -> Self {
         let (first_at, last_at, newest_emergency) = (None, None, None);
         Self { fault: None, entries: 0, head: Digest::default(), first_at, last_at, newest_emergency }
@@ -118,7 +121,7 @@ impl Report {
     }
 }
 
-fn unreadable(mut report: Report, fault: &sqlx::Error) -> Report {
-    report.fault = Some(Fault::Unreadable(report.entries + 1, fault.to_string()));
+fn unreadable(mut report: ChainReport, fault: &sqlx::Error) -> ChainReport {
+    report.fault = Some(ChainFault::Unreadable(report.entries + 1, fault.to_string()));
     report
 }

@@ -80,7 +80,7 @@ mod tests {
     use crate::{
         bus::{Bus, Consumer, Departure, Queue, QueueKind, Topology, embedded::Embedded},
         contract::message::{Message, Properties},
-        runtime::{link::Standing, topology::Aside},
+        runtime::{link::SteadyBus, topology::Aside},
     };
 
     const QUEUE: &str = "lane";
@@ -107,7 +107,7 @@ mod tests {
             taken += consumer.next(40).await.unwrap().len();
         }
         let telemetry = Arc::new(Telemetry::default());
-        let connector = Arc::new(Standing(Arc::new(bus.clone())));
+        let connector = Arc::new(SteadyBus(Arc::new(bus.clone())));
         let (link, _) = Link::start(
             connector,
             (topology, Aside::default()),

@@ -74,7 +74,7 @@ pub struct Intent {
 }
 
 /// A question, and whom to tell.
-pub(super) struct Asked {
+pub(super) struct PendingQuestion {
     pub question: Question,
     /// Answered with nothing when what was asked for is not known.
     pub tell: oneshot::Sender<Option<Page>>,

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{
     answer,
-    ask::{Asked, Question, Unanswered},
+    ask::{PendingQuestion, Question, Unanswered},
 };
 use crate::{
     contract::{audit::Change, passage::REPLAY_KEY},
@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Asks a router; cheap to clone.
 #[derive(Clone)]
 pub struct Asker {
-    ask: mpsc::Sender<Asked>,
+    ask: mpsc::Sender<PendingQuestion>,
     /// Where the commands are that have ended.
     ledger: Arc<Reader>,
     /// One search at a time: what nobody knows must not keep a core at work.
@@ -51,7 +51,7 @@ pub struct Asker {
 
 impl Asker {
     /// An asker, and the end that the router listens at.
-    pub(super) fn new(ledger: Reader, rules: Rules) -> (Self, mpsc::Receiver<Asked>) {
+    pub(super) fn new(ledger: Reader, rules: Rules) -> (Self, mpsc::Receiver<PendingQuestion>) {
         let (ask, asked) = mpsc::channel(WAITING_MAX);
         (Self { ask, ledger: Arc::new(ledger), searching: Arc::new(Semaphore::new(1)), rules }, asked)
     }
@@ -66,7 +66,7 @@ impl Asker {
             _ => None,
         };
         let (tell, told) = oneshot::channel();
-        self.ask.try_send(Asked { question, tell }).map_err(|fault| match fault {
+        self.ask.try_send(PendingQuestion { question, tell }).map_err(|fault| match fault {
             mpsc::error::TrySendError::Full(_) => Unanswered::Busy,
             mpsc::error::TrySendError::Closed(_) => Unanswered::Gone,
         })?;

@@ -25,7 +25,7 @@ use super::{
     answer::About,
     asker::Asker,
     corridor::Corridor,
-    depths::{Depths, Known},
+    depths::{Depths, KnownDepths},
     dispatch::{Dispatch, Job, Report, tracker::Tracker},
     emergency::{self, Clearer, Emergency},
     host::{self, Host},
@@ -95,7 +95,7 @@ pub async fn start(setup: Setup) -> Result<Running, BootError> {
 }
 
 /// Starts the thread that owns the emergency log from now on.
-fn keep(setup: &Setup, log: emergency::Log, shared: &Arc<mark::Shared>) -> Result<Keeper, BootError> {
+fn keep(setup: &Setup, log: emergency::Log, shared: &Arc<mark::SharedMark>) -> Result<Keeper, BootError> {
     let timeout = Duration::from_millis(setup.emergency_timeout_ms);
     emergency::start(log, timeout, Arc::clone(&setup.telemetry), Arc::clone(shared))
         .map_err(BootError::Thread)
@@ -308,7 +308,7 @@ fn about(setup: &Setup, link: &Link, stopping: &CancellationToken, started_at: T
     let (names, full_every_ms) = (&setup.names, setup.config.status.full_every_ms);
     let lanes = setup.consumers.iter().map(|(_, queue, _)| queue.as_str());
     let into: Vec<&str> = lanes.chain([names.dead.as_str()]).collect();
-    let (known, depths) = watch::channel(Known::new());
+    let (known, depths) = watch::channel(KnownDepths::new());
     // Nobody hears of them from a router that only looks.
     if setup.rules.mode == Mode::Enforce {
         let queues = setup.topology.queues.iter().map(|queue| queue.name.clone()).collect();

@@ -14,7 +14,7 @@ use super::link::{Connected, Link};
 use crate::{bus::Counts, telemetry::Telemetry};
 
 /// What is known, by queue.
-pub(super) type Known = BTreeMap<String, Counts>;
+pub(super) type KnownDepths = BTreeMap<String, Counts>;
 
 /// Looks for one router.
 pub(super) struct Depths {
@@ -22,7 +22,7 @@ pub(super) struct Depths {
     /// The pause between two looks.
     pub every: Duration,
     pub link: Link,
-    pub known: watch::Sender<Known>,
+    pub known: watch::Sender<KnownDepths>,
     /// The refused copies' queue, of which the metrics tell.
     pub refused: String,
     pub telemetry: Arc<Telemetry>,
@@ -46,19 +46,19 @@ impl Depths {
                 () = self.stopping.cancelled() => return,
                 () = looked => {}
                 _ = self.link.outlived(connected.generation) => {
-                    self.tell(Known::new());
+                    self.tell(KnownDepths::new());
                 }
             }
         }
     }
 
-    fn tell(&self, known: Known) {
+    fn tell(&self, known: KnownDepths) {
         self.telemetry.metrics.refused.set_depth(known.get(&self.refused).map(|counts| counts.ready));
         self.known.send_replace(known);
     }
 
-    async fn look(&self, connected: &Connected) -> Known {
-        let mut known = Known::new();
+    async fn look(&self, connected: &Connected) -> KnownDepths {
+        let mut known = KnownDepths::new();
         for queue in &self.queues {
             // A broker that does not answer for one queue may answer for the others; a queue that
             // is not there has its own word in the router's readiness.

@@ -129,7 +129,7 @@ pub(super) fn start(
     log: Log,
     timeout: Duration,
     telemetry: Arc<Telemetry>,
-    shared: Arc<mark::Shared>,
+    shared: Arc<mark::SharedMark>,
 ) -> io::Result<(Emergency, Clearer, oneshot::Receiver<()>)> {
     let (orders, taken) = mpsc::channel(ORDERS_WAITING_MAX);
     let (end, ended) = oneshot::channel();
@@ -163,7 +163,7 @@ async fn look(orders: mpsc::WeakSender<Order>) {
 struct Keeper {
     log: Log,
     telemetry: Arc<Telemetry>,
-    shared: Arc<mark::Shared>,
+    shared: Arc<mark::SharedMark>,
     is_lost: Arc<AtomicBool>,
     /// The file was found gone, and no other is open in its place.
     is_anew: bool,
@@ -506,7 +506,7 @@ mod tests {
         let (open, opened) = gate::channel();
         std::thread::spawn(move || {
             opened.recv().unwrap();
-            let (telemetry, shared) = (Arc::default(), Arc::new(mark::Shared::of_nothing()));
+            let (telemetry, shared) = (Arc::default(), Arc::new(mark::SharedMark::of_nothing()));
             Keeper { log, telemetry, shared, is_lost: Arc::default(), is_anew: false }.keep(taken);
         });
         let (late, last, is_lost, recurring) = Default::default();

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    support::{self, Limits, Place, Stamp},
+    support::{self, BundleLimits, BundlePlace, BundleStamp},
 };
 use crate::{
     contract::{interlock::KillSwitch, routing::ALL},
@@ -179,12 +179,12 @@ impl Host {
     }
 
     async fn bundle(&self) -> Result<Made, String> {
-        let limits = Limits::default();
+        let limits = BundleLimits::default();
         let asked =
             support::gather::of_router(&self.asker, &self.telemetry, &self.config, &self.ledger_dir, &limits);
         let sources = asked.await;
-        let place = Place::Directory(self.ledger_dir.join(BUNDLES));
-        let created = support::create_aside(place, sources, limits, Stamp::new()).await;
+        let place = BundlePlace::Directory(self.ledger_dir.join(BUNDLES));
+        let created = support::create_aside(place, sources, limits, BundleStamp::new()).await;
         match created {
             Ok(created) => Ok(Made {
                 path: created.path.display().to_string(),

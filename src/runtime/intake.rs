@@ -24,7 +24,7 @@ use crate::{
     bus::{BusError, Consumer, Delivery, Queue},
     contract::{Contract, lane::Lane, message::Message},
     decision::request::Arrival,
-    telemetry::{Telemetry, health::Fault},
+    telemetry::{Telemetry, health::BrokerFault},
 };
 
 /// The pause before a lane's consumer is opened again; it doubles.
@@ -145,7 +145,7 @@ impl Intake {
             attempt = if since.elapsed() >= WORKED_FOR { 0 } else { attempt + 1 };
             let pause = (REOPEN_PAUSE_MIN * (1 << attempt.min(10))).min(REOPEN_PAUSE_MAX);
             warn!(lane = %self.lane, error = %fault, retry_ms = pause.as_millis() as u64, "the lane has no consumer");
-            let fault = Fault { why: fault.to_string(), needed: self.lane != Lane::Metrics };
+            let fault = BrokerFault { why: fault.to_string(), needed: self.lane != Lane::Metrics };
             self.telemetry.health.set_topology(&self.consumer_name(), Some(fault));
             tokio::select! {
                 () = self.stopping.cancelled() => return,

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     bus::{Bus, BusError, Exchange, Queue, QueueKind, Settler, Topology},
     contract::lane::Lane,
-    telemetry::{Telemetry, health::Fault},
+    telemetry::{Telemetry, health::BrokerFault},
 };
 
 /// How long a connection or consumer must have lasted for the next one to be tried at once.
@@ -462,7 +462,7 @@ impl Keeper {
             Err(fault @ BusError::Unreachable { .. }) => Err(fault),
             Err(fault) => {
                 warn!(name, error = %fault, "an exchange or a queue of the router's own cannot be used");
-                health.set_topology(name, Some(Fault { why: fault.to_string(), needed }));
+                health.set_topology(name, Some(BrokerFault { why: fault.to_string(), needed }));
                 Err(fault)
             }
         }
@@ -556,10 +556,10 @@ fn unbound(queue: &Queue) -> Queue {
 }
 
 /// A bus that is always there: the embedded one.
-pub struct Standing(pub Arc<dyn Bus>);
+pub struct SteadyBus(pub Arc<dyn Bus>);
 
 #[async_trait]
-impl Connector for Standing {
+impl Connector for SteadyBus {
     async fn connect(&self) -> Result<Arc<dyn Bus>, BusError> {
         Ok(Arc::clone(&self.0))
     }

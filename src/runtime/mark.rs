@@ -62,14 +62,14 @@ const QUEUE_AGAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A mark that is compared with the entries of a ledger as they are read.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct ComparedMark {
     mark: Option<Mark>,
     met: bool,
     /// There is one, and nobody can read it.
     pub is_unreadable: bool,
 }
 
-impl Known {
+impl ComparedMark {
     /// Takes note of an entry of the ledger.
     pub fn meet(&mut self, sealed: &Sealed) {
         if let Some(mark) = &self.mark {
@@ -141,7 +141,7 @@ impl SetBack {
 ///
 /// # Errors
 /// `File` where a directory, a pipe or a device stands in its place.
-pub(super) fn open(dir: &Path) -> Result<(Option<MarkFile>, Known), LedgerError> {
+pub(super) fn open(dir: &Path) -> Result<(Option<MarkFile>, ComparedMark), LedgerError> {
     let opened = match MarkFile::open(dir) {
         Ok((file, said)) => {
             let is_unreadable = said == Said::Unreadable;
@@ -149,24 +149,24 @@ pub(super) fn open(dir: &Path) -> Result<(Option<MarkFile>, Known), LedgerError>
                 Said::Mark(mark) => Some(mark),
                 Said::Nothing | Said::Unreadable => None,
             };
-            (Some(file), Known { mark, met: false, is_unreadable })
+            (Some(file), ComparedMark { mark, met: false, is_unreadable })
         }
         Err(source) if files::is_irregular(&source) => {
             return Err(LedgerError::File { path: dir.join(FILE), source });
         }
         Err(fault) => {
             warn!(error = %fault, "`ledger.mark` cannot be used; what it knew nobody can say");
-            (None, Known { mark: None, met: false, is_unreadable: true })
+            (None, ComparedMark { mark: None, met: false, is_unreadable: true })
         }
     };
     Ok(opened)
 }
 
 /// The mark's file, and what the tasks share of it.
-pub(super) type AtBoot = (Option<MarkFile>, Arc<Shared>);
+pub(super) type AtBoot = (Option<MarkFile>, Arc<SharedMark>);
 
 /// What the tasks share about the mark.
-pub(super) struct Shared {
+pub(super) struct SharedMark {
     pub ledger_id: String,
     pub reader: Reader,
     /// The last entry that the ledger held when it was opened.
@@ -201,7 +201,7 @@ pub(super) struct Sight<'a> {
     pub waiting: Option<EmergencyId>,
 }
 
-impl Shared {
+impl SharedMark {
     pub fn new(last: Mark, reader: Reader, sight: Sight<'_>) -> Self {
         let Sight { set_back, is_in_doubt, log, newest, waiting } = sight;
         let waits_from = if is_in_doubt { last.seq + 1 } else { 0 };
@@ -325,7 +325,7 @@ pub(super) fn unreadable(ours: u64) -> SetBack {
 pub(super) struct Marked {
     pub inner: Arc<dyn Connector>,
     pub prefix: String,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<SharedMark>,
     /// Where a set-back is told: the router takes it before any delivery.
     pub done: mpsc::Sender<Done>,
     /// Whether it has been read since the router started. A ledger is set back between two runs.
@@ -446,7 +446,7 @@ pub(super) struct Marker {
     pub writing: Option<Writing>,
     /// That it cannot be written was said.
     pub is_said: bool,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<SharedMark>,
     /// The prefix of the queue; none for a router that publishes nothing.
     pub prefix: Option<String>,
     pub link: Link,

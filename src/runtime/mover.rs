@@ -18,7 +18,7 @@ use super::link::{Connected, Link, WORKED_FOR};
 use crate::{
     bus::{BusError, Departure, Fate, Queue},
     contract::message::{HeaderValue, Message},
-    telemetry::{Telemetry, health::Fault},
+    telemetry::{Telemetry, health::BrokerFault},
 };
 
 /// Where the user-id stands meanwhile: the broker lets nobody publish under another's.
@@ -67,7 +67,7 @@ impl Mover {
             let pause = (PAUSE_MIN * (1 << attempt.min(10))).min(PAUSE_MAX);
             if !matches!(fault, BusError::Unreachable { .. }) {
                 warn!(queue = self.from.name, error = %fault, retry_ms = pause.as_millis() as u64, "messages cannot be moved");
-                let fault = Fault { why: fault.to_string(), needed: false };
+                let fault = BrokerFault { why: fault.to_string(), needed: false };
                 self.telemetry.health.set_topology(&self.fault_name(), Some(fault));
             }
             tokio::select! {

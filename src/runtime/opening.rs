@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::{
-    ask::Asked,
+    ask::PendingQuestion,
     asker::Asker,
     boot_error::BootError,
     corridor::{Corridor, Kept},
@@ -53,7 +53,7 @@ pub(super) struct Begun {
     /// What is to be judged before anything that arrives.
     pub findings: Vec<Done>,
     pub reader: Reader,
-    pub asking: (Asker, mpsc::Receiver<Asked>),
+    pub asking: (Asker, mpsc::Receiver<PendingQuestion>),
 }
 
 /// What became of the first commit.
@@ -123,7 +123,7 @@ pub(super) async fn open(setup: &Setup) -> Result<Begun, BootError> {
     let last = Mark { emergency: None, hash: last, ledger_id, seq: entries };
     let (set_back_known, log_path) = (set_back.as_ref(), setup.emergency_path.clone());
     let sight = mark::Sight { set_back: set_back_known, is_in_doubt, log: log_path, newest, waiting };
-    let shared = mark::Shared::new(last, readers.open().await?, sight);
+    let shared = mark::SharedMark::new(last, readers.open().await?, sight);
     let mut findings: Vec<Done> = set_back.map(Done::SetBack).into_iter().collect();
     // It may have been thrown while no router ran: nothing of the outbox leaves before it counts.
     findings.extend(host::latched(&setup.ledger_dir).await);

@@ -10,7 +10,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     corridor::Names,
-    dispatch::Settings,
+    dispatch::DispatchSettings,
     link::Connector,
     presence::{self, Patience},
     survey::{Survey, records::Records},
@@ -61,7 +61,7 @@ pub struct Setup {
     /// What is looked after beside it.
     pub aside: Aside,
     /// Who this router is among those of its prefix; one that only looks is none of them.
-    pub presence: Option<presence::Settings>,
+    pub presence: Option<presence::PresenceSettings>,
     /// The names that are published to.
     pub names: Names,
     /// Each lane's queue and prefetch, in lane order; observe mode has one.
@@ -79,7 +79,7 @@ pub struct Setup {
     /// Bytes of their bodies, at most.
     pub batch_bytes_max: usize,
     /// How messages are published.
-    pub publishing: Settings,
+    pub publishing: DispatchSettings,
     /// How far the clock may be behind the ledger for the router to wait for it.
     pub clock_behind_max: Duration,
     /// How long shutdown may take.
@@ -102,7 +102,7 @@ pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Te
     let retired =
         Lane::ALL.map(|lane| (lane, topology::retired_lane(prefix, lane, &loaded.contract.commands))).into();
     let retired_refused = Some(topology::retired_refused(prefix));
-    let presence = Some(presence::Settings {
+    let presence = Some(presence::PresenceSettings {
         prefix: prefix.clone(),
         instance: config.instance.clone(),
         environment: config.environment.word().to_owned(),
@@ -199,8 +199,8 @@ fn setup(
 const PUBLISH_BATCH_MAX: usize = 128;
 
 /// How messages are published.
-fn publishing(config: &Config) -> Settings {
-    Settings {
+fn publishing(config: &Config) -> DispatchSettings {
+    DispatchSettings {
         confirm_timeout: Duration::from_millis(config.amqp.confirm_timeout_ms),
         confirm_slow: Duration::from_millis(config.amqp.confirm_slow_ms),
         batches_max: config.amqp.slow_batches_max,

@@ -118,7 +118,7 @@ mod tests {
         bus::{Bus, Departure, Exchange, ExchangeKind, Topology, embedded::Embedded},
         contract::message::{Message, Properties},
         runtime::{
-            link::Standing,
+            link::SteadyBus,
             topology::{self, Aside},
         },
     };
@@ -148,7 +148,7 @@ mod tests {
         let topology = topology::observe(&names, "theirs", &["#".to_owned()], room(10), room(5));
         let telemetry = Arc::new(Telemetry::default());
         let stopping = CancellationToken::new();
-        let standing = Arc::new(Standing(Arc::new(bus.clone())));
+        let standing = Arc::new(SteadyBus(Arc::new(bus.clone())));
         let (link, _keeper) = Link::start(
             standing,
             (topology, Aside::default()),

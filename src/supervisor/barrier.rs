@@ -16,10 +16,10 @@ use tokio::sync::watch;
 
 use crate::{
     contract::{
-        control::{self, ControlMessage, Kind},
+        control::{self, ControlMessage, MessageKind},
         timestamp::Timestamp,
     },
-    decision::session::{ControlPlaneSession, Fault, Session},
+    decision::session::{ControlPlaneSession, Session, SessionFault},
 };
 
 /// The sessions.
@@ -48,13 +48,13 @@ impl Barrier {
     ///
     /// # Errors
     /// When it does not fit; then nothing has moved.
-    pub fn hear(&self, message: &ControlMessage, now: Timestamp) -> Result<ControlMessage, Fault> {
+    pub fn hear(&self, message: &ControlMessage, now: Timestamp) -> Result<ControlMessage, SessionFault> {
         if message.worker_id.is_none() {
-            return Err(Fault::WorkerRequired { kind: message.kind.word() });
+            return Err(SessionFault::WorkerRequired { kind: message.kind.word() });
         }
         let mut sessions = self.lock();
         let ack = sessions.plane.process(message, now)?;
-        if message.kind == Kind::Ready && sessions.are_all_ready() {
+        if message.kind == MessageKind::Ready && sessions.are_all_ready() {
             self.released.send_replace(true);
         }
         Ok(ack)
@@ -90,13 +90,17 @@ impl Barrier {
     ///
     /// # Errors
     /// When an id cannot be said.
-    pub fn start_work(&self, worker: &str, correlation_id: String) -> Result<ControlMessage, control::Fault> {
+    pub fn start_work(
+        &self,
+        worker: &str,
+        correlation_id: String,
+    ) -> Result<ControlMessage, control::ControlFault> {
         let sessions = self.lock();
         let all: Vec<&str> = sessions.required.iter().map(String::as_str).collect();
         let named = if sessions.are_all_ready() { all } else { vec![worker] };
         let payload = json!({ "required_workers": named });
         let payload = payload.as_object().cloned().unwrap_or_default();
-        ControlMessage::new(Kind::StartWork, correlation_id, Some(worker.to_owned()), payload)
+        ControlMessage::new(MessageKind::StartWork, correlation_id, Some(worker.to_owned()), payload)
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
@@ -125,7 +129,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_micros(7);
 
-    fn said(kind: Kind, worker: &str) -> ControlMessage {
+    fn said(kind: MessageKind, worker: &str) -> ControlMessage {
         ControlMessage::new(kind, "c", Some(worker.to_owned()), serde_json::Map::new()).unwrap()
     }
 
@@ -138,7 +142,7 @@ mod tests {
 
     fn gets_ready(barrier: &Barrier, worker: &str) {
         barrier.hear(&bundle(worker), NOW).unwrap();
-        barrier.hear(&said(Kind::Ready, worker), NOW).unwrap();
+        barrier.hear(&said(MessageKind::Ready, worker), NOW).unwrap();
     }
 
     /// P5PRE-CTRL-02 and 04 in the supervisor.
@@ -146,14 +150,14 @@ mod tests {
     fn work_begins_when_the_last_required_worker_is_ready() {
         let barrier = Barrier::new(["a".to_owned(), "b".to_owned()]);
         let start = |worker: &str| barrier.start_work(worker, "s".to_owned()).unwrap();
-        assert!(barrier.hear(&said(Kind::Ready, "a"), NOW).is_err());
+        assert!(barrier.hear(&said(MessageKind::Ready, "a"), NOW).is_err());
         gets_ready(&barrier, "a");
         gets_ready(&barrier, "c");
         assert!(!barrier.is_released());
         let all = json!({ "required_workers": ["b", "a"] }).as_object().cloned().unwrap();
-        let all = ControlMessage::new(Kind::StartWork, "c", Some("a".to_owned()), all).unwrap();
+        let all = ControlMessage::new(MessageKind::StartWork, "c", Some("a".to_owned()), all).unwrap();
         let missing = vec!["b".to_owned()];
-        assert_eq!(barrier.hear(&all, NOW), Err(Fault::WorkersNotReady { missing }));
+        assert_eq!(barrier.hear(&all, NOW), Err(SessionFault::WorkersNotReady { missing }));
         gets_ready(&barrier, "b");
         assert!(barrier.hear(&bundle("b"), NOW).is_err(), "a second bundle");
         assert!(barrier.is_released());
@@ -181,9 +185,12 @@ mod tests {
     fn one_that_names_nobody_moves_nobody() {
         let barrier = Barrier::new(["a".to_owned()]);
         gets_ready(&barrier, "a");
-        let unnamed = ControlMessage::new(Kind::Stop, "c", None, serde_json::Map::new()).unwrap();
-        assert!(matches!(barrier.hear(&unnamed, NOW), Err(Fault::WorkerRequired { .. })));
-        assert!(matches!(barrier.hear(&said(Kind::Status, "a"), NOW), Err(Fault::Unexpected { .. })));
-        assert!(barrier.hear(&said(Kind::Heartbeat, "a"), NOW).is_ok());
+        let unnamed = ControlMessage::new(MessageKind::Stop, "c", None, serde_json::Map::new()).unwrap();
+        assert!(matches!(barrier.hear(&unnamed, NOW), Err(SessionFault::WorkerRequired { .. })));
+        assert!(matches!(
+            barrier.hear(&said(MessageKind::Status, "a"), NOW),
+            Err(SessionFault::Unexpected { .. })
+        ));
+        assert!(barrier.hear(&said(MessageKind::Heartbeat, "a"), NOW).is_ok());
     }
 }

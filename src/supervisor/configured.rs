@@ -40,19 +40,19 @@ pub enum ConfiguredError {
 ///
 /// # Errors
 /// [`ConfiguredError::Mode`].
-pub fn channel(config: &Config) -> Result<channel::Settings, ConfiguredError> {
+pub fn channel(config: &Config) -> Result<channel::ChannelSettings, ConfiguredError> {
     let platform = &config.runtime.platform;
     if platform.bootstrap.mode != BootstrapMode::ProcessSupervisor {
         return Err(ConfiguredError::Mode);
     }
     let ipc = &platform.execution_ipc;
-    Ok(channel::Settings {
+    Ok(channel::ChannelSettings {
         bind_host: ipc.bind_host.to_string(),
         bind_port: ipc.bind_port,
         ttl_seconds: ipc.auth.ttl_seconds,
         nonce_cache_size: ipc.auth.nonce_cache_size,
         max_payload_bytes: ipc.max_payload_bytes,
-        ..channel::Settings::default()
+        ..channel::ChannelSettings::default()
     })
 }
 

@@ -64,7 +64,7 @@ pub enum Event {
     /// Its process has ended.
     Ended,
     /// It will not run again.
-    Over(Report),
+    Over(WorkerEnd),
 }
 
 /// How far a worker's process has come.
@@ -166,7 +166,7 @@ impl End {
 /// The end of one worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct WorkerEnd {
     /// Who.
     pub worker: Scope,
     /// How many processes it had.

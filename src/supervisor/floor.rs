@@ -22,14 +22,14 @@ use super::{
 };
 use crate::{
     channel::Connection,
-    config::workers::{Settings, Wanted},
+    config::workers::{SupervisorSettings, Wanted},
     contract::control::{BootstrapKeyBundle, ControlMessage, Kdf, MasterSecret, SecretMode, SigningKey},
     keys::{self, KeyError},
 };
 
 /// What all lives share.
 pub(super) struct Floor {
-    pub settings: Settings,
+    pub settings: SupervisorSettings,
     pub shim: PathBuf,
     pub spawner: Spawner,
     pub keys: KeySource,
@@ -48,7 +48,7 @@ pub(super) struct Floor {
 
 /// What a worker is asked to do.
 #[derive(Debug)]
-pub enum Order {
+pub enum WorkerOrder {
     /// End, and do not come back.
     Stop,
     /// Hear this, if it has come far enough to.
@@ -110,7 +110,7 @@ impl Ring {
 pub(super) struct Worker {
     pub wanted: Wanted,
     pub floor: Arc<Floor>,
-    pub orders: mpsc::Receiver<Order>,
+    pub orders: mpsc::Receiver<WorkerOrder>,
     pub knocks: mpsc::Receiver<Connection>,
     pub stage: watch::Sender<Stage>,
     /// How many processes it has had.

@@ -15,8 +15,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    event::{Cause, End, Event, Report, Stage},
-    floor::{Floor, Order, Worker},
+    event::{Cause, End, Event, Stage, WorkerEnd},
+    floor::{Floor, Worker, WorkerOrder},
     output,
     process::{Process, Start},
     restart::Restarts,
@@ -53,7 +53,7 @@ impl Life {
     pub(super) fn new(
         wanted: Wanted,
         floor: Arc<Floor>,
-        orders: mpsc::Receiver<Order>,
+        orders: mpsc::Receiver<WorkerOrder>,
         knocks: mpsc::Receiver<Connection>,
         seed: u64,
     ) -> Self {
@@ -69,7 +69,7 @@ impl Life {
     }
 
     /// Lives it to its end.
-    pub(super) async fn live(mut self) -> Report {
+    pub(super) async fn live(mut self) -> WorkerEnd {
         let end = self.processes().await;
         let Scope { instance, .. } = &self.worker.wanted.scope;
         self.worker.floor.ring.take(instance);
@@ -78,7 +78,7 @@ impl Life {
         } else {
             self.worker.floor.barrier.excuse(instance, clock::wall());
         }
-        let report = Report {
+        let report = WorkerEnd {
             worker: self.worker.wanted.scope.clone(),
             processes: self.worker.processes,
             end,
@@ -144,10 +144,10 @@ impl Life {
                 biased;
                 () = self.worker.floor.stopping.cancelled() => return true,
                 order = self.worker.orders.recv() => match order {
-                    Some(Order::Stop) | None => return true,
+                    Some(WorkerOrder::Stop) | None => return true,
                     // Who orders keeps what was not answered, and orders it again; a yes was for
                     // the process before.
-                    Some(Order::Hear(_) | Order::Begin(_) | Order::Ask(_)) => {}
+                    Some(WorkerOrder::Hear(_) | WorkerOrder::Begin(_) | WorkerOrder::Ask(_)) => {}
                 },
                 // A connection of a process that is gone.
                 Some(stale) = self.worker.knocks.recv() => drop(stale),
@@ -177,7 +177,7 @@ impl Life {
         floor.ring.put(&scope.instance, first.clone());
         let mut process = floor.spawner.spawn(start, &first).await.map_err(|fault| fault.to_string())?;
         let (said, complained) = process.streams();
-        let bounds = output::Bounds {
+        let bounds = output::OutputBounds {
             line_bytes_max: floor.settings.log_line_bytes_max,
             lines_per_second_max: floor.settings.log_lines_per_second_max,
         };

@@ -31,14 +31,14 @@ use tracing::{debug, error, info};
 
 use crate::{
     channel::{self, Connection, KeyRing, Listener},
-    config::workers::Settings,
+    config::workers::SupervisorSettings,
     contract::routing::Scope,
     keys::{self, KeyError},
 };
 use barrier::Barrier;
-use event::{End, Report, Stage, Tell};
+use event::{End, Stage, Tell, WorkerEnd};
 use floor::{Floor, Ring};
-pub use floor::{KeySource, Order};
+pub use floor::{KeySource, WorkerOrder};
 use life::Life;
 pub use process::SHIM;
 use process::Spawner;
@@ -68,11 +68,11 @@ pub enum SuperviseError {
 }
 
 /// What a supervisor is made of.
-pub struct Setup {
+pub struct SupervisorSetup {
     /// The workers, and every bound of their lives.
-    pub settings: Settings,
+    pub settings: SupervisorSettings,
     /// The channel.
-    pub channel: channel::Settings,
+    pub channel: channel::ChannelSettings,
     /// Where the keys of sessions come from.
     pub keys: KeySource,
     /// The binary that has the hidden subcommand: our own.
@@ -90,7 +90,7 @@ pub struct Supervisor {
     address: SocketAddr,
     floor: Arc<Floor>,
     workers: Workers,
-    lives: JoinSet<Report>,
+    lives: JoinSet<WorkerEnd>,
     door: JoinHandle<()>,
 }
 
@@ -101,7 +101,7 @@ pub struct Workers(Arc<BTreeMap<String, Reached>>);
 struct Reached {
     scope: Scope,
     required: bool,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<WorkerOrder>,
     stage: watch::Receiver<Stage>,
 }
 
@@ -118,7 +118,7 @@ impl Workers {
 
     /// Orders a worker; gives back an order that finds no room now. One for a worker whose life is
     /// over is dropped.
-    pub fn order(&self, worker: &str, order: Order) -> Option<Order> {
+    pub fn order(&self, worker: &str, order: WorkerOrder) -> Option<WorkerOrder> {
         match self.0.get(worker)?.orders.try_send(order) {
             Err(mpsc::error::TrySendError::Full(order)) => Some(order),
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
@@ -131,8 +131,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// Before anything was started.
-    pub fn start(setup: Setup) -> Result<Self, SuperviseError> {
-        let Setup { settings, channel, keys, shim, tell, run, asks_router } = setup;
+    pub fn start(setup: SupervisorSetup) -> Result<Self, SuperviseError> {
+        let SupervisorSetup { settings, channel, keys, shim, tell, run, asks_router } = setup;
         let wanted = settings.wanted();
         if wanted.is_empty() {
             return Err(SuperviseError::Nobody);
@@ -200,7 +200,7 @@ impl Supervisor {
 
     /// Waits until every worker's life has ended. Where a required worker is given up before work
     /// began, the others would wait for ever, so they are ended.
-    pub async fn ended(mut self) -> Vec<Report> {
+    pub async fn ended(mut self) -> Vec<WorkerEnd> {
         let mut reports = Vec::new();
         while let Some(lived) = self.lives.join_next().await {
             let report = match lived {
@@ -225,9 +225,13 @@ impl Supervisor {
 }
 
 /// The channel's bounds, with room for every worker and for its silence.
-fn bounds(settings: &Settings, channel: channel::Settings, workers: usize) -> channel::Settings {
+fn bounds(
+    settings: &SupervisorSettings,
+    channel: channel::ChannelSettings,
+    workers: usize,
+) -> channel::ChannelSettings {
     let idle_ms = settings.heartbeat_timeout_ms.max(settings.ready_timeout_ms).saturating_add(IDLE_BEYOND_MS);
-    channel::Settings {
+    channel::ChannelSettings {
         connections_max: channel.connections_max.max(workers.saturating_mul(KNOCKS_LEN_MAX)),
         handshakes_max: channel.handshakes_max.max(workers),
         idle_timeout_ms: channel.idle_timeout_ms.max(idle_ms),

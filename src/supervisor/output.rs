@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// How much of a stream is kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct OutputBounds {
     /// Bytes of a line.
     pub line_bytes_max: usize,
     /// Lines in a second.
@@ -40,7 +40,7 @@ enum Said<'a> {
 
 /// Logs the lines of a stream until it ends. The stream is read on whatever becomes of its lines: a
 /// worker never waits for the log.
-pub async fn tell(worker: String, stream: &'static str, from: impl AsyncRead + Unpin, bounds: Bounds) {
+pub async fn tell(worker: String, stream: &'static str, from: impl AsyncRead + Unpin, bounds: OutputBounds) {
     read(from, bounds, |said| match said {
         Said::Line { text, cut } => info!(target: "swarmgate::worker", worker, stream, cut, "{text}"),
         Said::HeldBack(held_back) => {
@@ -50,7 +50,7 @@ pub async fn tell(worker: String, stream: &'static str, from: impl AsyncRead + U
     .await;
 }
 
-async fn read(mut from: impl AsyncRead + Unpin, bounds: Bounds, mut tell: impl FnMut(Said<'_>)) {
+async fn read(mut from: impl AsyncRead + Unpin, bounds: OutputBounds, mut tell: impl FnMut(Said<'_>)) {
     let mut lines = Lines { kept: Vec::new(), cut: false, bytes_max: bounds.line_bytes_max };
     let mut pace = Pace { until: Instant::now() + SECOND, told: 0, held_back: 0, bounds };
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -85,7 +85,7 @@ struct Pace {
     until: Instant,
     told: u32,
     held_back: u64,
-    bounds: Bounds,
+    bounds: OutputBounds,
 }
 
 impl Pace {
@@ -144,7 +144,7 @@ mod tests {
 
     async fn told(bytes: &[u8], line_bytes_max: usize) -> Vec<(String, bool)> {
         let mut told = Vec::new();
-        read(bytes, Bounds { line_bytes_max, lines_per_second_max: 100 }, |said| match said {
+        read(bytes, OutputBounds { line_bytes_max, lines_per_second_max: 100 }, |said| match said {
             Said::Line { text, cut } => told.push((text.to_owned(), cut)),
             Said::HeldBack(_) => panic!("so few lines are not too many"),
         })
@@ -162,7 +162,7 @@ mod tests {
             }
         });
         let mut told = Vec::new();
-        read(from, Bounds { line_bytes_max: 8, lines_per_second_max: 10 }, |said| match said {
+        read(from, OutputBounds { line_bytes_max: 8, lines_per_second_max: 10 }, |said| match said {
             Said::Line { .. } => told.push(1),
             Said::HeldBack(count) => told.push(count),
         })

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::Settings;
+use super::SupervisorSettings;
 use crate::bus::backoff::Backoff;
 
 /// The restarts of one worker.
@@ -21,7 +21,7 @@ pub struct Restarts {
 
 impl Restarts {
     /// None so far; workers with other seeds do not come back all at once.
-    pub fn new(settings: &Settings, seed: u64) -> Self {
+    pub fn new(settings: &SupervisorSettings, seed: u64) -> Self {
         Self {
             backoff: Backoff::new(settings.restart_min_ms, settings.restart_max_ms, seed),
             count_max: usize::try_from(settings.restart_count_max).unwrap_or(usize::MAX),
@@ -51,12 +51,12 @@ mod tests {
     use super::*;
 
     fn restarts(restart_count_max: u32) -> Restarts {
-        let settings = Settings {
+        let settings = SupervisorSettings {
             restart_min_ms: 100,
             restart_max_ms: 400,
             restart_count_max,
             restart_window_ms: 1_000,
-            ..Settings::default()
+            ..SupervisorSettings::default()
         };
         Restarts::new(&settings, 7)
     }

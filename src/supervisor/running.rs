@@ -15,13 +15,13 @@ use tracing::{debug, info, warn};
 use super::{
     barrier::required_workers,
     event::{Cause, End, Event, Stage},
-    floor::{Order, Worker},
+    floor::{Worker, WorkerOrder},
     process::Process,
 };
 use crate::{
     channel::{self, Connection},
     clock,
-    contract::control::{ControlMessage, Fault, Kind},
+    contract::control::{ControlFault, ControlMessage, MessageKind},
 };
 
 /// How long what a process said before its end may take to be read.
@@ -145,13 +145,13 @@ impl<'a> Running<'a> {
                 status = process.ended() => Happened::Ended(status),
                 () = worker.floor.stopping.cancelled(), if !ends => Happened::Told,
                 order = worker.orders.recv(), if !worker.orders.is_closed() => match order {
-                    Some(Order::Hear(message)) => Happened::Order(message),
-                    Some(Order::Begin(number)) if number == worker.processes => Happened::Allowed,
-                    Some(Order::Ask(number)) if number == worker.processes => Happened::Reminded,
+                    Some(WorkerOrder::Hear(message)) => Happened::Order(message),
+                    Some(WorkerOrder::Begin(number)) if number == worker.processes => Happened::Allowed,
+                    Some(WorkerOrder::Ask(number)) if number == worker.processes => Happened::Reminded,
                     // What was about the process before.
-                    Some(Order::Begin(_) | Order::Ask(_)) => continue,
-                    Some(Order::Stop) if ends => continue,
-                    Some(Order::Stop) => Happened::Told,
+                    Some(WorkerOrder::Begin(_) | WorkerOrder::Ask(_)) => continue,
+                    Some(WorkerOrder::Stop) if ends => continue,
+                    Some(WorkerOrder::Stop) => Happened::Told,
                     None => continue,
                 },
                 () = tokio::time::sleep_until(deadline) => Happened::Late,
@@ -172,16 +172,16 @@ impl<'a> Running<'a> {
             self.deadline = after(self.worker.floor.settings.heartbeat_timeout_ms);
         }
         match message.kind {
-            Kind::Stop | Kind::Ready | Kind::Heartbeat => self.step(&message),
-            Kind::Ack => {
+            MessageKind::Stop | MessageKind::Ready | MessageKind::Heartbeat => self.step(&message),
+            MessageKind::Ack => {
                 debug!(worker = self.name(), kind = ?message.payload.get("ack_kind"), "acknowledged");
                 Ok(())
             }
-            Kind::Status => {
+            MessageKind::Status => {
                 self.tell(Event::Status(message.payload.into_map()));
                 Ok(())
             }
-            Kind::Outcome => {
+            MessageKind::Outcome => {
                 let mut said = message.payload.into_map();
                 let key = said.remove("routingKey").and_then(|key| key.as_str().map(str::to_owned));
                 let (Some(routing_key), Some(body)) = (key, said.remove("body")) else {
@@ -190,7 +190,7 @@ impl<'a> Running<'a> {
                 self.tell(Event::Said { routing_key, body });
                 Ok(())
             }
-            kind @ (Kind::BootstrapBundle | Kind::StartWork | Kind::Signal) => {
+            kind @ (MessageKind::BootstrapBundle | MessageKind::StartWork | MessageKind::Signal) => {
                 Err(Cause::Protocol(format!("`{kind}` is not the worker's to say")))
             }
         }
@@ -203,12 +203,12 @@ impl<'a> Running<'a> {
         self.say(ack)?;
         match message.kind {
             // Its first word: whatever was before has ended, and it waits for its keys.
-            Kind::Stop if self.stage == Stage::Started => self.bootstrap(),
-            Kind::Stop => {
+            MessageKind::Stop if self.stage == Stage::Started => self.bootstrap(),
+            MessageKind::Stop => {
                 info!(worker = self.name(), "the worker says that it ends");
                 Ok(())
             }
-            Kind::Ready if self.stage == Stage::Bootstrapped => {
+            MessageKind::Ready if self.stage == Stage::Bootstrapped => {
                 self.deadline = after(self.worker.floor.settings.heartbeat_timeout_ms);
                 self.reach(Stage::Ready);
                 self.tell(Event::Ready);
@@ -279,7 +279,7 @@ impl<'a> Running<'a> {
         self.tell(Event::Stopping);
         let payload = json!({ "reason": why, "grace_ms": grace_ms }).as_object().cloned().unwrap_or_default();
         let id = self.correlation_id("stop");
-        let stop = ControlMessage::new(Kind::Stop, id, Some(self.name().to_owned()), payload);
+        let stop = ControlMessage::new(MessageKind::Stop, id, Some(self.name().to_owned()), payload);
         // One that cannot be told is asked by a signal at once.
         let told = self.connection.is_some() && stop.is_ok_and(|stop| self.say(stop).is_ok());
         for (end, limit_ms) in steps.into_iter().skip(usize::from(!told)) {
@@ -329,7 +329,7 @@ impl<'a> Running<'a> {
         while self.connection.is_some() {
             let heard = tokio::time::timeout_at(deadline, receive(&mut self.connection)).await;
             let Ok(Ok(message)) = heard else { break };
-            if matches!(message.kind, Kind::Outcome | Kind::Status) {
+            if matches!(message.kind, MessageKind::Outcome | MessageKind::Status) {
                 // As before: a fault has no consequence any more.
                 let _ = self.hear(message);
             }
@@ -383,6 +383,6 @@ fn after(ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(ms)
 }
 
-fn unsayable(fault: Fault) -> Cause {
+fn unsayable(fault: ControlFault) -> Cause {
     Cause::Protocol(fault.to_string())
 }

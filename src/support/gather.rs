@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Detector, Excerpt, Limits, SCHEMA_VERSION, Source, Sources};
+use super::{BundleLimits, Detector, Excerpt, SCHEMA_VERSION, Source, Sources};
 use crate::{
     config::{BrokerUrl, Config},
     contract::audit::Change,
@@ -61,7 +61,7 @@ pub async fn of_router(
     telemetry: &Telemetry,
     config: &Config,
     ledger: &Path,
-    limits: &Limits,
+    limits: &BundleLimits,
 ) -> Sources {
     let mut sources = of_pages(pages, limits).await;
     let lacks = telemetry.health.lacks();
@@ -79,7 +79,7 @@ pub async fn of_router(
 }
 
 /// All that is told page by page; `health` is the overview alone.
-pub async fn of_pages(pages: &impl Pages, limits: &Limits) -> Sources {
+pub async fn of_pages(pages: &impl Pages, limits: &BundleLimits) -> Sources {
     let mut sources = Sources::absent("it was not asked for");
     sources.health = pages.page(&Page::Overview).await;
     let mut safety = pages.page(&Page::Safety).await;
@@ -126,7 +126,7 @@ impl Sources {
 ///
 /// # Errors
 /// In words, when there is no ledger or it cannot be read.
-pub async fn excerpt(ledger: &Path, limits: &Limits) -> Source<Excerpt> {
+pub async fn excerpt(ledger: &Path, limits: &BundleLimits) -> Source<Excerpt> {
     let read = async {
         let reader = Reader::open(ledger).await?;
         latest(&reader, limits).await
@@ -134,7 +134,7 @@ pub async fn excerpt(ledger: &Path, limits: &Limits) -> Source<Excerpt> {
     read.await.map_err(|fault| fault.to_string())
 }
 
-async fn latest(reader: &Reader, limits: &Limits) -> Result<Excerpt, LedgerError> {
+async fn latest(reader: &Reader, limits: &BundleLimits) -> Result<Excerpt, LedgerError> {
     let first = reader.entry(1).await?;
     let ledger_id = first.and_then(|first| match first.entry.fact.change {
         Change::Genesis(genesis) => Some(genesis.ledger_id),
@@ -169,7 +169,11 @@ async fn commands(pages: &impl Pages, cut: &mut Vec<(String, String)>) -> Source
     Ok(json!({ "inFlight": list(&in_flight), "parked": list(&parked) }))
 }
 
-async fn inventory(pages: &impl Pages, limits: &Limits, cut: &mut Vec<(String, String)>) -> Source<Value> {
+async fn inventory(
+    pages: &impl Pages,
+    limits: &BundleLimits,
+    cut: &mut Vec<(String, String)>,
+) -> Source<Value> {
     let page = pages.page(&Page::Swarms).await?;
     let mut swarms = page.get("swarms").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut left = limits.instances_max;

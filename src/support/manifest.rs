@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Member, Stamp};
+use super::{BundleStamp, Member};
 use crate::contract::{canonical, digest::Digest, timestamp::Timestamp};
 
 /// The manifest's name, and the first member of every bundle.
@@ -43,7 +43,7 @@ pub struct Listed {
 }
 
 impl Manifest {
-    pub(super) fn of(stamp: &Stamp, members: &[Member]) -> Self {
+    pub(super) fn of(stamp: &BundleStamp, members: &[Member]) -> Self {
         let listed = |member: &Member| Listed {
             path: member.path.to_owned(),
             redacted: member.redacted,

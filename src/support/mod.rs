@@ -35,7 +35,7 @@ use crate::{
 
 /// How large a bundle may be, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct BundleLimits {
     /// Bytes of all members before they are packed; what does not fit is left out and said to be
     /// missing.
     pub bundle_bytes_max: u64,
@@ -49,7 +49,7 @@ pub struct Limits {
     pub bundles_max: usize,
 }
 
-impl Default for Limits {
+impl Default for BundleLimits {
     fn default() -> Self {
         Self {
             bundle_bytes_max: 64 * 1024 * 1024,
@@ -63,21 +63,21 @@ impl Default for Limits {
 
 /// What tells one bundle from the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct BundleStamp {
     /// A UUID.
     pub bundle_id: String,
     /// When.
     pub created_at: Timestamp,
 }
 
-impl Stamp {
+impl BundleStamp {
     /// A new one, of this moment.
     pub fn new() -> Self {
         Self { bundle_id: uuid::Uuid::now_v7().to_string(), created_at: clock::wall() }
     }
 }
 
-impl Default for Stamp {
+impl Default for BundleStamp {
     fn default() -> Self {
         Self::new()
     }
@@ -139,9 +139,9 @@ impl Sources {
 
 /// Where a bundle is to stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum BundlePlace {
     /// A directory of bundles, made where there is none: the bundle gets a name by time and id, the
-    /// oldest beyond `Limits::bundles_max` go.
+    /// oldest beyond `BundleLimits::bundles_max` go.
     Directory(PathBuf),
     /// This file, which must not be there yet.
     File(PathBuf),
@@ -218,10 +218,10 @@ struct Member {
 /// When a secret is found in what was packed, or the file cannot be written. Nothing is left behind
 /// then.
 pub fn create(
-    place: &Place,
+    place: &BundlePlace,
     sources: Sources,
-    limits: &Limits,
-    stamp: &Stamp,
+    limits: &BundleLimits,
+    stamp: &BundleStamp,
 ) -> Result<Created, BundleError> {
     let detector = sources.detector.clone();
     let (members, missing) = members(sources, limits);
@@ -239,7 +239,7 @@ pub fn create(
 }
 
 /// How a bundle is called where nobody names it: a name that sorts by time.
-pub fn file_name(stamp: &Stamp) -> String {
+pub fn file_name(stamp: &BundleStamp) -> String {
     pack::name(stamp)
 }
 
@@ -248,10 +248,10 @@ pub fn file_name(stamp: &Stamp) -> String {
 /// # Errors
 /// As [`create`].
 pub async fn create_aside(
-    place: Place,
+    place: BundlePlace,
     sources: Sources,
-    limits: Limits,
-    stamp: Stamp,
+    limits: BundleLimits,
+    stamp: BundleStamp,
 ) -> Result<Created, BundleError> {
     let made = tokio::task::spawn_blocking(move || create(&place, sources, &limits, &stamp)).await;
     made.map_err(|fault| BundleError::Ended(fault.to_string()))?
@@ -259,7 +259,7 @@ pub async fn create_aside(
 
 /// Masks every source, and leaves out what is absent or does not fit: the members in the order of
 /// the archive, and what is missing.
-fn members(sources: Sources, limits: &Limits) -> (Vec<Member>, Vec<(String, String)>) {
+fn members(sources: Sources, limits: &BundleLimits) -> (Vec<Member>, Vec<(String, String)>) {
     let Sources { audit, metrics, detector, .. } = sources;
     let mut bag = Bag { left: limits.bundle_bytes_max, members: Vec::new(), missing: sources.cut };
     // What is small and tells most takes its room first; the archive has the order of `ORDER`.

@@ -18,7 +18,9 @@ use std::{
 use flate2::{Compression, GzBuilder};
 use tempfile::NamedTempFile;
 
-use super::{BundleError, Detector, Limits, MANIFEST, Manifest, Member, Place, Stamp, verify};
+use super::{
+    BundleError, BundleLimits, BundlePlace, BundleStamp, Detector, MANIFEST, Manifest, Member, verify,
+};
 
 /// How bundles are called in a directory of them.
 const PREFIX: &str = "swarmgate-bundle-";
@@ -37,21 +39,21 @@ pub(super) struct Placed {
 
 /// Packs, reads back, scans and places.
 pub(super) fn place(
-    place: &Place,
+    place: &BundlePlace,
     name: &str,
     manifest: &Manifest,
     members: &[Member],
-    limits: &Limits,
+    limits: &BundleLimits,
     detector: &Detector,
 ) -> Result<Placed, BundleError> {
     let (dir, path) = match place {
-        Place::Directory(dir) => {
+        BundlePlace::Directory(dir) => {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
             made.map_err(BundleError::file(dir))?;
             sweep(dir);
             (dir.clone(), dir.join(name))
         }
-        Place::File(path) => {
+        BundlePlace::File(path) => {
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
             (dir.to_owned(), path.clone())
         }
@@ -70,14 +72,14 @@ pub(super) fn place(
     })?;
     // The bundle stands; that its name survives a power cut too is worth a try and no error.
     let _ = File::open(&dir).and_then(|dir| dir.sync_all());
-    if matches!(place, Place::Directory(_)) {
+    if matches!(place, BundlePlace::Directory(_)) {
         retain(&dir, &path, limits.bundles_max);
     }
     Ok(Placed { path, bytes })
 }
 
 /// A name that sorts by time.
-pub(super) fn name(stamp: &Stamp) -> String {
+pub(super) fn name(stamp: &BundleStamp) -> String {
     let at = stamp.created_at.to_string();
     let seconds: String = at.chars().take(19).filter(|sign| !matches!(sign, '-' | ':')).collect();
     // The last digits of a UUID are its random ones.
@@ -112,7 +114,7 @@ fn write(file: &File, manifest: &Manifest, members: &[Member]) -> io::Result<()>
 fn read_back(
     temporary: &NamedTempFile,
     path: &Path,
-    limits: &Limits,
+    limits: &BundleLimits,
     detector: &Detector,
 ) -> Result<u64, BundleError> {
     let file = temporary.reopen().map_err(BundleError::file(path))?;
@@ -120,9 +122,9 @@ fn read_back(
     let report = verify::read(file, limits, detector);
     for fault in report.faults {
         match fault {
-            verify::Fault::Secret { member, rule } => return Err(BundleError::Secret { member, rule }),
+            verify::BundleFault::Secret { member, rule } => return Err(BundleError::Secret { member, rule }),
             // A ledger that is damaged is told as it is: its bundle is wanted most of all.
-            verify::Fault::Audit(_) => {}
+            verify::BundleFault::Audit(_) => {}
             fault => return Err(BundleError::Torn(fault.to_string())),
         }
     }

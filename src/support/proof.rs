@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Detector, Member, redact};
 use crate::{
     contract::{canonical, digest::Digest},
-    ledger::chain::{Fault, Sealed},
+    ledger::chain::{ChainFault, Sealed},
 };
 
 /// The entries, one a line.
@@ -72,7 +72,7 @@ pub(super) enum Broken {
     #[error("the proof's head is not the hash of its last entry")]
     Head,
     #[error(transparent)]
-    Chain(Fault),
+    Chain(ChainFault),
 }
 
 impl Excerpt {
@@ -146,19 +146,19 @@ pub(super) fn check(lines: &[u8], proof: &[u8]) -> Result<Chained, Broken> {
 }
 
 /// Checks that a line is the next entry of the chain.
-fn follow(seq: u64, head: Digest, bytes: &[u8], hash: Digest, is_masked: bool) -> Result<(), Fault> {
+fn follow(seq: u64, head: Digest, bytes: &[u8], hash: Digest, is_masked: bool) -> Result<(), ChainFault> {
     if !is_masked && Digest::of(bytes) != hash {
-        return Err(Fault::Altered(seq));
+        return Err(ChainFault::Altered(seq));
     }
     let entry: Value = serde_json::from_slice(bytes)
-        .map_err(|fault| Fault::Torn(seq, format!("column {}", fault.column())))?;
+        .map_err(|fault| ChainFault::Torn(seq, format!("column {}", fault.column())))?;
     if is_masked && entry.is_null() {
         return Ok(());
     }
     let found = entry.get("seq").and_then(Value::as_u64).unwrap_or_default();
     if found != seq {
-        return Err(Fault::Gap { expected: seq, found });
+        return Err(ChainFault::Gap { expected: seq, found });
     }
     let prev = entry.get("prev").and_then(Value::as_str).and_then(Digest::from_hex);
-    if prev == Some(head) { Ok(()) } else { Err(Fault::Unchained(seq)) }
+    if prev == Some(head) { Ok(()) } else { Err(ChainFault::Unchained(seq)) }
 }

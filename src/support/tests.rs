@@ -13,9 +13,9 @@ use crate::{
     ledger::chain::{Chain, Sealed},
 };
 
-fn stamp(number: u32) -> Stamp {
+fn stamp(number: u32) -> BundleStamp {
     let created_at = Timestamp::parse("2026-03-04T10:15:00.250Z").unwrap().plus_ms(u64::from(number) * 1000);
-    Stamp { bundle_id: format!("019a6b1c-0000-7000-8000-{number:012x}"), created_at }
+    BundleStamp { bundle_id: format!("019a6b1c-0000-7000-8000-{number:012x}"), created_at }
 }
 
 fn entries(details: &[&str]) -> Vec<Sealed> {
@@ -48,11 +48,12 @@ fn sources(details: &[&str]) -> Sources {
 }
 
 fn made(dir: &Path, number: u32, sources: Sources) -> Created {
-    create(&Place::Directory(dir.to_owned()), sources, &Limits::default(), &stamp(number)).unwrap()
+    create(&BundlePlace::Directory(dir.to_owned()), sources, &BundleLimits::default(), &stamp(number))
+        .unwrap()
 }
 
-fn verified(path: &Path) -> verify::Report {
-    verify::verify(path, &Limits::default()).unwrap()
+fn verified(path: &Path) -> verify::BundleReport {
+    verify::verify(path, &BundleLimits::default()).unwrap()
 }
 
 /// The names and bytes of an archive.
@@ -194,9 +195,9 @@ fn whatever_is_altered_is_found() {
     }
     let mut more = members.clone();
     more.push(("more.txt".to_owned(), b"x".to_vec()));
-    assert_eq!(faults(&more), [verify::Fault::Unlisted("more.txt".to_owned())]);
+    assert_eq!(faults(&more), [verify::BundleFault::Unlisted("more.txt".to_owned())]);
     more[6].0 = "sub/more.txt".to_owned();
-    assert_eq!(faults(&more), [verify::Fault::Strange(6)]);
+    assert_eq!(faults(&more), [verify::BundleFault::Strange(6)]);
     // A manifest that was made to fit: the chain still tells.
     let at = |name: &str| members.iter().position(|(path, _)| path == name).unwrap();
     let mut forged = members.clone();
@@ -211,13 +212,13 @@ fn whatever_is_altered_is_found() {
         .for_each(|file| file.sha256 = altered);
     forged[0].1 = manifest.bytes();
     assert!(
-        matches!(faults(&forged)[..], [verify::Fault::Audit(ref why)] if why.contains("entry 3 was altered"))
+        matches!(faults(&forged)[..], [verify::BundleFault::Audit(ref why)] if why.contains("entry 3 was altered"))
     );
     // A newer form is not guessed at.
     let mut newer = members.clone();
     manifest.schema_version = "2".to_owned();
     newer[0].1 = manifest.bytes();
-    assert_eq!(faults(&newer), [verify::Fault::Newer("2".to_owned())]);
+    assert_eq!(faults(&newer), [verify::BundleFault::Newer("2".to_owned())]);
 }
 
 #[test]
@@ -245,8 +246,8 @@ fn a_bomb_is_not_unpacked() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bomb.tar.gz");
     packed(&path, &[(MANIFEST.to_owned(), vec![b' '; 4 << 20])]);
-    let limits = Limits { bundle_bytes_max: 1 << 20, ..Limits::default() };
-    assert!(matches!(verify::verify(&path, &limits).unwrap().faults[..], [verify::Fault::Torn(_)]));
+    let limits = BundleLimits { bundle_bytes_max: 1 << 20, ..BundleLimits::default() };
+    assert!(matches!(verify::verify(&path, &limits).unwrap().faults[..], [verify::BundleFault::Torn(_)]));
 }
 
 #[test]
@@ -261,10 +262,12 @@ fn a_secret_that_was_not_masked_aborts_and_leaves_nothing() {
     ] {
         let members = [Member { path, bytes: bytes.to_vec(), redacted: 0 }];
         let manifest = Manifest::of(&stamp(1), &members);
-        for place in [Place::Directory(dir.path().to_owned()), Place::File(dir.path().join("b.tar.gz"))] {
+        for place in
+            [BundlePlace::Directory(dir.path().to_owned()), BundlePlace::File(dir.path().join("b.tar.gz"))]
+        {
             let name = pack::name(&stamp(1));
-            let fault =
-                pack::place(&place, &name, &manifest, &members, &Limits::default(), &detector).unwrap_err();
+            let fault = pack::place(&place, &name, &manifest, &members, &BundleLimits::default(), &detector)
+                .unwrap_err();
             let told = fault.to_string();
             assert!(told.contains(path) && told.contains(rule), "{told}");
             for value in ["hunter2", "abcdef123", "correct-horse", "0123456789abcdef"] {
@@ -280,11 +283,16 @@ fn a_file_is_never_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mine.tar.gz");
     fs::write(&path, "mine").unwrap();
-    let place = Place::File(path.clone());
-    let fault = create(&place, sources(&[]), &Limits::default(), &stamp(1)).unwrap_err();
+    let place = BundlePlace::File(path.clone());
+    let fault = create(&place, sources(&[]), &BundleLimits::default(), &stamp(1)).unwrap_err();
     assert!(matches!(fault, BundleError::Exists(_)));
     assert_eq!((fs::read(&path).unwrap().as_slice(), names(dir.path()).len()), (&b"mine"[..], 1));
-    let fault = create(&Place::File(dir.path().join("no/b")), sources(&[]), &Limits::default(), &stamp(1));
+    let fault = create(
+        &BundlePlace::File(dir.path().join("no/b")),
+        sources(&[]),
+        &BundleLimits::default(),
+        &stamp(1),
+    );
     assert!(matches!(fault, Err(BundleError::File { .. })));
 }
 
@@ -295,9 +303,10 @@ fn a_directory_keeps_the_latest() {
     let stale = dir.path().join(".swarmgate-bundle-left.tmp");
     let file = fs::File::create(&stale).unwrap();
     file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7200)).unwrap();
-    let limits = Limits { bundles_max: 2, ..Limits::default() };
+    let limits = BundleLimits { bundles_max: 2, ..BundleLimits::default() };
     for number in [3, 1, 4, 2] {
-        create(&Place::Directory(dir.path().to_owned()), sources(&[]), &limits, &stamp(number)).unwrap();
+        create(&BundlePlace::Directory(dir.path().to_owned()), sources(&[]), &limits, &stamp(number))
+            .unwrap();
     }
     // The last one made is kept whatever its name.
     let kept = [
@@ -313,8 +322,8 @@ fn what_does_not_fit_is_left_out_and_told() {
     let dir = tempfile::tempdir().unwrap();
     let mut large = sources(&["one"]);
     large.inventory = Ok(json!({ "swarms": "x".repeat(100_000) }));
-    let limits = Limits { bundle_bytes_max: 50_000, ..Limits::default() };
-    let created = create(&Place::File(dir.path().join("b")), large, &limits, &stamp(1)).unwrap();
+    let limits = BundleLimits { bundle_bytes_max: 50_000, ..BundleLimits::default() };
+    let created = create(&BundlePlace::File(dir.path().join("b")), large, &limits, &stamp(1)).unwrap();
     assert!(
         created
             .missing
@@ -323,8 +332,8 @@ fn what_does_not_fit_is_left_out_and_told() {
     );
     let mut none = sources(&["one"]);
     none.metrics = Err("no".to_owned());
-    let limits = Limits { bundle_bytes_max: 0, ..Limits::default() };
-    let created = create(&Place::File(dir.path().join("c")), none, &limits, &stamp(1)).unwrap();
+    let limits = BundleLimits { bundle_bytes_max: 0, ..BundleLimits::default() };
+    let created = create(&BundlePlace::File(dir.path().join("c")), none, &limits, &stamp(1)).unwrap();
     assert_eq!(verified(&created.path).faults, []);
     assert_eq!(unpacked(&created.path).len(), 2);
 }
@@ -341,5 +350,5 @@ fn a_damaged_ledger_is_told_in_its_bundle() {
             .iter()
             .any(|(what, why)| what == "audit.ndjson" && why.contains("entry 3 is missing"))
     );
-    assert!(matches!(verified(&created.path).faults[..], [verify::Fault::Audit(_)]));
+    assert!(matches!(verified(&created.path).faults[..], [verify::BundleFault::Audit(_)]));
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use super::proof::Chained;
-use super::{BundleError, Detector, Limits, MANIFEST, Manifest, SCHEMA_VERSION, proof, scan};
+use super::{BundleError, BundleLimits, Detector, MANIFEST, Manifest, SCHEMA_VERSION, proof, scan};
 use crate::contract::digest::Digest;
 
 /// Members of an archive that is read at all.
@@ -28,7 +28,7 @@ const OVERHEAD_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What is wrong with a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Fault {
+pub enum BundleFault {
     /// It is no archive, or is torn.
     #[error("it does not unpack: {0}")]
     Torn(String),
@@ -68,9 +68,9 @@ pub enum Fault {
 
 /// What a verification found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct BundleReport {
     /// Everything that is wrong; nothing when the bundle is good.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<BundleFault>,
     /// The manifest, where it reads.
     pub manifest: Option<Manifest>,
     /// SHA-256 of the manifest.
@@ -79,7 +79,7 @@ pub struct Report {
     pub audit: Option<Chained>,
 }
 
-impl Report {
+impl BundleReport {
     /// The part that programs read.
     pub fn summary(&self) -> impl Serialize {
         serde_json::json!({
@@ -94,14 +94,14 @@ impl Report {
 ///
 /// # Errors
 /// Only when the file cannot be opened; what is wrong with the bundle is in the report.
-pub fn verify(path: &Path, limits: &Limits) -> Result<Report, BundleError> {
+pub fn verify(path: &Path, limits: &BundleLimits) -> Result<BundleReport, BundleError> {
     let file = File::open(path).map_err(BundleError::file(path))?;
     Ok(read(file, limits, &Detector::default()))
 }
 
 /// Reads a bundle and finds what is wrong with it.
-pub(super) fn read(file: File, limits: &Limits, detector: &Detector) -> Report {
-    let mut report = Report { faults: Vec::new(), manifest: None, manifest_sha256: None, audit: None };
+pub(super) fn read(file: File, limits: &BundleLimits, detector: &Detector) -> BundleReport {
+    let mut report = BundleReport { faults: Vec::new(), manifest: None, manifest_sha256: None, audit: None };
     match unpack(file, limits.bundle_bytes_max.saturating_add(OVERHEAD_BYTES_MAX)) {
         Ok(members) => report.judge(&members, detector),
         Err(fault) => report.faults.push(fault),
@@ -110,8 +110,8 @@ pub(super) fn read(file: File, limits: &Limits, detector: &Detector) -> Report {
 }
 
 /// The members in order, by name.
-fn unpack(file: File, bytes_max: u64) -> Result<Vec<(String, Vec<u8>)>, Fault> {
-    let torn = |fault: io::Error| Fault::Torn(fault.to_string());
+fn unpack(file: File, bytes_max: u64) -> Result<Vec<(String, Vec<u8>)>, BundleFault> {
+    let torn = |fault: io::Error| BundleFault::Torn(fault.to_string());
     let mut unpacker = GzDecoder::new(BufReader::new(file)).take(bytes_max);
     let mut archive = tar::Archive::new(&mut unpacker);
     let mut members: Vec<(String, Vec<u8>)> = Vec::new();
@@ -121,10 +121,10 @@ fn unpack(file: File, bytes_max: u64) -> Result<Vec<(String, Vec<u8>)>, Fault> {
         let name = String::from_utf8(name).ok().filter(|name| is_plain(name));
         let is_file = entry.header().entry_type() == tar::EntryType::Regular;
         let Some(name) = name.filter(|_| is_file && index < MEMBERS_MAX) else {
-            return Err(Fault::Strange(index));
+            return Err(BundleFault::Strange(index));
         };
         if members.iter().any(|(known, _)| *known == name) {
-            return Err(Fault::Strange(index));
+            return Err(BundleFault::Strange(index));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(torn)?;
@@ -162,18 +162,18 @@ fn is_plain(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(is_sign) && !name.starts_with('.')
 }
 
-impl Report {
+impl BundleReport {
     fn judge(&mut self, members: &[(String, Vec<u8>)], detector: &Detector) {
         for (name, bytes) in members {
             if let Some(rule) = scan::found(detector, name, bytes) {
-                self.faults.push(Fault::Secret { member: name.clone(), rule });
+                self.faults.push(BundleFault::Secret { member: name.clone(), rule });
             }
         }
         let Some(((first, bytes), rest)) = members.split_first() else {
-            return self.faults.push(Fault::Headless);
+            return self.faults.push(BundleFault::Headless);
         };
         if first != MANIFEST {
-            return self.faults.push(Fault::Headless);
+            return self.faults.push(BundleFault::Headless);
         }
         self.manifest_sha256 = Some(Digest::of(bytes));
         let manifest = match manifest(bytes) {
@@ -190,40 +190,40 @@ impl Report {
     fn compare(&mut self, manifest: &Manifest, there: &BTreeMap<&str, &[u8]>) {
         for listed in &manifest.files {
             match there.get(listed.path.as_str()) {
-                None => self.faults.push(Fault::Absent(listed.path.clone())),
+                None => self.faults.push(BundleFault::Absent(listed.path.clone())),
                 Some(bytes) if bytes.len() as u64 != listed.size || Digest::of(bytes) != listed.sha256 => {
-                    self.faults.push(Fault::Altered(listed.path.clone()));
+                    self.faults.push(BundleFault::Altered(listed.path.clone()));
                 }
                 Some(_) => {}
             }
         }
         let is_listed = |name: &str| manifest.files.iter().any(|listed| listed.path == name);
         let unlisted = there.keys().filter(|name| !is_listed(name));
-        self.faults.extend(unlisted.map(|name| Fault::Unlisted((*name).to_owned())));
+        self.faults.extend(unlisted.map(|name| BundleFault::Unlisted((*name).to_owned())));
     }
 
     fn chain(&mut self, there: &BTreeMap<&str, &[u8]>) {
         match (there.get(proof::ENTRIES), there.get(proof::PROOF)) {
             (Some(lines), Some(hashes)) => match proof::check(lines, hashes) {
                 Ok(chained) => self.audit = Some(chained),
-                Err(broken) => self.faults.push(Fault::Audit(broken.to_string())),
+                Err(broken) => self.faults.push(BundleFault::Audit(broken.to_string())),
             },
             (None, None) => {}
-            _ => self.faults.push(Fault::Audit("entries and proof are not both there".to_owned())),
+            _ => self.faults.push(BundleFault::Audit("entries and proof are not both there".to_owned())),
         }
     }
 }
 
 /// Reads the manifest. What does not read is told by its place: the words of a stranger's file are
 /// not repeated.
-fn manifest(bytes: &[u8]) -> Result<Manifest, Fault> {
+fn manifest(bytes: &[u8]) -> Result<Manifest, BundleFault> {
     let fault = |fault: serde_json::Error| {
-        Fault::Manifest(format!("line {} column {}", fault.line(), fault.column()))
+        BundleFault::Manifest(format!("line {} column {}", fault.line(), fault.column()))
     };
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(fault)?;
     match value.get("schema_version").and_then(serde_json::Value::as_str) {
         Some(SCHEMA_VERSION) => serde_json::from_slice(bytes).map_err(fault),
-        Some(other) if is_plain(other) => Err(Fault::Newer(other.to_owned())),
-        _ => Err(Fault::Manifest("it names no schema_version".to_owned())),
+        Some(other) if is_plain(other) => Err(BundleFault::Newer(other.to_owned())),
+        _ => Err(BundleFault::Manifest("it names no schema_version".to_owned())),
     }
 }

@@ -27,7 +27,7 @@ pub struct Health {
     broker_address: Mutex<Option<String>>,
     ways: Mutex<[Option<Held>; Way::ALL.len()]>,
     /// What of the topology cannot be used, by name, in the broker's words.
-    topology: Mutex<BTreeMap<String, Fault>>,
+    topology: Mutex<BTreeMap<String, BrokerFault>>,
     other_router: Mutex<Option<String>>,
     not_alone: Mutex<Option<NotAlone>>,
 }
@@ -45,7 +45,7 @@ pub struct NotAlone {
 
 /// Something of the router's own on the broker that it cannot use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
+pub struct BrokerFault {
     /// What was refused, and why.
     pub why: String,
     /// Whether the router is of use without it.
@@ -175,7 +175,7 @@ impl Health {
     }
 
     /// Says that an exchange or a queue of the router's own cannot be used, or that it can.
-    pub fn set_topology(&self, name: &str, fault: Option<Fault>) {
+    pub fn set_topology(&self, name: &str, fault: Option<BrokerFault>) {
         let mut topology = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
         match fault {
             Some(fault) => topology.insert(name.to_owned(), fault),
@@ -184,7 +184,7 @@ impl Health {
     }
 
     /// What of the topology cannot be used.
-    pub fn topology(&self) -> BTreeMap<String, Fault> {
+    pub fn topology(&self) -> BTreeMap<String, BrokerFault> {
         self.topology.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(health.lacks(), []);
         health.set_way(Way::Signals, Some(held(false)));
         assert_eq!(health.lacks(), [Lack::Confirms]);
-        let fault = |needed| Some(Fault { why: "no".to_owned(), needed });
+        let fault = |needed| Some(BrokerFault { why: "no".to_owned(), needed });
         health.set_topology("refused", fault(false));
         assert_eq!(health.lacks(), [Lack::Confirms], "what can be missing is named, and no more");
         health.set_topology("urgent", fault(true));

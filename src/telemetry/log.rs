@@ -13,7 +13,7 @@ use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 pub use super::format::Format;
-use super::stderr::{Bounds, Own, Stderr};
+use super::stderr::{Own, Stderr, StderrBounds};
 
 /// What is worth a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ pub enum LogError {
 ///
 /// # Errors
 /// When `RUST_LOG` is not a filter, a log is installed already, or the system starts no thread.
-pub fn install(format: Format, severity: Severity, bounds: Bounds) -> Result<(), LogError> {
+pub fn install(format: Format, severity: Severity, bounds: StderrBounds) -> Result<(), LogError> {
     let filter = match asked_for() {
         Some(text) => filter(&text)?,
         None => filter(&by_level(severity))?,
@@ -118,7 +118,7 @@ pub fn set_level(severity: Severity) -> Result<bool, LogError> {
 }
 
 /// Has other bounds on what waits for the reader of stderr from now on.
-pub fn set_bounds(bounds: Bounds) {
+pub fn set_bounds(bounds: StderrBounds) {
     super::stderr::set_bounds(bounds);
 }
 

@@ -36,7 +36,7 @@ static INSTALLED: OnceLock<Stderr> = OnceLock::new();
 
 /// Bounds on what waits for the reader of stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct StderrBounds {
     /// Bytes of all lines that wait; information may take three quarters of it, warnings and errors
     /// all.
     pub queue_bytes_max: usize,
@@ -44,7 +44,7 @@ pub struct Bounds {
     pub line_bytes_max: usize,
 }
 
-impl Default for Bounds {
+impl Default for StderrBounds {
     fn default() -> Self {
         Self { queue_bytes_max: 1024 * 1024, line_bytes_max: 16 * 1024 }
     }
@@ -84,7 +84,7 @@ impl Stderr {
     /// When the system starts no thread.
     pub(super) fn start(
         format: Format,
-        bounds: Bounds,
+        bounds: StderrBounds,
         destination: impl Destination + Send + 'static,
     ) -> io::Result<Self> {
         let inner = Inner {
@@ -194,7 +194,7 @@ pub fn drain(patience: Duration) {
 }
 
 /// Changes the bounds of this process's log; what waits already keeps its room.
-pub(super) fn set_bounds(bounds: Bounds) {
+pub(super) fn set_bounds(bounds: StderrBounds) {
     if let Some(Stderr(inner)) = INSTALLED.get() {
         inner.queue_bytes_max.store(bounds.queue_bytes_max, Relaxed);
         inner.line_bytes_max.store(bounds.line_bytes_max, Relaxed);
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(&*one_line(Format::Json, json), json);
     }
 
-    const BOUNDS: Bounds = Bounds { queue_bytes_max: 4 * 1024, line_bytes_max: 200 };
+    const BOUNDS: StderrBounds = StderrBounds { queue_bytes_max: 4 * 1024, line_bytes_max: 200 };
 
     /// A reader that takes a line only when it is let.
     struct Held {

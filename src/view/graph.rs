@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     contract::routing::Scope,
-    decision::state::inventory::{self, Inventory, Place, Way},
+    decision::state::inventory::{self, GraphPlace, Inventory, QueueUse},
 };
 
 /// Which instance feeds which queue.
@@ -99,8 +99,8 @@ impl Impact {
 impl From<inventory::Affected> for Affected {
     fn from(reached: inventory::Affected) -> Self {
         let (instance, queue) = match reached.place {
-            Place::Instance(scope) => (Some(scope.to_string()), None),
-            Place::Queue(queue) => (None, Some(queue)),
+            GraphPlace::Instance(scope) => (Some(scope.to_string()), None),
+            GraphPlace::Queue(queue) => (None, Some(queue)),
         };
         Self { instance, queue, relieved: reached.relieved, steps: Some(reached.steps_count) }
     }
@@ -131,11 +131,11 @@ fn id(scope: &Scope) -> String {
     format!("{}.{}.{}", scope.swarm_id, scope.role, scope.instance)
 }
 
-fn arrow(instance: &str, queue: &str, way: Way) -> String {
+fn arrow(instance: &str, queue: &str, way: QueueUse) -> String {
     let style = match way {
-        Way::WorkIn | Way::WorkOut => "solid",
-        Way::WorkRoute | Way::ControlRoute => "dotted",
-        Way::ControlIn | Way::ControlOut => "dashed",
+        QueueUse::WorkIn | QueueUse::WorkOut => "solid",
+        QueueUse::WorkRoute | QueueUse::ControlRoute => "dotted",
+        QueueUse::ControlIn | QueueUse::ControlOut => "dashed",
     };
     let (from, to) = if way.is_out() { (instance, queue) } else { (queue, instance) };
     format!("{from} -> {to} [style={style}]")

@@ -41,9 +41,9 @@ use tokio::{
 };
 
 use crate::{
-    channel::{self, Connection, ControlPlaneChannel, Sender, Sent, Settings},
+    channel::{self, ChannelSettings, Connection, ControlPlaneChannel, Sender, Sent},
     contract::{
-        control::{ControlMessage, Fault, Kind, Launch, LaunchFault},
+        control::{ControlFault, ControlMessage, Launch, LaunchFault, MessageKind},
         routing::Scope,
     },
 };
@@ -74,12 +74,12 @@ pub enum WorkerError {
     Channel(#[from] channel::Error),
     /// A message cannot be said.
     #[error(transparent)]
-    Message(#[from] Fault),
+    Message(#[from] ControlFault),
     /// The supervisor said something before the keys.
     #[error("the supervisor said `{kind}` before it handed over keys; use the same release on both sides")]
     Unexpected {
         /// What it said.
-        kind: Kind,
+        kind: MessageKind,
     },
     /// The worker takes too long over what it hears.
     #[error("more than {ORDERS_LEN_MAX} commands wait; take them faster")]
@@ -132,16 +132,16 @@ impl Worker {
         // The first word of a process: whatever was before has ended.
         let begin = json!({ "reason": "begin", "pid": std::process::id() });
         let begin = said::object(begin);
-        connection.send(ControlMessage::new(Kind::Stop, "begin", Some(worker_id), begin)?)?;
+        connection.send(ControlMessage::new(MessageKind::Stop, "begin", Some(worker_id), begin)?)?;
         loop {
             let message = connection.receive().await?;
             match message.kind {
                 // The channel has taken its key already.
-                Kind::BootstrapBundle => {
+                MessageKind::BootstrapBundle => {
                     connection.send(message.ack())?;
                     break;
                 }
-                Kind::Ack => {}
+                MessageKind::Ack => {}
                 kind => return Err(WorkerError::Unexpected { kind }),
             }
         }
@@ -169,7 +169,7 @@ impl Worker {
     /// # Errors
     /// When the channel has ended.
     pub fn ready(&self) -> Result<(), WorkerError> {
-        self.say(Kind::Ready, Map::new())?;
+        self.say(MessageKind::Ready, Map::new())?;
         let unsaid = self.told().status.is_none();
         if unsaid { self.status(Status::default()).map(|_| ()) } else { Ok(()) }
     }
@@ -207,7 +207,7 @@ impl Worker {
     /// # Errors
     /// When the channel has ended, or cannot take more.
     pub fn outcome(&self, signal: &Signal, answer: &Answer) -> Result<(), WorkerError> {
-        self.say(Kind::Outcome, signal.outcome(&self.scope, answer)).map(|_| ())
+        self.say(MessageKind::Outcome, signal.outcome(&self.scope, answer)).map(|_| ())
     }
 
     /// Warns of something; the level is `info`, `warn` or `error`.
@@ -215,7 +215,7 @@ impl Worker {
     /// # Errors
     /// When the channel has ended, or cannot take more.
     pub fn alert(&self, level: &str, code: &str, message: &str) -> Result<(), WorkerError> {
-        self.say(Kind::Outcome, said::alert(&self.scope, level, code, message)).map(|_| ())
+        self.say(MessageKind::Outcome, said::alert(&self.scope, level, code, message)).map(|_| ())
     }
 
     /// Says how it is; a status that finds no room is dropped, and the next one says more.
@@ -230,7 +230,7 @@ impl Worker {
         // Dropped, it was not told: then the next is whole again.
         told.status = None;
         drop(told);
-        let sent = self.say(Kind::Status, payload)?;
+        let sent = self.say(MessageKind::Status, payload)?;
         if sent == Sent::Queued {
             self.told().status = Some(status);
         }
@@ -242,7 +242,7 @@ impl Worker {
     /// # Errors
     /// When the channel had ended before.
     pub async fn leave(mut self) -> Result<(), WorkerError> {
-        self.say(Kind::Stop, said::object(json!({ "reason": "end" })))?;
+        self.say(MessageKind::Stop, said::object(json!({ "reason": "end" })))?;
         // Without ears the connection is closed in good order.
         self.urgent.close();
         self.orders.close();
@@ -254,7 +254,7 @@ impl Worker {
         }
     }
 
-    fn say(&self, kind: Kind, payload: Map<String, serde_json::Value>) -> Result<Sent, WorkerError> {
+    fn say(&self, kind: MessageKind, payload: Map<String, serde_json::Value>) -> Result<Sent, WorkerError> {
         let count = {
             let mut told = self.told();
             told.count += 1;
@@ -331,13 +331,14 @@ impl Ears {
 
     fn beat(&self, beats: u64) -> Result<(), WorkerError> {
         let worker_id = Some(self.connection.worker_id().to_owned());
-        let message = ControlMessage::new(Kind::Heartbeat, format!("beat-{beats}"), worker_id, Map::new())?;
+        let message =
+            ControlMessage::new(MessageKind::Heartbeat, format!("beat-{beats}"), worker_id, Map::new())?;
         Ok(self.connection.send(message).map(|_| ())?)
     }
 
     fn hear(&self, message: &ControlMessage) -> Result<(), WorkerError> {
         match message.kind {
-            Kind::StartWork => {
+            MessageKind::StartWork => {
                 self.connection.send(message.ack())?;
                 self.begin.send_if_modified(|begun| {
                     let waiting = *begun == Begun::Waiting;
@@ -347,7 +348,7 @@ impl Ears {
                     waiting
                 });
             }
-            Kind::Stop => {
+            MessageKind::Stop => {
                 self.connection.send(message.ack())?;
                 if let Some(order) = Order::of_stop(message) {
                     if matches!(order, Order::Stop(_)) {
@@ -356,7 +357,7 @@ impl Ears {
                     self.hurry.try_send(order).map_err(|_| WorkerError::Overrun)?;
                 }
             }
-            Kind::Signal => {
+            MessageKind::Signal => {
                 if let Some(signal) = Signal::read(message, false) {
                     self.order.try_send(Order::Signal(signal)).map_err(|_| WorkerError::Overrun)?;
                 }
@@ -369,10 +370,10 @@ impl Ears {
 }
 
 /// The channel's bounds as the supervisor has them.
-fn settings(launch: &Launch) -> Settings {
-    let defaults = Settings::default();
+fn settings(launch: &Launch) -> ChannelSettings {
+    let defaults = ChannelSettings::default();
     let silence_ms = launch.heartbeat_ms.saturating_mul(HEARTBEATS_MISSED_MAX);
-    Settings {
+    ChannelSettings {
         bind_host: launch.address.ip().to_string(),
         ttl_seconds: launch.ttl_seconds,
         max_payload_bytes: launch.payload_bytes_max,

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::contract::{
         Contract, Limits,
-        control::Kind,
+        control::MessageKind,
         message::{Message, Properties},
     };
 
@@ -217,7 +217,7 @@ mod tests {
             "type": "config-update", "correlationId": "c", "idempotencyKey": "i", "data": { "rate": 5 },
         });
         let payload = object(json!({ "routingKey": "k", "body": body }));
-        let message = ControlMessage::new(Kind::Signal, "x", Some("g-1".into()), payload).unwrap();
+        let message = ControlMessage::new(MessageKind::Signal, "x", Some("g-1".into()), payload).unwrap();
         Signal::read(&message, false).unwrap()
     }
 
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_stop_is_an_end_or_a_command() {
         let stop = |payload: Value| {
-            let message = ControlMessage::new(Kind::Stop, "x", None, object(payload)).unwrap();
+            let message = ControlMessage::new(MessageKind::Stop, "x", None, object(payload)).unwrap();
             Order::of_stop(&message)
         };
         let end = Stop { reason: "why".into(), grace_ms: 7 };

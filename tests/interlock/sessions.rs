@@ -18,10 +18,10 @@ use std::{collections::BTreeMap, env};
 use serde_json::{Map, Value, json};
 use swarmgate::{
     contract::{
-        control::{BootstrapKeyBundle, ControlMessage, Kdf, Kind, MasterSecret, SecretMode},
+        control::{BootstrapKeyBundle, ControlMessage, Kdf, MasterSecret, MessageKind, SecretMode},
         timestamp::Timestamp,
     },
-    decision::session::{ControlPlaneSession, Fault},
+    decision::session::{ControlPlaneSession, SessionFault},
 };
 
 use crate::{
@@ -162,27 +162,30 @@ fn process(
             let master = MasterSecret::new(vec![7; 32]).expect("a secret");
             let bundle =
                 BootstrapKeyBundle::new(1_772_619_300, SecretMode::Generated, Kdf::HkdfSha256, master);
-            (Kind::BootstrapBundle, bundle.to_payload())
+            (MessageKind::BootstrapBundle, bundle.to_payload())
         }
-        Word::Ready => (Kind::Ready, Map::new().into()),
-        Word::Heartbeat => (Kind::Heartbeat, Map::new().into()),
-        Word::Stop => (Kind::Stop, Map::new().into()),
+        Word::Ready => (MessageKind::Ready, Map::new().into()),
+        Word::Heartbeat => (MessageKind::Heartbeat, Map::new().into()),
+        Word::Stop => (MessageKind::Stop, Map::new().into()),
         Word::Start => {
             let required: Vec<String> = required.of(worker).into_iter().map(named).collect();
-            (Kind::StartWork, Map::from_iter([("required_workers".to_owned(), json!(required))]).into())
+            (
+                MessageKind::StartWork,
+                Map::from_iter([("required_workers".to_owned(), json!(required))]).into(),
+            )
         }
     };
     let message = ControlMessage::new(kind, "c-1", Some(named(worker)), payload).expect("a message");
     match session.process(&message, Timestamp::from_micros(1)) {
         Ok(ack) => {
             let ids = (ack.kind, ack.correlation_id.as_str(), ack.worker_id.clone());
-            assert_eq!(ids, (Kind::Ack, "c-1", Some(named(worker))));
+            assert_eq!(ids, (MessageKind::Ack, "c-1", Some(named(worker))));
             assert_eq!(ack.payload.get("ack_kind"), Some(&json!(kind.word())));
             Ok(())
         }
         Err(fault) => {
             let missing = match &fault {
-                Fault::WorkersNotReady { missing } => missing.clone(),
+                SessionFault::WorkersNotReady { missing } => missing.clone(),
                 _ => Vec::new(),
             };
             let number =

@@ -18,7 +18,7 @@ use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use swarmgate::{
     config::Config,
-    support::{self, Limits, Place, Stamp, gather},
+    support::{self, BundleLimits, BundlePlace, BundleStamp, gather},
     telemetry::Telemetry,
 };
 
@@ -139,12 +139,12 @@ async fn swarmgate_head(ledger: &Path) -> Value {
 async fn a_router_makes_its_own() {
     let gate = fleet().await;
     let dir = tempfile::tempdir().expect("a directory");
-    let limits = Limits { audit_entries_max: 2, instances_max: 1, ..Limits::default() };
+    let limits = BundleLimits { audit_entries_max: 2, instances_max: 1, ..BundleLimits::default() };
     let (telemetry, config) = (Telemetry::default(), Config::default());
     let asker = gate.running().asker();
     let sources = gather::of_router(asker, &telemetry, &config, gate.ledger(), &limits).await;
-    let place = Place::Directory(dir.path().join("bundles"));
-    let created = support::create_aside(place, sources, limits, Stamp::new()).await.expect("a bundle");
+    let place = BundlePlace::Directory(dir.path().join("bundles"));
+    let created = support::create_aside(place, sources, limits, BundleStamp::new()).await.expect("a bundle");
     let unpacked = Unpacked::of(&created.path);
     assert_eq!(unpacked.text("audit.ndjson").lines().count(), 2);
     let inventory = unpacked.json("inventory.json");

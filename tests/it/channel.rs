@@ -10,9 +10,10 @@ use std::{
 
 use serde_json::{Map, Value, json};
 use swarmgate::{
-    channel::{Connection, ControlPlaneChannel, Error, KeyRing, Listener, Now, Sent, Settings},
+    channel::{ChannelSettings, Connection, ControlPlaneChannel, Error, KeyRing, Listener, Now, Sent},
     contract::control::{
-        BootstrapKeyBundle, ControlMessage, Fault, Kdf, Kind, MasterSecret, SecretMode, SigningKey,
+        BootstrapKeyBundle, ControlFault, ControlMessage, Kdf, MasterSecret, MessageKind, SecretMode,
+        SigningKey,
     },
     keys,
 };
@@ -24,7 +25,7 @@ pub fn key(text: &str) -> SigningKey {
     SigningKey::new(text.as_bytes().to_vec()).expect("a key")
 }
 
-pub fn message(kind: Kind, correlation_id: &str, payload: Value) -> ControlMessage {
+pub fn message(kind: MessageKind, correlation_id: &str, payload: Value) -> ControlMessage {
     let Value::Object(payload) = payload else { panic!("not an object") };
     ControlMessage::new(kind, correlation_id, Some("w-1".to_owned()), payload).expect("a message")
 }
@@ -38,22 +39,24 @@ pub fn clock(from: i64) -> (Arc<AtomicI64>, Now) {
 
 /// A channel whose clock stands at [`NOW`].
 pub fn channel(secret: &str) -> ControlPlaneChannel {
-    ControlPlaneChannel::new(key(secret), &Settings::default()).expect("a channel").with_clock(clock(NOW).1)
+    ControlPlaneChannel::new(key(secret), &ChannelSettings::default())
+        .expect("a channel")
+        .with_clock(clock(NOW).1)
 }
 
 /// A listener that knows one worker.
-pub fn listen(settings: Settings) -> Listener {
+pub fn listen(settings: ChannelSettings) -> Listener {
     let ring = KeyRing::new(|worker| (worker == "w-1").then(|| key("first")));
     Listener::bind(settings, ring).expect("a listener")
 }
 
 /// Both ends of a connection. The hello that opened it is taken off.
-pub async fn pair(settings: Settings) -> (Listener, Connection, Connection) {
+pub async fn pair(settings: ChannelSettings) -> (Listener, Connection, Connection) {
     let mut listener = listen(settings.clone());
     let channel = ControlPlaneChannel::new(key("first"), &settings).expect("a channel");
     let worker =
         Connection::connect(listener.address(), "w-1", &channel, &settings).await.expect("connected");
-    worker.send(message(Kind::Heartbeat, "hello", json!({}))).expect("sent");
+    worker.send(message(MessageKind::Heartbeat, "hello", json!({}))).expect("sent");
     let mut supervisor = listener.accept().await.expect("accepted");
     assert_eq!(received(&mut supervisor).await.correlation_id, "hello");
     (listener, supervisor, worker)
@@ -81,21 +84,21 @@ pub fn bundle() -> BootstrapKeyBundle {
 /// P5PRE-CTRL-01: a bundle goes down, its acknowledgement comes up, and from then on its key signs.
 #[tokio::test]
 async fn a_bundle_is_acknowledged_and_changes_the_key() {
-    let (_listener, mut supervisor, mut worker) = pair(Settings::default()).await;
+    let (_listener, mut supervisor, mut worker) = pair(ChannelSettings::default()).await;
     let bundle = bundle();
     // Still under way when the bundle goes down, so signed with the first key.
-    worker.send(message(Kind::Heartbeat, "before", json!({}))).unwrap();
+    worker.send(message(MessageKind::Heartbeat, "before", json!({}))).unwrap();
     supervisor.send(bundle.message("b-1", "w-1").unwrap()).unwrap();
     let came = received(&mut worker).await;
     assert_eq!(BootstrapKeyBundle::from_payload(&came.payload).unwrap(), bundle);
     worker.send(came.ack()).unwrap();
     assert_eq!(received(&mut supervisor).await.correlation_id, "before");
     let ack = received(&mut supervisor).await;
-    assert_eq!((ack.kind, ack.correlation_id.as_str()), (Kind::Ack, "b-1"));
+    assert_eq!((ack.kind, ack.correlation_id.as_str()), (MessageKind::Ack, "b-1"));
     assert_eq!(ack.payload["ack_kind"], "control.bootstrap_bundle");
     for round in 0..3 {
-        supervisor.send(message(Kind::StartWork, &round.to_string(), json!({}))).unwrap();
-        worker.send(message(Kind::Ready, &round.to_string(), json!({}))).unwrap();
+        supervisor.send(message(MessageKind::StartWork, &round.to_string(), json!({}))).unwrap();
+        worker.send(message(MessageKind::Ready, &round.to_string(), json!({}))).unwrap();
         assert_eq!(received(&mut worker).await.correlation_id, round.to_string());
         assert_eq!(received(&mut supervisor).await.correlation_id, round.to_string());
     }
@@ -119,30 +122,30 @@ fn a_bundle_survives_the_wire() {
 
 #[tokio::test]
 async fn only_the_supervisor_hands_out_keys_and_nobody_speaks_for_another() {
-    let (_listener, mut supervisor, worker) = pair(Settings::default()).await;
+    let (_listener, mut supervisor, worker) = pair(ChannelSettings::default()).await;
     let refused = |sent: Result<Sent, Error>| match sent {
         Err(Error::Refused(fault)) => fault.word(),
         other => panic!("{other:?}"),
     };
     assert_eq!(refused(worker.send(bundle().message("b", "w-1").unwrap())), "malformed-frame");
-    let broken = message(Kind::BootstrapBundle, "b", json!({ "created_at_epoch": 1 }));
+    let broken = message(MessageKind::BootstrapBundle, "b", json!({ "created_at_epoch": 1 }));
     assert_eq!(refused(supervisor.send(broken)), "malformed-frame");
-    let foreign = ControlMessage::new(Kind::Ready, "c", Some("w-2".into()), Map::new()).unwrap();
+    let foreign = ControlMessage::new(MessageKind::Ready, "c", Some("w-2".into()), Map::new()).unwrap();
     assert_eq!(refused(worker.send(foreign)), "malformed-frame");
-    let large = message(Kind::Outcome, "c", json!({ "body": "x".repeat(1024 * 1024) }));
+    let large = message(MessageKind::Outcome, "c", json!({ "body": "x".repeat(1024 * 1024) }));
     assert_eq!(refused(worker.send(large)), "payload-too-large");
     // None of that went out, and the connection lives.
-    worker.send(message(Kind::Ready, "last", json!({}))).unwrap();
+    worker.send(message(MessageKind::Ready, "last", json!({}))).unwrap();
     assert_eq!(received(&mut supervisor).await.correlation_id, "last");
 }
 
 #[tokio::test]
 async fn what_waits_is_sent_before_closing_and_both_sides_know_the_end() {
-    let (_listener, mut supervisor, worker) = pair(Settings::default()).await;
+    let (_listener, mut supervisor, worker) = pair(ChannelSettings::default()).await;
     let sender = worker.sender();
     for number in 0..500 {
         worker
-            .send(message(Kind::Outcome, &number.to_string(), json!({ "body": "x".repeat(2_000) })))
+            .send(message(MessageKind::Outcome, &number.to_string(), json!({ "body": "x".repeat(2_000) })))
             .unwrap();
     }
     worker.close().await.expect("closed in good order");
@@ -150,20 +153,21 @@ async fn what_waits_is_sent_before_closing_and_both_sides_know_the_end() {
         assert_eq!(received(&mut supervisor).await.correlation_id, number.to_string());
     }
     assert!(matches!(end(&mut supervisor).await, Error::Closed));
-    assert!(matches!(sender.send(message(Kind::Ready, "late", json!({}))), Err(Error::Finished)));
+    assert!(matches!(sender.send(message(MessageKind::Ready, "late", json!({}))), Err(Error::Finished)));
     assert!(matches!(sender.ended().await, Error::Finished));
-    assert!(matches!(supervisor.send(message(Kind::Stop, "late", json!({}))), Err(Error::Closed)));
+    assert!(matches!(supervisor.send(message(MessageKind::Stop, "late", json!({}))), Err(Error::Closed)));
 }
 
 #[tokio::test]
 async fn a_worker_connects_again_with_the_key_that_its_supervisor_knows() {
-    let (mut listener, supervisor, worker) = pair(Settings::default()).await;
+    let (mut listener, supervisor, worker) = pair(ChannelSettings::default()).await;
     drop((supervisor, worker));
-    let channel = ControlPlaneChannel::new(key("first"), &Settings::default()).unwrap();
+    let channel = ControlPlaneChannel::new(key("first"), &ChannelSettings::default()).unwrap();
     for round in 0..3 {
-        let worker =
-            Connection::connect(listener.address(), "w-1", &channel, &Settings::default()).await.unwrap();
-        worker.send(message(Kind::Heartbeat, &round.to_string(), json!({}))).unwrap();
+        let worker = Connection::connect(listener.address(), "w-1", &channel, &ChannelSettings::default())
+            .await
+            .unwrap();
+        worker.send(message(MessageKind::Heartbeat, &round.to_string(), json!({}))).unwrap();
         let mut supervisor = listener.accept().await.unwrap();
         assert_eq!(supervisor.worker_id(), "w-1");
         assert_eq!(received(&mut supervisor).await.correlation_id, round.to_string());
@@ -172,13 +176,13 @@ async fn a_worker_connects_again_with_the_key_that_its_supervisor_knows() {
 
 #[tokio::test]
 async fn nothing_leaves_this_machine() {
-    let channel = ControlPlaneChannel::new(key("s"), &Settings::default()).unwrap();
+    let channel = ControlPlaneChannel::new(key("s"), &ChannelSettings::default()).unwrap();
     let elsewhere = "192.0.2.1:1".parse().unwrap();
-    let refused = Connection::connect(elsewhere, "w-1", &channel, &Settings::default()).await;
-    assert!(matches!(refused, Err(Error::Refused(Fault::BindPolicy { .. }))));
-    let settings = Settings { bind_host: "0.0.0.0".into(), ..Settings::default() };
+    let refused = Connection::connect(elsewhere, "w-1", &channel, &ChannelSettings::default()).await;
+    assert!(matches!(refused, Err(Error::Refused(ControlFault::BindPolicy { .. }))));
+    let settings = ChannelSettings { bind_host: "0.0.0.0".into(), ..ChannelSettings::default() };
     let refused = Listener::bind(settings.clone(), KeyRing::new(|_| None));
-    assert!(matches!(refused, Err(Error::Refused(Fault::BindPolicy { .. }))));
+    assert!(matches!(refused, Err(Error::Refused(ControlFault::BindPolicy { .. }))));
     assert!(ControlPlaneChannel::new(key("s"), &settings).is_err());
 }
 
@@ -193,10 +197,11 @@ async fn no_secret_is_ever_printed() {
     let sender = channel(canary);
     let frame = sender.encode(&carried).unwrap();
     let ring = KeyRing::new(|_| Some(key("canary-7f3a")));
-    let mut listener = Listener::bind(Settings::default(), ring.clone()).unwrap();
-    let own = ControlPlaneChannel::new(key(canary), &Settings::default()).unwrap();
-    let worker = Connection::connect(listener.address(), "w-1", &own, &Settings::default()).await.unwrap();
-    worker.send(message(Kind::Heartbeat, "hello", json!({ "x": canary }))).unwrap();
+    let mut listener = Listener::bind(ChannelSettings::default(), ring.clone()).unwrap();
+    let own = ControlPlaneChannel::new(key(canary), &ChannelSettings::default()).unwrap();
+    let worker =
+        Connection::connect(listener.address(), "w-1", &own, &ChannelSettings::default()).await.unwrap();
+    worker.send(message(MessageKind::Heartbeat, "hello", json!({ "x": canary }))).unwrap();
     let supervisor = listener.accept().await.unwrap();
     supervisor.send(carried.clone()).unwrap();
     let mut printed = vec![

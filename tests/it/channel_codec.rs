@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use swarmgate::{
-    channel::{ControlPlaneChannel, Settings},
-    contract::control::{Fault, Frame, Kind, Nonce, Window, frame::BODY_BYTES_MAX},
+    channel::{ChannelSettings, ControlPlaneChannel},
+    contract::control::{ControlFault, Frame, MessageKind, Nonce, Window, frame::BODY_BYTES_MAX},
 };
 
 use crate::channel::{NOW, channel, clock, key, message};
@@ -17,7 +17,7 @@ fn frames() -> Vec<Frame> {
     let texts = ["", "plain", "Zażółć ☃", "\u{1f600}\u{7f}\n\"\\", "ÿÿÿ"];
     (0..50_u8)
         .map(|number| {
-            let kind = Kind::ALL[usize::from(number) % Kind::ALL.len()];
+            let kind = MessageKind::ALL[usize::from(number) % MessageKind::ALL.len()];
             let text = texts[usize::from(number) % texts.len()];
             let payload =
                 json!({ "note": text.repeat(3), "fill": "x".repeat(usize::from(number) * 2), "n": number });
@@ -118,16 +118,17 @@ fn the_edges_of_the_time_to_live() {
     for (off, fits) in [(-31, false), (-30, true), (-1, true), (0, true), (1, true), (30, true), (31, false)]
     {
         let (_, ahead) = clock(NOW + off);
-        let frame = channel("s").with_clock(ahead).encode(&message(Kind::Ready, "c", json!({}))).unwrap();
+        let frame =
+            channel("s").with_clock(ahead).encode(&message(MessageKind::Ready, "c", json!({}))).unwrap();
         let decoded = channel("s").decode(&frame);
         assert_eq!(decoded.is_ok(), fits, "{off}");
         if !fits {
-            assert_eq!(decoded.unwrap_err(), Fault::TimestampExpired { off_seconds: 31 });
+            assert_eq!(decoded.unwrap_err(), ControlFault::TimestampExpired { off_seconds: 31 });
         }
     }
-    let settings = Settings { ttl_seconds: 1, ..Settings::default() };
+    let settings = ChannelSettings { ttl_seconds: 1, ..ChannelSettings::default() };
     let short = |now| ControlPlaneChannel::new(key("s"), &settings).unwrap().with_clock(clock(now).1);
-    let frame = short(NOW).encode(&message(Kind::Ready, "c", json!({}))).unwrap();
+    let frame = short(NOW).encode(&message(MessageKind::Ready, "c", json!({}))).unwrap();
     assert!(short(NOW + 1).decode(&frame).is_ok());
     assert_eq!(short(NOW + 2).decode(&frame).unwrap_err().word(), "timestamp-expired");
 }
@@ -136,13 +137,13 @@ fn the_edges_of_the_time_to_live() {
 #[test]
 fn replays_before_and_after_a_restart() {
     let sender = channel("s");
-    let frame = sender.encode(&message(Kind::Stop, "c", json!({}))).unwrap();
+    let frame = sender.encode(&message(MessageKind::Stop, "c", json!({}))).unwrap();
     let (second, now) = clock(NOW);
     let first_life = channel("s").with_clock(now.clone());
     assert!(first_life.decode(&frame).is_ok());
-    assert_eq!(first_life.decode(&frame).unwrap_err(), Fault::ReplayedNonce);
+    assert_eq!(first_life.decode(&frame).unwrap_err(), ControlFault::ReplayedNonce);
     // A clone is the same channel, as a connection that comes after another has.
-    assert_eq!(first_life.clone().decode(&frame).unwrap_err(), Fault::ReplayedNonce);
+    assert_eq!(first_life.clone().decode(&frame).unwrap_err(), ControlFault::ReplayedNonce);
     for later in 0..=40 {
         second.store(NOW + later, Ordering::Relaxed);
         let next_life = channel("s").with_clock(now.clone()).since(NOW + later);
@@ -151,7 +152,7 @@ fn replays_before_and_after_a_restart() {
     }
     let next_life = channel("s").with_clock(now).since(NOW + 40);
     let fresh = channel("s").with_clock(clock(NOW + 41).1);
-    let frame = fresh.encode(&message(Kind::Stop, "c", json!({}))).unwrap();
+    let frame = fresh.encode(&message(MessageKind::Stop, "c", json!({}))).unwrap();
     assert!(next_life.decode(&frame).is_ok(), "what was said after the restart is taken");
 }
 
@@ -165,13 +166,14 @@ fn whatever_the_clock_does_a_frame_counts_once() {
             let (second, now) = clock(NOW);
             let receiver = channel("s").with_clock(now);
             let sender = channel("s");
-            let frame = sender.encode(&message(Kind::Ready, "c", json!({}))).unwrap();
+            let frame = sender.encode(&message(MessageKind::Ready, "c", json!({}))).unwrap();
             assert!(receiver.decode(&frame).is_ok());
             for jump in [there, back, 0] {
                 second.store(NOW + jump, Ordering::Relaxed);
                 // Something honest comes at each place, so that the window moves along.
                 let beside = channel("s").with_clock(clock(NOW + jump).1);
-                let _ = receiver.decode(&beside.encode(&message(Kind::Ready, "d", json!({}))).unwrap());
+                let _ =
+                    receiver.decode(&beside.encode(&message(MessageKind::Ready, "d", json!({}))).unwrap());
                 assert!(receiver.decode(&frame).is_err(), "{there} {back} {jump}");
             }
         }
@@ -181,18 +183,18 @@ fn whatever_the_clock_does_a_frame_counts_once() {
 #[test]
 fn a_channel_does_not_hear_itself() {
     let one = channel("s");
-    let frame = one.encode(&message(Kind::Stop, "c", json!({}))).unwrap();
-    assert_eq!(one.decode(&frame).unwrap_err(), Fault::ReplayedNonce);
+    let frame = one.encode(&message(MessageKind::Stop, "c", json!({}))).unwrap();
+    assert_eq!(one.decode(&frame).unwrap_err(), ControlFault::ReplayedNonce);
     assert!(channel("s").decode(&frame).is_ok());
 }
 
 #[test]
 fn a_full_window_refuses_and_forgets_nothing() {
-    let settings = Settings { nonce_cache_size: 8, ..Settings::default() };
+    let settings = ChannelSettings { nonce_cache_size: 8, ..ChannelSettings::default() };
     let (second, now) = clock(NOW);
     let receiver = ControlPlaneChannel::new(key("s"), &settings).unwrap().with_clock(now.clone());
     let sender = channel("s").with_clock(now);
-    let said = || sender.encode(&message(Kind::Ready, "c", json!({}))).unwrap();
+    let said = || sender.encode(&message(MessageKind::Ready, "c", json!({}))).unwrap();
     let first: Vec<_> = (0..8).map(|_| said()).collect();
     first.iter().for_each(|frame| assert!(receiver.decode(frame).is_ok()));
     for _ in 0..1_000 {
@@ -200,7 +202,7 @@ fn a_full_window_refuses_and_forgets_nothing() {
     }
     second.store(NOW + 30, Ordering::Relaxed);
     for frame in &first {
-        assert_eq!(receiver.decode(frame).unwrap_err(), Fault::ReplayedNonce);
+        assert_eq!(receiver.decode(frame).unwrap_err(), ControlFault::ReplayedNonce);
     }
     second.store(NOW + 31, Ordering::Relaxed);
     assert!(receiver.decode(&said()).is_ok());

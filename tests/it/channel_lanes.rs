@@ -3,8 +3,8 @@
 
 use serde_json::json;
 use swarmgate::{
-    channel::{Connection, ControlPlaneChannel, Dropped, Error, Sent, Settings},
-    contract::control::{ControlMessage, Kind},
+    channel::{ChannelSettings, Connection, ControlPlaneChannel, Dropped, Error, Sent},
+    contract::control::{ControlMessage, MessageKind},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -34,7 +34,7 @@ struct Ends {
 
 impl Ends {
     /// The connection is the one of `side`.
-    async fn of(side: Side, settings: &Settings) -> Self {
+    async fn of(side: Side, settings: &ChannelSettings) -> Self {
         let pen = ControlPlaneChannel::new(key("first"), settings).expect("a channel");
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES).expect("set up");
@@ -42,7 +42,8 @@ impl Ends {
             Side::Supervisor => {
                 let mut listener = listen(settings.clone());
                 let mut bare = socket.connect(listener.address()).await.expect("connected");
-                let hello = pen.encode(&message(Kind::Heartbeat, "hello", json!({}))).expect("a frame");
+                let hello =
+                    pen.encode(&message(MessageKind::Heartbeat, "hello", json!({}))).expect("a frame");
                 bare.write_all(&hello).await.expect("written");
                 let mut connection = listener.accept().await.expect("accepted");
                 assert_eq!(received(&mut connection).await.correlation_id, "hello");
@@ -79,18 +80,24 @@ impl Ends {
 
 fn status(number: usize) -> ControlMessage {
     let data = json!({ "type": "status-delta", "data": { "number": number, "fill": "x".repeat(500) } });
-    message(Kind::Status, &number.to_string(), data)
+    message(MessageKind::Status, &number.to_string(), data)
 }
 
 #[tokio::test]
 async fn what_waits_goes_out_by_lane() {
     for side in SIDES {
-        let mut ends = Ends::of(side, &Settings::default()).await;
+        let mut ends = Ends::of(side, &ChannelSettings::default()).await;
         // Nothing is awaited in between, so the writer finds all of them waiting.
-        for (number, kind) in
-            [Kind::Status, Kind::Outcome, Kind::Stop, Kind::Status, Kind::Signal, Kind::Ready]
-                .into_iter()
-                .enumerate()
+        for (number, kind) in [
+            MessageKind::Status,
+            MessageKind::Outcome,
+            MessageKind::Stop,
+            MessageKind::Status,
+            MessageKind::Signal,
+            MessageKind::Ready,
+        ]
+        .into_iter()
+        .enumerate()
         {
             let sent = ends.connection.send(message(kind, &number.to_string(), json!({})));
             assert_eq!(sent.unwrap(), Sent::Queued);
@@ -108,13 +115,13 @@ async fn what_waits_goes_out_by_lane() {
 async fn a_flood_that_came_does_not_stand_before_a_stop() {
     const FLOOD: usize = 1_500;
     for side in SIDES {
-        let settings = Settings { telemetry_len_max: 100, ..Settings::default() };
+        let settings = ChannelSettings { telemetry_len_max: 100, ..ChannelSettings::default() };
         let mut ends = Ends::of(side, &settings).await;
         for number in 0..FLOOD {
             ends.write(&status(number)).await;
         }
-        ends.write(&message(Kind::Signal, "signal", json!({}))).await;
-        ends.write(&message(Kind::Stop, "stop", json!({}))).await;
+        ends.write(&message(MessageKind::Signal, "signal", json!({}))).await;
+        ends.write(&message(MessageKind::Stop, "stop", json!({}))).await;
         ends.write(&status(FLOOD)).await;
         // Once the last one is counted, the stop before it has come.
         let all = Dropped { outgoing: 0, incoming: FLOOD as u64 + 1 - 100 };
@@ -138,7 +145,7 @@ async fn a_flood_that_came_does_not_stand_before_a_stop() {
 async fn a_flood_that_goes_out_does_not_stand_before_a_stop() {
     const FLOOD: usize = 3_000;
     for side in SIDES {
-        let settings = Settings { write_timeout_ms: 60_000, ..Settings::default() };
+        let settings = ChannelSettings { write_timeout_ms: 60_000, ..ChannelSettings::default() };
         let mut ends = Ends::of(side, &settings).await;
         let mut dropped = 0;
         for number in 0..FLOOD {
@@ -149,9 +156,9 @@ async fn a_flood_that_goes_out_does_not_stand_before_a_stop() {
         }
         assert!(dropped > 500, "{dropped}");
         assert_eq!(ends.connection.dropped(), Dropped { outgoing: dropped, incoming: 0 });
-        ends.connection.send(message(Kind::Stop, "stop", json!({}))).unwrap();
+        ends.connection.send(message(MessageKind::Stop, "stop", json!({}))).unwrap();
         let mut ahead = 0;
-        while ends.read().await.kind != Kind::Stop {
+        while ends.read().await.kind != MessageKind::Stop {
             ahead += 1;
         }
         let frame_bytes = ends.pen.encode(&status(0)).unwrap().len();
@@ -160,26 +167,26 @@ async fn a_flood_that_goes_out_does_not_stand_before_a_stop() {
         assert!(ahead <= held_max, "{side:?}: {ahead} frames before the stop, the system holds {held_max}");
         // The queue itself was overtaken: it is all behind the stop.
         for _ in 0..settings.telemetry_len_max {
-            assert_eq!(ends.read().await.kind, Kind::Status);
+            assert_eq!(ends.read().await.kind, MessageKind::Status);
         }
     }
 }
 
 #[tokio::test]
 async fn telemetry_beyond_its_share_of_the_window_is_lost_and_nothing_else() {
-    let settings = Settings { nonce_cache_size: 64, ..Settings::default() };
+    let settings = ChannelSettings { nonce_cache_size: 64, ..ChannelSettings::default() };
     for side in SIDES {
         let mut ends = Ends::of(side, &settings).await;
         for number in 0..200 {
             ends.write(&status(number)).await;
         }
-        ends.write(&message(Kind::Outcome, "outcome", json!({}))).await;
-        ends.write(&message(Kind::Stop, "stop", json!({}))).await;
+        ends.write(&message(MessageKind::Outcome, "outcome", json!({}))).await;
+        ends.write(&message(MessageKind::Stop, "stop", json!({}))).await;
         let mut statuses = 0;
         let mut others = Vec::new();
         while others.len() < 2 || statuses + ends.connection.dropped().incoming < 200 {
             match received(&mut ends.connection).await {
-                ControlMessage { kind: Kind::Status, .. } => statuses += 1,
+                ControlMessage { kind: MessageKind::Status, .. } => statuses += 1,
                 other => others.push(other.correlation_id),
             }
         }
@@ -193,19 +200,21 @@ async fn telemetry_beyond_its_share_of_the_window_is_lost_and_nothing_else() {
 #[tokio::test]
 async fn data_is_never_lost_in_silence() {
     for side in SIDES {
-        let settings = Settings { data_len_max: 4, ..Settings::default() };
+        let settings = ChannelSettings { data_len_max: 4, ..ChannelSettings::default() };
         let mut ends = Ends::of(side, &settings).await;
         let mut sent = Vec::new();
         for number in 0..6 {
-            sent.push(ends.connection.send(message(Kind::Signal, &number.to_string(), json!({}))).is_ok());
+            sent.push(
+                ends.connection.send(message(MessageKind::Signal, &number.to_string(), json!({}))).is_ok(),
+            );
         }
         assert_eq!(sent, [true, true, true, true, false, false], "{side:?}");
         assert!(matches!(
-            ends.connection.send(message(Kind::Signal, "6", json!({}))),
+            ends.connection.send(message(MessageKind::Signal, "6", json!({}))),
             Err(Error::Full { .. })
         ));
         for number in 0..6 {
-            ends.write(&message(Kind::Signal, &number.to_string(), json!({}))).await;
+            ends.write(&message(MessageKind::Signal, &number.to_string(), json!({}))).await;
         }
         // Nobody takes: what came first is handed out, then the end is said.
         let sender = ends.connection.sender();

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
 use swarmgate::{
-    channel::{Connection, ControlPlaneChannel, Error, KeyRing, Listener, Settings},
-    contract::control::Kind,
+    channel::{ChannelSettings, Connection, ControlPlaneChannel, Error, KeyRing, Listener},
+    contract::control::MessageKind,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,23 +19,23 @@ use crate::channel::{PATIENCE, end, key, listen, message, received};
 const REJECTED: &[u8] = b"\x00\x00\x00\x0a\"rejected\"";
 
 /// Settings under which nobody waits long.
-fn brief() -> Settings {
-    Settings {
+fn brief() -> ChannelSettings {
+    ChannelSettings {
         handshake_timeout_ms: 1_000,
         frame_timeout_ms: 500,
         idle_timeout_ms: 1_000,
         write_timeout_ms: 500,
-        ..Settings::default()
+        ..ChannelSettings::default()
     }
 }
 
 /// The worker's side of a channel, for who writes frames by hand.
 fn pen() -> ControlPlaneChannel {
-    ControlPlaneChannel::new(key("first"), &Settings::default()).expect("a channel")
+    ControlPlaneChannel::new(key("first"), &ChannelSettings::default()).expect("a channel")
 }
 
 fn hello(pen: &ControlPlaneChannel) -> Vec<u8> {
-    pen.encode(&message(Kind::Heartbeat, "hello", json!({}))).expect("a frame").to_vec()
+    pen.encode(&message(MessageKind::Heartbeat, "hello", json!({}))).expect("a frame").to_vec()
 }
 
 /// All that is heard until the connection ends.
@@ -53,7 +53,7 @@ async fn answer(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A connection that has proven its key, whose worker's side is a bare socket.
-async fn proven(settings: Settings) -> (Listener, Connection, TcpStream, ControlPlaneChannel) {
+async fn proven(settings: ChannelSettings) -> (Listener, Connection, TcpStream, ControlPlaneChannel) {
     let (mut listener, pen) = (listen(settings), pen());
     let mut stream = TcpStream::connect(listener.address()).await.expect("connected");
     stream.write_all(&hello(&pen)).await.expect("written");
@@ -65,7 +65,7 @@ async fn proven(settings: Settings) -> (Listener, Connection, TcpStream, Control
 #[tokio::test]
 async fn every_stranger_hears_the_same_word() {
     let listener = listen(brief());
-    let stranger = ControlPlaneChannel::new(key("another"), &Settings::default()).unwrap();
+    let stranger = ControlPlaneChannel::new(key("another"), &ChannelSettings::default()).unwrap();
     let mut tampered = hello(&pen());
     let last = tampered.len() - 10;
     tampered[last] ^= 1;
@@ -117,7 +117,7 @@ async fn a_replay_on_another_connection_is_refused() {
 #[tokio::test]
 async fn what_the_supervisor_said_cannot_be_said_back_to_it() {
     let (listener, supervisor, mut stream, _) = proven(brief()).await;
-    supervisor.send(message(Kind::Stop, "stop", json!({}))).unwrap();
+    supervisor.send(message(MessageKind::Stop, "stop", json!({}))).unwrap();
     let mut prefix = [0; 4];
     stream.read_exact(&mut prefix).await.unwrap();
     let mut frame = vec![0; u32::from_be_bytes(prefix) as usize];
@@ -147,7 +147,7 @@ async fn a_worker_with_another_key_learns_that_it_is_rejected() {
     let listener = listen(brief());
     let stranger = ControlPlaneChannel::new(key("another"), &brief()).unwrap();
     let mut worker = Connection::connect(listener.address(), "w-1", &stranger, &brief()).await.unwrap();
-    worker.send(message(Kind::Heartbeat, "hello", json!({}))).unwrap();
+    worker.send(message(MessageKind::Heartbeat, "hello", json!({}))).unwrap();
     assert!(matches!(end(&mut worker).await, Error::Rejected));
 }
 
@@ -200,16 +200,16 @@ async fn a_proven_peer_is_bounded_in_time_as_well() {
 #[tokio::test]
 async fn a_peer_that_does_not_read_ends_its_own_connection_only() {
     let (mut listener, mut supervisor, stream, _) =
-        proven(Settings { idle_timeout_ms: 60_000, ..brief() }).await;
+        proven(ChannelSettings { idle_timeout_ms: 60_000, ..brief() }).await;
     for number in 0..200 {
         supervisor
-            .send(message(Kind::Signal, &number.to_string(), json!({ "body": "x".repeat(50_000) })))
+            .send(message(MessageKind::Signal, &number.to_string(), json!({ "body": "x".repeat(50_000) })))
             .unwrap();
     }
     // Another worker's connection goes on beside it.
     let beside = ControlPlaneChannel::new(key("first"), &brief()).unwrap();
     let worker = Connection::connect(listener.address(), "w-1", &beside, &brief()).await.unwrap();
-    worker.send(message(Kind::Ready, "beside", json!({}))).unwrap();
+    worker.send(message(MessageKind::Ready, "beside", json!({}))).unwrap();
     let mut other = listener.accept().await.unwrap();
     assert_eq!(received(&mut other).await.correlation_id, "beside");
     let why = end(&mut supervisor).await;
@@ -229,7 +229,8 @@ async fn a_peer_that_goes_away_is_seen_to_be_gone() {
 
 #[tokio::test]
 async fn the_silent_make_room_for_who_speaks() {
-    let settings = Settings { handshakes_max: 4, handshake_timeout_ms: 60_000, ..Settings::default() };
+    let settings =
+        ChannelSettings { handshakes_max: 4, handshake_timeout_ms: 60_000, ..ChannelSettings::default() };
     let mut listener = listen(settings);
     let mut silent = Vec::new();
     for _ in 0..64 {
@@ -245,7 +246,7 @@ async fn the_silent_make_room_for_who_speaks() {
 #[tokio::test]
 async fn connections_are_counted_and_given_back() {
     let ring = KeyRing::new(|_| Some(key("first")));
-    let mut listener = Listener::bind(Settings { connections_max: 1, ..brief() }, ring).unwrap();
+    let mut listener = Listener::bind(ChannelSettings { connections_max: 1, ..brief() }, ring).unwrap();
     for round in 1..=3_u64 {
         let mut worker = TcpStream::connect(listener.address()).await.unwrap();
         worker.write_all(&hello(&pen())).await.unwrap();
@@ -254,6 +255,9 @@ async fn connections_are_counted_and_given_back() {
         assert_eq!(answer(listener.address(), &hello(&pen())).await, REJECTED);
         assert_eq!(listener.refused()["connections-full"], round);
         supervisor.close().await.unwrap();
-        assert!(matches!(keeps_no_place.send(message(Kind::Stop, "c", json!({}))), Err(Error::Finished)));
+        assert!(matches!(
+            keeps_no_place.send(message(MessageKind::Stop, "c", json!({}))),
+            Err(Error::Finished)
+        ));
     }
 }

@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use swarmgate::{
-    channel::{Connection, ControlPlaneChannel, Settings},
-    contract::control::{BootstrapKeyBundle, Kind},
+    channel::{ChannelSettings, Connection, ControlPlaneChannel},
+    contract::control::{BootstrapKeyBundle, MessageKind},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
@@ -57,26 +57,28 @@ fn kinds(said: &[Value]) -> Vec<&str> {
 /// P5PRE-CTRL-01 between two languages: this side is the supervisor.
 #[tokio::test]
 async fn a_python_worker_walks_a_session() {
-    let mut listener = listen(Settings::default());
+    let mut listener = listen(ChannelSettings::default());
     let mut peer = Peer::start(&["worker", &listener.address().port().to_string(), "w-1"]).await;
     let mut supervisor = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
-    assert_eq!(received(&mut supervisor).await.kind, Kind::Heartbeat);
+    assert_eq!(received(&mut supervisor).await.kind, MessageKind::Heartbeat);
     let bundle = bundle();
     let carried = bundle.message("b-1", "w-1").unwrap();
     supervisor.send(carried.clone()).unwrap();
     assert_eq!(received(&mut supervisor).await, carried.ack());
     let ready = received(&mut supervisor).await;
-    assert_eq!((ready.kind, &ready.payload["note"]), (Kind::Ready, &json!("Zażółć ☃ 😀")));
+    assert_eq!((ready.kind, &ready.payload["note"]), (MessageKind::Ready, &json!("Zażółć ☃ 😀")));
     supervisor.send(ready.ack()).unwrap();
-    let start = message(Kind::StartWork, "s-1", json!({ "required_workers": ["w-1"] }));
+    let start = message(MessageKind::StartWork, "s-1", json!({ "required_workers": ["w-1"] }));
     supervisor.send(start.clone()).unwrap();
     assert_eq!(received(&mut supervisor).await, start.ack());
     let body = json!({ "ż": [1, 2.5, null, { "x": "\u{1f600}" }] });
-    supervisor.send(message(Kind::Signal, "d-1", json!({ "routingKey": "signal.x", "body": body }))).unwrap();
+    supervisor
+        .send(message(MessageKind::Signal, "d-1", json!({ "routingKey": "signal.x", "body": body })))
+        .unwrap();
     let outcome = received(&mut supervisor).await;
-    assert_eq!((outcome.kind, &outcome.payload["body"]), (Kind::Outcome, &body));
+    assert_eq!((outcome.kind, &outcome.payload["body"]), (MessageKind::Outcome, &body));
     assert_eq!(received(&mut supervisor).await.payload["data"], json!({ "load": 0.25 }));
-    let stop = message(Kind::Stop, "x-1", json!({}));
+    let stop = message(MessageKind::Stop, "x-1", json!({}));
     supervisor.send(stop.clone()).unwrap();
     assert_eq!(received(&mut supervisor).await, stop.ack());
     let mut said = Vec::new();
@@ -92,31 +94,35 @@ async fn a_python_worker_walks_a_session() {
 /// P5PRE-CTRL-01 between two languages: this side is the worker.
 #[tokio::test]
 async fn a_python_supervisor_walks_a_session() {
-    let settings = Settings::default();
+    let settings = ChannelSettings::default();
     let mut peer = Peer::start(&["supervisor", "w-1"]).await;
     let port = peer.says().await.and_then(|port| port.as_u64()).expect("a port");
     let address = format!("127.0.0.1:{port}").parse().unwrap();
     let channel = ControlPlaneChannel::new(key("first"), &settings).unwrap();
     let mut worker = Connection::connect(address, "w-1", &channel, &settings).await.unwrap();
-    worker.send(message(Kind::Heartbeat, "h-1", json!({}))).unwrap();
+    worker.send(message(MessageKind::Heartbeat, "h-1", json!({}))).unwrap();
     let came = received(&mut worker).await;
     let bundle = BootstrapKeyBundle::from_payload(&came.payload).unwrap();
     assert_eq!(bundle.master.expose(), (0..32).collect::<Vec<u8>>());
     assert_eq!(bundle.signing, bundle.master.derive(bundle.kdf));
     worker.send(came.ack()).unwrap();
-    worker.send(message(Kind::Ready, "r-1", json!({}))).unwrap();
+    worker.send(message(MessageKind::Ready, "r-1", json!({}))).unwrap();
     assert_eq!(received(&mut worker).await.payload["ack_kind"], "control.ready");
     let start = received(&mut worker).await;
-    assert_eq!((start.kind, &start.payload["required_workers"]), (Kind::StartWork, &json!(["w-1"])));
+    assert_eq!((start.kind, &start.payload["required_workers"]), (MessageKind::StartWork, &json!(["w-1"])));
     worker.send(start.ack()).unwrap();
     let signal = received(&mut worker).await;
     assert_eq!(signal.payload["body"], json!({ "ż": [1, 2.5, null] }));
     worker
-        .send(message(Kind::Outcome, "o-1", json!({ "routingKey": "r", "body": signal.payload["body"] })))
+        .send(message(
+            MessageKind::Outcome,
+            "o-1",
+            json!({ "routingKey": "r", "body": signal.payload["body"] }),
+        ))
         .unwrap();
-    worker.send(message(Kind::Status, "t-1", json!({ "type": "status-full", "data": {} }))).unwrap();
+    worker.send(message(MessageKind::Status, "t-1", json!({ "type": "status-full", "data": {} }))).unwrap();
     let stop = received(&mut worker).await;
-    assert_eq!(stop.kind, Kind::Stop);
+    assert_eq!(stop.kind, MessageKind::Stop);
     worker.send(stop.ack()).unwrap();
     let mut said = Vec::new();
     while let Some(line) = peer.says().await {
@@ -138,7 +144,7 @@ async fn a_python_supervisor_walks_a_session() {
 /// P5PRE-CTRL-03 by another hand: whatever is wrong, the answer is the same.
 #[tokio::test]
 async fn a_python_attacker_learns_nothing() {
-    let mut listener = listen(Settings { handshake_timeout_ms: 1_000, ..Settings::default() });
+    let mut listener = listen(ChannelSettings { handshake_timeout_ms: 1_000, ..ChannelSettings::default() });
     let mut peer = Peer::start(&["attacker", &listener.address().port().to_string(), "w-1"]).await;
     let mut tries = Vec::new();
     while let Some(line) = peer.says().await {
@@ -149,7 +155,7 @@ async fn a_python_attacker_learns_nothing() {
     assert_eq!(tries.len(), 20, "{tries:?}");
     peer.ends_well().await;
     // The one that was good got in; each other was counted under its category.
-    assert_eq!(received(&mut listener.accept().await.unwrap()).await.kind, Kind::Heartbeat);
+    assert_eq!(received(&mut listener.accept().await.unwrap()).await.kind, MessageKind::Heartbeat);
     let counted: Vec<(&str, u64)> = listener.refused().into_iter().collect();
     let expected = [
         ("invalid-signature", 4),

@@ -10,7 +10,7 @@ use std::{io, path::Path};
 
 use serde_json::{Value, json};
 use swarmgate::config::{
-    self, Config, ConfigError, Fault, Loaded,
+    self, Config, ConfigError, ConfigFault, Loaded,
     bootstrap::{BootstrapMode, Kdf, SecretMode, Transport},
     runtime_contract_summary,
 };
@@ -27,14 +27,14 @@ fn good(text: &str) -> Config {
     parse(text).unwrap_or_else(|fault| panic!("{text}\n{fault:#?}")).config
 }
 
-fn faults(text: &str) -> Vec<Fault> {
+fn faults(text: &str) -> Vec<ConfigFault> {
     match parse(text) {
         Err(ConfigError::Faulty { faults }) => faults,
         other => panic!("{text}\nexpected faults, got {other:?}"),
     }
 }
 
-fn the_fault(text: &str) -> Fault {
+fn the_fault(text: &str) -> ConfigFault {
     let mut found = faults(text);
     assert_eq!(found.len(), 1, "{text}\n{found:#?}");
     found.remove(0)

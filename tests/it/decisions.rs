@@ -32,8 +32,10 @@ use swarmgate::{
     },
     decision::{
         effect::Effect,
-        request::{Answer, Bundled, Compared, Done, Latch, Made, Measured, Request, Returned, Unlatched},
-        rules::{Rules, consent::Standing as StandingApproval},
+        request::{
+            BrokerReport, Bundled, Compared, Done, Latch, Made, Measured, Request, Returned, Unlatched,
+        },
+        rules::{Rules, consent::StandingApproval},
         state::{Belief, State},
     },
     ledger::{
@@ -323,7 +325,7 @@ fn happened(step: &Value, now: Timestamp) -> Vec<Fact> {
 }
 
 /// The broker's answer in a step's words, with the messages that came back.
-fn broker_answer(answer: &Value, left: &mut Vec<Outgoing>) -> (Answer, Vec<Outgoing>) {
+fn broker_answer(answer: &Value, left: &mut Vec<Outgoing>) -> (BrokerReport, Vec<Outgoing>) {
     let read = |name: &str| answer.get(name).cloned().unwrap_or_else(|| json!([]));
     let spans = serde_json::from_value(read("carried")).expect("spans");
     let places: Vec<(u64, u32)> = serde_json::from_value(read("returned")).expect("places");
@@ -342,7 +344,7 @@ fn broker_answer(answer: &Value, left: &mut Vec<Outgoing>) -> (Answer, Vec<Outgo
         body_bytes: back.message.body.len(),
     });
     (
-        Answer {
+        BrokerReport {
             returned: returned.collect(),
             carried: Carried { returned: places, given_up, spans },
             not_taken: Vec::new(),

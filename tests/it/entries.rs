@@ -11,7 +11,7 @@ use swarmgate::{
     },
     ledger::{
         Batch, Ledger,
-        chain::{Chain, Fault},
+        chain::{Chain, ChainFault},
         verify::{verify, verify_deep},
     },
 };
@@ -78,7 +78,7 @@ async fn what_a_chain_does_not_see_is_named_with_its_place() {
         assert_eq!((shallow.fault, shallow.entries), (None, 2), "{place}");
         let deep = verify_deep(dir.path(), &schema).await.expect("a report");
         let found = deep.fault.map(|fault| match fault {
-            Fault::Form { seq, pointer, .. } => (seq, pointer),
+            ChainFault::Form { seq, pointer, .. } => (seq, pointer),
             other => panic!("{other}"),
         });
         assert_eq!((found, deep.entries), (Some((2, place.to_owned())), 1));

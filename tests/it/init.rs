@@ -16,7 +16,7 @@ use swarmgate::{
     config::{self, Config, Layers},
     contract::{audit::Change, interlock::SafetyMode},
     ledger::query::Reader,
-    runtime::{boot, link::Standing, setup},
+    runtime::{boot, link::SteadyBus, setup},
     telemetry::Telemetry,
 };
 
@@ -186,7 +186,7 @@ async fn a_router_goes_on_with_the_ledger_that_was_begun() {
     let layers = Layers { file: Some(dir.path().join("swarmgate.yaml")), ..Layers::default() };
     let loaded = config::load(&layers).unwrap();
     let bus: Arc<dyn Bus> = Arc::new(Embedded::new());
-    let standing = Arc::new(Standing(bus));
+    let standing = Arc::new(SteadyBus(bus));
     let running =
         boot::start(setup::enforce(&loaded, standing, Arc::new(Telemetry::default()))).await.unwrap();
     let corridor = running.stop().await.expect("a corridor that was drained");
@@ -208,7 +208,7 @@ async fn a_ledger_belongs_to_one_environment() {
         ..Layers::default()
     };
     let loaded = config::load(&layers).unwrap();
-    let standing = Arc::new(Standing(Arc::new(Embedded::new()) as Arc<dyn Bus>));
+    let standing = Arc::new(SteadyBus(Arc::new(Embedded::new()) as Arc<dyn Bus>));
     let setup = setup::enforce(&loaded, standing, Arc::new(Telemetry::default()));
     let refused = boot::start(setup).await.err().map(|fault| fault.to_string()).unwrap_or_default();
     assert!(refused.contains("belongs to environment `dev`, not `stage`"), "{refused}");

@@ -17,7 +17,7 @@ use swarmgate::{
         timestamp::Timestamp,
     },
     decision::{
-        rules::inventory::Limits,
+        rules::inventory::InventoryLimits,
         state::inventory::{
             Change, Drift, Freshness, Health, InstanceView, Inventory, Lifecycle, Status, SwarmView, Totals,
             What,
@@ -109,7 +109,7 @@ impl Spoken {
 
     /// What it orders by.
     fn stamp_ms(&self) -> i64 {
-        self.said_ms.min(self.said_ms + self.delay_ms + Limits::default().skew_max_ms as i64)
+        self.said_ms.min(self.said_ms + self.delay_ms + InventoryLimits::default().skew_max_ms as i64)
     }
 }
 
@@ -179,7 +179,7 @@ fn look(mut inventory: Inventory) -> Seen {
 }
 
 fn merged(first: &[Status], then: &[Status]) -> Inventory {
-    let mut inventory = Inventory::new(Limits::default());
+    let mut inventory = Inventory::new(InventoryLimits::default());
     let members = [0_u8, 2, 6].map(|number| ("generator".to_owned(), format!("gen-{number}")));
     inventory.expect("alpha", &BTreeSet::from(members), at(-200_000));
     for status in first {
@@ -225,7 +225,7 @@ proptest! {
         history.dedup_by_key(|spoken| spoken.stamp_ms());
         let mut order: Vec<usize> = (0..history.len()).collect();
         order.sort_by_key(|index| Digest::of(&(seed ^ *index as u64).to_be_bytes()));
-        let mut inventory = Inventory::new(Limits::default());
+        let mut inventory = Inventory::new(InventoryLimits::default());
         for index in order {
             inventory.merge(&history[index].status());
         }
@@ -262,7 +262,7 @@ proptest! {
 
     #[test]
     fn totals_and_watermark_equal_a_recount(steps in prop::collection::vec(step(), 1..40)) {
-        let limits = Limits { instances_max: 5, forget_after_ms: 120_000, ..Limits::default() };
+        let limits = InventoryLimits { instances_max: 5, forget_after_ms: 120_000, ..InventoryLimits::default() };
         let mut inventory = Inventory::new(limits);
         let mut now_ms = 0;
         let mut desired: [BTreeSet<(String, String)>; 2] = Default::default();
@@ -457,11 +457,11 @@ const FRESHNESS: &str = "
 
 #[test]
 fn freshness_by_its_table() {
-    let mut inventory = Inventory::new(Limits::default());
+    let mut inventory = Inventory::new(InventoryLimits::default());
     let mut rows_count = 0;
     for row in FRESHNESS.lines().filter(|row| !row.is_empty()) {
         if row.starts_with('#') {
-            inventory = Inventory::new(Limits::default());
+            inventory = Inventory::new(InventoryLimits::default());
             continue;
         }
         let mut words = row.split(' ');
@@ -490,7 +490,7 @@ fn freshness_by_its_table() {
 
 #[test]
 fn what_is_no_longer_due_settles_nothing() {
-    let mut inventory = Inventory::new(Limits::default());
+    let mut inventory = Inventory::new(InventoryLimits::default());
     inventory.merge(&full(0, 0, 0));
     let due = inventory.due(at(20_000));
     assert_eq!(due.iter().map(|change| change.what).collect::<Vec<_>>(), [What::Stale]);
@@ -503,7 +503,7 @@ fn what_is_no_longer_due_settles_nothing() {
 
 #[test]
 fn a_clock_that_runs_ahead_wins_nothing_and_is_seen() {
-    let mut inventory = Inventory::new(Limits::default());
+    let mut inventory = Inventory::new(InventoryLimits::default());
     inventory.merge(&full(0, 3_600_000, 0));
     let view = inventory.instance(&scope(0)).expect("it");
     assert_eq!((view.as_of, view.clock_skew_ms), (Some(at(5_000)), Some(3_600_000)));
@@ -524,7 +524,7 @@ fn drift_is_told_only_by_what_was_said_after() {
         ("{\"rate\":1}", 1, Drift::Unknown),
     ];
     for (config, applied_ms, expected) in table {
-        let mut inventory = Inventory::new(Limits::default());
+        let mut inventory = Inventory::new(InventoryLimits::default());
         inventory.merge(&full(0, 0, 0));
         inventory.set_desired_config(&scope(0), applied(config), at(applied_ms));
         assert_eq!(inventory.instance(&scope(0)).expect("it").drift, expected, "{config} at {applied_ms}");
@@ -533,7 +533,7 @@ fn drift_is_told_only_by_what_was_said_after() {
 
 #[test]
 fn beyond_the_bound_an_instance_is_counted_and_not_taken() {
-    let mut inventory = Inventory::new(Limits { instances_max: 1, ..Limits::default() });
+    let mut inventory = Inventory::new(InventoryLimits { instances_max: 1, ..InventoryLimits::default() });
     assert!(inventory.merge(&full(0, 0, 0)).is_first);
     assert!(inventory.merge(&full(2, 0, 0)).overflowed);
     assert!(!inventory.merge(&full(0, 1, 1)).overflowed, "who is in stays in");
@@ -554,14 +554,14 @@ fn what_is_no_status_and_who_fans_out_is_not_read() {
     assert!(Status::read(&other, body_of(&other), at(0)).is_some());
     other.key.kind_type = "status-other".to_owned();
     assert_eq!(Status::read(&other, body_of(&other), at(0)), None);
-    let mut inventory = Inventory::new(Limits::default());
+    let mut inventory = Inventory::new(InventoryLimits::default());
     inventory.set_lifecycle(&Scope::new("alpha", "ALL", "ALL"), Lifecycle::Paused, at(0));
     assert_eq!(inventory.instances_count(), 0);
 }
 
 #[test]
 fn a_fan_out_covers_whom_the_inventory_knows() {
-    let mut inventory = Inventory::new(Limits::default());
+    let mut inventory = Inventory::new(InventoryLimits::default());
     for number in 0..4 {
         inventory.merge(&full(number, 0, 0));
     }
@@ -583,7 +583,7 @@ fn an_instance_costs_at_most_a_kibibyte() {
     const COUNT: usize = 10_000;
     let runtime =
         json!({ "runId": "run-1", "templateId": "template-1", "image": "registry/gen:1", "stackName": "s" });
-    let mut inventory = Inventory::new(Limits::default());
+    let mut inventory = Inventory::new(InventoryLimits::default());
     for number in 0..COUNT {
         // Each has a name, a container, a work queue and a control queue of its own.
         let scope =
@@ -602,7 +602,7 @@ fn an_instance_costs_at_most_a_kibibyte() {
     let each = inventory.bytes() / COUNT;
     assert!((256..=1024).contains(&each), "{each} bytes an instance");
     let due = inventory.due(at(60_000));
-    assert_eq!(due.len(), Limits::default().changes_max, "one look is bounded");
+    assert_eq!(due.len(), InventoryLimits::default().changes_max, "one look is bounded");
     let most = inventory.swarms().into_iter().max_by_key(|swarm| Reverse(swarm.totals.seen));
     assert_eq!(most.map(|swarm| swarm.totals.fresh), Some(100));
 }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use swarmgate::{
     contract::{routing::Scope, timestamp::Timestamp},
     decision::{
-        rules::inventory::Limits,
-        state::inventory::{Affected, Impact, Inventory, Place, Status},
+        rules::inventory::InventoryLimits,
+        state::inventory::{Affected, GraphPlace, Impact, Inventory, Status},
     },
     view::graph::{Graph, dot},
 };
@@ -36,7 +36,7 @@ fn queue(number: u8) -> String {
 /// What each instance takes from and puts into.
 type Ends = Vec<(BTreeSet<u8>, BTreeSet<u8>)>;
 
-fn inventory(ends: &Ends, limits: Limits) -> Inventory {
+fn inventory(ends: &Ends, limits: InventoryLimits) -> Inventory {
     let mut inventory = Inventory::new(limits);
     for (number, (takes, puts)) in (0..).zip(ends) {
         // Control and routes count as well: an even queue is reached by its name, an odd one by a
@@ -84,7 +84,7 @@ impl Oracle {
         Self { reaches }
     }
 
-    fn impact(ends: &Ends, node: usize, down: bool) -> BTreeSet<(Place, bool)> {
+    fn impact(ends: &Ends, node: usize, down: bool) -> BTreeSet<(GraphPlace, bool)> {
         let all = Self::new(ends, down, None);
         let rest = Self::new(ends, down, Some(node));
         let hit: Vec<usize> = (0..NODES).filter(|to| *to != node && all.reaches[node][*to]).collect();
@@ -94,16 +94,20 @@ impl Oracle {
     }
 }
 
-fn place(node: usize) -> Place {
+fn place(node: usize) -> GraphPlace {
     let node = node as u8;
-    if node < INSTANCES { Place::Instance(scope(node)) } else { Place::Queue(queue(node - INSTANCES)) }
+    if node < INSTANCES {
+        GraphPlace::Instance(scope(node))
+    } else {
+        GraphPlace::Queue(queue(node - INSTANCES))
+    }
 }
 
 fn json(inventory: &Inventory, swarm: Option<&str>) -> Value {
     serde_json::to_value(Graph::new(inventory, swarm)).expect("JSON")
 }
 
-fn reached(affected: &[Affected]) -> BTreeSet<(Place, bool)> {
+fn reached(affected: &[Affected]) -> BTreeSet<(GraphPlace, bool)> {
     affected.iter().map(|affected| (affected.place.clone(), affected.relieved)).collect()
 }
 
@@ -117,11 +121,11 @@ proptest! {
 
     #[test]
     fn impact_is_what_the_oracle_says(ends in ends()) {
-        let inventory = inventory(&ends, Limits::default());
+        let inventory = inventory(&ends, InventoryLimits::default());
         for node in 0..NODES {
             let impact = match place(node) {
-                Place::Instance(scope) => inventory.impact_of_instance(&scope),
-                Place::Queue(name) => inventory.impact_of_queue(&name),
+                GraphPlace::Instance(scope) => inventory.impact_of_instance(&scope),
+                GraphPlace::Queue(name) => inventory.impact_of_queue(&name),
             };
             prop_assert_eq!(reached(&impact.starved), Oracle::impact(&ends, node, true));
             prop_assert_eq!(reached(&impact.backs_up), Oracle::impact(&ends, node, false));
@@ -139,7 +143,7 @@ proptest! {
             edges.extend(puts.iter().map(|number| (instance.clone(), queue(*number))));
         }
         edges.sort();
-        let inventory = inventory(&ends, Limits::default());
+        let inventory = inventory(&ends, InventoryLimits::default());
 
         let graph = json(&inventory, Some("alpha"));
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -204,17 +208,17 @@ fn a_walk_is_bounded_and_says_so() {
     let ring: Ends = (0..INSTANCES)
         .map(|number| (BTreeSet::from([number]), BTreeSet::from([(number + 1) % QUEUES])))
         .collect();
-    let impact =
-        inventory(&ring, Limits { impact_nodes_max: 3, ..Limits::default() }).impact_of_instance(&scope(0));
+    let impact = inventory(&ring, InventoryLimits { impact_nodes_max: 3, ..InventoryLimits::default() })
+        .impact_of_instance(&scope(0));
     assert_eq!((impact.starved.len(), impact.backs_up.len(), impact.truncated), (3, 3, true));
-    let impact = inventory(&ring, Limits::default()).impact_of_instance(&scope(0));
+    let impact = inventory(&ring, InventoryLimits::default()).impact_of_instance(&scope(0));
     assert_eq!((impact.starved.len(), impact.truncated), (NODES - 1, false), "all but itself");
 }
 
 #[test]
 fn an_instance_that_left_leaves_no_edge() {
     let line: Ends = vec![(BTreeSet::new(), BTreeSet::from([0])), (BTreeSet::from([0]), BTreeSet::new())];
-    let mut inventory = inventory(&line, Limits::default());
+    let mut inventory = inventory(&line, InventoryLimits::default());
     assert_eq!(inventory.impact_of_queue(&queue(0)).starved.len(), 1);
     inventory.forget(&scope(1));
     assert_eq!(inventory.impact_of_queue(&queue(0)).starved, []);

@@ -35,9 +35,9 @@ use swarmgate::{
     ledger::{
         Batch, FILE, Ledger, LedgerError, Outgoing, Parcel,
         backup::backup,
-        chain::{Chain, Fault, Sealed},
+        chain::{Chain, ChainFault, Sealed},
         query::{Filter, Reader},
-        verify::{Report, verify},
+        verify::{ChainReport, verify},
     },
 };
 
@@ -162,12 +162,12 @@ async fn unlocked(dir: &Path) -> SqliteConnection {
     connection
 }
 
-async fn checked(dir: &Path) -> Report {
+async fn checked(dir: &Path) -> ChainReport {
     verify(dir).await.expect("a report")
 }
 
 /// A copy of a written ledger, altered by hand, and what verifying it says.
-async fn tampered(statement: &'static str) -> Option<Fault> {
+async fn tampered(statement: &'static str) -> Option<ChainFault> {
     let dir = scratch();
     written(dir.path()).await;
     let mut connection = unlocked(dir.path()).await;
@@ -204,7 +204,7 @@ async fn what_a_trigger_leaves_out_is_not_committed_and_what_is_strange_is_named
     let missing = "DROP TRIGGER IF EXISTS entries_are_not_deleted";
     for statement in ["CREATE TABLE strange (a)", "CREATE VIEW strange AS SELECT 1", missing] {
         let fault = tampered(statement).await;
-        assert!(matches!(fault, Some(Fault::Foreign(_))), "{statement}: {fault:?}");
+        assert!(matches!(fault, Some(ChainFault::Foreign(_))), "{statement}: {fault:?}");
     }
 }
 
@@ -418,7 +418,7 @@ async fn every_flipped_byte_names_its_entry() {
                 flipped[index] ^= 1 << (index % 8);
                 set(&mut connection, &update, &flipped, seq).await;
                 let fault = checked(dir.path()).await.fault;
-                assert_eq!(fault, Some(Fault::Altered(seq)), "{column} byte {index}");
+                assert_eq!(fault, Some(ChainFault::Altered(seq)), "{column} byte {index}");
             }
             set(&mut connection, &update, bytes, seq).await;
         }
@@ -436,13 +436,13 @@ fn every_flipped_bit_breaks_the_chain() {
         for bit in 0..sealed.bytes.len() * 8 {
             let mut bytes = sealed.bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(chain.follow(seq, bytes, sealed.hash), Err(Fault::Altered(seq)), "bit {bit}");
+            assert_eq!(chain.follow(seq, bytes, sealed.hash), Err(ChainFault::Altered(seq)), "bit {bit}");
         }
         for bit in 0..256 {
             let mut hash = sealed.hash;
             hash.0[bit / 8] ^= 1 << (bit % 8);
             let followed = chain.follow(seq, sealed.bytes.clone(), hash);
-            assert_eq!(followed, Err(Fault::Altered(seq)), "hash bit {bit}");
+            assert_eq!(followed, Err(ChainFault::Altered(seq)), "hash bit {bit}");
         }
         chain.follow(seq, sealed.bytes.clone(), sealed.hash).expect("as it was written");
     }
@@ -457,29 +457,29 @@ async fn set(connection: &mut SqliteConnection, update: &str, bytes: &[u8], seq:
 async fn removed_swapped_inserted_and_torn_entries_are_named() {
     assert_eq!(
         tampered("DELETE FROM entries WHERE seq = 5").await,
-        Some(Fault::Gap { expected: 5, found: 6 })
+        Some(ChainFault::Gap { expected: 5, found: 6 })
     );
     assert_eq!(
         tampered("DELETE FROM entries WHERE seq = 1").await,
-        Some(Fault::Gap { expected: 1, found: 2 })
+        Some(ChainFault::Gap { expected: 1, found: 2 })
     );
     let swap = "UPDATE entries SET seq = -4 WHERE seq = 4; UPDATE entries SET seq = 4 WHERE seq = 7;
         UPDATE entries SET seq = 7 WHERE seq = -4";
-    assert_eq!(tampered(swap).await, Some(Fault::Unchained(4)));
+    assert_eq!(tampered(swap).await, Some(ChainFault::Unchained(4)));
     let insert =
         "UPDATE entries SET seq = -seq - 1 WHERE seq > 6; UPDATE entries SET seq = -seq WHERE seq < 0;
         INSERT INTO entries SELECT 7, bytes, hash FROM entries WHERE seq = 6";
-    assert_eq!(tampered(insert).await, Some(Fault::Unchained(7)));
+    assert_eq!(tampered(insert).await, Some(ChainFault::Unchained(7)));
     let append = "INSERT INTO entries SELECT 13, bytes, hash FROM entries WHERE seq = 12";
-    assert_eq!(tampered(append).await, Some(Fault::Unchained(13)));
+    assert_eq!(tampered(append).await, Some(ChainFault::Unchained(13)));
     let torn = "UPDATE entries SET bytes = substr(bytes, 1, length(bytes) / 2) WHERE seq = 8";
-    assert_eq!(tampered(torn).await, Some(Fault::Altered(8)));
+    assert_eq!(tampered(torn).await, Some(ChainFault::Altered(8)));
     let short = tampered("UPDATE entries SET hash = substr(hash, 1, 31) WHERE seq = 8").await;
-    assert!(matches!(short, Some(Fault::Torn(8, _))), "{short:?}");
+    assert!(matches!(short, Some(ChainFault::Torn(8, _))), "{short:?}");
     let cut = "DELETE FROM entries WHERE seq < 3; UPDATE entries SET seq = seq - 2";
     let headless = tampered(cut).await;
     assert_eq!(headless.map(|fault| fault.seq()), Some(1));
-    assert_eq!(tampered("DELETE FROM entries").await, Some(Fault::Headless(1)));
+    assert_eq!(tampered("DELETE FROM entries").await, Some(ChainFault::Headless(1)));
 }
 
 #[tokio::test]
@@ -491,18 +491,18 @@ async fn an_entry_with_a_hash_made_anew_breaks_at_the_next() {
     set(&mut connection, "UPDATE entries SET bytes = ? WHERE seq = ?", &altered, 5).await;
     let hash = Digest::of(&altered);
     set(&mut connection, "UPDATE entries SET hash = ? WHERE seq = ?", &hash.0, 5).await;
-    assert_eq!(checked(dir.path()).await.fault, Some(Fault::Unchained(6)));
+    assert_eq!(checked(dir.path()).await.fault, Some(ChainFault::Unchained(6)));
     // No bytes of an entry: torn, however good the hash.
     let torn = b"{\"fact\":".to_vec();
     set(&mut connection, "UPDATE entries SET bytes = ? WHERE seq = ?", &torn, 5).await;
     set(&mut connection, "UPDATE entries SET hash = ? WHERE seq = ?", &Digest::of(&torn).0, 5).await;
     let fault = checked(dir.path()).await.fault;
-    assert!(matches!(fault, Some(Fault::Torn(5, _))), "{fault:?}");
+    assert!(matches!(fault, Some(ChainFault::Torn(5, _))), "{fault:?}");
     // And a router does not start on it.
     connection.close().await.expect("closed");
     let mut ledger = Ledger::open(dir.path(), None).await.expect("it opens");
     let replayed = ledger.replay(|_| {}).await;
-    assert!(matches!(replayed, Err(LedgerError::Damaged(Fault::Torn(5, _)))), "{replayed:?}");
+    assert!(matches!(replayed, Err(LedgerError::Damaged(ChainFault::Torn(5, _)))), "{replayed:?}");
 }
 
 #[tokio::test]
@@ -685,7 +685,7 @@ async fn an_append_that_is_given_up_leaves_a_whole_prefix() {
 }
 
 /// The report once what was begun has ended: a dropped connection's thread finishes by itself.
-async fn settled(dir: &Path) -> Report {
+async fn settled(dir: &Path) -> ChainReport {
     loop {
         let report = checked(dir).await;
         tokio::time::sleep(Duration::from_millis(3)).await;

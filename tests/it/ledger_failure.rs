@@ -51,7 +51,7 @@ use swarmgate::{
         boot::{self, BootError, Running, Setup},
         corridor::Corridor,
         latch::{self, Latch},
-        link::Standing,
+        link::SteadyBus,
         setup,
     },
     telemetry::Telemetry,
@@ -111,7 +111,7 @@ impl Drill {
         let mut loaded = load(&Layers::default()).expect("the defaults");
         loaded.config.ledger.dir = self.dir.path().to_owned();
         let bus: Arc<dyn Bus> = Arc::new(self.broker.clone());
-        let mut setup = setup::enforce(&loaded, Arc::new(Standing(bus)), Arc::clone(&telemetry));
+        let mut setup = setup::enforce(&loaded, Arc::new(SteadyBus(bus)), Arc::clone(&telemetry));
         setup.ledger_size_max_bytes = None;
         change(&mut setup);
         Ok((boot::start(setup).await?, telemetry))

@@ -18,7 +18,7 @@ use swarmgate::{
     },
     decision::{
         effect::Effect,
-        request::{Answer, Request, Returned},
+        request::{BrokerReport, Request, Returned},
         rules::Rules,
         state::State,
     },
@@ -167,7 +167,7 @@ fn request(contract: &Contract, step: &Step, message: Option<&Message>) -> Reque
     match message {
         Some(message) => Request::Arrived(Box::new(corridor::read(contract, message, step.variant == 1))),
         None => {
-            let mut answer = Answer::default();
+            let mut answer = BrokerReport::default();
             // Some of these are commands in flight: they are parked.
             let seq = 2 + u64::from(step.number);
             let routing_key = format!("signal.swarm-plan.sim.controller.c-{}", step.number);

@@ -13,7 +13,7 @@ use swarmgate::{
     contract::{
         Contract,
         audit::{Action, Change, Fact, Genesis, Mode, Verdict},
-        control::{ControlMessage, Kind},
+        control::{ControlMessage, MessageKind},
         interlock::{Requires, SafetyMode},
         message::{Message, Properties},
         reason::Reason,
@@ -117,7 +117,7 @@ impl Example {
 /// A message that only the secure channel can be told.
 fn on_the_channel(record: &Value, reason: Reason) {
     let text = |name: &str| record[name].as_str().expect("text").to_owned();
-    let kind = Kind::from_word(&text("kind")).expect("a kind");
+    let kind = MessageKind::from_word(&text("kind")).expect("a kind");
     let payload = record["payload"].as_object().cloned().expect("a payload");
     let message = ControlMessage::new(kind, text("correlation_id"), None, payload).expect("a message");
     let fault = ControlPlaneSession::new()

@@ -17,7 +17,7 @@ use swarmgate::{
         timestamp::Timestamp,
     },
     decision::{
-        request::{Answer, Request, Returned},
+        request::{BrokerReport, Request, Returned},
         rules::Rules,
         state::{
             State,
@@ -83,7 +83,7 @@ impl World {
             routing_key: outgoing.message.routing_key.clone(),
             body_bytes: outgoing.message.body.len(),
         };
-        let answer = Answer {
+        let answer = BrokerReport {
             carried: Carried {
                 spans: vec![span],
                 returned: back.iter().map(place).collect(),

@@ -33,7 +33,7 @@ use swarmgate::{
     runtime::{
         ask::Question,
         boot::{self, Running},
-        link::Standing,
+        link::SteadyBus,
         setup, topology,
     },
     telemetry::Telemetry,
@@ -122,7 +122,7 @@ async fn start(broker: &Embedded, dir: &Path) -> Running {
         *deadline = DEADLINE_MS;
     }
     let bus: Arc<dyn Bus> = Arc::new(broker.clone());
-    let setup = setup::enforce(&loaded, Arc::new(Standing(bus)), Arc::new(Telemetry::default()));
+    let setup = setup::enforce(&loaded, Arc::new(SteadyBus(bus)), Arc::new(Telemetry::default()));
     boot::start(setup).await.expect("a start")
 }
 

@@ -42,7 +42,7 @@ use swarmgate::{
         ask::Question,
         boot::{self, Running},
         genesis, latch,
-        link::Standing,
+        link::SteadyBus,
         setup, topology,
     },
     telemetry::Telemetry,
@@ -252,7 +252,7 @@ impl World {
             Some(fuse) => Arc::new(Fused { bus: self.broker.clone(), fuse: Arc::clone(fuse) }),
             None => Arc::new(self.broker.clone()),
         };
-        let mut setup = setup::enforce(&loaded, Arc::new(Standing(bus)), Arc::new(Telemetry::default()));
+        let mut setup = setup::enforce(&loaded, Arc::new(SteadyBus(bus)), Arc::new(Telemetry::default()));
         let rules = &mut setup.rules;
         rules.consent.window_ms = WINDOW_MS;
         rules.consent.requires = self.requires.clone();

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use swarmgate::{
     bus::{Bus, Queue, QueueKind, Topology, embedded::Embedded},
-    runtime::presence::{Patience, Presence, Settings},
+    runtime::presence::{Patience, Presence, PresenceSettings},
     telemetry::Telemetry,
 };
 use tokio::{
@@ -61,7 +61,7 @@ impl Router {
         let (tell, line) = watch::channel(None);
         let (frozen, mut thaw) = watch::channel(false);
         let broker = broker.clone();
-        let settings = Settings {
+        let settings = PresenceSettings {
             prefix: "swarmgate".to_owned(),
             instance: format!("gate-{number}"),
             environment: "dev".to_owned(),

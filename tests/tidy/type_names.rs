@@ -1,8 +1,8 @@
 //! A public type name says which: it occurs at most twice in the crate.
 //!
-//! Owns: how often each name of a public type occurs, and the names that occur more often still.
+//! Owns: how often each name of a public type occurs.
 //! Never: looks at methods, fields or what is private to a file.
-//! Holds: the numbers below can only fall; a name that is not below occurs at most twice.
+//! Holds: only the name that every subcommand gives its arguments occurs more than twice.
 
 use std::collections::BTreeMap;
 
@@ -13,35 +13,6 @@ use super::{
 };
 
 const TIMES_MAX: usize = 2;
-/// How often a name may still occur. Nothing is added here, and no number is raised.
-const CEILINGS: &[(&str, usize)] = &[
-    ("Answer", 3),
-    ("Asked", 3),
-    ("Bounds", 5),
-    ("Command", 3),
-    ("Consent", 3),
-    ("Fault", 7),
-    ("Heard", 3),
-    ("Kind", 4),
-    ("Known", 4),
-    ("Limits", 5),
-    ("Memory", 3),
-    ("Opened", 3),
-    ("Order", 3),
-    ("Place", 4),
-    ("Report", 4),
-    ("Safety", 3),
-    ("Setting", 3),
-    ("Settings", 5),
-    ("Setup", 3),
-    ("Shared", 4),
-    ("Stamp", 3),
-    ("Standing", 4),
-    ("Status", 3),
-    ("Step", 3),
-    ("View", 3),
-    ("Way", 5),
-];
 /// Each subcommand has one, which the subcommand names.
 const BY_CONVENTION: &str = "Args";
 
@@ -50,10 +21,10 @@ fn a_public_type_name_says_which() {
     let tree = tree();
     let sources = tree.iter().filter(|file| file.path.starts_with("src/") && file.is_rust());
     let sources: Vec<(&str, &str)> = sources.map(|file| (&*file.path, &*file.text)).collect();
-    none(&type_names(&sources, CEILINGS));
+    none(&type_names(&sources));
 }
 
-fn type_names(sources: &[(&str, &str)], ceilings: &[(&str, usize)]) -> Vec<String> {
+fn type_names(sources: &[(&str, &str)]) -> Vec<String> {
     let mut places: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (path, text) in sources {
         let code = code(text);
@@ -68,17 +39,10 @@ fn type_names(sources: &[(&str, &str)], ceilings: &[(&str, usize)]) -> Vec<Strin
             }
         }
     }
-    let max = |name: &str| {
-        ceilings.iter().find(|(known, _)| *known == name).map_or(TIMES_MAX, |(_, ceiling)| *ceiling)
-    };
-    let too_often = places.iter().filter(|(name, places)| places.len() > max(name) && *name != BY_CONVENTION);
+    let too_often = places.iter().filter(|(name, places)| places.len() > TIMES_MAX && *name != BY_CONVENTION);
     let complaint = |(name, places): (&String, &Vec<&str>)| {
-        format!(
-            "`{name}` names {} public types, more than {}: {}",
-            places.len(),
-            max(name),
-            places.join(", ")
-        )
+        let times = places.len();
+        format!("`{name}` names {times} public types, more than {TIMES_MAX}: {}", places.join(", "))
     };
     too_often.map(complaint).collect()
 }
@@ -88,9 +52,8 @@ fn checks_of_type_names_complain() {
     let source =
         |path| (path, "//! pub struct Place;\npub struct Place;\nstruct Own;\nimpl A { type Place = u8; }");
     let sources = [source("src/a.rs"), source("src/b.rs"), source("src/c.rs")];
-    assert_eq!(type_names(&sources[..2], &[]), [""; 0]);
-    assert_eq!(type_names(&sources, &[]).len(), 1);
-    assert_eq!(type_names(&sources, &[("Place", 3)]), [""; 0]);
+    assert_eq!(type_names(&sources[..2]), [""; 0]);
+    assert_eq!(type_names(&sources).len(), 1);
     let inner = [("src/a.rs", "pub(super) enum Place {}"), ("src/b.rs", "pub(crate) type Place = u8;")];
-    assert_eq!(type_names(&[&inner[..], &sources[..1]].concat(), &[]).len(), 1);
+    assert_eq!(type_names(&[&inner[..], &sources[..1]].concat()).len(), 1);
 }

@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::{
-    ControlMessage, Kind, MasterSecret, Payload, SigningKey,
-    fault::Fault,
+    ControlMessage, MasterSecret, MessageKind, Payload, SigningKey,
+    fault::ControlFault,
     kdf::{Kdf, SecretMode},
 };
 
@@ -57,10 +57,10 @@ impl BootstrapKeyBundle {
     /// Reads a mapping.
     ///
     /// # Errors
-    /// [`Fault::MalformedFrame`] naming the first field that is missing, of another type, or
+    /// [`ControlFault::MalformedFrame`] naming the first field that is missing, of another type, or
     /// unknown.
-    pub fn from_payload(mapping: &Map<String, Value>) -> Result<Self, Fault> {
-        let broken = |field, fault| Fault::MalformedFrame { field, fault };
+    pub fn from_payload(mapping: &Map<String, Value>) -> Result<Self, ControlFault> {
+        let broken = |field, fault| ControlFault::MalformedFrame { field, fault };
         let created = mapping.get("created_at_epoch").and_then(Value::as_i64);
         let created_at_epoch = created.ok_or(broken("created_at_epoch", "is not an integer"))?;
         let ipc = mapping.get("execution_ipc").and_then(Value::as_object);
@@ -89,13 +89,18 @@ impl BootstrapKeyBundle {
     /// The message that carries it.
     ///
     /// # Errors
-    /// [`Fault::MalformedFrame`] when an id is empty or too long.
+    /// [`ControlFault::MalformedFrame`] when an id is empty or too long.
     pub fn message(
         &self,
         correlation_id: impl Into<String>,
         worker_id: impl Into<String>,
-    ) -> Result<ControlMessage, Fault> {
-        ControlMessage::new(Kind::BootstrapBundle, correlation_id, Some(worker_id.into()), self.to_payload())
+    ) -> Result<ControlMessage, ControlFault> {
+        ControlMessage::new(
+            MessageKind::BootstrapBundle,
+            correlation_id,
+            Some(worker_id.into()),
+            self.to_payload(),
+        )
     }
 }
 
@@ -171,7 +176,7 @@ mod tests {
             *bundle.pointer_mut(pointer).unwrap() = value;
             let fault = BootstrapKeyBundle::from_payload(&mapping(bundle)).unwrap_err();
             assert!(
-                matches!(fault, Fault::MalformedFrame { field: at, .. } if at == field),
+                matches!(fault, ControlFault::MalformedFrame { field: at, .. } if at == field),
                 "{pointer}: {fault}"
             );
         }

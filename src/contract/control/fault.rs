@@ -10,7 +10,7 @@ use super::Lane;
 
 /// A category, with the rule that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Fault {
+pub enum ControlFault {
     /// Longer than the bound; found on the length alone, before anything is decoded.
     #[error("payload too large: {bytes} bytes, more than the {bytes_max} of `max_payload_bytes`")]
     PayloadTooLarge {
@@ -66,19 +66,19 @@ pub enum Fault {
     },
 }
 
-impl Fault {
+impl ControlFault {
     /// The stable word of the category, for logs, counts and tests.
     pub const fn word(self) -> &'static str {
         match self {
-            Fault::PayloadTooLarge { .. } => "payload-too-large",
-            Fault::MalformedFrame { .. } => "malformed-frame",
-            Fault::MissingSignature => "missing-signature",
-            Fault::InvalidSignature => "invalid-signature",
-            Fault::UnsupportedKind => "unsupported-kind",
-            Fault::TimestampExpired { .. } | Fault::TimestampForgotten => "timestamp-expired",
-            Fault::ReplayedNonce => "replayed-nonce",
-            Fault::ReplayWindowFull { .. } => "replay-window-full",
-            Fault::BindPolicy { .. } => "bind-policy",
+            ControlFault::PayloadTooLarge { .. } => "payload-too-large",
+            ControlFault::MalformedFrame { .. } => "malformed-frame",
+            ControlFault::MissingSignature => "missing-signature",
+            ControlFault::InvalidSignature => "invalid-signature",
+            ControlFault::UnsupportedKind => "unsupported-kind",
+            ControlFault::TimestampExpired { .. } | ControlFault::TimestampForgotten => "timestamp-expired",
+            ControlFault::ReplayedNonce => "replayed-nonce",
+            ControlFault::ReplayWindowFull { .. } => "replay-window-full",
+            ControlFault::BindPolicy { .. } => "bind-policy",
         }
     }
 }

@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroize;
 
 pub use bundle::BootstrapKeyBundle;
-pub use fault::Fault;
+pub use fault::ControlFault;
 pub use frame::Frame;
 pub use kdf::{Kdf, SecretMode};
 pub use launch::{Launch, LaunchFault};
@@ -70,7 +70,7 @@ impl fmt::Display for Lane {
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum MessageKind {
     /// The keys of one worker's session.
     BootstrapBundle,
     /// The worker can work.
@@ -91,32 +91,32 @@ pub enum Kind {
     Status,
 }
 
-impl Kind {
+impl MessageKind {
     /// All of them.
-    pub const ALL: [Kind; 9] = [
-        Kind::BootstrapBundle,
-        Kind::Ready,
-        Kind::Heartbeat,
-        Kind::StartWork,
-        Kind::Stop,
-        Kind::Ack,
-        Kind::Signal,
-        Kind::Outcome,
-        Kind::Status,
+    pub const ALL: [MessageKind; 9] = [
+        MessageKind::BootstrapBundle,
+        MessageKind::Ready,
+        MessageKind::Heartbeat,
+        MessageKind::StartWork,
+        MessageKind::Stop,
+        MessageKind::Ack,
+        MessageKind::Signal,
+        MessageKind::Outcome,
+        MessageKind::Status,
     ];
 
     /// Its word on the wire.
     pub const fn word(self) -> &'static str {
         match self {
-            Kind::BootstrapBundle => "control.bootstrap_bundle",
-            Kind::Ready => "control.ready",
-            Kind::Heartbeat => "control.heartbeat",
-            Kind::StartWork => "control.start_work",
-            Kind::Stop => "control.stop",
-            Kind::Ack => "control.ack",
-            Kind::Signal => "data.signal",
-            Kind::Outcome => "data.outcome",
-            Kind::Status => "telemetry.status",
+            MessageKind::BootstrapBundle => "control.bootstrap_bundle",
+            MessageKind::Ready => "control.ready",
+            MessageKind::Heartbeat => "control.heartbeat",
+            MessageKind::StartWork => "control.start_work",
+            MessageKind::Stop => "control.stop",
+            MessageKind::Ack => "control.ack",
+            MessageKind::Signal => "data.signal",
+            MessageKind::Outcome => "data.outcome",
+            MessageKind::Status => "telemetry.status",
         }
     }
 
@@ -128,14 +128,14 @@ impl Kind {
     /// The lane it travels in.
     pub const fn lane(self) -> Lane {
         match self {
-            Kind::Signal | Kind::Outcome => Lane::Data,
-            Kind::Status => Lane::Telemetry,
+            MessageKind::Signal | MessageKind::Outcome => Lane::Data,
+            MessageKind::Status => Lane::Telemetry,
             _ => Lane::Control,
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for MessageKind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.word())
     }
@@ -145,7 +145,7 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlMessage {
     /// What it is.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// What joins a message to its acknowledgement; never empty.
     pub correlation_id: String,
     /// The worker that it is about.
@@ -158,13 +158,13 @@ impl ControlMessage {
     /// A message.
     ///
     /// # Errors
-    /// [`Fault::MalformedFrame`] when an id is empty or too long.
+    /// [`ControlFault::MalformedFrame`] when an id is empty or too long.
     pub fn new(
-        kind: Kind,
+        kind: MessageKind,
         correlation_id: impl Into<String>,
         worker_id: Option<String>,
         payload: impl Into<Payload>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, ControlFault> {
         let message =
             Self { kind, correlation_id: correlation_id.into(), worker_id, payload: payload.into() };
         message.check()?;
@@ -177,7 +177,7 @@ impl ControlMessage {
         let mut payload = Map::new();
         payload.insert("ack_kind".to_owned(), Value::from(self.kind.word()));
         Self {
-            kind: Kind::Ack,
+            kind: MessageKind::Ack,
             correlation_id: self.correlation_id.clone(),
             worker_id: self.worker_id.clone(),
             payload: payload.into(),
@@ -185,18 +185,18 @@ impl ControlMessage {
     }
 
     /// Whether the ids can be said.
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), ControlFault> {
         name("correlation_id", &self.correlation_id)?;
         self.worker_id.as_deref().map_or(Ok(()), |worker_id| name("worker_id", worker_id))
     }
 }
 
 /// Refuses a name that is empty or too long.
-fn name(field: &'static str, value: &str) -> Result<(), Fault> {
+fn name(field: &'static str, value: &str) -> Result<(), ControlFault> {
     match value.len() {
-        0 => Err(Fault::MalformedFrame { field, fault: "is empty" }),
+        0 => Err(ControlFault::MalformedFrame { field, fault: "is empty" }),
         1..=NAME_BYTES_MAX => Ok(()),
-        _ => Err(Fault::MalformedFrame { field, fault: "is longer than 255 bytes" }),
+        _ => Err(ControlFault::MalformedFrame { field, fault: "is longer than 255 bytes" }),
     }
 }
 
@@ -268,12 +268,12 @@ mod tests {
 
     #[test]
     fn kinds_have_a_word_and_a_lane() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::from_word(kind.word()), Some(kind));
+        for kind in MessageKind::ALL {
+            assert_eq!(MessageKind::from_word(kind.word()), Some(kind));
             assert!(kind.word().starts_with(&format!("{}.", kind.lane())), "{kind}");
         }
         for word in ["", "control.", "control.Ready", "control.ready ", "ready", "data.status"] {
-            assert_eq!(Kind::from_word(word), None, "{word}");
+            assert_eq!(MessageKind::from_word(word), None, "{word}");
         }
     }
 
@@ -287,15 +287,15 @@ mod tests {
             "control.stop",
             "control.ack",
         ];
-        let control = Kind::ALL.into_iter().filter(|kind| kind.lane() == Lane::Control);
-        assert_eq!(control.map(Kind::word).collect::<Vec<_>>(), words);
+        let control = MessageKind::ALL.into_iter().filter(|kind| kind.lane() == Lane::Control);
+        assert_eq!(control.map(MessageKind::word).collect::<Vec<_>>(), words);
     }
 
     #[test]
     fn an_ack_answers_its_message() {
-        let message = ControlMessage::new(Kind::Ready, "c-1", Some("w-1".into()), Map::new()).unwrap();
+        let message = ControlMessage::new(MessageKind::Ready, "c-1", Some("w-1".into()), Map::new()).unwrap();
         let ack = message.ack();
-        assert_eq!(ack.kind, Kind::Ack);
+        assert_eq!(ack.kind, MessageKind::Ack);
         assert_eq!((ack.correlation_id.as_str(), ack.worker_id.as_deref()), ("c-1", Some("w-1")));
         assert_eq!(ack.payload, object(json!({ "ack_kind": "control.ready" })));
     }
@@ -303,20 +303,23 @@ mod tests {
     #[test]
     fn ids_are_not_empty_and_not_long() {
         let made = |id: &str, worker: Option<&str>| {
-            ControlMessage::new(Kind::Ready, id, worker.map(str::to_owned), Map::new())
+            ControlMessage::new(MessageKind::Ready, id, worker.map(str::to_owned), Map::new())
         };
         assert!(made(&"c".repeat(255), Some(&"w".repeat(255))).is_ok());
         for (id, worker) in
             [("", None), ("c", Some("")), (&*"c".repeat(256), None), ("c", Some(&*"w".repeat(256)))]
         {
-            assert!(matches!(made(id, worker), Err(Fault::MalformedFrame { .. })), "{id:?} {worker:?}");
+            assert!(
+                matches!(made(id, worker), Err(ControlFault::MalformedFrame { .. })),
+                "{id:?} {worker:?}"
+            );
         }
     }
 
     #[test]
     fn a_payload_is_never_printed() {
         let payload = object(json!({ "execution_ipc": { "master_secret_b64": "canary" } }));
-        let message = ControlMessage::new(Kind::BootstrapBundle, "c", None, payload).unwrap();
+        let message = ControlMessage::new(MessageKind::BootstrapBundle, "c", None, payload).unwrap();
         assert!(!format!("{message:?}").contains("canary"));
     }
 

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{fault::Fault, kdf::Kdf};
+use super::{fault::ControlFault, kdf::Kdf};
 
 /// What ties a derived key to its use.
 pub const KDF_INFO: &[u8] = b"stream-kernel/execution-ipc/signing";
@@ -34,8 +34,8 @@ impl MasterSecret {
     /// Takes a secret.
     ///
     /// # Errors
-    /// [`Fault::BindPolicy`] when it is empty or too long.
-    pub fn new(bytes: impl Into<Zeroizing<Vec<u8>>>) -> Result<Self, Fault> {
+    /// [`ControlFault::BindPolicy`] when it is empty or too long.
+    pub fn new(bytes: impl Into<Zeroizing<Vec<u8>>>) -> Result<Self, ControlFault> {
         bounded("secret", bytes.into()).map(Self)
     }
 
@@ -66,8 +66,8 @@ impl SigningKey {
     /// Takes a key.
     ///
     /// # Errors
-    /// [`Fault::BindPolicy`] when it is empty or too long.
-    pub fn new(bytes: impl Into<Zeroizing<Vec<u8>>>) -> Result<Self, Fault> {
+    /// [`ControlFault::BindPolicy`] when it is empty or too long.
+    pub fn new(bytes: impl Into<Zeroizing<Vec<u8>>>) -> Result<Self, ControlFault> {
         bounded("signing key", bytes.into()).map(Self)
     }
 
@@ -110,11 +110,11 @@ impl SigningKey {
 }
 
 /// Refuses a secret that is none, or more than is held.
-fn bounded(field: &'static str, bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Fault> {
+fn bounded(field: &'static str, bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, ControlFault> {
     match bytes.len() {
-        0 => Err(Fault::BindPolicy { field, fault: "is empty" }),
+        0 => Err(ControlFault::BindPolicy { field, fault: "is empty" }),
         1..=SECRET_BYTES_MAX => Ok(bytes),
-        _ => Err(Fault::BindPolicy { field, fault: "is longer than 4096 bytes" }),
+        _ => Err(ControlFault::BindPolicy { field, fault: "is longer than 4096 bytes" }),
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use super::fault::Fault;
+use super::fault::ControlFault;
 use crate::contract::strict::INTEGER_MAX;
 
 /// Arrays and objects within each other.
@@ -31,9 +31,9 @@ pub(super) enum Fractions {
 /// Writes an object.
 ///
 /// # Errors
-/// [`Fault::MalformedFrame`] when it holds a number without one form, or is more than a reader
-/// reads.
-pub(super) fn object(members: &Map<String, Value>, fractions: Fractions) -> Result<String, Fault> {
+/// [`ControlFault::MalformedFrame`] when it holds a number without one form, or is more
+/// than a reader reads.
+pub(super) fn object(members: &Map<String, Value>, fractions: Fractions) -> Result<String, ControlFault> {
     let mut writer = Writer { out: String::with_capacity(512), nodes: 1, fractions };
     writer.object(members, 1)?;
     Ok(writer.out)
@@ -46,10 +46,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn value(&mut self, value: &Value, depth: usize) -> Result<(), Fault> {
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), ControlFault> {
         self.nodes = self.nodes.saturating_add(1);
         if self.nodes > NODES_MAX {
-            return Err(Fault::MalformedFrame { field: "frame", fault: "has more than 10000 values" });
+            return Err(ControlFault::MalformedFrame { field: "frame", fault: "has more than 10000 values" });
         }
         match value {
             Value::Null => self.out.push_str("null"),
@@ -58,13 +58,13 @@ impl Writer {
             Value::Number(number) => {
                 let whole = number.as_i128();
                 if whole.is_some_and(|whole| whole.unsigned_abs() > u128::from(INTEGER_MAX)) {
-                    return Err(Fault::MalformedFrame {
+                    return Err(ControlFault::MalformedFrame {
                         field: "frame",
                         fault: "has an integer beyond 2^53",
                     });
                 }
                 if self.fractions == Fractions::Refused && whole.is_none() {
-                    return Err(Fault::MalformedFrame {
+                    return Err(ControlFault::MalformedFrame {
                         field: "frame",
                         fault: "has a number that is no integer",
                     });
@@ -89,7 +89,7 @@ impl Writer {
         Ok(())
     }
 
-    fn object(&mut self, members: &Map<String, Value>, depth: usize) -> Result<(), Fault> {
+    fn object(&mut self, members: &Map<String, Value>, depth: usize) -> Result<(), ControlFault> {
         self.enter(depth)?;
         // The order of UTF-8 bytes is the order of code points. The map keeps it unless a build of
         // serde_json says else.
@@ -108,9 +108,9 @@ impl Writer {
         Ok(())
     }
 
-    fn enter(&self, depth: usize) -> Result<(), Fault> {
+    fn enter(&self, depth: usize) -> Result<(), ControlFault> {
         if depth > DEPTH_MAX {
-            return Err(Fault::MalformedFrame { field: "frame", fault: "nests over 32 levels" });
+            return Err(ControlFault::MalformedFrame { field: "frame", fault: "nests over 32 levels" });
         }
         Ok(())
     }
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    fn written(value: &Value, fractions: Fractions) -> Result<String, Fault> {
+    fn written(value: &Value, fractions: Fractions) -> Result<String, ControlFault> {
         object(value.as_object().unwrap(), fractions)
     }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Lane, fault::Fault, nonce::Nonce};
+use super::{Lane, fault::ControlFault, nonce::Nonce};
 
 /// The nonces that are alive.
 #[derive(Clone, Debug)]
@@ -42,23 +42,24 @@ impl Window {
     /// the places, telemetry half of them, so that neither keeps control out.
     ///
     /// # Errors
-    /// [`Fault::TimestampExpired`] over `ttl_seconds` in either direction,
-    /// [`Fault::TimestampForgotten`], [`Fault::ReplayedNonce`], [`Fault::ReplayWindowFull`].
-    pub fn admit(&mut self, nonce: Nonce, ts: i64, now: i64, lane: Lane) -> Result<(), Fault> {
+    /// [`ControlFault::TimestampExpired`] over `ttl_seconds` in either direction,
+    /// [`ControlFault::TimestampForgotten`], [`ControlFault::ReplayedNonce`],
+    /// [`ControlFault::ReplayWindowFull`].
+    pub fn admit(&mut self, nonce: Nonce, ts: i64, now: i64, lane: Lane) -> Result<(), ControlFault> {
         let off_seconds = now.abs_diff(ts);
         if off_seconds > self.ttl_seconds {
-            return Err(Fault::TimestampExpired { off_seconds });
+            return Err(ControlFault::TimestampExpired { off_seconds });
         }
         if self.seen.contains(&nonce) {
-            return Err(Fault::ReplayedNonce);
+            return Err(ControlFault::ReplayedNonce);
         }
         if self.forgotten.is_some_and(|forgotten| ts <= forgotten) {
-            return Err(Fault::TimestampForgotten);
+            return Err(ControlFault::TimestampForgotten);
         }
         self.forget(now);
         let nonces_max = self.nonces_max_of(lane);
         if self.seen.len() >= nonces_max {
-            return Err(Fault::ReplayWindowFull { lane, nonces_max: nonces_max as u64 });
+            return Err(ControlFault::ReplayWindowFull { lane, nonces_max: nonces_max as u64 });
         }
         self.seen.insert(nonce);
         self.by_second.entry(ts).or_default().push(nonce);
@@ -118,7 +119,7 @@ mod tests {
             assert_eq!(admitted.is_ok(), fits, "{}", ts - NOW);
         }
         let far = Window::new(30, 10).admit(nonce(1), i64::MIN, i64::MAX, Lane::Control);
-        assert_eq!(far, Err(Fault::TimestampExpired { off_seconds: u64::MAX }));
+        assert_eq!(far, Err(ControlFault::TimestampExpired { off_seconds: u64::MAX }));
     }
 
     #[test]
@@ -129,10 +130,10 @@ mod tests {
             window.admit(nonce(1), ts, NOW, Lane::Control).unwrap();
             for later in 0..=until {
                 let again = window.admit(nonce(1), ts, NOW + later, Lane::Control);
-                assert_eq!(again, Err(Fault::ReplayedNonce), "{ahead} {later}");
+                assert_eq!(again, Err(ControlFault::ReplayedNonce), "{ahead} {later}");
             }
             let over = window.admit(nonce(1), ts, NOW + until + 1, Lane::Control);
-            assert!(matches!(over, Err(Fault::TimestampExpired { .. })));
+            assert!(matches!(over, Err(ControlFault::TimestampExpired { .. })));
             window.forget(NOW + until);
             assert_eq!(window.len(), 1);
             window.forget(NOW + until + 1);
@@ -144,7 +145,7 @@ mod tests {
     fn a_nonce_under_another_time_is_still_a_replay() {
         let mut window = Window::new(30, 10);
         window.admit(nonce(1), NOW, NOW, Lane::Control).unwrap();
-        assert_eq!(window.admit(nonce(1), NOW + 1, NOW, Lane::Control), Err(Fault::ReplayedNonce));
+        assert_eq!(window.admit(nonce(1), NOW + 1, NOW, Lane::Control), Err(ControlFault::ReplayedNonce));
     }
 
     #[test]
@@ -153,10 +154,19 @@ mod tests {
         window.admit(nonce(1), NOW, NOW, Lane::Control).unwrap();
         window.admit(nonce(2), NOW + 3600, NOW + 3600, Lane::Control).unwrap();
         assert_eq!(window.len(), 1, "the first has expired by this clock");
-        assert_eq!(window.admit(nonce(1), NOW, NOW + 1, Lane::Control), Err(Fault::TimestampForgotten));
-        assert_eq!(window.admit(nonce(3), NOW, NOW + 1, Lane::Control), Err(Fault::TimestampForgotten));
+        assert_eq!(
+            window.admit(nonce(1), NOW, NOW + 1, Lane::Control),
+            Err(ControlFault::TimestampForgotten)
+        );
+        assert_eq!(
+            window.admit(nonce(3), NOW, NOW + 1, Lane::Control),
+            Err(ControlFault::TimestampForgotten)
+        );
         window.admit(nonce(4), NOW + 1, NOW + 1, Lane::Control).unwrap();
-        assert_eq!(window.admit(nonce(2), NOW + 3600, NOW + 3600, Lane::Control), Err(Fault::ReplayedNonce));
+        assert_eq!(
+            window.admit(nonce(2), NOW + 3600, NOW + 3600, Lane::Control),
+            Err(ControlFault::ReplayedNonce)
+        );
     }
 
     #[test]
@@ -168,27 +178,33 @@ mod tests {
         assert_eq!(fill(0, 8, Lane::Telemetry), Ok(()));
         assert_eq!(
             fill(8, 9, Lane::Telemetry),
-            Err(Fault::ReplayWindowFull { lane: Lane::Telemetry, nonces_max: 8 })
+            Err(ControlFault::ReplayWindowFull { lane: Lane::Telemetry, nonces_max: 8 })
         );
         assert_eq!(fill(9, 15, Lane::Data), Ok(()));
         assert_eq!(
             fill(15, 16, Lane::Data),
-            Err(Fault::ReplayWindowFull { lane: Lane::Data, nonces_max: 14 })
+            Err(ControlFault::ReplayWindowFull { lane: Lane::Data, nonces_max: 14 })
         );
         assert_eq!(fill(16, 18, Lane::Control), Ok(()));
         assert_eq!(
             fill(18, 19, Lane::Control),
-            Err(Fault::ReplayWindowFull { lane: Lane::Control, nonces_max: 16 })
+            Err(ControlFault::ReplayWindowFull { lane: Lane::Control, nonces_max: 16 })
         );
-        assert_eq!(window.admit(nonce(0), NOW, NOW + 30, Lane::Control), Err(Fault::ReplayedNonce));
+        assert_eq!(window.admit(nonce(0), NOW, NOW + 30, Lane::Control), Err(ControlFault::ReplayedNonce));
         assert_eq!(window.admit(nonce(20), NOW + 31, NOW + 31, Lane::Telemetry), Ok(()));
     }
 
     #[test]
     fn a_new_window_for_an_old_key_takes_nothing_from_before() {
         let mut window = Window::new(30, 10).since(NOW);
-        assert_eq!(window.admit(nonce(1), NOW - 1, NOW, Lane::Control), Err(Fault::TimestampForgotten));
-        assert_eq!(window.admit(nonce(1), NOW, NOW + 5, Lane::Control), Err(Fault::TimestampForgotten));
+        assert_eq!(
+            window.admit(nonce(1), NOW - 1, NOW, Lane::Control),
+            Err(ControlFault::TimestampForgotten)
+        );
+        assert_eq!(
+            window.admit(nonce(1), NOW, NOW + 5, Lane::Control),
+            Err(ControlFault::TimestampForgotten)
+        );
         assert_eq!(window.admit(nonce(1), NOW + 1, NOW + 1, Lane::Control), Ok(()));
     }
 }

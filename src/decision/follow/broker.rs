@@ -14,14 +14,14 @@ use crate::{
     decision::{
         follow::{alert, parking},
         outcome::Decision,
-        request::{Answer, Returned},
+        request::{BrokerReport, Returned},
         state::State,
     },
 };
 
 /// The broker's answer for what had left: one fact, and commands that came back wait for their
 /// targets.
-pub(in crate::decision) fn reported(state: &State, answer: &Answer, now: Timestamp) -> Decision {
+pub(in crate::decision) fn reported(state: &State, answer: &BrokerReport, now: Timestamp) -> Decision {
     let mut decision = Decision::new(state);
     if answer.carried != Carried::default() {
         decision.facts.push(Fact::new(Action::Carried, now, Change::Carried(answer.carried.clone())));

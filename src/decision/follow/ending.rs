@@ -315,5 +315,5 @@ pub(in crate::decision) fn first_signs(state: &State, said: &Said, now: Timestam
     let Some(correlation_id) = said.envelope.correlation_id.as_deref() else { return Vec::new() };
     let flights = state.in_flight().of_trace(key::trace(correlation_id), &said.key.scope);
     let flights = flights.filter(|(_, flight)| flight.observed_at.is_none());
-    flights.map(|(_, flight)| facts::of_step(state, flight, facts::Step::Observed, now)).collect()
+    flights.map(|(_, flight)| facts::of_step(state, flight, facts::RouterStep::Observed, now)).collect()
 }

@@ -23,7 +23,7 @@ use crate::{
         request::Measured,
         state::{
             Belief, State,
-            meters::{Breach, Count, Place},
+            meters::{Breach, Count, MeasuredPlace},
         },
     },
 };
@@ -72,10 +72,10 @@ pub(in crate::decision) fn measured(state: &State, measured: &Measured, now: Tim
     let mut decision = Decision::new(state);
     let above = |value: Option<u64>, max: u64| value.is_none_or(|value| value > max);
     let host = [
-        (Place::Ledger, limits.ledger_failures_max.map(|max| above(measured.ledger_failures, max))),
-        (Place::Clock, limits.clock_drift_ms_max.map(|max| above(measured.clock_drift_ms, max))),
+        (MeasuredPlace::Ledger, limits.ledger_failures_max.map(|max| above(measured.ledger_failures, max))),
+        (MeasuredPlace::Clock, limits.clock_drift_ms_max.map(|max| above(measured.clock_drift_ms, max))),
         (
-            Place::Disk,
+            MeasuredPlace::Disk,
             limits.disk_free_bytes_min.map(|min| measured.disk_free_bytes.is_none_or(|free| free < min)),
         ),
     ];
@@ -91,7 +91,7 @@ pub(in crate::decision) fn measured(state: &State, measured: &Measured, now: Tim
 }
 
 /// A breach that has lasted for a window fires.
-fn lasting(state: &State, place: Place, breached: bool, now: Timestamp, decision: &mut Decision) {
+fn lasting(state: &State, place: MeasuredPlace, breached: bool, now: Timestamp, decision: &mut Decision) {
     let limits = &state.rules().safety.interlocks;
     let before = state.meters().breaches.get(&place);
     if !breached {
@@ -118,7 +118,7 @@ fn unknown(state: &State, now: Timestamp, decision: &mut Decision) {
     // Of a swarm that is gone nothing is measured any more.
     let there: BTreeSet<&str> = swarms.iter().map(|swarm| swarm.swarm_id.as_str()).collect();
     for place in state.meters().breaches.keys() {
-        if matches!(place, Place::Unknown(swarm) if !there.contains(swarm.as_str())) {
+        if matches!(place, MeasuredPlace::Unknown(swarm) if !there.contains(swarm.as_str())) {
             decision.beliefs.push(Belief::Measured { place: place.clone(), breach: None });
         }
     }
@@ -128,7 +128,7 @@ fn unknown(state: &State, now: Timestamp, decision: &mut Decision) {
             continue;
         }
         let breached = swarm.totals.lost as u64 * 100 > max * all;
-        lasting(state, Place::Unknown(swarm.swarm_id), breached, now, decision);
+        lasting(state, MeasuredPlace::Unknown(swarm.swarm_id), breached, now, decision);
     }
 }
 
@@ -140,7 +140,7 @@ fn outcomes(state: &State, now: Timestamp, decision: &mut Decision) {
     }
     let over = |count: &&Count| now.micros() - count.since >= limits.window_micros();
     for (swarm, count) in state.meters().swarms.iter().filter(|(_, count)| over(count)) {
-        let place = Place::Outcomes(swarm.clone());
+        let place = MeasuredPlace::Outcomes(swarm.clone());
         if count.all >= limits.samples_min && count.bad * 100 > max * count.all {
             raise(state, &place, now, decision);
         }
@@ -166,7 +166,7 @@ fn identities(state: &State, now: Timestamp, decision: &mut Decision) {
 }
 
 /// Raises the mode to SAFE where it is lower.
-fn raise(state: &State, place: &Place, now: Timestamp, decision: &mut Decision) {
+fn raise(state: &State, place: &MeasuredPlace, now: Timestamp, decision: &mut Decision) {
     let swarm = follow::safety::place(state, place.swarm(), now, decision);
     let scope = Scope::new(swarm.as_deref().unwrap_or(ALL), ALL, ALL);
     let setting = state.safety().setting(swarm.as_deref());

@@ -17,7 +17,7 @@ use crate::{
     },
     decision::{
         effect::Effect,
-        facts::{self, Step},
+        facts::{self, RouterStep},
         follow::ending,
         gates::consent::Permit,
         outcome::Decision,
@@ -61,7 +61,7 @@ pub(in crate::decision) fn park(
         };
         gone.into_iter().for_each(|gone| expire(state, gone, now, decision));
         let fact = decision.facts.len();
-        decision.facts.push(facts::of_step(state, flight, Step::Parked, now));
+        decision.facts.push(facts::of_step(state, flight, RouterStep::Parked, now));
         decision.effects.push(Effect::Keep {
             fact,
             seq: back.seq,
@@ -122,7 +122,7 @@ pub(in crate::decision) fn release(state: &State, now: Timestamp) -> Option<Deci
     decision.beliefs.push(Belief::Tried { scope: scope.clone() });
     for (_, flight) in state.in_flight().parked_for(scope).filter(|(_, flight)| !is_held_up(state, flight)) {
         let (Some(parked), Some(permit)) = (flight.parked, Permit::of_parked(flight)) else { continue };
-        decision.facts.push(facts::of_step(state, flight, Step::Released, now));
+        decision.facts.push(facts::of_step(state, flight, RouterStep::Released, now));
         decision.effects.push(Effect::Release {
             permit,
             parcel: parked.parcel,

@@ -18,7 +18,7 @@ use crate::{
         tree::View,
     },
     decision::{
-        rules::consent::Standing,
+        rules::consent::StandingApproval,
         state::{State, challenge::Challenge, flight::Flight},
     },
 };
@@ -103,7 +103,7 @@ fn standing<'a>(
     flight: &Flight,
     challenge: &Challenge,
     now: Timestamp,
-) -> Option<&'a Standing> {
+) -> Option<&'a StandingApproval> {
     // Some things are never approved beforehand.
     if takes_no_standing_approval(state, flight) {
         return None;

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Where a command stands that may take effect.
-pub(in crate::decision) struct Standing {
+pub(in crate::decision) struct CommandStanding {
     /// What to remember of it.
     pub accepted: Accepted,
 }
@@ -38,7 +38,7 @@ pub(in crate::decision) fn check(
     (said, class): (&Said, Option<Class>),
     actor: &Actor,
     now: Timestamp,
-) -> Result<Standing, Stopped> {
+) -> Result<CommandStanding, Stopped> {
     let class = match (said.key.family, class) {
         (Family::Signal, Some(Class::Liveness)) | (Family::Signal, None) => return Ok(unbound(said)),
         (Family::Signal, Some(class)) => class,
@@ -91,7 +91,7 @@ pub(in crate::decision) fn check(
     };
     match (class == Class::Start).then(|| overtaking(state, said, now)).flatten() {
         Some(why) => Err(Stopped::Overtaken { actor: actor.clone(), accepted, why }),
-        None => Ok(Standing { accepted }),
+        None => Ok(CommandStanding { accepted }),
     }
 }
 
@@ -117,11 +117,11 @@ fn overtaking(state: &State, said: &Said, now: Timestamp) -> Option<String> {
         .then(|| format!("a stop of {by} for this target has been accepted; this start is not later"))
 }
 
-fn unbound(said: &Said) -> Standing {
-    Standing { accepted: Accepted { compared: said.compared, ..Accepted::default() } }
+fn unbound(said: &Said) -> CommandStanding {
+    CommandStanding { accepted: Accepted { compared: said.compared, ..Accepted::default() } }
 }
 
-fn repeat(known: commands::Known, said: &Said, actor: &Actor) -> Stopped {
+fn repeat(known: commands::KnownKey, said: &Said, actor: &Actor) -> Stopped {
     let actor = actor.clone();
     if !known.is_same(said.compared) {
         let detail = "this idempotencyKey was used for another body";
@@ -141,7 +141,7 @@ fn repeat(known: commands::Known, said: &Said, actor: &Actor) -> Stopped {
 
 /// An outcome or alert that the broker delivers again is recognised; a new one of the same words is
 /// a new one.
-fn result(state: &State, arrival: &Arrival, said: &Said, actor: &Actor) -> Result<Standing, Stopped> {
+fn result(state: &State, arrival: &Arrival, said: &Said, actor: &Actor) -> Result<CommandStanding, Stopped> {
     if arrival.redelivered && state.knows_result(key::result_identity(arrival, actor)) {
         let refusal = Refusal::new(Reason::Duplicate, "a redelivery of what is already in the ledger");
         return Err(Stopped::Repeat { actor: actor.clone(), refusal, again: None });

@@ -55,7 +55,7 @@ pub(super) struct Passed<'a> {
     /// What it does now: the safety types may tighten or loosen.
     pub class: Option<Class>,
     pub actor: Actor,
-    pub standing: command::Standing,
+    pub standing: command::CommandStanding,
 }
 
 /// What a gate stopped, and how.

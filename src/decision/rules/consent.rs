@@ -26,7 +26,7 @@ pub struct Consent {
     /// Who may break the glass.
     pub break_glass: Vec<String>,
     /// What was approved beforehand.
-    pub standing: Vec<Standing>,
+    pub standing: Vec<StandingApproval>,
     /// Whether a support bundle takes a confirmation.
     pub support_bundle: bool,
 }
@@ -50,7 +50,7 @@ impl Default for Consent {
 /// An approval that was given beforehand: for one command, by its hash, until a time, for so many
 /// uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct StandingApproval {
     /// What it is called.
     pub name: String,
     /// The command's hash: SHA-256 of its canonical envelope without its timestamp and

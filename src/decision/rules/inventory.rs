@@ -6,7 +6,7 @@
 
 /// The bounds and timers of the inventory. A status-delta is expected every 5 s.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct InventoryLimits {
     /// How many instances are taken.
     pub instances_max: usize,
     /// After how much silence an instance is stale: three deltas missed.
@@ -31,7 +31,7 @@ pub struct Limits {
     pub impact_nodes_max: usize,
 }
 
-impl Default for Limits {
+impl Default for InventoryLimits {
     fn default() -> Self {
         Self {
             instances_max: 100_000,

@@ -61,7 +61,7 @@ pub struct Rules {
     /// that runs live.
     pub mismatches_max: u64,
     /// The bounds and timers of the inventory.
-    pub inventory: inventory::Limits,
+    pub inventory: inventory::InventoryLimits,
     /// How many (sender, code) pairs are tallied apart within a second; more share one tally a
     /// code.
     pub refusals_senders_max: usize,
@@ -197,7 +197,7 @@ impl Default for Rules {
             session_lost_after_ms: 60_000,
             lost_live_after_ms: 300_000,
             mismatches_max: 3,
-            inventory: inventory::Limits::default(),
+            inventory: inventory::InventoryLimits::default(),
             refusals_senders_max: 10_000,
             refusals_entries_per_second_max: 200,
             alerts_dedupe_ms: 60_000,

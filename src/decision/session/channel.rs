@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{Session, Word, step};
 use crate::contract::{
-    control::{BootstrapKeyBundle, ControlMessage, Kind},
+    control::{BootstrapKeyBundle, ControlMessage, MessageKind},
     interlock::Phase,
     reason::Reason,
     timestamp::Timestamp,
@@ -19,7 +19,7 @@ use crate::contract::{
 
 /// Why a message is a protocol error; the same messages in the same order give the same one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum SessionFault {
     /// It names no worker where it must.
     #[error("`{kind}` names its worker in `worker_id`; say which worker it is about")]
     WorkerRequired {
@@ -36,7 +36,7 @@ pub enum Fault {
     #[error("the bootstrap bundle cannot be read: {source}")]
     Bundle {
         /// Why.
-        source: crate::contract::control::Fault,
+        source: crate::contract::control::ControlFault,
     },
     /// No session of the worker stands.
     #[error("worker `{worker_id}` is not bootstrapped; bootstrap it before `{kind}`")]
@@ -63,7 +63,7 @@ pub enum Fault {
     },
 }
 
-impl Fault {
+impl SessionFault {
     /// The reason code of the same refusal on the bus.
     pub fn reason(&self) -> Option<Reason> {
         match self {
@@ -92,15 +92,19 @@ impl ControlPlaneSession {
     ///
     /// # Errors
     /// A protocol error, and nothing has changed.
-    pub fn process(&mut self, message: &ControlMessage, now: Timestamp) -> Result<ControlMessage, Fault> {
+    pub fn process(
+        &mut self,
+        message: &ControlMessage,
+        now: Timestamp,
+    ) -> Result<ControlMessage, SessionFault> {
         let kind = message.kind.word();
         let word = match message.kind {
-            Kind::BootstrapBundle => Word::Bootstrap,
-            Kind::Ready => Word::Ready,
-            Kind::Heartbeat => Word::Heartbeat,
-            Kind::StartWork => Word::StartWork,
-            Kind::Stop => Word::Stop,
-            _ => return Err(Fault::Unexpected { kind }),
+            MessageKind::BootstrapBundle => Word::Bootstrap,
+            MessageKind::Ready => Word::Ready,
+            MessageKind::Heartbeat => Word::Heartbeat,
+            MessageKind::StartWork => Word::StartWork,
+            MessageKind::Stop => Word::Stop,
+            _ => return Err(SessionFault::Unexpected { kind }),
         };
         if word == Word::StartWork {
             self.every_required_worker_is_ready(&message.payload)?;
@@ -109,16 +113,19 @@ impl ControlPlaneSession {
             (Some(worker_id), _) => vec![worker_id.clone()],
             // Work and a stop may be for everybody.
             (None, Word::StartWork | Word::Stop) => self.workers.keys().cloned().collect(),
-            (None, _) => return Err(Fault::WorkerRequired { kind }),
+            (None, _) => return Err(SessionFault::WorkerRequired { kind }),
         };
         if word == Word::Bootstrap {
-            BootstrapKeyBundle::from_payload(&message.payload).map_err(|source| Fault::Bundle { source })?;
+            BootstrapKeyBundle::from_payload(&message.payload)
+                .map_err(|source| SessionFault::Bundle { source })?;
         }
         for worker_id in addressed {
             let before = self.workers.get(&worker_id);
             let phase = step(before, word).map_err(|reason| match reason {
-                Reason::DuplicateBootstrap => Fault::DuplicateBootstrap { worker_id: worker_id.clone() },
-                _ => Fault::NotBootstrapped { worker_id: worker_id.clone(), kind },
+                Reason::DuplicateBootstrap => {
+                    SessionFault::DuplicateBootstrap { worker_id: worker_id.clone() }
+                }
+                _ => SessionFault::NotBootstrapped { worker_id: worker_id.clone(), kind },
             })?;
             if let Some(phase) = phase {
                 let after = Session::after(before, phase, now.micros());
@@ -141,21 +148,21 @@ impl ControlPlaneSession {
         }
     }
 
-    fn every_required_worker_is_ready(&self, payload: &Map<String, Value>) -> Result<(), Fault> {
+    fn every_required_worker_is_ready(&self, payload: &Map<String, Value>) -> Result<(), SessionFault> {
         let required = match payload.get("required_workers") {
             None => return Ok(()),
-            Some(required) => required.as_array().ok_or(Fault::RequiredWorkers)?,
+            Some(required) => required.as_array().ok_or(SessionFault::RequiredWorkers)?,
         };
         let names: Option<Vec<&str>> = required.iter().map(Value::as_str).collect();
         let ready = |name: &&str| self.workers.get(*name).is_some_and(Session::is_ready);
-        let names = names.ok_or(Fault::RequiredWorkers)?.into_iter();
+        let names = names.ok_or(SessionFault::RequiredWorkers)?.into_iter();
         let mut missing: Vec<String> = names.filter(|name| !ready(name)).map(str::to_owned).collect();
         if missing.is_empty() {
             return Ok(());
         }
         missing.sort();
         missing.dedup();
-        Err(Fault::WorkersNotReady { missing })
+        Err(SessionFault::WorkersNotReady { missing })
     }
 }
 
@@ -166,7 +173,7 @@ mod tests {
     use super::*;
     use crate::contract::control::{Kdf, MasterSecret, SecretMode};
 
-    fn message(kind: Kind, worker: &str, payload: Value) -> ControlMessage {
+    fn message(kind: MessageKind, worker: &str, payload: Value) -> ControlMessage {
         let payload = payload.as_object().cloned().unwrap_or_default();
         let worker = (!worker.is_empty()).then(|| worker.to_owned());
         ControlMessage::new(kind, "c-1", worker, payload).unwrap()
@@ -175,7 +182,7 @@ mod tests {
     fn bundle(worker: &str) -> ControlMessage {
         let master = MasterSecret::new(vec![7; 32]).unwrap();
         let bundle = BootstrapKeyBundle::new(1_767_225_600, SecretMode::Generated, Kdf::HkdfSha256, master);
-        ControlMessage::new(Kind::BootstrapBundle, "c-1", Some(worker.to_owned()), bundle.to_payload())
+        ControlMessage::new(MessageKind::BootstrapBundle, "c-1", Some(worker.to_owned()), bundle.to_payload())
             .unwrap()
     }
 
@@ -189,12 +196,12 @@ mod tests {
         let ack = session.process(&bundle("w-1"), at(1)).unwrap();
         assert_eq!(
             (ack.kind, ack.correlation_id.as_str(), ack.worker_id.as_deref()),
-            (Kind::Ack, "c-1", Some("w-1"))
+            (MessageKind::Ack, "c-1", Some("w-1"))
         );
         assert_eq!(ack.payload.get("ack_kind"), Some(&json!("control.bootstrap_bundle")));
         let again = session.process(&bundle("w-1"), at(2));
-        assert_eq!(again, Err(Fault::DuplicateBootstrap { worker_id: "w-1".to_owned() }));
-        session.process(&message(Kind::Stop, "w-1", json!({})), at(3)).unwrap();
+        assert_eq!(again, Err(SessionFault::DuplicateBootstrap { worker_id: "w-1".to_owned() }));
+        session.process(&message(MessageKind::Stop, "w-1", json!({})), at(3)).unwrap();
         session.process(&bundle("w-1"), at(4)).unwrap();
         assert_eq!(session.session("w-1").map(|session| session.epoch), Some(2));
     }
@@ -202,17 +209,19 @@ mod tests {
     #[test]
     fn work_starts_when_every_required_worker_is_ready() {
         let mut session = ControlPlaneSession::new();
-        let start = message(Kind::StartWork, "", json!({ "required_workers": ["w-2", "w-1", "w-1"] }));
+        let start = message(MessageKind::StartWork, "", json!({ "required_workers": ["w-2", "w-1", "w-1"] }));
         let missing = |names: &[&str]| {
-            Err(Fault::WorkersNotReady { missing: names.iter().map(|name| (*name).to_owned()).collect() })
+            Err(SessionFault::WorkersNotReady {
+                missing: names.iter().map(|name| (*name).to_owned()).collect(),
+            })
         };
         assert_eq!(session.process(&start, at(1)), missing(&["w-1", "w-2"]));
         for worker in ["w-1", "w-2"] {
             session.process(&bundle(worker), at(2)).unwrap();
         }
-        session.process(&message(Kind::Ready, "w-1", json!({})), at(3)).unwrap();
+        session.process(&message(MessageKind::Ready, "w-1", json!({})), at(3)).unwrap();
         assert_eq!(session.process(&start, at(4)), missing(&["w-2"]));
-        session.process(&message(Kind::Ready, "w-2", json!({})), at(5)).unwrap();
+        session.process(&message(MessageKind::Ready, "w-2", json!({})), at(5)).unwrap();
         session.process(&start, at(6)).unwrap();
         assert_eq!(session.session("w-2").map(|session| session.phase), Some(Phase::Working));
         session.lose("w-2", at(7));
@@ -223,18 +232,18 @@ mod tests {
     fn what_names_nobody_or_nothing_is_a_protocol_error() {
         let mut session = ControlPlaneSession::new();
         let unnamed = ControlMessage { worker_id: None, ..bundle("w-1") };
-        assert!(matches!(session.process(&unnamed, at(1)), Err(Fault::WorkerRequired { .. })));
-        let empty = message(Kind::BootstrapBundle, "w-1", json!({}));
-        assert!(matches!(session.process(&empty, at(1)), Err(Fault::Bundle { .. })));
-        for kind in [Kind::Ready, Kind::Heartbeat] {
+        assert!(matches!(session.process(&unnamed, at(1)), Err(SessionFault::WorkerRequired { .. })));
+        let empty = message(MessageKind::BootstrapBundle, "w-1", json!({}));
+        assert!(matches!(session.process(&empty, at(1)), Err(SessionFault::Bundle { .. })));
+        for kind in [MessageKind::Ready, MessageKind::Heartbeat] {
             let early = message(kind, "w-1", json!({}));
-            assert!(matches!(session.process(&early, at(1)), Err(Fault::NotBootstrapped { .. })));
+            assert!(matches!(session.process(&early, at(1)), Err(SessionFault::NotBootstrapped { .. })));
         }
         let unasked = bundle("w-1").ack();
-        assert!(matches!(session.process(&unasked, at(1)), Err(Fault::Unexpected { .. })));
-        let list = message(Kind::StartWork, "", json!({ "required_workers": "w-1" }));
-        assert_eq!(session.process(&list, at(1)), Err(Fault::RequiredWorkers));
-        session.process(&message(Kind::Stop, "w-1", json!({})), at(1)).unwrap();
+        assert!(matches!(session.process(&unasked, at(1)), Err(SessionFault::Unexpected { .. })));
+        let list = message(MessageKind::StartWork, "", json!({ "required_workers": "w-1" }));
+        assert_eq!(session.process(&list, at(1)), Err(SessionFault::RequiredWorkers));
+        session.process(&message(MessageKind::Stop, "w-1", json!({})), at(1)).unwrap();
         assert_eq!(session, ControlPlaneSession::new(), "nothing of it was kept");
     }
 }

@@ -8,7 +8,7 @@
 
 mod channel;
 
-pub use channel::{ControlPlaneSession, Fault};
+pub use channel::{ControlPlaneSession, SessionFault};
 
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ use crate::{
     decision::state::{
         State,
         inventory::{Change as Silence, Lifecycle, Status},
-        meters::{Breach, Place},
+        meters::{Breach, MeasuredPlace},
         tallies::Tally,
     },
 };
@@ -129,7 +129,7 @@ pub enum Belief {
     /// An interlock's measurement.
     Measured {
         /// What was measured.
-        place: Place,
+        place: MeasuredPlace,
         /// The breach, where there is one.
         breach: Option<Breach>,
     },

@@ -37,7 +37,7 @@ use crate::{
 
 /// A command that was accepted within the window.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Command {
+pub(super) struct RememberedCommand {
     pub compared: Short,
     pub first_seen: i64,
     /// Entry of the outcome that ended it.
@@ -81,7 +81,7 @@ impl Recorded {
         let key = key::short(command);
         let correlation_id = fact.correlation_id.as_deref().unwrap_or_default();
         let late = key::late(&subject.kind_type, correlation_id);
-        let known = Command {
+        let known = RememberedCommand {
             compared: key::short(accepted.compared),
             first_seen: at,
             ended: None,
@@ -204,7 +204,7 @@ impl Recorded {
 
 /// What the gates know of a command key.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::decision) struct Known {
+pub(in crate::decision) struct KnownKey {
     compared: Short,
     /// Entry of the outcome that ended it, where it has ended.
     pub ended: Option<u64>,
@@ -214,7 +214,7 @@ pub(in crate::decision) struct Known {
     pub undelivered: bool,
 }
 
-impl Known {
+impl KnownKey {
     /// Whether a body is the one that bound the key.
     pub fn is_same(self, compared: Digest) -> bool {
         self.compared == key::short(compared)
@@ -232,14 +232,14 @@ impl State {
         self.recorded.commands.get(&key::short(command))?.ended
     }
 
-    pub(in crate::decision) fn command(&self, command: Digest, now: Timestamp) -> Option<Known> {
+    pub(in crate::decision) fn command(&self, command: Digest, now: Timestamp) -> Option<KnownKey> {
         let known = self.recorded.commands.get(&key::short(command))?;
         let remembered = !leaving::has_left(known.first_seen, now.micros(), self.rules.idempotency_window_ms);
         let flight = self.recorded.flights.get(key::short(command));
         let waits = flight.filter(|flight| flight.awaits_confirmation());
         // The entry after a challenged command's own is its challenge.
         let challenge = waits.map(|flight| flight.seq + 1);
-        remembered.then_some(Known {
+        remembered.then_some(KnownKey {
             compared: known.compared,
             ended: known.ended,
             challenge,

@@ -69,12 +69,12 @@ pub struct Target {
     /// Who.
     pub scope: Scope,
     /// What it answered.
-    pub answer: Option<Answer>,
+    pub answer: Option<TargetReply>,
 }
 
 /// What a target answered.
 #[derive(Clone, Debug, Serialize)]
-pub struct Answer {
+pub struct TargetReply {
     /// In its word.
     pub status: String,
     /// Whether that is what the sender wanted.
@@ -168,7 +168,7 @@ impl Flight {
 
     /// Writes a target's answer into the matrix; its first one counts.
     pub(in crate::decision) fn answer(&mut self, scope: &Scope, heard: &Heard, at: i64) {
-        let answer = Answer { status: heard.status.clone(), success: heard.success, at };
+        let answer = TargetReply { status: heard.status.clone(), success: heard.success, at };
         match self.find(scope) {
             Ok(index) => {
                 if let Some(target) = self.targets.get_mut(index) {

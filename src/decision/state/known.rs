@@ -22,12 +22,12 @@ type Instances = BTreeMap<Box<str>, i64>;
 
 /// Every known instance.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Known {
+pub(super) struct KnownInstances {
     swarms: BTreeMap<Box<str>, BTreeMap<Box<str>, Instances>>,
     count: usize,
 }
 
-impl Known {
+impl KnownInstances {
     pub fn count(&self) -> usize {
         self.count
     }
@@ -144,11 +144,11 @@ mod tests {
             let [swarm, role, instance] = text.split('/').collect::<Vec<_>>()[..] else { panic!("a scope") };
             Scope::new(swarm, role, instance)
         };
-        let mut known = Known::default();
+        let mut known = KnownInstances::default();
         for (at, name) in ["b/x/1", "a/x/2", "a/y/1", "a/x/1", "a/x/1"].into_iter().enumerate() {
             known.insert(&scope(name), at as i64);
         }
-        let covered = |known: &Known, by: &str| {
+        let covered = |known: &KnownInstances, by: &str| {
             known.covered(&scope(by)).map(|scope| scope.to_string()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(known.count(), 4);

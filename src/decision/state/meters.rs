@@ -26,7 +26,7 @@ pub(in crate::decision) struct Meters {
     pub(in crate::decision) principals: BTreeMap<String, Count>,
     pub(in crate::decision) swarms: BTreeMap<String, Count>,
     pub(in crate::decision) identities: Count,
-    pub(in crate::decision) breaches: BTreeMap<Place, Breach>,
+    pub(in crate::decision) breaches: BTreeMap<MeasuredPlace, Breach>,
 }
 
 /// Two numbers of a window.
@@ -56,7 +56,7 @@ impl Count {
 
 /// What is measured, and of whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum MeasuredPlace {
     /// The ledger's writes.
     Ledger,
     /// The wall clock.
@@ -69,7 +69,7 @@ pub enum Place {
     Unknown(String),
 }
 
-impl Place {
+impl MeasuredPlace {
     pub(in crate::decision) const fn word(&self) -> &'static str {
         match self {
             Self::Ledger => "ledger",
@@ -168,13 +168,13 @@ impl Meters {
         }
     }
 
-    pub fn set(&mut self, place: &Place, breach: Option<Breach>) {
+    pub fn set(&mut self, place: &MeasuredPlace, breach: Option<Breach>) {
         match breach {
             Some(breach) => self.breaches.insert(place.clone(), breach),
             None => self.breaches.remove(place),
         };
         // A window that was judged is over.
-        if let Place::Outcomes(swarm) = place {
+        if let MeasuredPlace::Outcomes(swarm) = place {
             self.swarms.remove(swarm);
         }
     }

@@ -59,12 +59,12 @@ use crate::{
         state::{
             bots::Bot,
             challenge::Closed,
-            commands::{Command, Late},
+            commands::{Late, RememberedCommand},
             configs::Configs,
             flights::Flights,
             inventory::Inventory,
             key::{Short, pairs},
-            known::Known,
+            known::KnownInstances,
             leaving::Leaving,
             meters::Meters,
             safety::Safety,
@@ -94,7 +94,7 @@ struct Recorded {
     pub last_at: i64,
     /// The newest entry that was first sealed while the ledger could not be written.
     pub newest_emergency: Option<EmergencyId>,
-    pub commands: BTreeMap<Short, Command>,
+    pub commands: BTreeMap<Short, RememberedCommand>,
     pub flights: Flights,
     /// Commands that the router ended, by type and correlationId: their targets may still answer.
     pub late: BTreeMap<Short, Late>,
@@ -102,7 +102,7 @@ struct Recorded {
     #[serde(serialize_with = "pairs")]
     pub stops: BTreeMap<Scope, i64>,
     /// Every instance that has shown itself, and when first.
-    pub known: Known,
+    pub known: KnownInstances,
     /// The config-updates that each instance applied.
     pub applied: Configs,
     /// Where bots are; one that nobody moved is CREATED, and not here.

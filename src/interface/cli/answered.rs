@@ -31,7 +31,7 @@ const CHALLENGE_REQUIRED: &str = "ChallengeRequired";
 
 /// One answer.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct HeardOutcome {
     /// The status of an outcome; a refused copy counts as `Refused`.
     status: String,
     code: Option<String>,
@@ -41,7 +41,7 @@ pub struct Heard {
     scope: Option<Scope>,
 }
 
-impl Heard {
+impl HeardOutcome {
     /// Reads a message; `None` for what answers something else.
     pub fn read(message: &Message, kind_type: &str, correlation: &str) -> Option<Self> {
         let key = ControlPlaneRouting::parse(&message.routing_key).ok()?;
@@ -129,7 +129,7 @@ impl<'a> Answered<'a> {
     ///
     /// # Errors
     /// When stdout is closed or full.
-    pub fn hear(&mut self, heard: &Heard, on: bool) -> Result<Option<Exit>, CliError> {
+    pub fn hear(&mut self, heard: &HeardOutcome, on: bool) -> Result<Option<Exit>, CliError> {
         if heard.scope.as_ref().is_some_and(|scope| *scope != self.order.scope) {
             let target = or_nothing(heard.scope.as_ref());
             if !self.json {
@@ -146,7 +146,7 @@ impl<'a> Answered<'a> {
     }
 
     /// The challenge, and who can do what with it.
-    fn challenged(&self, heard: &Heard) -> Telling {
+    fn challenged(&self, heard: &HeardOutcome) -> Telling {
         let text = |name: &str| heard.context.get(name).and_then(words);
         let id = text("challengeId").unwrap_or_default();
         let [confirm, reject] = ["confirm", "reject"].map(|act| line(act, &id));
@@ -175,7 +175,7 @@ impl<'a> Answered<'a> {
     }
 
     /// How it ended, and after a no what to do.
-    fn ended(&self, heard: &Heard) -> Telling {
+    fn ended(&self, heard: &HeardOutcome) -> Telling {
         let kind_type = self.order.kind_type;
         let commands = Commands::default();
         let row = commands.get(kind_type);
@@ -214,7 +214,7 @@ impl<'a> Answered<'a> {
     }
 
     /// The next step after an end without success, and its page.
-    fn next(&self, heard: &Heard) -> (Option<String>, Option<&'static str>) {
+    fn next(&self, heard: &HeardOutcome) -> (Option<String>, Option<&'static str>) {
         let Some(code) = &heard.code else {
             let eases = class(self.order.kind_type).is_some_and(Class::always_passes);
             let unanswered = matches!(heard.status.as_str(), "TimedOut" | "Partial" | "Failed");
@@ -316,8 +316,8 @@ mod tests {
         }
     }
 
-    fn heard(key: &str, data: &Value) -> Heard {
-        Heard::read(&message(key, data, &[]), "bot-stop", "c-1").unwrap()
+    fn heard(key: &str, data: &Value) -> HeardOutcome {
+        HeardOutcome::read(&message(key, data, &[]), "bot-stop", "c-1").unwrap()
     }
 
     fn answered(order: &Order) -> Answered<'_> {
@@ -328,7 +328,7 @@ mod tests {
     fn only_what_answers_the_order_is_heard() {
         let stopped = json!({ "status": "Stopped" });
         let read = |key: &str, kind_type, correlation| {
-            Heard::read(&message(key, &stopped, &[]), kind_type, correlation).is_some()
+            HeardOutcome::read(&message(key, &stopped, &[]), kind_type, correlation).is_some()
         };
         assert!(read("event.outcome.bot-stop.kestrel.bot.b-1", "bot-stop", "c-1"));
         assert!(!read("event.outcome.bot-stop.kestrel.bot.b-1", "bot-stop", "c-2"));
@@ -336,7 +336,7 @@ mod tests {
         assert!(!read("signal.bot-stop.kestrel.bot.b-1", "bot-stop", "c-1"), "the order itself is no answer");
         let headers = [("x-swarmgate-reason", "command.conflict"), ("x-swarmgate-detail", "another body")];
         let copy = message("signal.bot-stop.kestrel.bot.b-1", &json!({}), &headers);
-        let copy = Heard::read(&copy, "bot-stop", "c-1").unwrap();
+        let copy = HeardOutcome::read(&copy, "bot-stop", "c-1").unwrap();
         assert_eq!((copy.status.as_str(), copy.code.as_deref()), ("Refused", Some("command.conflict")));
     }
 
@@ -373,7 +373,7 @@ mod tests {
         });
         let data = json!({ "status": "ChallengeRequired", "context": context });
         let key = "event.outcome.bot-start.kestrel.bot.b-1";
-        let heard = Heard::read(&message(key, &data, &[]), "bot-start", "c-1").unwrap();
+        let heard = HeardOutcome::read(&message(key, &data, &[]), "bot-start", "c-1").unwrap();
         let mut answered = answered(&order);
         let told = answered.challenged(&heard);
         assert_eq!(told.exit, Exit::Fault);
@@ -403,7 +403,8 @@ mod tests {
             let context = json!({ "challengeId": "c-4f", "command": { "seq": 7, "status": status } });
             let data = json!({ "status": "Applied", "message": "so it is", "context": context });
             let key = "event.outcome.challenge-confirm.kestrel.bot.b-1";
-            answered.ended(&Heard::read(&message(key, &data, &[]), "challenge-confirm", "c-1").unwrap())
+            answered
+                .ended(&HeardOutcome::read(&message(key, &data, &[]), "challenge-confirm", "c-1").unwrap())
         };
         assert_eq!((applied("confirmed").exit, applied("waits").exit), (Exit::Done, Exit::Done));
         let told = applied("refused");

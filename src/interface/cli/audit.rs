@@ -16,7 +16,7 @@ use super::{CliError, Exit, Globals, Out, table::clean};
 use crate::{
     contract::{routing::Scope, schema::Schema},
     ledger::{
-        chain::{Fault, Sealed},
+        chain::{ChainFault, Sealed},
         emergency,
         query::{Filter, Reader},
         verify,
@@ -187,9 +187,9 @@ fn schema() -> Result<Schema, CliError> {
 }
 
 /// Where in its entry a fault is, where it is in one place.
-fn pointer(fault: &Fault) -> Option<&str> {
+fn pointer(fault: &ChainFault) -> Option<&str> {
     match fault {
-        Fault::Form { pointer, .. } => Some(pointer),
+        ChainFault::Form { pointer, .. } => Some(pointer),
         _ => None,
     }
 }

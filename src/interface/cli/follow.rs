@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     CliError, Exit, Globals, Out,
-    answered::{Answered, Heard},
+    answered::{Answered, HeardOutcome},
     client, may,
     order::{Flags, Manner, Order, Way},
     output::aside,
@@ -132,7 +132,7 @@ impl Order {
                 break answered.silent("the broker sends no more");
             };
             for delivery in deliveries {
-                let heard = Heard::read(&delivery.message, self.kind_type, answered.correlation());
+                let heard = HeardOutcome::read(&delivery.message, self.kind_type, answered.correlation());
                 let Some(heard) = heard else { continue };
                 if let Some(exit) = answered.hear(&heard, flags.wait_consent).transpose() {
                     break 'end exit;

@@ -65,7 +65,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    config::{self, Layers, Loaded, Setting},
+    config::{self, FlagSetting, Layers, Loaded},
     telemetry::stderr,
 };
 
@@ -128,7 +128,7 @@ pub struct Globals {
     /// One setting of the config, over file and environment; may be repeated. A list is `one,two`
     /// or `[one, two]`, and `[]` is none.
     #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = setting)]
-    pub settings: Vec<Setting>,
+    pub settings: Vec<FlagSetting>,
 }
 
 impl Globals {
@@ -170,7 +170,7 @@ impl Globals {
 
     /// Where that config comes from.
     fn layers_with(&self, flags: Vec<(&str, &str, String)>) -> Layers {
-        let setting = |(flag, path, value): (&str, &str, String)| Setting {
+        let setting = |(flag, path, value): (&str, &str, String)| FlagSetting {
             flag: flag.to_owned(),
             path: path.to_owned(),
             value,
@@ -179,7 +179,7 @@ impl Globals {
     }
 
     /// The layers with that file.
-    fn layers(&self, file: Option<PathBuf>, mut flags: Vec<Setting>) -> Layers {
+    fn layers(&self, file: Option<PathBuf>, mut flags: Vec<FlagSetting>) -> Layers {
         let env = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok().filter(|name| name.starts_with("SWARMGATE_"))?;
             Some((name, value.to_string_lossy().into_owned()))
@@ -334,7 +334,7 @@ fn tree() -> clap::Command {
 }
 
 /// Reads `PATH=VALUE`; the value is not repeated in a fault, it may be a secret.
-fn setting(text: &str) -> Result<Setting, String> {
+fn setting(text: &str) -> Result<FlagSetting, String> {
     let (path, value) = text.split_once('=').ok_or("write it as PATH=VALUE, like `mode=observe`")?;
-    Ok(Setting { flag: format!("--set {path}"), path: path.trim().to_owned(), value: value.to_owned() })
+    Ok(FlagSetting { flag: format!("--set {path}"), path: path.trim().to_owned(), value: value.to_owned() })
 }

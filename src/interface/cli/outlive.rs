@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 
 use super::CliError;
-use crate::interface::http::Bounds;
+use crate::interface::http::ClientBounds;
 
 /// What ends a process that does not listen for it. A limit on the size of files (SIGXFSZ) makes a
 /// write fail, as a full disk does, where the process goes on.
@@ -68,7 +68,7 @@ pub(super) fn raised_files() -> u64 {
 
 /// The bounds of a window that fit so many open files: what broker and ledger need is not given to
 /// clients.
-pub(super) fn fitting(bounds: Bounds, files: u64) -> Bounds {
+pub(super) fn fitting(bounds: ClientBounds, files: u64) -> ClientBounds {
     let room = usize::try_from(files.saturating_sub(FILES_OWN)).unwrap_or(usize::MAX);
     let health_connections_max = bounds.health_connections_max.min(room / 4).max(1);
     let connections_max = bounds.connections_max.min(room - room / 4).max(1);
@@ -80,7 +80,7 @@ pub(super) fn fitting(bounds: Bounds, files: u64) -> Bounds {
             "few files may be open (`ulimit -n`): fewer clients are served at once, so that broker and ledger have theirs"
         );
     }
-    Bounds { connections_max, health_connections_max, ..bounds }
+    ClientBounds { connections_max, health_connections_max, ..bounds }
 }
 
 #[cfg(test)]
@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn clients_get_what_broker_and_ledger_leave() {
-        let bounds = Bounds { connections_max: 64, health_connections_max: 16, ..Bounds::default() };
+        let bounds =
+            ClientBounds { connections_max: 64, health_connections_max: 16, ..ClientBounds::default() };
         for (files, expected) in [
             (u64::MAX, (64, 16)),
             (1_024, (64, 16)),

@@ -101,7 +101,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
                 Some(id) => vec![found(&copies, id)?],
                 None => copies.iter().collect(),
             };
-            let way = replay::Way {
+            let way = replay::ReplayRoute {
                 bus: bus.as_ref(),
                 settler: settler.as_ref(),
                 loaded: &loaded,

@@ -12,7 +12,7 @@ use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{self, Config, ConfigError, FIELDS, Fault, Layers},
+    config::{self, Config, ConfigError, ConfigFault, FIELDS, Layers},
     interface::api::Hosts,
     telemetry::{Telemetry, log},
 };
@@ -144,7 +144,7 @@ fn leaf(tree: &Value, path: &str) -> Value {
 fn tell_faults(fault: &ConfigError) {
     error!(error = %fault, "SIGHUP: the config cannot be taken, so nothing has changed");
     let ConfigError::Faulty { faults } = fault else { return };
-    for Fault { at, path, message, help, .. } in faults.iter().take(FAULTS_TOLD_MAX) {
+    for ConfigFault { at, path, message, help, .. } in faults.iter().take(FAULTS_TOLD_MAX) {
         error!(at, setting = path, help, "{message}");
     }
     if faults.len() > FAULTS_TOLD_MAX {

@@ -100,7 +100,8 @@ pub async fn run(args: RunArgs, globals: &Globals) -> Result<Exit, CliError> {
         }
         Mode::Observe => args.looks.setup(&loaded, &telemetry)?,
     };
-    let presence = setup.presence.clone().map(|presence| presence::Settings { waits: args.wait, ..presence });
+    let presence =
+        setup.presence.clone().map(|presence| presence::PresenceSettings { waits: args.wait, ..presence });
     let setup = Setup { adopt: args.adopt, presence, ..setup };
     let ended = serve(&loaded, setup, telemetry, (layers, hang_up), globals.is_json()).await;
     ended.map_err(|fault| match loaded.config.mode {
@@ -169,7 +170,7 @@ pub(super) async fn serve(
     }
     let (mode, survey) = (setup.rules.mode, setup.survey.clone());
     let stopping = CancellationToken::new();
-    let bounds = http::Bounds::from(&config.http);
+    let bounds = http::ClientBounds::from(&config.http);
     let bounds = outlive::fitting(bounds, outlive::raised_files());
     let window = http::Window::open(config.http.addr, bounds).await?.named(&config.http.hosts);
     let address = window.address();

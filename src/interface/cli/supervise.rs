@@ -19,10 +19,10 @@ use crate::{
     contract::routing::Scope,
     runtime::broker::Broker,
     supervisor::{
-        self, Setup, SuperviseError, Supervisor,
+        self, SuperviseError, Supervisor, SupervisorSetup,
         bridge::{self, Bridge},
         child, configured,
-        event::{End, Report, Tell},
+        event::{End, Tell, WorkerEnd},
     },
     telemetry::log::{self, Format},
 };
@@ -141,7 +141,7 @@ fn asks_router(loaded: &Loaded, has_bus: bool) -> Result<bool, CliError> {
 fn start(loaded: &Loaded, run: String, tell: Tell, asks_router: bool) -> Result<Supervisor, CliError> {
     let config = &loaded.config;
     let shim = std::env::current_exe().map_err(supervisor::SuperviseError::from)?;
-    let setup = Setup {
+    let setup = SupervisorSetup {
         settings: config.supervisor.clone(),
         channel: configured::channel(config)?,
         keys: configured::keys(config)?,
@@ -155,7 +155,7 @@ fn start(loaded: &Loaded, run: String, tell: Tell, asks_router: bool) -> Result<
 
 fn bridge(loaded: &Loaded, run: String, asks_router: bool) -> Bridge {
     let config = &loaded.config;
-    let setup = bridge::Setup {
+    let setup = bridge::BridgeSetup {
         connector: Arc::new(Broker::new(config)),
         prefix: config.amqp.prefix.clone(),
         instance: config.instance.clone(),
@@ -168,12 +168,12 @@ fn bridge(loaded: &Loaded, run: String, asks_router: bool) -> Bridge {
 }
 
 /// Tells how each worker ended; a fault where one was given up or would not end.
-fn report(reports: &[Report], json: bool) -> Result<Exit, CliError> {
+fn report(reports: &[WorkerEnd], json: bool) -> Result<Exit, CliError> {
     let mut text = String::new();
     if json {
         text = format!("{}\n", json!({ "workers": reports }));
     } else {
-        for Report { worker, processes, end, last_fall } in reports {
+        for WorkerEnd { worker, processes, end, last_fall } in reports {
             let fall = last_fall.as_ref().map(|fall| format!(" (last fall: {fall})")).unwrap_or_default();
             text.push_str(&format!("{worker}  {}  processes: {processes}{fall}\n", end.word()));
         }

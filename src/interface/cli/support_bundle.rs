@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::Config,
     support::{
-        self, Created, Limits, Place, Source, Sources, Stamp,
+        self, BundleLimits, BundlePlace, BundleStamp, Created, Source, Sources,
         gather::{self, Page, Pages},
         verify,
     },
@@ -86,12 +86,12 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         }
         return verify(file, globals);
     }
-    let mut limits = Limits::default();
+    let mut limits = BundleLimits::default();
     limits.audit_entries_max = args.last.unwrap_or(limits.audit_entries_max);
     let sources = gathered(&args, globals, &limits).await;
     let instance = instance(&sources);
-    let stamp = Stamp::new();
-    let place = Place::File(args.out.unwrap_or_else(|| support::file_name(&stamp).into()));
+    let stamp = BundleStamp::new();
+    let place = BundlePlace::File(args.out.unwrap_or_else(|| support::file_name(&stamp).into()));
     let created = support::create_aside(place, sources, limits, stamp).await?;
     let recorded = match instance {
         Ok(instance) => bundle_record::record(&created, &instance, &args.connect, globals).await,
@@ -109,7 +109,7 @@ fn instance(sources: &Sources) -> Result<String, String> {
 }
 
 /// What the named sources tell; without a name, those of the config.
-async fn gathered(args: &Args, globals: &Globals, limits: &Limits) -> Sources {
+async fn gathered(args: &Args, globals: &Globals, limits: &BundleLimits) -> Sources {
     let loaded = globals.config_with(Vec::new());
     let config = loaded.as_ref().map(|loaded| &loaded.config);
     let is_named = args.access.is_named() || args.ledger.is_some();
@@ -137,7 +137,7 @@ fn ledger_of(config: Option<&Config>) -> Option<&Path> {
     config.map(|config| config.ledger.dir.as_path())
 }
 
-async fn of_api(router: &Router, limits: &Limits) -> Sources {
+async fn of_api(router: &Router, limits: &BundleLimits) -> Sources {
     let mut sources = gather::of_pages(router, limits).await;
     let ready = match router.window("readyz").await {
         Ok((_, page)) => {
@@ -207,7 +207,7 @@ fn tell(created: &Created, recorded: &Result<String, String>, globals: &Globals)
 }
 
 fn verify(file: &Path, globals: &Globals) -> Result<Exit, CliError> {
-    let limits = Limits { bundle_bytes_max: VERIFIED_BYTES_MAX, ..Limits::default() };
+    let limits = BundleLimits { bundle_bytes_max: VERIFIED_BYTES_MAX, ..BundleLimits::default() };
     let report = verify::verify(file, &limits)?;
     let exit = if report.faults.is_empty() { Exit::Done } else { Exit::Fault };
     let mut out = Out::new();

@@ -73,7 +73,7 @@ pub enum HttpError {
 
 /// Bounds on clients.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct ClientBounds {
     /// How long a client may take to send a head, or idle between requests.
     pub header_timeout_ms: u64,
     /// How long a client may take to read an answer.
@@ -84,7 +84,7 @@ pub struct Bounds {
     pub health_connections_max: usize,
 }
 
-impl From<&config::Http> for Bounds {
+impl From<&config::Http> for ClientBounds {
     fn from(settings: &config::Http) -> Self {
         Self {
             header_timeout_ms: settings.header_timeout_ms,
@@ -95,7 +95,7 @@ impl From<&config::Http> for Bounds {
     }
 }
 
-impl Default for Bounds {
+impl Default for ClientBounds {
     fn default() -> Self {
         Self::from(&config::Http::default())
     }
@@ -106,7 +106,7 @@ impl Default for Bounds {
 pub struct Window {
     listener: TcpListener,
     address: SocketAddr,
-    bounds: Bounds,
+    bounds: ClientBounds,
     hosts: Hosts,
 }
 
@@ -115,7 +115,7 @@ impl Window {
     ///
     /// # Errors
     /// When the address is taken or not ours.
-    pub async fn open(address: SocketAddr, bounds: Bounds) -> Result<Self, HttpError> {
+    pub async fn open(address: SocketAddr, bounds: ClientBounds) -> Result<Self, HttpError> {
         let fault = |source| HttpError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
@@ -196,7 +196,7 @@ impl Spare {
 }
 
 /// Serves one client; beyond all places a client gets one answer.
-async fn answer(stream: TcpStream, pages: Router, bounds: Bounds, keeps_alive: bool) {
+async fn answer(stream: TcpStream, pages: Router, bounds: ClientBounds, keeps_alive: bool) {
     let stream = Patient::new(stream, Duration::from_millis(bounds.write_timeout_ms));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -291,8 +291,12 @@ mod tests {
     }
 
     async fn running(header_timeout_ms: u64, connections_max: usize) -> Running {
-        let bounds =
-            Bounds { header_timeout_ms, write_timeout_ms: 300, connections_max, health_connections_max: 2 };
+        let bounds = ClientBounds {
+            header_timeout_ms,
+            write_timeout_ms: 300,
+            connections_max,
+            health_connections_max: 2,
+        };
         let window = Window::open(SocketAddr::from(([127, 0, 0, 1], 0)), bounds).await.unwrap();
         let (address, telemetry, stopping) =
             (window.address(), Arc::new(Telemetry::default()), CancellationToken::new());
@@ -390,7 +394,7 @@ mod tests {
     #[tokio::test]
     async fn a_taken_address_is_an_error_with_its_address() {
         let Running { address, .. } = running(100, 1).await;
-        let fault = Window::open(address, Bounds::default()).await.unwrap_err();
+        let fault = Window::open(address, ClientBounds::default()).await.unwrap_err();
         assert!(fault.to_string().contains(&address.to_string()));
     }
 }

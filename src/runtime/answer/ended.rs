@@ -8,7 +8,7 @@ use crate::{
     contract::audit::Change,
     decision::{
         rules::{Rules, words::REPORTED},
-        state::{State, flight::Answer},
+        state::{State, flight::TargetReply},
     },
     ledger::chain::Sealed,
     view::commands::{Command, ENDED},
@@ -48,7 +48,7 @@ pub(in crate::runtime) fn ended(rules: &Rules, entries: &[Sealed]) -> Option<Com
             // A command to one instance is ended by that instance's own answer, or by the router.
             if let ([target], Change::Result(_)) = (flight.targets.as_mut_slice(), &fact.change) {
                 let (status, at) = (ended.status.clone(), fact.at.micros());
-                target.answer = Some(Answer { status, success, at });
+                target.answer = Some(TargetReply { status, success, at });
             }
             let command = Command::new(&state, &flight);
             return Some(Command {

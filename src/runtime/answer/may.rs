@@ -7,7 +7,7 @@
 
 use serde_json::json;
 
-use super::View;
+use super::AnswerView;
 use crate::{
     contract::{
         Said,
@@ -21,7 +21,7 @@ use crate::{
     view::may::May,
 };
 
-impl View<'_> {
+impl AnswerView<'_> {
     pub(super) fn may(&self, intent: &Intent) -> Option<May> {
         let said = said(self.state.rules(), intent, self.now)?;
         let may = may(self.state, &said, intent.user.as_deref(), self.now);

@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::{
-    ask::{Asked, Question},
-    depths::Known,
+    ask::{PendingQuestion, Question},
+    depths::KnownDepths,
     survey::Survey,
 };
 use crate::{
@@ -46,7 +46,7 @@ pub(super) struct About {
     /// Where messages reach the router and where it puts them, as a status has it.
     pub queues: Value,
     /// What is known of its queues.
-    pub depths: watch::Receiver<Known>,
+    pub depths: watch::Receiver<KnownDepths>,
     /// How often the status is said in full.
     pub full_every_ms: u64,
     /// What an observer learns.
@@ -66,16 +66,16 @@ impl About {
 }
 
 /// What answering needs.
-pub(super) struct View<'a> {
+pub(super) struct AnswerView<'a> {
     pub state: &'a State,
     pub telemetry: &'a Telemetry,
     pub about: &'a About,
     pub now: Timestamp,
 }
 
-impl View<'_> {
+impl AnswerView<'_> {
     /// Answers who asked; one who no longer waits is no fault.
-    pub fn tell(&self, asked: Asked) {
+    pub fn tell(&self, asked: PendingQuestion) {
         let _ = asked.tell.send(self.answer(&asked.question));
     }
 

@@ -223,7 +223,7 @@ enum Order {
 
 /// The settings of the ways.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct DispatchSettings {
     /// How long a batch waits for its confirms.
     pub confirm_timeout: Duration,
     /// From when on a batch whose confirms stay away holds up no other.
@@ -253,7 +253,7 @@ pub(super) struct Dispatch {
 impl Dispatch {
     /// Starts the tasks of all ways.
     pub fn start(
-        settings: &Settings,
+        settings: &DispatchSettings,
         link: &Link,
         reports: &mpsc::Sender<Report>,
         refused: &str,

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::{
-    Late, Order, Outbound, Report, Settings, Trouble,
+    DispatchSettings, Late, Order, Outbound, Report, Trouble,
     channels::{Channels, Kind},
     queue::{Queue, Waiting},
 };
@@ -75,7 +75,7 @@ struct Troubles {
 /// The task of one way.
 pub(super) struct Sender {
     way: Way,
-    settings: Settings,
+    settings: DispatchSettings,
     link: Link,
     standing: watch::Receiver<Option<Connected>>,
     reports: mpsc::Sender<Report>,
@@ -99,7 +99,7 @@ pub(super) struct Sender {
 impl Sender {
     pub fn new(
         way: Way,
-        settings: Settings,
+        settings: DispatchSettings,
         link: Link,
         reports: mpsc::Sender<Report>,
         telemetry: &Arc<Telemetry>,

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    answer::{About, View},
-    ask::Asked,
+    answer::{About, AnswerView},
+    ask::PendingQuestion,
     corridor::{Corridor, Judged, Kept},
     dispatch::{
         Dispatch, Job, Outbound, Report, Trouble,
@@ -50,7 +50,7 @@ use crate::{
     },
     decision::{
         effect::Effect,
-        request::{Answer, Done, NotTaken, Request, Returned},
+        request::{BrokerReport, Done, NotTaken, Request, Returned},
         state::Belief,
     },
     ledger::{Batch, Outgoing, Parcel, chain::Sealed, emergency::Record, query::Reader},
@@ -114,7 +114,7 @@ pub(super) struct Router {
     pub open: watch::Sender<bool>,
     pub link: super::link::Link,
     /// What those who look in want to know.
-    pub questions: mpsc::Receiver<Asked>,
+    pub questions: mpsc::Receiver<PendingQuestion>,
     pub about: About,
     /// When the router tells its own status.
     pub ticker: tokio::time::Interval,
@@ -517,7 +517,7 @@ impl Router {
         if spans.is_empty() && returned.is_empty() && given_up.is_empty() && refused.is_empty() {
             return;
         }
-        let answer = Answer {
+        let answer = BrokerReport {
             carried: Carried { spans, returned, given_up },
             returned: returned_signals.iter().map(back).collect(),
             not_taken: refused.into_iter().map(not_taken).collect(),
@@ -591,8 +591,13 @@ fn not_taken(trouble: Trouble) -> NotTaken {
     NotTaken { exchange, pattern, count }
 }
 
-fn view<'a>(corridor: &'a Corridor, telemetry: &'a Telemetry, about: &'a About, clock: &Clock) -> View<'a> {
-    View { state: corridor.state(), telemetry, about, now: clock.now() }
+fn view<'a>(
+    corridor: &'a Corridor,
+    telemetry: &'a Telemetry,
+    about: &'a About,
+    clock: &Clock,
+) -> AnswerView<'a> {
+    AnswerView { state: corridor.state(), telemetry, about, now: clock.now() }
 }
 
 /// What the decision about the broker's answer needs to know of a message that came back.

@@ -30,7 +30,7 @@ use super::topology;
 use crate::clock;
 use crate::{
     bus::{Bus, BusError},
-    telemetry::{Telemetry, health::Fault},
+    telemetry::{Telemetry, health::BrokerFault},
 };
 
 /// The heartbeat that counts where the config has none.
@@ -84,7 +84,7 @@ impl Patience {
 
 /// Who this router is.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct PresenceSettings {
     /// What the names of its exchanges and queues begin with.
     pub prefix: String,
     /// Its instance name.
@@ -167,7 +167,7 @@ struct Last {
 
 /// A router among the others of its prefix.
 pub struct Presence {
-    settings: Settings,
+    settings: PresenceSettings,
     telemetry: Arc<Telemetry>,
     own: Announcement,
     claims: u64,
@@ -177,7 +177,7 @@ pub struct Presence {
 
 impl Presence {
     /// A router that has no place yet.
-    pub fn new(settings: Settings, ledger_id: String, telemetry: Arc<Telemetry>) -> Self {
+    pub fn new(settings: PresenceSettings, ledger_id: String, telemetry: Arc<Telemetry>) -> Self {
         let own = Announcement {
             router: random(),
             instance: settings.instance.clone(),
@@ -207,7 +207,7 @@ impl Presence {
             Err(Hindrance::Bus(fault)) if goes_on_after(&fault, first) => {
                 warn!(error = %fault, "the broker says nothing of other routers; this one goes on without knowing");
                 let mut seat = self.seat(bus);
-                let fault = Fault { why: fault.to_string(), needed: false };
+                let fault = BrokerFault { why: fault.to_string(), needed: false };
                 self.telemetry.health.set_topology(&topology::routers(&self.settings.prefix), Some(fault));
                 seat.begin().await;
                 Ok(seat)
@@ -225,7 +225,7 @@ impl Presence {
     fn seat(&mut self, bus: &Arc<dyn Bus>) -> Seat {
         self.claims += 1;
         let own = Announcement { since: clock::wall(), ..self.own.clone() };
-        let Settings { prefix, patience, .. } = &self.settings;
+        let PresenceSettings { prefix, patience, .. } = &self.settings;
         Seat::new(bus, &self.telemetry, prefix, *patience, own, self.claims)
     }
 
@@ -256,12 +256,12 @@ impl Presence {
     /// leaves nothing behind. One that has run goes on where somebody says that it is another
     /// environment's: stops pass before anything else.
     async fn belong(&self, seat: &mut Seat, first: bool) -> Result<(), Hindrance> {
-        let Settings { prefix, environment, .. } = &self.settings;
+        let PresenceSettings { prefix, environment, .. } = &self.settings;
         let declared = seat.declare_all(&topology::belonging(prefix, environment)).await;
         match declared.map_err(|fault| self.of_environment(fault)) {
             Err(hindrance @ Hindrance::Environment { .. }) if !first => {
                 error!(%hindrance, "this router has run here and goes on; delete the exchange, and it is declared again");
-                let fault = Fault { why: hindrance.to_string(), needed: false };
+                let fault = BrokerFault { why: hindrance.to_string(), needed: false };
                 self.telemetry.health.set_topology(&topology::environment(prefix), Some(fault));
                 Ok(())
             }
@@ -271,7 +271,7 @@ impl Presence {
 
     /// Asks until nobody that goes before this router has answered for long enough.
     async fn wait(&self, bus: &dyn Bus, seat: &mut Seat, first: bool) -> Result<(), Hindrance> {
-        let Settings { prefix, patience, waits, .. } = &self.settings;
+        let PresenceSettings { prefix, patience, waits, .. } = &self.settings;
         let began = Instant::now();
         let without_lock = self.without_lock(began);
         let mut quiet_since = began;
@@ -361,7 +361,7 @@ impl Presence {
 
     /// A mismatch of the exchange that carries the environment, in words.
     fn of_environment(&self, fault: BusError) -> Hindrance {
-        let Settings { prefix, .. } = &self.settings;
+        let PresenceSettings { prefix, .. } = &self.settings;
         if let BusError::Mismatch { name, reason } = &fault
             && *name == topology::environment(prefix)
             && let Some(theirs) = site::alternate(name, reason)
@@ -372,7 +372,7 @@ impl Presence {
     }
 
     fn other_environment(&self, theirs: String) -> Hindrance {
-        let Settings { prefix, environment, .. } = &self.settings;
+        let PresenceSettings { prefix, environment, .. } = &self.settings;
         Hindrance::Environment { prefix: prefix.clone(), theirs, ours: environment.clone() }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     clock,
     contract::message::{Message, Properties},
     runtime::topology,
-    telemetry::{Telemetry, health::Fault},
+    telemetry::{Telemetry, health::BrokerFault},
 };
 
 /// The key that every router hears.
@@ -133,7 +133,7 @@ impl Seat {
         let found = bounded("look at the lock", self.bus.counts(&name)).await;
         let why =
             || format!("`{name}` is a queue that is not exclusive, so no router can have it: delete it");
-        let fault = matches!(found, Ok(Some(_))).then(|| Fault { why: why(), needed: false });
+        let fault = matches!(found, Ok(Some(_))).then(|| BrokerFault { why: why(), needed: false });
         self.telemetry.health.set_topology(&name, fault);
     }
 
@@ -321,7 +321,7 @@ impl Seat {
         let fault = match fault {
             // Whoever holds the connection says that it is gone.
             Some(BusError::Unreachable { .. }) => return,
-            Some(fault) => Some(Fault { why: fault.to_string(), needed: false }),
+            Some(fault) => Some(BrokerFault { why: fault.to_string(), needed: false }),
             None if self.ears.is_none() => return,
             None => None,
         };

@@ -15,7 +15,7 @@ use crate::{
     bus::{Bus, BusError},
     contract::lane::Lane,
     runtime::topology,
-    telemetry::{Telemetry, health::Fault},
+    telemetry::{Telemetry, health::BrokerFault},
 };
 
 /// The broker that a router runs at.
@@ -45,7 +45,9 @@ impl Site {
             return Ok(());
         }
         let hindrance = Hindrance::AnotherBroker { address: address.clone() };
-        telemetry.health.set_topology(&address, Some(Fault { why: hindrance.to_string(), needed: false }));
+        telemetry
+            .health
+            .set_topology(&address, Some(BrokerFault { why: hindrance.to_string(), needed: false }));
         self.strangers.insert(address);
         if self.strangers.len() < self.addresses {
             return Err(hindrance);

@@ -12,21 +12,21 @@ use serde_json::{Map, Value, json};
 use tracing::{debug, warn};
 
 use super::{
-    words::{Asked, Speaker},
+    words::{Correlation, Speaker},
     worker::{Asks, Due, Held, InHand, Mirrored, Tag, Word},
 };
 use crate::{
     bus::Delivery,
     contract::{
         command::{Class, Commands},
-        control::{ControlMessage, Kind},
+        control::{ControlMessage, MessageKind},
         message::Message,
         routing::{ControlPlaneRouting, Family, Scope},
         timestamp::Timestamp,
     },
     supervisor::{
-        Order,
-        event::{End, Event, Report, Stage},
+        WorkerOrder,
+        event::{End, Event, Stage, WorkerEnd},
     },
 };
 
@@ -42,7 +42,7 @@ pub struct Mirror {
     commands: Commands,
     speaker: Speaker,
     waiting: VecDeque<Message>,
-    orders: VecDeque<(String, Order)>,
+    orders: VecDeque<(String, WorkerOrder)>,
     settled: Vec<(String, Tag)>,
     /// Where work begins by the router's yes only: after a no, how long until it is asked again.
     asks_again_ms: Option<u64>,
@@ -87,7 +87,7 @@ impl Mirror {
                 mirrored.stage = Stage::Ready;
                 mirrored.words.push_back(Word::Ready);
                 mirrored.due = Due::Full;
-                let urgent = |command: &&InHand| command.kind == Kind::Stop;
+                let urgent = |command: &&InHand| command.kind == MessageKind::Stop;
                 let orders = mirrored.in_hand.iter().filter(urgent).filter_map(order);
                 self.orders.extend(orders.map(|order| (worker.instance.clone(), order)));
             }
@@ -104,7 +104,7 @@ impl Mirror {
                     mirrored.words.push_back(Word::StartWork(required));
                 }
                 mirrored.due = Due::Full;
-                let waits = |command: &&InHand| command.kind != Kind::Stop;
+                let waits = |command: &&InHand| command.kind != MessageKind::Stop;
                 let orders = mirrored.in_hand.iter().filter(waits).filter_map(order);
                 self.orders.extend(orders.map(|order| (worker.instance.clone(), order)));
             }
@@ -132,7 +132,7 @@ impl Mirror {
             warn!(worker = worker.instance, "the worker spoke for another; that goes nowhere");
             return;
         }
-        if let (Some(asked), Some(mirrored)) = (Asked::of(body), self.workers.get_mut(&worker.instance))
+        if let (Some(asked), Some(mirrored)) = (Correlation::of(body), self.workers.get_mut(&worker.instance))
             && let Some(tag) = mirrored.answer(&asked)
         {
             self.settled.push((worker.instance.clone(), tag));
@@ -141,7 +141,7 @@ impl Mirror {
         self.wait(message);
     }
 
-    fn over(&mut self, worker: &Scope, report: Report, now: Timestamp) {
+    fn over(&mut self, worker: &Scope, report: WorkerEnd, now: Timestamp) {
         let Some(mirrored) = self.workers.get_mut(&worker.instance) else { return };
         mirrored.due = Due::Delta;
         let (stops, in_hand) = (std::mem::take(&mut mirrored.stops), std::mem::take(&mut mirrored.in_hand));
@@ -235,7 +235,7 @@ impl Mirror {
 
     fn signal(&mut self, worker: &str, tag: Tag, message: &Message, body: Value, now: Timestamp) {
         let settle = (worker.to_owned(), tag);
-        let (Some(asked), Some(mirrored)) = (Asked::of(&body), self.workers.get_mut(worker)) else {
+        let (Some(asked), Some(mirrored)) = (Correlation::of(&body), self.workers.get_mut(worker)) else {
             // What is no command was carried by no router of ours.
             self.settled.push(settle);
             return;
@@ -259,7 +259,7 @@ impl Mirror {
                 self.settled.push(settle);
                 let allows = |asks: &Asks| asks.id.as_deref() == Some(asked.correlation_id.as_str());
                 if asked.kind_type == "start-work" && mirrored.asks.as_ref().is_some_and(allows) {
-                    self.orders.push_back((worker.to_owned(), Order::Begin(mirrored.processes)));
+                    self.orders.push_back((worker.to_owned(), WorkerOrder::Begin(mirrored.processes)));
                 }
                 self.answer(&scope, &asked, json!({ "status": "Ack" }), now);
             }
@@ -276,7 +276,7 @@ impl Mirror {
                     }
                     None => {
                         mirrored.stops.push(asked);
-                        self.orders.push_back((worker.to_owned(), Order::Stop));
+                        self.orders.push_back((worker.to_owned(), WorkerOrder::Stop));
                     }
                 }
             }
@@ -291,7 +291,7 @@ impl Mirror {
             }
             _ => {
                 let urgent = matches!(class, Some(Class::Stop | Class::Tighten));
-                let kind = if urgent { Kind::Stop } else { Kind::Signal };
+                let kind = if urgent { MessageKind::Stop } else { MessageKind::Signal };
                 let (message_id, routing_key) =
                     (message.properties.message_id.clone(), message.routing_key.clone());
                 self.hold(worker, InHand { message_id, tag, kind, asked, routing_key, body });
@@ -303,7 +303,7 @@ impl Mirror {
     fn hold(&mut self, worker: &str, command: InHand) {
         let Some(mirrored) = self.workers.get_mut(worker) else { return };
         let far_enough = match command.kind {
-            Kind::Stop => matches!(mirrored.stage, Stage::Ready | Stage::Working),
+            MessageKind::Stop => matches!(mirrored.stage, Stage::Ready | Stage::Working),
             _ => mirrored.stage == Stage::Working,
         };
         if far_enough {
@@ -320,7 +320,7 @@ impl Mirror {
     }
 
     /// The answer for a worker that will not run again.
-    fn answer_ended(&mut self, worker: &Scope, asked: &Asked, now: Timestamp) {
+    fn answer_ended(&mut self, worker: &Scope, asked: &Correlation, now: Timestamp) {
         let row = self.commands.get(&asked.kind_type);
         let stops = row.is_some_and(|row| row.success.iter().any(|status| status == "Stopped"));
         let data = if stops {
@@ -331,7 +331,7 @@ impl Mirror {
         self.answer(worker, asked, data, now);
     }
 
-    fn answer(&mut self, worker: &Scope, asked: &Asked, data: Value, now: Timestamp) {
+    fn answer(&mut self, worker: &Scope, asked: &Correlation, data: Value, now: Timestamp) {
         let message = self.speaker.outcome(worker, asked, data, now);
         self.wait(message);
     }
@@ -352,7 +352,7 @@ impl Mirror {
         for mirrored in workers.values_mut() {
             let again = mirrored.asks.as_mut().and_then(|asks| asks.again.take_if(|again| *again <= now));
             if again.is_some() {
-                orders.push_back((mirrored.name(), Order::Ask(mirrored.processes)));
+                orders.push_back((mirrored.name(), WorkerOrder::Ask(mirrored.processes)));
             }
             mirrored.held.take_if(|(_, until)| *until <= now);
             while leaving.len() < count_max
@@ -414,18 +414,19 @@ impl Mirror {
             // The queue that the router's answer would have come by is gone with the connection.
             if let Some(asks) = mirrored.asks.as_mut().filter(|asks| asks.id.is_some()) {
                 asks.id = None;
-                self.orders.push_back((mirrored.scope.instance.clone(), Order::Ask(mirrored.processes)));
+                self.orders
+                    .push_back((mirrored.scope.instance.clone(), WorkerOrder::Ask(mirrored.processes)));
             }
         }
     }
 
     /// The orders for workers, in their order.
-    pub fn orders(&mut self) -> VecDeque<(String, Order)> {
+    pub fn orders(&mut self) -> VecDeque<(String, WorkerOrder)> {
         std::mem::take(&mut self.orders)
     }
 
     /// Puts back orders that found no room.
-    pub fn order_later(&mut self, mut orders: VecDeque<(String, Order)>) {
+    pub fn order_later(&mut self, mut orders: VecDeque<(String, WorkerOrder)>) {
         orders.append(&mut self.orders);
         self.orders = orders;
     }
@@ -465,18 +466,18 @@ fn said(mirrored: &mut Mirrored, speaker: &mut Speaker, word: Word, now: Timesta
 }
 
 /// The outcome of a stop.
-fn stopped(report: &Report) -> Value {
+fn stopped(report: &WorkerEnd) -> Value {
     let status = if report.end == End::Stuck { "Failed" } else { "Stopped" };
     let ended = if report.end.is_graceful() { "graceful" } else { "forced" };
     json!({ "status": status, "context": { "ended": ended, "end": report.end, "processes": report.processes } })
 }
 
 /// A command as it goes down the channel.
-fn order(command: &InHand) -> Option<Order> {
+fn order(command: &InHand) -> Option<WorkerOrder> {
     let mut payload = Map::new();
     payload.insert("routingKey".to_owned(), command.routing_key.as_str().into());
     payload.insert("body".to_owned(), command.body.clone());
     let id = command.asked.correlation_id.clone();
     // An id that the channel cannot carry stays unanswered here and times out at the router.
-    ControlMessage::new(command.kind, id, None, payload).ok().map(Order::Hear)
+    ControlMessage::new(command.kind, id, None, payload).ok().map(WorkerOrder::Hear)
 }

@@ -54,7 +54,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a bridge is made of.
-pub struct Setup {
+pub struct BridgeSetup {
     /// Connects to the broker.
     pub connector: Arc<dyn Connector>,
     /// What the names of the router's exchanges begin with.
@@ -73,7 +73,7 @@ pub struct Setup {
 
 /// A bridge that hears of workers and is not connected yet.
 pub struct Bridge {
-    setup: Setup,
+    setup: BridgeSetup,
     shared: Arc<Shared>,
 }
 
@@ -90,7 +90,7 @@ impl Shared {
 
 impl Bridge {
     /// A bridge for those workers.
-    pub fn new(setup: Setup, workers: impl IntoIterator<Item = Scope>) -> Self {
+    pub fn new(setup: BridgeSetup, workers: impl IntoIterator<Item = Scope>) -> Self {
         let speaker = Speaker::new(format!("{}.in", setup.prefix), setup.instance.clone(), setup.run.clone());
         let mirror = Mutex::new(Mirror::new(workers, setup.commands.clone(), speaker, setup.asks_again_ms));
         Self { setup, shared: Arc::new(Shared { mirror, changed: Notify::new() }) }

@@ -12,14 +12,14 @@ use crate::{
     bus::Delivery,
     contract::{
         Contract, Limits,
-        control::Kind,
+        control::MessageKind,
         message::{Message, Properties},
         routing::Scope,
         timestamp::Timestamp,
     },
     supervisor::{
-        Order,
-        event::{End, Event, Report},
+        WorkerOrder,
+        event::{End, Event, WorkerEnd},
     },
 };
 
@@ -192,14 +192,14 @@ fn work_begins_by_the_routers_yes_and_is_asked_for_again_after_a_no() {
     assert_eq!(status["data"]["context"]["supervisor"]["waitsFor"], "the router's yes: safety.mode");
     assert!(mirror.orders().is_empty());
     assert_eq!(asked(&mut mirror, later.plus_ms(2_000)), None);
-    assert!(matches!(mirror.orders().make_contiguous(), [(worker, Order::Ask(3))] if worker == "a"));
+    assert!(matches!(mirror.orders().make_contiguous(), [(worker, WorkerOrder::Ask(3))] if worker == "a"));
     mirror.happened(&scope("a"), asks(), later);
     let second = asked(&mut mirror, later.plus_ms(2_000)).expect("it is asked again");
     // A yes to what was refused long since is none; the one to what is open begins the work.
     mirror.delivered("a", 1, delivery(2, "signal", &first), later);
     assert!(mirror.orders().is_empty());
     mirror.delivered("a", 1, delivery(3, "signal", &second), later);
-    assert!(matches!(mirror.orders().make_contiguous(), [(worker, Order::Begin(3))] if worker == "a"));
+    assert!(matches!(mirror.orders().make_contiguous(), [(worker, WorkerOrder::Begin(3))] if worker == "a"));
     mirror.happened(&scope("a"), Event::Working { required: vec!["a".into()] }, later);
     assert_eq!(asked(&mut mirror, later.plus_ms(9_000)), None, "nobody is told of it twice");
     // The next process asks for itself.
@@ -218,7 +218,7 @@ fn what_was_asked_on_a_connection_that_is_gone_is_asked_again() {
     assert!(mirror.orders().is_empty(), "what has not left will");
     leaving(&mut mirror, NOW.plus_ms(5_000));
     mirror.connected();
-    assert!(matches!(mirror.orders().make_contiguous(), [(_, Order::Ask(1))]));
+    assert!(matches!(mirror.orders().make_contiguous(), [(_, WorkerOrder::Ask(1))]));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_command_is_in_hand_until_it_is_answered() {
     mirror.delivered("a", 1, delivery(1, "signal", &command), NOW);
     let orders = mirror.orders();
     assert!(
-        matches!(&orders[0], (worker, Order::Hear(message)) if worker == "a" && message.kind == Kind::Signal)
+        matches!(&orders[0], (worker, WorkerOrder::Hear(message)) if worker == "a" && message.kind == MessageKind::Signal)
     );
     assert!(mirror.settled().is_empty());
     // By the next connection the same comes again; the worker has it.
@@ -262,10 +262,10 @@ fn what_stops_overtakes_and_a_slow_worker_bounds_nobody() {
     assert_eq!(mirror.settled(), [("a".to_owned(), Tag { opening: 1, tag: 0 })], "the oldest is let go");
     mirror.orders();
     mirror.delivered("a", 1, delivery(900, "signal", &body("signal", "bot-pause", "p")), NOW);
-    assert!(matches!(&mirror.orders()[0].1, Order::Hear(message) if message.kind == Kind::Stop));
+    assert!(matches!(&mirror.orders()[0].1, WorkerOrder::Hear(message) if message.kind == MessageKind::Stop));
     mirror.delivered("a", 1, delivery(901, "signal", &body("signal", "stop", "s")), NOW);
-    assert!(matches!(mirror.orders()[0].1, Order::Stop));
-    let report = Report { worker: scope("a"), processes: 1, end: End::ForcedKill, last_fall: None };
+    assert!(matches!(mirror.orders()[0].1, WorkerOrder::Stop));
+    let report = WorkerEnd { worker: scope("a"), processes: 1, end: End::ForcedKill, last_fall: None };
     mirror.happened(&scope("a"), Event::Over(report), NOW);
     let outcomes: Vec<Value> = mirror
         .departures(1_000, NOW)

@@ -34,7 +34,7 @@ pub struct Speaker {
 
 /// What joins an outcome to its command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct Correlation {
     /// The command's type.
     pub kind_type: String,
     /// Its correlation id.
@@ -43,7 +43,7 @@ pub struct Asked {
     pub idempotency_key: Option<String>,
 }
 
-impl Asked {
+impl Correlation {
     /// Of a command; `None` for a body that is none.
     pub fn of(body: &Value) -> Option<Self> {
         let text = |field: &str| body.get(field).and_then(Value::as_str).map(str::to_owned);
@@ -107,8 +107,8 @@ impl Speaker {
     }
 
     /// The outcome of a command.
-    pub fn outcome(&mut self, worker: &Scope, asked: &Asked, data: Value, now: Timestamp) -> Message {
-        let Asked { kind_type, correlation_id, idempotency_key } = asked;
+    pub fn outcome(&mut self, worker: &Scope, asked: &Correlation, data: Value, now: Timestamp) -> Message {
+        let Correlation { kind_type, correlation_id, idempotency_key } = asked;
         let speaker = origin(&worker.role, &worker.instance);
         let mut body = envelope(Family::Outcome, kind_type, worker, &speaker, data, now);
         body.insert("correlationId".to_owned(), correlation_id.as_str().into());

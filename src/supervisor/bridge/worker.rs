@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value, json};
 
-use super::words::Asked;
+use super::words::Correlation;
 use crate::{
-    contract::{control::Kind, message::Message, routing::Scope, timestamp::Timestamp},
-    supervisor::event::{Report, Stage},
+    contract::{control::MessageKind, message::Message, routing::Scope, timestamp::Timestamp},
+    supervisor::event::{Stage, WorkerEnd},
 };
 
 /// How many commands one worker has in hand; of more, the oldest is let go unanswered.
@@ -53,8 +53,8 @@ impl Word {
 pub(super) struct InHand {
     pub message_id: Option<String>,
     pub tag: Tag,
-    pub kind: Kind,
-    pub asked: Asked,
+    pub kind: MessageKind,
+    pub asked: Correlation,
     pub routing_key: String,
     pub body: Value,
 }
@@ -84,7 +84,7 @@ pub(super) struct Mirrored {
     pub pid: Option<u32>,
     pub processes: u64,
     pub started_at: Timestamp,
-    pub over: Option<Report>,
+    pub over: Option<WorkerEnd>,
     pub due: Due,
     pub words: VecDeque<Word>,
     /// What must come round before the next word is said, and until when it is waited for.
@@ -93,7 +93,7 @@ pub(super) struct Mirrored {
     pub bundle: Option<(String, Value)>,
     /// What was asked of the router before work begins, while that is open.
     pub asks: Option<Asks>,
-    pub stops: Vec<Asked>,
+    pub stops: Vec<Correlation>,
     pub in_hand: VecDeque<InHand>,
     answered: VecDeque<String>,
     status: Map<String, Value>,
@@ -223,7 +223,7 @@ impl Mirrored {
     }
 
     /// Lets go of what an outcome answers.
-    pub(super) fn answer(&mut self, asked: &Asked) -> Option<Tag> {
+    pub(super) fn answer(&mut self, asked: &Correlation) -> Option<Tag> {
         let answers = |command: &InHand| {
             command.asked.correlation_id == asked.correlation_id && command.asked.kind_type == asked.kind_type
         };

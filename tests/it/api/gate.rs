@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 use swarmgate::{
     bus::{Bus, Consumer, Departure, Fate, Queue, QueueKind, Topology, embedded::Embedded},
     clock,
-    config::{Layers, Loaded, Setting, load},
+    config::{FlagSetting, Layers, Loaded, load},
     contract::message::{Message, Properties},
     interface::{
         api::Desk,
-        http::{Bounds, Window},
+        http::{ClientBounds, Window},
     },
     runtime::{
         boot::{self, Running},
-        link::Standing,
+        link::SteadyBus,
         setup,
     },
     telemetry::Telemetry,
@@ -40,7 +40,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A router with its window, two workers' queues, and nobody behind them: the test speaks for the
 /// workers.
 pub struct Gate {
-    settings: Vec<Setting>,
+    settings: Vec<FlagSetting>,
     dir: tempfile::TempDir,
     broker: Embedded,
     address: SocketAddr,
@@ -63,7 +63,7 @@ impl Gate {
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         // One type ends soon by itself.
         let soon = [("deadlines.swarm_plan_ms", "1000")];
-        let settings = soon.iter().chain(settings).map(|(path, value)| Setting {
+        let settings = soon.iter().chain(settings).map(|(path, value)| FlagSetting {
             flag: "--set".to_owned(),
             path: (*path).to_owned(),
             value: (*value).to_owned(),
@@ -109,14 +109,14 @@ impl Gate {
     pub async fn go_up(&mut self) {
         let telemetry = Arc::new(Telemetry::default());
         let bus: Arc<dyn Bus> = Arc::new(self.broker.clone());
-        let bounds = Bounds { connections_max: 32, ..Bounds::default() };
+        let bounds = ClientBounds { connections_max: 32, ..ClientBounds::default() };
         let window = Window::open(self.address, bounds).await.expect("a window");
         self.address = window.address();
         let (closing, desk) = (CancellationToken::new(), Arc::new(Desk::default()));
         let window = tokio::spawn(window.serve(Arc::clone(&telemetry), Arc::clone(&desk), closing.clone()));
         let early = self.get("overview").await;
         assert_eq!((early.0, early.1["code"].as_str()), (503, Some("api.starting")));
-        let setup = setup::enforce(&self.loaded(), Arc::new(Standing(bus)), telemetry);
+        let setup = setup::enforce(&self.loaded(), Arc::new(SteadyBus(bus)), telemetry);
         let running = boot::start(setup).await.expect("a start");
         desk.open(running.asker().clone());
         self.up = Some(Up { running, window, closing });

@@ -9,7 +9,7 @@ use swarmgate::{
         reason::Reason,
         routing::{ALL, Scope},
     },
-    decision::{rules::consent::Standing, state::inventory::Drift},
+    decision::{rules::consent::StandingApproval, state::inventory::Drift},
 };
 
 use super::world::{Told, World, message, result, scope};
@@ -267,7 +267,7 @@ fn a_standing_approval_that_cannot_be_counted_stands_for_nobody() {
     let mut world = World::new(|rules| {
         rules.memory.approvals_max = 1;
         rules.consent.requires = Requires::SecondPerson;
-        let standing = |(name, command): (&str, &Digest)| Standing {
+        let standing = |(name, command): (&str, &Digest)| StandingApproval {
             name: name.to_owned(),
             command: *command,
             expires_at: plain.now.plus_ms(60_000),

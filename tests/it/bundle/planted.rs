@@ -8,7 +8,7 @@ use swarmgate::{
         timestamp::Timestamp,
     },
     ledger::chain::Chain,
-    support::{Excerpt, Limits, Place, Sources, Stamp, create, verify::verify},
+    support::{BundleLimits, BundlePlace, BundleStamp, Excerpt, Sources, create, verify::verify},
 };
 
 use super::Unpacked;
@@ -98,15 +98,16 @@ fn two_hundred_secrets_stay_behind() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut planted = 0;
     for (shape, (name, _)) in SHAPES.iter().enumerate() {
-        let place = Place::File(dir.path().join(name));
-        let created = create(&place, sources(shape), &Limits::default(), &Stamp::new()).expect(name);
+        let place = BundlePlace::File(dir.path().join(name));
+        let created =
+            create(&place, sources(shape), &BundleLimits::default(), &BundleStamp::new()).expect(name);
         assert!(created.redacted >= 18, "{name}: {}", created.redacted);
         let unpacked = Unpacked::of(&created.path);
         for field in 0..FIELDS {
             assert_clean(&unpacked, &canary(shape, field), &format!("{name} in field {field}"));
             planted += 1;
         }
-        assert_eq!(verify(&created.path, &Limits::default()).expect("a bundle").faults, []);
+        assert_eq!(verify(&created.path, &BundleLimits::default()).expect("a bundle").faults, []);
         // What stands around them is still told.
         let words = ["inFlight", "queuesIn", "jobs", "broker", "lane="];
         assert!(words.iter().all(|word| unpacked.holds(word)), "{name}");
@@ -164,8 +165,8 @@ fn an_encoded_secret_stays_behind_too() {
             config: Ok(json!({ "blob": encoded, "note": format!("got {encoded} back") })),
             ..Sources::absent("nobody was asked")
         };
-        let place = Place::File(dir.path().join(name));
-        let created = create(&place, sources, &Limits::default(), &Stamp::new()).expect(name);
+        let place = BundlePlace::File(dir.path().join(name));
+        let created = create(&place, sources, &BundleLimits::default(), &BundleStamp::new()).expect(name);
         assert_clean(&Unpacked::of(&created.path), &canary, name);
     }
 }

@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::{
-    ControlMessage, Kind, Payload,
-    fault::Fault,
+    ControlMessage, MessageKind, Payload,
+    fault::ControlFault,
     name,
     nonce::{Nonce, unhex},
     secret::SigningKey,
@@ -60,8 +60,13 @@ impl Frame {
     /// The whole frame, signed: length and body.
     ///
     /// # Errors
-    /// [`Fault::PayloadTooLarge`], and [`Fault::MalformedFrame`] for what a reader would refuse.
-    pub fn encode(&self, key: &SigningKey, body_bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    /// [`ControlFault::PayloadTooLarge`], and [`ControlFault::MalformedFrame`] for what a
+    /// reader would refuse.
+    pub fn encode(
+        &self,
+        key: &SigningKey,
+        body_bytes_max: usize,
+    ) -> Result<Zeroizing<Vec<u8>>, ControlFault> {
         let mut fields = self.fields()?;
         let sig = key.sign(signing::object(&fields, Fractions::Refused)?.as_bytes());
         fields.insert("sig".to_owned(), sig.into());
@@ -69,7 +74,7 @@ impl Frame {
         // The map holds the payload, which may be key material.
         drop(Payload::from(fields));
         let bytes = body.len() as u64;
-        let too_large = Fault::PayloadTooLarge { bytes, bytes_max: body_bytes_max as u64 };
+        let too_large = ControlFault::PayloadTooLarge { bytes, bytes_max: body_bytes_max as u64 };
         let length = u32::try_from(bytes).map_err(|_| too_large)?;
         if body.len() > body_bytes_max {
             return Err(too_large);
@@ -83,14 +88,14 @@ impl Frame {
     /// The bytes that are signed.
     ///
     /// # Errors
-    /// [`Fault::MalformedFrame`] for what a reader would refuse.
-    pub fn signing_bytes(&self) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    /// [`ControlFault::MalformedFrame`] for what a reader would refuse.
+    pub fn signing_bytes(&self) -> Result<Zeroizing<Vec<u8>>, ControlFault> {
         let fields = Payload::from(self.fields()?);
         signing::object(&fields, Fractions::Refused).map(|text| Zeroizing::new(text.into_bytes()))
     }
 
     /// All fields but the signature.
-    fn fields(&self) -> Result<Map<String, Value>, Fault> {
+    fn fields(&self) -> Result<Map<String, Value>, ControlFault> {
         let Self { message, target, ts, nonce, trace_id, reply_to, headers } = self;
         message.check()?;
         for (field, text) in [("target", target), ("trace_id", trace_id), ("reply_to", reply_to)] {
@@ -98,7 +103,7 @@ impl Frame {
         }
         agree(target.as_deref(), message.worker_id.as_deref())?;
         if ts.unsigned_abs() > strict::INTEGER_MAX {
-            return Err(Fault::MalformedFrame { field: "ts", fault: "is beyond 2^53" });
+            return Err(ControlFault::MalformedFrame { field: "ts", fault: "is beyond 2^53" });
         }
         let mut inner = Map::new();
         inner.insert("correlation_id".to_owned(), message.correlation_id.clone().into());
@@ -123,15 +128,15 @@ impl Frame {
     /// one by one.
     ///
     /// # Errors
-    /// The first that holds, in the order of [`Fault`].
+    /// The first that holds, in the order of [`ControlFault`].
     pub fn decode(
         bytes: &[u8],
         key: &SigningKey,
         body_bytes_max: usize,
         now: i64,
         window: &mut Window,
-    ) -> Result<Self, Fault> {
-        let short = Fault::MalformedFrame { field: "length", fault: "is not that of the body" };
+    ) -> Result<Self, ControlFault> {
+        let short = ControlFault::MalformedFrame { field: "length", fault: "is not that of the body" };
         let (prefix, body) = bytes.split_first_chunk::<PREFIX_BYTES>().ok_or(short)?;
         if body_length(*prefix, body_bytes_max)? != body.len() {
             return Err(short);
@@ -143,14 +148,14 @@ impl Frame {
 /// The length that a prefix announces.
 ///
 /// # Errors
-/// [`Fault::PayloadTooLarge`], and [`Fault::MalformedFrame`] for none at all.
-pub fn body_length(prefix: [u8; PREFIX_BYTES], body_bytes_max: usize) -> Result<usize, Fault> {
+/// [`ControlFault::PayloadTooLarge`], and [`ControlFault::MalformedFrame`] for none at all.
+pub fn body_length(prefix: [u8; PREFIX_BYTES], body_bytes_max: usize) -> Result<usize, ControlFault> {
     let bytes = u64::from(u32::from_be_bytes(prefix));
     let bytes_max = body_bytes_max as u64;
     match usize::try_from(bytes) {
-        Ok(0) => Err(Fault::MalformedFrame { field: "length", fault: "is zero" }),
+        Ok(0) => Err(ControlFault::MalformedFrame { field: "length", fault: "is zero" }),
         Ok(length) if bytes <= bytes_max => Ok(length),
-        _ => Err(Fault::PayloadTooLarge { bytes, bytes_max }),
+        _ => Err(ControlFault::PayloadTooLarge { bytes, bytes_max }),
     }
 }
 
@@ -165,10 +170,11 @@ impl Sealed {
     /// Reads a body.
     ///
     /// # Errors
-    /// [`Fault::PayloadTooLarge`], [`Fault::MalformedFrame`], [`Fault::MissingSignature`].
-    pub fn read(body: &[u8], body_bytes_max: usize) -> Result<Self, Fault> {
+    /// [`ControlFault::PayloadTooLarge`], [`ControlFault::MalformedFrame`],
+    /// [`ControlFault::MissingSignature`].
+    pub fn read(body: &[u8], body_bytes_max: usize) -> Result<Self, ControlFault> {
         if body.len() > body_bytes_max {
-            return Err(Fault::PayloadTooLarge {
+            return Err(ControlFault::PayloadTooLarge {
                 bytes: body.len() as u64,
                 bytes_max: body_bytes_max as u64,
             });
@@ -176,8 +182,8 @@ impl Sealed {
         one_form(body)?;
         let mut fields = json_object("frame", body, body_bytes_max)?;
         let sig = match fields.remove("sig") {
-            None | Some(Value::Null) => return Err(Fault::MissingSignature),
-            Some(Value::String(text)) if text.is_empty() => return Err(Fault::MissingSignature),
+            None | Some(Value::Null) => return Err(ControlFault::MissingSignature),
+            Some(Value::String(text)) if text.is_empty() => return Err(ControlFault::MissingSignature),
             Some(Value::String(text)) => unhex(&text, |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')),
             Some(_) => None,
         };
@@ -193,29 +199,32 @@ impl Sealed {
     /// Verifies the signature with the first of `keys` that fits.
     ///
     /// # Errors
-    /// [`Fault::InvalidSignature`], or [`Fault::MalformedFrame`] when there is nothing that could
-    /// be signed.
-    pub fn open(self, keys: &[&SigningKey]) -> Result<Opened, Fault> {
+    /// [`ControlFault::InvalidSignature`], or [`ControlFault::MalformedFrame`] when there
+    /// is nothing that could be signed.
+    pub fn open(self, keys: &[&SigningKey]) -> Result<VerifiedBody, ControlFault> {
         let signed = Zeroizing::new(signing::object(&self.fields, Fractions::Refused)?);
         // A signature that is no signature is compared all the same: it takes as long as a wrong
         // one.
         let sig = self.sig.unwrap_or_default();
         let fits = keys.iter().map(|key| key.verifies(signed.as_bytes(), &sig) && self.sig.is_some());
-        let key =
-            fits.collect::<Vec<bool>>().into_iter().position(|fits| fits).ok_or(Fault::InvalidSignature)?;
-        Ok(Opened { fields: self.fields, key })
+        let key = fits
+            .collect::<Vec<bool>>()
+            .into_iter()
+            .position(|fits| fits)
+            .ok_or(ControlFault::InvalidSignature)?;
+        Ok(VerifiedBody { fields: self.fields, key })
     }
 }
 
 /// A body whose signature verifies.
 #[derive(Debug)]
-pub struct Opened {
+pub struct VerifiedBody {
     fields: Payload,
     /// Which of the keys it was.
     pub key: usize,
 }
 
-impl Opened {
+impl VerifiedBody {
     /// Its nonce, where it has one.
     pub fn claimed_nonce(&self) -> Option<Nonce> {
         self.text("nonce").ok().and_then(Nonce::from_hex)
@@ -225,10 +234,11 @@ impl Opened {
     /// carries.
     ///
     /// # Errors
-    /// [`Fault::MalformedFrame`], [`Fault::UnsupportedKind`], [`Fault::TimestampExpired`],
-    /// [`Fault::ReplayedNonce`], [`Fault::ReplayWindowFull`].
-    pub fn admit(mut self, now: i64, window: &mut Window) -> Result<Frame, Fault> {
-        let broken = |field, fault| Fault::MalformedFrame { field, fault };
+    /// [`ControlFault::MalformedFrame`], [`ControlFault::UnsupportedKind`],
+    /// [`ControlFault::TimestampExpired`], [`ControlFault::ReplayedNonce`],
+    /// [`ControlFault::ReplayWindowFull`].
+    pub fn admit(mut self, now: i64, window: &mut Window) -> Result<Frame, ControlFault> {
+        let broken = |field, fault| ControlFault::MalformedFrame { field, fault };
         if self.fields.keys().any(|field| !FIELDS.contains(&field.as_str())) {
             return Err(broken("frame", "has a field that frames do not have"));
         }
@@ -241,7 +251,7 @@ impl Opened {
         let ts = self.fields.get("ts").and_then(Value::as_i64).ok_or(broken("ts", "is not an integer"))?;
         let nonce = Nonce::from_hex(self.text("nonce")?).ok_or(broken("nonce", "is not 32 hex digits"))?;
         let inner = self.text("payload_b64")?;
-        let kind = Kind::from_word(self.text("kind")?).ok_or(Fault::UnsupportedKind)?;
+        let kind = MessageKind::from_word(self.text("kind")?).ok_or(ControlFault::UnsupportedKind)?;
         window.admit(nonce, ts, now, kind.lane())?;
         let inner = BASE64_STANDARD.decode(inner).map(Zeroizing::new);
         let message =
@@ -251,20 +261,20 @@ impl Opened {
     }
 
     /// A field that is a text.
-    fn text(&self, field: &'static str) -> Result<&str, Fault> {
+    fn text(&self, field: &'static str) -> Result<&str, ControlFault> {
         let text = self.fields.get(field).and_then(Value::as_str);
-        text.ok_or(Fault::MalformedFrame { field, fault: "is not a text" })
+        text.ok_or(ControlFault::MalformedFrame { field, fault: "is not a text" })
     }
 
     /// A field that is a name or null.
-    fn name(&self, field: &'static str) -> Result<Option<String>, Fault> {
+    fn name(&self, field: &'static str) -> Result<Option<String>, ControlFault> {
         optional_name(field, self.fields.get(field))
     }
 }
 
 /// What `payload_b64` holds.
-fn inner_message(kind: Kind, inner: &[u8]) -> Result<ControlMessage, Fault> {
-    let broken = |field, fault| Fault::MalformedFrame { field, fault };
+fn inner_message(kind: MessageKind, inner: &[u8]) -> Result<ControlMessage, ControlFault> {
+    let broken = |field, fault| ControlFault::MalformedFrame { field, fault };
     let mut members = json_object("payload_b64", inner, inner.len())?;
     if members.keys().any(|field| !INNER_FIELDS.contains(&field.as_str())) {
         return Err(broken("payload_b64", "has a member that messages do not have"));
@@ -282,19 +292,19 @@ fn inner_message(kind: Kind, inner: &[u8]) -> Result<ControlMessage, Fault> {
 }
 
 /// A member that is a name or null; a frame says null, and cannot leave it out.
-fn optional_name(field: &'static str, value: Option<&Value>) -> Result<Option<String>, Fault> {
+fn optional_name(field: &'static str, value: Option<&Value>) -> Result<Option<String>, ControlFault> {
     match value {
         Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => name(field, text).map(|()| Some(text.clone())),
-        _ => Err(Fault::MalformedFrame { field, fault: "is neither a text nor null" }),
+        _ => Err(ControlFault::MalformedFrame { field, fault: "is neither a text nor null" }),
     }
 }
 
 /// Refuses a frame that is for one worker and speaks of another.
-fn agree(target: Option<&str>, worker_id: Option<&str>) -> Result<(), Fault> {
+fn agree(target: Option<&str>, worker_id: Option<&str>) -> Result<(), ControlFault> {
     match (target, worker_id) {
         (Some(target), Some(worker_id)) if target != worker_id => {
-            Err(Fault::MalformedFrame { field: "worker_id", fault: "is not the `target`" })
+            Err(ControlFault::MalformedFrame { field: "worker_id", fault: "is not the `target`" })
         }
         _ => Ok(()),
     }
@@ -302,30 +312,33 @@ fn agree(target: Option<&str>, worker_id: Option<&str>) -> Result<(), Fault> {
 
 /// Refuses the two ways in which a text could change without changing its value by one bit: the
 /// case of an escape's hex digits, and a white space that is no space.
-fn one_form(body: &[u8]) -> Result<(), Fault> {
+fn one_form(body: &[u8]) -> Result<(), ControlFault> {
     if body.iter().any(|byte| *byte < b' ') {
-        return Err(Fault::MalformedFrame { field: "frame", fault: "has a control character" });
+        return Err(ControlFault::MalformedFrame { field: "frame", fault: "has a control character" });
     }
     let mut rest = body.iter();
     while let Some(byte) = rest.next() {
         let escaped = *byte == b'\\' && rest.next() == Some(&b'u');
         if escaped && rest.by_ref().take(4).any(u8::is_ascii_uppercase) {
-            return Err(Fault::MalformedFrame { field: "frame", fault: "has an escape in upper case" });
+            return Err(ControlFault::MalformedFrame {
+                field: "frame",
+                fault: "has an escape in upper case",
+            });
         }
     }
     Ok(())
 }
 
 /// Reads a JSON object by the strict rules.
-fn json_object(field: &'static str, text: &[u8], body_bytes_max: usize) -> Result<Payload, Fault> {
+fn json_object(field: &'static str, text: &[u8], body_bytes_max: usize) -> Result<Payload, ControlFault> {
     let limits = Limits { body_bytes_max, depth_max: DEPTH_MAX, nodes_max: NODES_MAX };
     match strict::parse(text, &limits).map(Value::from) {
         Ok(Value::Object(members)) => Ok(members.into()),
         Ok(mut other) => {
             super::wipe(&mut other);
-            Err(Fault::MalformedFrame { field, fault: "is not a JSON object" })
+            Err(ControlFault::MalformedFrame { field, fault: "is not a JSON object" })
         }
-        Err(refusal) => Err(Fault::MalformedFrame { field, fault: refusal.reason.code() }),
+        Err(refusal) => Err(ControlFault::MalformedFrame { field, fault: refusal.reason.code() }),
     }
 }
 

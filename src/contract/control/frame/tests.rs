@@ -23,7 +23,7 @@ fn object(value: Value) -> Map<String, Value> {
 /// The frame of the vectors.
 fn frame() -> Frame {
     let payload = object(json!({ "note": "Zażółć ☃" }));
-    let message = ControlMessage::new(Kind::Ready, "c-1", Some("w-1".into()), payload).unwrap();
+    let message = ControlMessage::new(MessageKind::Ready, "c-1", Some("w-1".into()), payload).unwrap();
     let nonce = Nonce::from_hex("00112233445566778899aabbccddeeff").unwrap();
     Frame::new(message, NOW, nonce)
 }
@@ -44,7 +44,7 @@ fn with_length(body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Result<Frame, Fault> {
+fn decode(bytes: &[u8]) -> Result<Frame, ControlFault> {
     Frame::decode(bytes, &key(), BODY_BYTES_MAX, NOW, &mut window())
 }
 
@@ -76,7 +76,7 @@ fn the_vectors_hold_byte_for_byte() {
 /// P5PRE-CTRL-01, the codec's part: every kind comes back as it went, its acknowledgement too.
 #[test]
 fn every_kind_comes_back_as_it_went() {
-    for kind in Kind::ALL {
+    for kind in MessageKind::ALL {
         let payload = object(json!({ "a": [1.5, null, { "b": "\u{1f600}" }], "n": -1 }));
         for worker_id in [None, Some("w-1".to_owned())] {
             let message = ControlMessage::new(kind, "c-1", worker_id, payload.clone()).unwrap();
@@ -151,7 +151,7 @@ fn each_lack_has_its_category() {
         assert_eq!(decode(&bytes).unwrap_err().word(), word, "{fields:?}");
         // Without a signature of this key, all of that is unheard of.
         if fields.get("ts").is_none_or(|ts| !ts.is_f64()) && fields["headers"].get("x").is_none() {
-            assert_eq!(decode(&raw(fields, false)).unwrap_err(), Fault::InvalidSignature);
+            assert_eq!(decode(&raw(fields, false)).unwrap_err(), ControlFault::InvalidSignature);
         }
     }
 }
@@ -167,13 +167,13 @@ fn a_signature_is_missing_or_invalid() {
     let mut without = fields();
     without.remove("sig");
     let unsigned = [
-        (without, Fault::MissingSignature),
-        (with(json!(null)), Fault::MissingSignature),
-        (with(json!("")), Fault::MissingSignature),
-        (with(json!(1)), Fault::InvalidSignature),
-        (with(json!("00".repeat(32))), Fault::InvalidSignature),
-        (with(json!(fields()["sig"].as_str().unwrap().to_uppercase())), Fault::InvalidSignature),
-        (with(json!(&fields()["sig"].as_str().unwrap()[..62])), Fault::InvalidSignature),
+        (without, ControlFault::MissingSignature),
+        (with(json!(null)), ControlFault::MissingSignature),
+        (with(json!("")), ControlFault::MissingSignature),
+        (with(json!(1)), ControlFault::InvalidSignature),
+        (with(json!("00".repeat(32))), ControlFault::InvalidSignature),
+        (with(json!(fields()["sig"].as_str().unwrap().to_uppercase())), ControlFault::InvalidSignature),
+        (with(json!(&fields()["sig"].as_str().unwrap()[..62])), ControlFault::InvalidSignature),
     ];
     for (fields, fault) in unsigned {
         assert_eq!(decode(&raw(fields.clone(), false)).unwrap_err(), fault, "{fields:?}");
@@ -198,7 +198,7 @@ fn what_is_no_frame_is_malformed() {
     for body in bodies {
         assert_eq!(decode(&with_length(body)).unwrap_err().word(), "malformed-frame", "{body:?}");
     }
-    assert_eq!(decode(&with_length(b"{}")).unwrap_err(), Fault::MissingSignature);
+    assert_eq!(decode(&with_length(b"{}")).unwrap_err(), ControlFault::MissingSignature);
     for bytes in
         [&good[..3], &good[..4], &good[..good.len() - 1], b"", b"\0\0\0\0", &[&good[..], b"x"].concat()]
     {
@@ -222,7 +222,7 @@ fn what_is_no_frame_is_malformed() {
 #[test]
 fn size_is_found_before_anything_is_read() {
     let good = frame().encode(&key(), 365).unwrap();
-    let too_large = Fault::PayloadTooLarge { bytes: 365, bytes_max: 364 };
+    let too_large = ControlFault::PayloadTooLarge { bytes: 365, bytes_max: 364 };
     assert_eq!(frame().encode(&key(), 364).unwrap_err(), too_large);
     assert!(Frame::decode(&good, &key(), 365, NOW, &mut window()).is_ok());
     // The prefix alone is enough, and what follows it may be anything.
@@ -240,9 +240,9 @@ fn a_frame_is_admitted_once() {
         |now| Frame::decode(&bytes, &key(), BODY_BYTES_MAX, now, &mut window).map(|frame| frame.nonce);
     assert_eq!(again(NOW - 30), Ok(frame().nonce));
     for now in NOW - 30..=NOW + 30 {
-        assert_eq!(again(now), Err(Fault::ReplayedNonce), "{now}");
+        assert_eq!(again(now), Err(ControlFault::ReplayedNonce), "{now}");
     }
-    assert_eq!(again(NOW + 31), Err(Fault::TimestampExpired { off_seconds: 31 }));
+    assert_eq!(again(NOW + 31), Err(ControlFault::TimestampExpired { off_seconds: 31 }));
     // What does not verify takes no place.
     let mut forged = bytes.to_vec();
     *forged.last_mut().unwrap() = b' ';
@@ -262,8 +262,8 @@ fn one_of_several_keys_fits() {
     };
     assert_eq!(open(&[&other, &key()]), Ok(1));
     assert_eq!(open(&[&key(), &other]), Ok(0));
-    assert_eq!(open(&[&other]), Err(Fault::InvalidSignature));
-    assert_eq!(open(&[]), Err(Fault::InvalidSignature));
+    assert_eq!(open(&[&other]), Err(ControlFault::InvalidSignature));
+    assert_eq!(open(&[]), Err(ControlFault::InvalidSignature));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     contract::{routing::Scope, timestamp::Timestamp},
-    decision::{rules::inventory::Limits, state::inventory::record::Stamp},
+    decision::{rules::inventory::InventoryLimits, state::inventory::record::SaidAt},
 };
 
 /// How recent what is known of an instance is.
@@ -77,7 +77,7 @@ pub enum What {
 }
 
 /// The table of timers: what so much silence makes of an instance.
-pub(super) const fn after_silence(silence_ms: i64, limits: &Limits) -> Freshness {
+pub(super) const fn after_silence(silence_ms: i64, limits: &InventoryLimits) -> Freshness {
     if silence_ms >= ms(limits.lost_after_ms) {
         Freshness::Lost
     } else if silence_ms >= ms(limits.stale_after_ms) {
@@ -113,15 +113,15 @@ struct Recovery {
     full: bool,
     /// The newest statuses, at most `back_after_count`; a set, so that order and repetition change
     /// nothing.
-    newest: BTreeSet<(i64, Stamp)>,
+    newest: BTreeSet<(i64, SaidAt)>,
 }
 
 /// A status as the timers hear it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
+pub(super) struct HeardStatus {
     /// Until when it shows that its instance lived.
     pub at: i64,
-    pub stamp: Stamp,
+    pub stamp: SaidAt,
     /// How long before its arrival that was.
     pub age_ms: i64,
     pub is_full: bool,
@@ -146,7 +146,7 @@ impl Timers {
     }
 
     /// A status was heard.
-    pub fn hear(&mut self, heard: &Heard, limits: &Limits) {
+    pub fn hear(&mut self, heard: &HeardStatus, limits: &InventoryLimits) {
         if self.freshness == Freshness::Unknown {
             self.freshness = Freshness::Fresh;
         }
@@ -181,7 +181,7 @@ impl Timers {
     }
 
     /// What comes next, and when.
-    pub fn next(&self, vitals: Vitals, limits: &Limits) -> Option<(i64, What)> {
+    pub fn next(&self, vitals: Vitals, limits: &InventoryLimits) -> Option<(i64, What)> {
         let after = |ms: u64| plus_ms(vitals.heard, ms);
         let stale = (after(limits.stale_after_ms), What::Stale);
         let lost = (after(limits.lost_after_ms), What::Lost);
@@ -203,7 +203,7 @@ impl Timers {
     }
 
     /// What is due by `now`: of two timers that have both run out, the later one.
-    pub fn due(&self, vitals: Vitals, now: i64, limits: &Limits) -> Option<What> {
+    pub fn due(&self, vitals: Vitals, now: i64, limits: &InventoryLimits) -> Option<What> {
         let (_, what) = self.next(vitals, limits).filter(|(at, _)| *at <= now)?;
         let silence_ms = now.saturating_sub(vitals.heard) / 1000;
         Some(match (what, after_silence(silence_ms, limits)) {
@@ -214,7 +214,7 @@ impl Timers {
     }
 
     /// Makes it so.
-    pub fn settle(&mut self, what: What, vitals: Vitals, now: i64, limits: &Limits) {
+    pub fn settle(&mut self, what: What, vitals: Vitals, now: i64, limits: &InventoryLimits) {
         match what {
             What::Stale | What::Lost => {
                 self.freshness = if what == What::Lost { Freshness::Lost } else { Freshness::Stale };
@@ -245,7 +245,7 @@ impl Timers {
 
 impl Recovery {
     /// A full, or enough statuses with no stale gap between them.
-    fn is_over(&self, limits: &Limits) -> bool {
+    fn is_over(&self, limits: &InventoryLimits) -> bool {
         let heard = self.newest.iter().map(|(heard, _)| *heard);
         let in_a_row = heard
             .clone()
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_table_of_timers() {
-        let limits = Limits::default();
+        let limits = InventoryLimits::default();
         let table = [
             (i64::MIN, Freshness::Fresh),
             (0, Freshness::Fresh),

@@ -7,21 +7,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Key, names::Names, status::Way};
+use super::{Key, names::Names, status::QueueUse};
 
 /// The edges of all instances.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Graph {
     names: Names,
     by_instance: BTreeMap<Key, Box<[Edge]>>,
-    by_queue: BTreeSet<(u32, Key, Way)>,
+    by_queue: BTreeSet<(u32, Key, QueueUse)>,
 }
 
 /// One end of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Edge {
     queue: u32,
-    way: Way,
+    way: QueueUse,
 }
 
 /// A place in the graph.
@@ -51,7 +51,7 @@ pub(super) struct Reached {
 
 impl Graph {
     /// The queues of an instance are these from now on.
-    pub fn set(&mut self, key: Key, queues: &[(Way, String)]) {
+    pub fn set(&mut self, key: Key, queues: &[(QueueUse, String)]) {
         let edges: Box<[Edge]> =
             queues.iter().map(|(way, name)| Edge { queue: self.names.take(name), way: *way }).collect();
         self.remove(key);
@@ -84,7 +84,7 @@ impl Graph {
     }
 
     /// The queues of an instance.
-    pub fn queues(&self, key: Key) -> impl Iterator<Item = (Way, &str)> {
+    pub fn queues(&self, key: Key) -> impl Iterator<Item = (QueueUse, &str)> {
         self.by_instance.get(&key).into_iter().flatten().map(|edge| (edge.way, self.names.text(edge.queue)))
     }
 
@@ -146,12 +146,14 @@ impl Graph {
             Node::Instance(key) => (Some(key), None),
             Node::Queue(queue) => (None, Some(queue)),
         };
-        let leaves =
-            move |way: Way, from_instance: bool| (course == Course::Down) == (way.is_out() == from_instance);
+        let leaves = move |way: QueueUse, from_instance: bool| {
+            (course == Course::Down) == (way.is_out() == from_instance)
+        };
         let queues = key.and_then(|key| self.by_instance.get(&key)).into_iter().flatten();
         let queues = queues.filter(move |edge| leaves(edge.way, true)).map(|edge| Node::Queue(edge.queue));
         let ends = queue.map(|queue| {
-            self.by_queue.range((queue, Key::MIN, Way::WorkIn)..=(queue, Key::MAX, Way::ControlRoute))
+            self.by_queue
+                .range((queue, Key::MIN, QueueUse::WorkIn)..=(queue, Key::MAX, QueueUse::ControlRoute))
         });
         let instances = ends.into_iter().flatten();
         let instances =
@@ -163,7 +165,7 @@ impl Graph {
     pub fn bytes(&self) -> usize {
         // Trees are two thirds full.
         let by_instance = (size_of::<Key>() + size_of::<Box<[Edge]>>()) * 3 / 2;
-        let by_queue = size_of::<(u32, Key, Way)>() * 3 / 2;
+        let by_queue = size_of::<(u32, Key, QueueUse)>() * 3 / 2;
         self.names.bytes()
             + self.by_instance.len() * by_instance
             + self.by_queue.len() * (by_queue + size_of::<Edge>())

@@ -7,7 +7,7 @@
 use super::{
     Inventory, Key,
     graph::{Course, Node},
-    status::Way,
+    status::QueueUse,
 };
 use crate::contract::routing::Scope;
 
@@ -26,7 +26,7 @@ pub struct Impact {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Affected {
     /// The place.
-    pub place: Place,
+    pub place: GraphPlace,
     /// How many edges away.
     pub steps_count: u32,
     /// Another source (or another taker) remains, so that it gets less rather than nothing.
@@ -35,7 +35,7 @@ pub struct Affected {
 
 /// A place in the queue graph.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum GraphPlace {
     /// A worker.
     Instance(Scope),
     /// A queue.
@@ -57,7 +57,7 @@ impl Inventory {
     pub fn ends<'a>(
         &'a self,
         swarm: Option<&str>,
-    ) -> impl Iterator<Item = (Scope, impl Iterator<Item = (Way, &'a str)>)> {
+    ) -> impl Iterator<Item = (Scope, impl Iterator<Item = (QueueUse, &'a str)>)> {
         let swarm = swarm.map(|name| self.names.find(name).map(Key::of_swarm));
         let range = swarm.unwrap_or(Some(Key::MIN..=Key::MAX));
         let keys = range.into_iter().flat_map(|range| self.instances.range(range));
@@ -69,8 +69,8 @@ impl Inventory {
         let (up, up_cut) = self.graph.walk(node, Course::Up, self.limits.impact_nodes_max);
         let affected = |reached: super::graph::Reached| Affected {
             place: match reached.node {
-                Node::Instance(key) => Place::Instance(self.scope_of(key)),
-                Node::Queue(queue) => Place::Queue(self.graph.name(queue).to_owned()),
+                Node::Instance(key) => GraphPlace::Instance(self.scope_of(key)),
+                Node::Queue(queue) => GraphPlace::Queue(self.graph.name(queue).to_owned()),
             },
             steps_count: reached.steps_count,
             relieved: reached.is_relieved,

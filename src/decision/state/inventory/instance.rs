@@ -7,10 +7,10 @@
 use crate::{
     contract::{digest::Digest, timestamp::Timestamp},
     decision::{
-        rules::inventory::Limits,
+        rules::inventory::InventoryLimits,
         state::inventory::{
-            freshness::{Freshness, Heard, LaneClock, Timers, Vitals},
-            record::{Field, Record, Shared, Stamp},
+            freshness::{Freshness, HeardStatus, LaneClock, Timers, Vitals},
+            record::{Field, Record, SaidAt, SharedBuild},
             status::{self, Health, Lifecycle, Status},
             swarm::Share,
         },
@@ -68,10 +68,10 @@ impl Instance {
     pub fn hear(
         &mut self,
         status: &Status,
-        stamp: Stamp,
-        build: Option<Shared>,
+        stamp: SaidAt,
+        build: Option<SharedBuild>,
         clock: &LaneClock,
-        limits: &Limits,
+        limits: &InventoryLimits,
     ) -> bool {
         // What was said long ago proves no life now, however late it arrives.
         let latest = Timestamp::from_micros(stamp.at).plus_ms(limits.behind_max_ms);
@@ -79,7 +79,7 @@ impl Instance {
         let record = self.record.get_or_insert_with(Record::new);
         let is_newest_full = record.merge(status, stamp, heard, build);
         let age_ms = clock.at(status.arrived.micros()).saturating_sub(heard) / 1000;
-        self.timers.hear(&Heard { at: heard, stamp, age_ms, is_full: status.is_full() }, limits);
+        self.timers.hear(&HeardStatus { at: heard, stamp, age_ms, is_full: status.is_full() }, limits);
         self.timers.ask(clock.at(record.first_seen), record.snapshot().is_some());
         if let Some(lifecycle) = status.lifecycle {
             self.lifecycle.write(stamp, lifecycle);
@@ -88,7 +88,7 @@ impl Instance {
     }
 
     pub fn desire(&mut self, config: Digest, at: Timestamp) {
-        let stamp = Stamp { at: at.micros(), tie: status::tie(config) };
+        let stamp = SaidAt { at: at.micros(), tie: status::tie(config) };
         self.desired.get_or_insert_default().write(stamp, config);
     }
 

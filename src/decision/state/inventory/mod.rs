@@ -21,9 +21,11 @@ mod view;
 
 pub use fleet::Fleet;
 pub use freshness::{Change, Freshness, What};
-pub use impact::{Affected, Impact, Place};
+pub use impact::{Affected, GraphPlace, Impact};
 pub use instance::{Drift, UNKNOWN};
-pub use status::{Build, Health, Lifecycle, Plane, QUEUES_PER_INSTANCE_MAX, Status, TEXT_BYTES_MAX, Way};
+pub use status::{
+    Build, Health, Lifecycle, Plane, QUEUES_PER_INSTANCE_MAX, QueueUse, Status, TEXT_BYTES_MAX,
+};
 pub use swarm::{SwarmView, Totals};
 pub use view::InstanceView;
 
@@ -35,14 +37,14 @@ use std::{
 use crate::{
     contract::{bound::Bound, digest::Digest, routing::Scope, timestamp::Timestamp},
     decision::{
-        rules::inventory::Limits,
+        rules::inventory::InventoryLimits,
         state::Collection,
         state::inventory::{
             freshness::LaneClock,
             graph::Graph,
             instance::Instance,
             names::{Builds, Names},
-            record::Stamp,
+            record::SaidAt,
             swarm::Swarm,
         },
     },
@@ -62,7 +64,7 @@ pub struct Merged {
 /// What is believed of the fleet.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
-    limits: Limits,
+    limits: InventoryLimits,
     names: Names,
     builds: Builds,
     /// Boxed, so that the tree's nodes stay small.
@@ -95,7 +97,7 @@ impl Key {
 
 impl Inventory {
     /// An inventory that knows nobody.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: InventoryLimits) -> Self {
         Self { limits, ..Self::default() }
     }
 
@@ -104,8 +106,8 @@ impl Inventory {
         let Some(key) = self.enter(&status.scope, status.arrived) else {
             return Merged { overflowed: true, ..Merged::default() };
         };
-        let stamp = Stamp::of(status, self.limits.skew_max_ms);
-        let build = status.build.as_ref().map(|build| record::Shared {
+        let stamp = SaidAt::of(status, self.limits.skew_max_ms);
+        let build = status.build.as_ref().map(|build| record::SharedBuild {
             container_id: build.container_id.clone(),
             common: self.builds.share(build),
         });
@@ -128,7 +130,7 @@ impl Inventory {
         let Some(key) = self.enter(scope, at) else { return };
         self.change(key, |instance, _, _| {
             // Of two outcomes within a microsecond, the later state in the order of life holds.
-            instance.lifecycle.write(Stamp { at: at.micros(), tie: lifecycle as u64 }, lifecycle);
+            instance.lifecycle.write(SaidAt { at: at.micros(), tie: lifecycle as u64 }, lifecycle);
         });
     }
 
@@ -309,7 +311,7 @@ impl Inventory {
     }
 
     /// The one way an instance changes: its share of the totals and its deadline change with it.
-    fn change(&mut self, key: Key, change: impl FnOnce(&mut Instance, &LaneClock, &Limits)) {
+    fn change(&mut self, key: Key, change: impl FnOnce(&mut Instance, &LaneClock, &InventoryLimits)) {
         let Some(instance) = self.instances.get_mut(&key) else { return };
         let (old_share, old_deadline) = (instance.share(), instance.deadline);
         change(instance, &self.clock, &self.limits);

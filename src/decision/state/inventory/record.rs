@@ -16,12 +16,12 @@ const SKEW_KEPT_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 
 /// When something was said: min(timestamp, arrival + skew), then the body's digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stamp {
+pub(super) struct SaidAt {
     pub at: i64,
     pub tie: Tie,
 }
 
-impl Stamp {
+impl SaidAt {
     const NEVER: Self = Self { at: i64::MIN, tie: 0 };
 
     /// The stamp of a status; a clock that runs ahead wins nothing beyond `skew_max_ms`.
@@ -34,19 +34,19 @@ impl Stamp {
 /// A value and when it was said; the newest wins.
 #[derive(Clone, Debug)]
 pub(super) struct Field<T> {
-    stamp: Stamp,
+    stamp: SaidAt,
     value: T,
 }
 
 impl<T: Default> Default for Field<T> {
     fn default() -> Self {
-        Self { stamp: Stamp::NEVER, value: T::default() }
+        Self { stamp: SaidAt::NEVER, value: T::default() }
     }
 }
 
 impl<T> Field<T> {
     /// Takes the value if it is newer than what is there.
-    pub fn write(&mut self, stamp: Stamp, value: T) -> bool {
+    pub fn write(&mut self, stamp: SaidAt, value: T) -> bool {
         let newer = stamp > self.stamp;
         if newer {
             *self = Self { stamp, value };
@@ -58,7 +58,7 @@ impl<T> Field<T> {
         &self.value
     }
 
-    pub fn stamp(&self) -> Stamp {
+    pub fn stamp(&self) -> SaidAt {
         self.stamp
     }
 }
@@ -79,7 +79,7 @@ pub(super) struct Record {
     tps: Field<Option<u64>>,
     work: Field<Option<Plane>>,
     filesystem: Field<Option<Plane>>,
-    build: Field<Option<Shared>>,
+    build: Field<Option<SharedBuild>>,
     full: Field<Option<Snapshot>>,
 }
 
@@ -93,7 +93,7 @@ struct Live {
 
 /// A build, of which all but the container is kept once.
 #[derive(Clone, Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedBuild {
     pub container_id: Option<Arc<str>>,
     pub common: Arc<Build>,
 }
@@ -125,7 +125,7 @@ impl Record {
     }
 
     /// Takes what is newer in a status; says whether the snapshot is the new one.
-    pub fn merge(&mut self, status: &Status, stamp: Stamp, heard: i64, build: Option<Shared>) -> bool {
+    pub fn merge(&mut self, status: &Status, stamp: SaidAt, heard: i64, build: Option<SharedBuild>) -> bool {
         let arrived = status.arrived.micros();
         self.first_seen = self.first_seen.min(arrived);
         self.last_seen = self.last_seen.max(arrived);

@@ -66,13 +66,13 @@ pub(super) struct Full {
     pub config: Digest,
     /// Whether `io` says anything of queues; where it does not, they are unknown, and not none.
     pub names_queues: bool,
-    pub queues: Vec<(Way, String)>,
+    pub queues: Vec<(QueueUse, String)>,
 }
 
 /// How an instance hangs on a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Way {
+pub enum QueueUse {
     /// It takes work from it.
     WorkIn,
     /// It puts work into it.
@@ -87,21 +87,21 @@ pub enum Way {
     ControlRoute,
 }
 
-impl Way {
+impl QueueUse {
     /// Whether messages flow from the instance into the queue.
     pub const fn is_out(self) -> bool {
-        matches!(self, Way::WorkOut | Way::ControlOut)
+        matches!(self, QueueUse::WorkOut | QueueUse::ControlOut)
     }
 
     /// The word in exports.
     pub const fn word(self) -> &'static str {
         match self {
-            Way::WorkIn => "work-in",
-            Way::WorkOut => "work-out",
-            Way::WorkRoute => "work-route",
-            Way::ControlIn => "control-in",
-            Way::ControlOut => "control-out",
-            Way::ControlRoute => "control-route",
+            QueueUse::WorkIn => "work-in",
+            QueueUse::WorkOut => "work-out",
+            QueueUse::WorkRoute => "work-route",
+            QueueUse::ControlIn => "control-in",
+            QueueUse::ControlOut => "control-out",
+            QueueUse::ControlRoute => "control-route",
         }
     }
 }
@@ -285,14 +285,14 @@ fn names_queues(io: View<'_>) -> bool {
 }
 
 /// The queues of both planes, in order and once each; what is beyond the bound is left out.
-fn queues(io: View<'_>) -> Vec<(Way, String)> {
-    const PLACES: [(&str, &str, Way); 6] = [
-        ("work", "in", Way::WorkIn),
-        ("work", "out", Way::WorkOut),
-        ("work", "routes", Way::WorkRoute),
-        ("control", "in", Way::ControlIn),
-        ("control", "out", Way::ControlOut),
-        ("control", "routes", Way::ControlRoute),
+fn queues(io: View<'_>) -> Vec<(QueueUse, String)> {
+    const PLACES: [(&str, &str, QueueUse); 6] = [
+        ("work", "in", QueueUse::WorkIn),
+        ("work", "out", QueueUse::WorkOut),
+        ("work", "routes", QueueUse::WorkRoute),
+        ("control", "in", QueueUse::ControlIn),
+        ("control", "out", QueueUse::ControlOut),
+        ("control", "routes", QueueUse::ControlRoute),
     ];
     let named = PLACES.into_iter().flat_map(|(plane, direction, way)| {
         let queues = io.get(plane).and_then(|plane| plane.get("queues")?.get(direction));
@@ -300,7 +300,7 @@ fn queues(io: View<'_>) -> Vec<(Way, String)> {
         names.filter_map(View::as_str).map(move |name| (way, name))
     });
     // A name that is no short string is no queue of a broker.
-    let mut queues: Vec<(Way, String)> = named
+    let mut queues: Vec<(QueueUse, String)> = named
         .filter(|(_, name)| !name.is_empty() && name.len() <= QUEUE_BYTES_MAX)
         .take(QUEUES_PER_INSTANCE_MAX)
         .map(|(way, name)| (way, name.to_owned()))
@@ -375,7 +375,7 @@ mod tests {
         let io = json!({ "work": { "queues": { "in": ["", "q".repeat(256), "q", "q"], "out": many } } });
         let queues = queues(Tree::said(&io).root());
         assert_eq!(queues.len(), QUEUES_PER_INSTANCE_MAX - 1, "one was named twice");
-        assert_eq!(queues.first(), Some(&(Way::WorkIn, "q".to_owned())));
+        assert_eq!(queues.first(), Some(&(QueueUse::WorkIn, "q".to_owned())));
     }
 
     #[test]

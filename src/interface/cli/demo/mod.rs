@@ -17,7 +17,7 @@ use super::{CliError, Exit, Globals, Out};
 use crate::{
     bus::{Bus, Consumer, Delivery, embedded::Embedded},
     clock,
-    config::{self, Layers, Loaded, Setting},
+    config::{self, FlagSetting, Layers, Loaded},
     contract::{
         message::Message,
         routing::{ControlPlaneRouting, Family, Scope},
@@ -30,7 +30,7 @@ use crate::{
     ledger::{Ledger, query::Reader, verify},
     runtime::{
         boot::{self, Running},
-        link::Standing,
+        link::SteadyBus,
         setup,
     },
     telemetry::Telemetry,
@@ -97,7 +97,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     telling.title(
         "Swarmgate's demo: an embedded bus, a temporary ledger, a swarm of a controller, two workers and a bot that trades",
     )?;
-    let second_person = Setting {
+    let second_person = FlagSetting {
         flag: "the demo".to_owned(),
         path: "consent.live_requires".to_owned(),
         value: "second-person".to_owned(),
@@ -109,7 +109,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let telemetry = Arc::new(Telemetry::default());
     loaded.config.http.addr = args.http;
     let kept = if args.keep { Some(Kept::open(&loaded, &telemetry).await?) } else { None };
-    let standing = Arc::new(Standing(Arc::clone(&bus)));
+    let standing = Arc::new(SteadyBus(Arc::clone(&bus)));
     let running = boot::start(setup::enforce(&loaded, standing, telemetry)).await?;
     running.link().connected(0).await;
     bus.declare(&swarm::topology("demo.heard", "demo.refused")).await?;
@@ -409,7 +409,7 @@ struct Kept {
 impl Kept {
     async fn open(loaded: &Loaded, telemetry: &Arc<Telemetry>) -> Result<Self, CliError> {
         let http = &loaded.config.http;
-        let window = Window::open(http.addr, http::Bounds::from(http)).await?.named(&http.hosts);
+        let window = Window::open(http.addr, http::ClientBounds::from(http)).await?.named(&http.hosts);
         let (closing, desk, address) =
             (CancellationToken::new(), Arc::new(Desk::default()), window.address());
         let window = tokio::spawn(window.serve(Arc::clone(telemetry), Arc::clone(&desk), closing.clone()));

@@ -13,7 +13,7 @@ use super::{
     management::{Management, encoded},
     policies::Policies,
     queues::{self, Own, Site},
-    ways::{self, Way},
+    ways::{self, ExchangeBinding},
 };
 use crate::{
     bus::{
@@ -173,7 +173,7 @@ async fn subscribers(
                 continue;
             }
         };
-        let led: Vec<Way> = led.into_iter().filter(|way| !ways.contains(way)).collect();
+        let led: Vec<ExchangeBinding> = led.into_iter().filter(|way| !ways.contains(way)).collect();
         for finding in ways::findings(prefix, &exchange.name, &led) {
             ways.extend(led.iter().filter(|way| way.from == finding.object).cloned());
             findings.add_finding(finding);
@@ -196,7 +196,10 @@ async fn subscribers(
 }
 
 /// The queues that an exchange leads to, and the ways between exchanges on which it does.
-async fn reach(management: &Management, exchange: &str) -> Result<(BTreeSet<String>, Vec<Way>), String> {
+async fn reach(
+    management: &Management,
+    exchange: &str,
+) -> Result<(BTreeSet<String>, Vec<ExchangeBinding>), String> {
     let (mut queues, mut ways) = (BTreeSet::new(), Vec::new());
     let mut exchanges = vec![exchange.to_owned()];
     let mut met = 0;
@@ -211,7 +214,7 @@ async fn reach(management: &Management, exchange: &str) -> Result<(BTreeSet<Stri
                 queues.insert(to);
                 continue;
             }
-            ways.push(Way { from: name.clone(), to: to.clone(), key: text("routing_key") });
+            ways.push(ExchangeBinding { from: name.clone(), to: to.clone(), key: text("routing_key") });
             if !exchanges.contains(&to) && exchanges.len() < EXCHANGES_MAX {
                 exchanges.push(to);
             }

@@ -27,7 +27,7 @@ pub struct Policies {
 
 /// What a policy may apply to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind<'a> {
+pub enum AppliesTo<'a> {
     /// A queue of that type.
     Queue(&'a str),
     /// An exchange.
@@ -69,7 +69,7 @@ impl Policies {
     }
 
     /// What policies do to a name.
-    pub fn rules(&self, name: &str, kind: Kind<'_>) -> Vec<Rule> {
+    pub fn rules(&self, name: &str, kind: AppliesTo<'_>) -> Vec<Rule> {
         let mut rules = Vec::new();
         for (list, who) in [(&self.ordinary, "policy"), (&self.of_operators, "operator policy")] {
             // Of each list the first that matches applies, alone.
@@ -87,7 +87,7 @@ impl Policies {
     /// says is in force.
     pub fn rules_of(&self, row: &Value) -> Vec<Rule> {
         let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default();
-        let kind = Kind::Queue(text("type"));
+        let kind = AppliesTo::Queue(text("type"));
         let mut rules: Vec<Rule> = arguments(row)
             .map(|(key, value)| Rule {
                 key: key.to_owned(),
@@ -127,12 +127,12 @@ fn policy(row: &Value) -> Policy {
 }
 
 impl Policy {
-    fn applies(&self, name: &str, kind: Kind<'_>) -> bool {
+    fn applies(&self, name: &str, kind: AppliesTo<'_>) -> bool {
         let is_meant = match (self.apply_to.as_str(), kind) {
-            ("all", _) | ("queues", Kind::Queue(_)) | ("exchanges", Kind::Exchange) => true,
-            ("quorum_queues", Kind::Queue(kind)) => kind == "quorum",
-            ("classic_queues", Kind::Queue(kind)) => kind == "classic",
-            ("streams", Kind::Queue(kind)) => kind == "stream",
+            ("all", _) | ("queues", AppliesTo::Queue(_)) | ("exchanges", AppliesTo::Exchange) => true,
+            ("quorum_queues", AppliesTo::Queue(kind)) => kind == "quorum",
+            ("classic_queues", AppliesTo::Queue(kind)) => kind == "classic",
+            ("streams", AppliesTo::Queue(kind)) => kind == "stream",
             _ => false,
         };
         is_meant && self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(name))
@@ -162,11 +162,14 @@ mod tests {
             rules.iter().map(|rule| format!("{} {} {}", rule.key, rule.value, rule.by)).collect()
         };
         let ops = "delivery-limit 3 operator policy `ops`";
-        let quorum = Kind::Queue("quorum");
+        let quorum = AppliesTo::Queue("quorum");
         assert_eq!(told("swarmgate.in.urgent.v2", quorum), ["max-length 2 policy `strong`", ops]);
         let weak = ["expires 1 policy `weak`", "message-ttl 1 policy `weak`", ops];
-        assert_eq!(told("swarmgate.in.urgent.v2", Kind::Queue("classic")), weak);
-        assert_eq!(told("swarmgate.out", Kind::Exchange), ["alternate-exchange \"a\" policy `other`", ops]);
+        assert_eq!(told("swarmgate.in.urgent.v2", AppliesTo::Queue("classic")), weak);
+        assert_eq!(
+            told("swarmgate.out", AppliesTo::Exchange),
+            ["alternate-exchange \"a\" policy `other`", ops]
+        );
         let there = json!({
             "name": "theirs", "type": "quorum", "arguments": { "x-overflow": "reject-publish" },
             "effective_policy_definition": { "delivery-limit": 3, "max-length": 1 }, "policy": "strange", "operator_policy": "ops",

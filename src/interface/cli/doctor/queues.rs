@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     State,
-    policies::{Kind, Policies, Rule},
+    policies::{AppliesTo, Policies, Rule},
 };
 use crate::{
     bus::{Exchange, ExchangeKind, Queue, QueueKind},
@@ -93,7 +93,7 @@ impl Own<'_> {
     pub fn findings(&self, policies: &Policies, site: Site) -> Vec<Finding> {
         let rules = match self.row {
             Some(row) => policies.rules_of(row),
-            None => policies.rules(&self.wanted.name, Kind::Queue("quorum")),
+            None => policies.rules(&self.wanted.name, AppliesTo::Queue("quorum")),
         };
         let is_wanted = |rule: &Rule| {
             let name = format!("x-{}", rule.key);
@@ -313,7 +313,7 @@ pub fn exchange(wanted: &Exchange, row: &Value, out: &str, policies: &Policies) 
     let by_argument =
         argument(row, "alternate-exchange").map(|found| (shown(found), "its arguments".to_owned()));
     alternates.extend(by_argument);
-    let by_policy = policies.rules(&wanted.name, Kind::Exchange).into_iter();
+    let by_policy = policies.rules(&wanted.name, AppliesTo::Exchange).into_iter();
     let by_policy = by_policy.filter(|rule| rule.key == "alternate-exchange");
     alternates.extend(by_policy.map(|rule| (shown(&rule.value), rule.by)));
     match (&wanted.alternate, alternates.first()) {

@@ -13,7 +13,7 @@ use crate::runtime::topology;
 
 /// A binding from one exchange to another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Way {
+pub struct ExchangeBinding {
     /// Where it begins.
     pub from: String,
     /// Where it leads.
@@ -24,11 +24,11 @@ pub struct Way {
 
 /// What is wrong with the ways that begin at one of the router's exchanges, at once or through
 /// others.
-pub fn findings(prefix: &str, begin: &str, ways: &[Way]) -> Vec<Finding> {
+pub fn findings(prefix: &str, begin: &str, ways: &[ExchangeBinding]) -> Vec<Finding> {
     let [into, out, refused] = ["in", "out", "refused"].map(|name| format!("{prefix}.{name}"));
     let comes_in = begin == into || begin.starts_with(&format!("{into}."));
     let goes_out = begin == out || begin == refused;
-    let judge = |way: &Way| {
+    let judge = |way: &ExchangeBinding| {
         let (check, means) = if comes_in && way.to == out {
             let means = "messages reach the subscribers unjudged and off the record, and what the router carries goes twice";
             ("bypass", means)
@@ -89,8 +89,8 @@ mod tests {
 
     use super::*;
 
-    fn way(from: &str, to: &str) -> Way {
-        Way { from: from.to_owned(), to: to.to_owned(), key: "#".to_owned() }
+    fn way(from: &str, to: &str) -> ExchangeBinding {
+        ExchangeBinding { from: from.to_owned(), to: to.to_owned(), key: "#".to_owned() }
     }
 
     #[test]

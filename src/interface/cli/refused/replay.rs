@@ -40,7 +40,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const OF_BROKER: [&str; 2] = ["x-death", "x-first-death-queue"];
 
 /// Where copies are sent, and who is asked what became of them.
-pub struct Way<'a> {
+pub struct ReplayRoute<'a> {
     pub bus: &'a dyn Bus,
     pub settler: &'a dyn Settler,
     pub loaded: &'a Loaded,
@@ -69,7 +69,7 @@ struct Sent {
     key: String,
 }
 
-impl Way<'_> {
+impl ReplayRoute<'_> {
     /// Sends each copy again, and tells what became of it.
     ///
     /// # Errors
