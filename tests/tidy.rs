@@ -12,6 +12,8 @@ mod circles;
 mod house;
 #[path = "tidy/keys.rs"]
 mod keys;
+#[path = "tidy/lexicon.rs"]
+mod lexicon;
 #[path = "tidy/requirements.rs"]
 mod requirements;
 #[path = "tidy/rules.rs"]

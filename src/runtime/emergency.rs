@@ -295,7 +295,7 @@ impl Emergency {
             // It is said already; another one is opened by the next write.
             Ok(()) | Err(EmergencyError::Gone(_)) => true,
             Err(fault) => {
-                if let Some(repeated) = self.recurring.tell(&fault, std::time::Instant::now()) {
+                if let Some(repeated) = self.recurring.due(&fault, std::time::Instant::now()) {
                     error!(error = %fault, repeated, "the emergency log cannot be written either");
                 }
                 false

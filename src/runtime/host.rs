@@ -134,7 +134,7 @@ impl Host {
                     self.tell(Done::Measured(measured)).await;
                 }
                 _ = measure.tick() => {
-                    self.telemetry.tell_repeats(false);
+                    self.telemetry.log_repeats(false);
                     if !scales.begin() {
                         let measured = self.measure(&mut clocks, None);
                         self.tell(Done::Measured(measured)).await;

@@ -139,7 +139,7 @@ impl Intake {
                 continue;
             }
             if self.only_looks && opening == 0 && fault.is_forbidden() {
-                self.link.give_up(fault);
+                self.link.abandon(fault);
                 return;
             }
             attempt = if since.elapsed() >= WORKED_FOR { 0 } else { attempt + 1 };

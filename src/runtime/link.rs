@@ -129,8 +129,8 @@ impl Link {
         }
     }
 
-    /// Says that a person has to mend something first.
-    pub fn give_up(&self, fault: BusError) {
+    /// Ends the link: a person has to mend something first.
+    pub fn abandon(&self, fault: BusError) {
         self.give_up.send_replace(Some(Arc::new(fault.into())));
     }
 

@@ -292,7 +292,7 @@ async fn open_epoch(
         // There is nothing to protect yet.
         Err(Failure::Said(fault)) if is_new || !fault.may_pass() => return Err(fault),
         Err(failure) => {
-            let late = failure.say(may_take);
+            let late = failure.log(may_take);
             if let Some(opened) = entries.last_mut() {
                 corridor.give_emergency_id(opened);
             }

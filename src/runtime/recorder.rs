@@ -98,8 +98,8 @@ pub(super) enum Failure {
 const CONSEQUENCE: &str = "the ledger cannot be written; only stop and tightening pass until it can";
 
 impl Failure {
-    /// Says that the ledger failed; answers the work that it has not come back from.
-    pub fn say(self, timeout: Duration) -> Option<Work<Batch>> {
+    /// Logs that the ledger failed; returns the work that it has not come back from.
+    pub fn log(self, timeout: Duration) -> Option<Work<Batch>> {
         match self {
             Self::Said(fault) => {
                 error!(error = %fault, "{CONSEQUENCE}");
@@ -193,7 +193,7 @@ impl Recorder {
                 Err(failure) => {
                     // The lanes are shut next, and what is not acknowledged by then comes again.
                     self.acks.flush().await;
-                    let late = failure.say(self.commit_timeout);
+                    let late = failure.log(self.commit_timeout);
                     attempt += 1;
                     let owed = self.give_up(commit).await;
                     let Some(next) = self.recover(attempt, owed, late).await else { break };
@@ -321,7 +321,7 @@ impl Recorder {
             match self.probe().await? {
                 Ok(newly) => booked.extend(newly),
                 Err(fault) => {
-                    if let Some(repeated) = recurring.tell(&fault, std::time::Instant::now()) {
+                    if let Some(repeated) = recurring.due(&fault, std::time::Instant::now()) {
                         warn!(error = %fault, repeated, "the ledger still cannot be written");
                     }
                     continue;
@@ -332,7 +332,7 @@ impl Recorder {
                 // Going on from less than all of it would forget kill switches and carry stops
                 // twice.
                 Err(fault) => {
-                    if let Some(repeated) = recurring.tell(&fault, std::time::Instant::now()) {
+                    if let Some(repeated) = recurring.due(&fault, std::time::Instant::now()) {
                         error!(
                             error = %fault,
                             repeated,

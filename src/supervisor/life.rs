@@ -183,10 +183,10 @@ impl Life {
         };
         // They end with the streams, which end with the process and its group.
         if let Some(said) = said {
-            self.output.spawn(output::tell(scope.instance.clone(), "stdout", said, bounds));
+            self.output.spawn(output::log_lines(scope.instance.clone(), "stdout", said, bounds));
         }
         if let Some(complained) = complained {
-            self.output.spawn(output::tell(scope.instance.clone(), "stderr", complained, bounds));
+            self.output.spawn(output::log_lines(scope.instance.clone(), "stderr", complained, bounds));
         }
         let (pid, number) = (process.id(), self.worker.processes);
         info!(worker = scope.instance, pid, number, "the worker's process has started");

@@ -40,7 +40,12 @@ enum Said<'a> {
 
 /// Logs the lines of a stream until it ends. The stream is read on whatever becomes of its lines: a
 /// worker never waits for the log.
-pub async fn tell(worker: String, stream: &'static str, from: impl AsyncRead + Unpin, bounds: OutputBounds) {
+pub async fn log_lines(
+    worker: String,
+    stream: &'static str,
+    from: impl AsyncRead + Unpin,
+    bounds: OutputBounds,
+) {
     read(from, bounds, |said| match said {
         Said::Line { text, cut } => info!(target: "swarmgate::worker", worker, stream, cut, "{text}"),
         Said::HeldBack(held_back) => {

@@ -120,9 +120,9 @@ impl Telemetry {
         }
     }
 
-    /// Tells how many more refusals of each kind there were; of those whose window is over, or of
+    /// Logs how many more refusals of each kind there were; of those whose window is over, or of
     /// `all`.
-    pub fn tell_repeats(&self, all: bool) {
+    pub fn log_repeats(&self, all: bool) {
         let due = self.repeats.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now(), all);
         for Repeated { verdict, reason, principal, count } in due {
             info!(%verdict, %reason, principal = &*principal, count, "{count} more like this one");
@@ -226,8 +226,8 @@ mod tests {
                 let principal = if number % 5 == 0 { "bob" } else { "ann" };
                 telemetry.decided(Lane::Signals, &refused(principal), &message(&[]));
             }
-            telemetry.tell_repeats(false);
-            telemetry.tell_repeats(true);
+            telemetry.log_repeats(false);
+            telemetry.log_repeats(true);
         });
         let told = told.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = String::from_utf8_lossy(&told).into_owned();

@@ -120,9 +120,9 @@ pub struct Recurring {
 }
 
 impl Recurring {
-    /// Whether it is worth a line: it is another than before, or its window is over. Answers how
+    /// Whether it is worth a line: it is another than before, or its window is over. Returns how
     /// many like the one before were not told.
-    pub fn tell(&mut self, fault: &impl ToString, now: Instant) -> Option<u64> {
+    pub fn due(&mut self, fault: &impl ToString, now: Instant) -> Option<u64> {
         let fault = fault.to_string();
         let is_fresh =
             |(told, at): &(String, Instant)| *told == fault && now.duration_since(*at) < FAULT_WINDOW;
@@ -167,12 +167,12 @@ mod tests {
     #[test]
     fn a_fault_that_comes_again_is_told_once_a_window_with_its_number() {
         let (mut recurring, begun) = (Recurring::default(), Instant::now());
-        assert_eq!(recurring.tell(&"full", begun), Some(0));
+        assert_eq!(recurring.due(&"full", begun), Some(0));
         for number in 1..120 {
-            assert_eq!(recurring.tell(&"full", begun + Duration::from_millis(500 * number)), None);
+            assert_eq!(recurring.due(&"full", begun + Duration::from_millis(500 * number)), None);
         }
-        assert_eq!(recurring.tell(&"full", begun + FAULT_WINDOW), Some(119));
-        assert_eq!(recurring.tell(&"gone", begun + FAULT_WINDOW), Some(0), "another one is told at once");
+        assert_eq!(recurring.due(&"full", begun + FAULT_WINDOW), Some(119));
+        assert_eq!(recurring.due(&"gone", begun + FAULT_WINDOW), Some(0), "another one is told at once");
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Stderr {
 
 /// Writes text to stderr: through the log's queue where the log is installed, else at once. Whoever
 /// closed stderr does not want to know.
-pub fn tell(text: &str) {
+pub fn write(text: &str) {
     match INSTALLED.get() {
         Some(stderr) => stderr.add(text.as_bytes(), true),
         None => drop(io::Write::write_all(&mut io::stderr(), text.as_bytes())),

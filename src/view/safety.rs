@@ -139,7 +139,7 @@ fn gates(state: &State, now: Timestamp) -> Vec<Gate> {
         gate: name.clone(),
         reporter: Some(gate.reporter.clone()),
         required: Some(required.contains(name)),
-        result: Some(gate.says(now).to_string()),
+        result: Some(gate.result_at(now).to_string()),
         scope: Some(if swarm.is_empty() { ALL } else { swarm }.to_owned()),
     });
     let never = required.iter().filter(|name| !gates.keys().any(|(_, known)| known == *name));

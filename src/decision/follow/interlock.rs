@@ -180,5 +180,5 @@ fn raise(state: &State, place: &MeasuredPlace, now: Timestamp, decision: &mut De
     decision.facts.push(facts::of_setting(&router, &scope, detail, step, now));
     overtake::supersede(state, &scope, "interlock", now, decision);
     let message = "an interlock has raised the safety mode to SAFE; see the runbook safety";
-    follow::safety::tell(state, "safety.interlock", message, &scope, now, decision);
+    follow::safety::raise_alert(state, "safety.interlock", message, &scope, now, decision);
 }

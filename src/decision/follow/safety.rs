@@ -63,7 +63,7 @@ pub(in crate::decision) fn act(
     let for_all = matches!(&change, Change::Safety(set) if set.swarm.is_none());
     let scope = if for_all { &all } else { &said.key.scope };
     if let Some((code, message)) = told {
-        tell(state, code, message, scope, now, decision);
+        raise_alert(state, code, message, scope, now, decision);
     }
     let why = reason.unwrap_or_else(|| detail.clone());
     decision.facts.push(facts::of_setting(actor, scope, why, (action, change), now));
@@ -160,7 +160,7 @@ pub(in crate::decision) fn latched(state: &State, latch: &request::Latch, now: T
         now,
     ));
     let message = "the latch file has tightened the kill switch; see the runbook kill-switch";
-    tell(state, "execution.killswitch.set", message, &scope, now, &mut decision);
+    raise_alert(state, "execution.killswitch.set", message, &scope, now, &mut decision);
     overtake::supersede(state, &scope, "latch", now, &mut decision);
     if latch.level == KillSwitch::Flatten {
         order::stop(state, &scope, "the latch is at FLATTEN", now, &mut decision);
@@ -169,7 +169,7 @@ pub(in crate::decision) fn latched(state: &State, latch: &request::Latch, now: T
 }
 
 /// An alert about a scope's safety.
-pub(in crate::decision) fn tell(
+pub(in crate::decision) fn raise_alert(
     state: &State,
     code: &'static str,
     message: &'static str,

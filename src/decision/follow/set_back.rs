@@ -52,7 +52,7 @@ pub(in crate::decision) fn noticed(state: &State, set_back: &SetBack, now: Times
             "another ledger stands in the place of the one that was known: SAFE until a person has looked; see the runbook restore"
         }
     };
-    follow::safety::tell(state, "ledger.set-back", message, &everything, now, &mut decision);
+    follow::safety::raise_alert(state, "ledger.set-back", message, &everything, now, &mut decision);
     overtake::supersede(state, &everything, SET_BACK, now, &mut decision);
     decision
 }
@@ -62,7 +62,7 @@ pub(in crate::decision) fn emergency_missing(state: &State, now: Timestamp) -> D
     let mut decision = Decision::new(state);
     let message = "the emergency log was not there, and what it held is forgotten, if it held anything: look what was stopped; see the runbook restore";
     let everything = Scope::new(ALL, ALL, ALL);
-    follow::safety::tell(state, "ledger.emergency-missing", message, &everything, now, &mut decision);
+    follow::safety::raise_alert(state, "ledger.emergency-missing", message, &everything, now, &mut decision);
     decision
 }
 

@@ -41,7 +41,7 @@ pub(in crate::decision) fn opened(state: &State, now: Timestamp) -> Decision {
             }
             false => "the router was started with looser settings; see the entry settings.loosened for each",
         };
-        follow::safety::tell(
+        follow::safety::raise_alert(
             state,
             Action::SettingsLoosened.word(),
             message,

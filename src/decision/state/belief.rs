@@ -194,7 +194,7 @@ impl State {
             Belief::SessionsLooked(next) => self.observed.session_look = next.map(Timestamp::micros),
             Belief::Measured { place, breach } => self.observed.meters.set(place, *breach),
             Belief::Kept { parcel, body_bytes } => self.observed.kept(*parcel, *body_bytes),
-            Belief::LetGo { parcel } => self.observed.let_go(*parcel),
+            Belief::LetGo { parcel } => self.observed.release(*parcel),
             Belief::Shown { scope, from } => {
                 self.observed.shown.entry(scope.clone()).or_insert(from.micros());
             }

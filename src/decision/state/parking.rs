@@ -91,12 +91,12 @@ fn oldest_held(state: &State, waiting: impl Fn(&&Flight) -> bool) -> Option<&Fli
 
 impl Observed {
     pub fn kept(&mut self, parcel: u64, body_bytes: usize) {
-        self.let_go(parcel);
+        self.release(parcel);
         self.kept.insert(parcel, body_bytes);
         self.kept_bytes = self.kept_bytes.saturating_add(body_bytes);
     }
 
-    pub fn let_go(&mut self, parcel: u64) {
+    pub fn release(&mut self, parcel: u64) {
         let body_bytes = self.kept.remove(&parcel).unwrap_or_default();
         self.kept_bytes = self.kept_bytes.saturating_sub(body_bytes);
     }

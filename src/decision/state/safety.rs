@@ -118,8 +118,8 @@ impl Gate {
         self.expires_at = expires_at;
     }
 
-    /// What it says now: an expired result is unknown, and no other report shortens a FAIL.
-    pub fn says(&self, now: Timestamp) -> GateResult {
+    /// What holds now: an expired result is unknown, and no other report shortens a FAIL.
+    pub fn result_at(&self, now: Timestamp) -> GateResult {
         if self.has_failed() {
             return if now.micros() < self.failed_until { GateResult::Fail } else { GateResult::Unknown };
         }
@@ -183,7 +183,7 @@ impl Safety {
         }
         let asked = known.filter(|gate| gate.disabled_until <= now.micros());
         // A gate that was disabled and never reported says nothing at all.
-        asked.map(|gate| gate.says(now)).max().unwrap_or(GateResult::Pass)
+        asked.map(|gate| gate.result_at(now)).max().unwrap_or(GateResult::Pass)
     }
 
     /// The gates of a scope that have failed, are asked, and were not cleared.

@@ -308,7 +308,7 @@ async fn awaited(router: &Router, id: &str, globals: &Globals) -> Result<Exit, C
     // Its deadline begins now and the router ends it then, so this is longer than any that is
     // usual.
     let timeout = Duration::from_secs(300);
-    Wait { router, id, timeout, unknown_max: UNKNOWN_MAX, was_reached: true }.told(globals).await
+    Wait { router, id, timeout, unknown_max: UNKNOWN_MAX, was_reached: true }.shown(globals).await
 }
 
 async fn reject(way: &Way, answer: Answer, globals: &Globals) -> Result<Exit, CliError> {

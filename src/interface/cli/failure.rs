@@ -255,8 +255,8 @@ impl CliError {
         Self::Usage { message, help: help.to_owned() }
     }
 
-    /// Tells it on stderr, once, and answers how the run ended.
-    pub(super) fn tell(&self, json: bool) -> Exit {
+    /// Prints it on stderr, once, and returns how the run ended.
+    pub(super) fn print(&self, json: bool) -> Exit {
         if matches!(self, Self::ReaderGone) {
             return Exit::Done;
         }
@@ -279,7 +279,7 @@ impl CliError {
             text = steerless(&text);
         }
         // Where stderr is gone too, the exit code is all that is left.
-        stderr::tell(&text);
+        stderr::write(&text);
         self.exit()
     }
 }
@@ -296,8 +296,8 @@ fn own_help(fault: &Hindrance) -> Option<&'static str> {
     }
 }
 
-/// Makes a panic tell what to do with it.
-pub(super) fn tell_bugs() {
+/// Makes a panic say what to do with it.
+pub(super) fn explain_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line()));
         let what = panic.payload_as_str().unwrap_or("a panic without words");
@@ -306,7 +306,7 @@ pub(super) fn tell_bugs() {
             env!("CARGO_PKG_VERSION"),
             place.unwrap_or_default()
         );
-        stderr::tell(&text);
+        stderr::write(&text);
     }));
 }
 

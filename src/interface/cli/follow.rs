@@ -70,7 +70,7 @@ impl Order {
                     &json!({ "sent": false, "order": self.echo.to_json(), "message": tail::shown(&message) }),
                 )?;
             } else {
-                out.line(&tail::told(&message))?;
+                out.line(&tail::one_line(&message))?;
             }
             return Ok(Exit::Done);
         }
@@ -157,7 +157,7 @@ impl Order {
         aside("sent; this user may not listen on the broker, so the router is asked how it ends");
         let router = way.access.router(globals)?;
         let wait = Wait { router: &router, id, timeout, unknown_max: AT_ONCE, was_reached: false };
-        wait.told(globals).await
+        wait.shown(globals).await
     }
 
     fn patience(&self, loaded: &Loaded, manner: &Manner, flags: &Flags) -> Duration {

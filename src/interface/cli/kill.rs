@@ -99,7 +99,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         }
         Err(CliError::ReaderGone) => Err(CliError::ReaderGone),
         Err(fault) => {
-            fault.tell(globals.is_json());
+            fault.print(globals.is_json());
             if !globals.is_json() {
                 aside(&stands(&thrown));
             }

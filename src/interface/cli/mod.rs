@@ -226,7 +226,7 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    failure::tell_bugs();
+    failure::explain_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error).into(),
@@ -235,7 +235,7 @@ pub fn main() -> ExitCode {
     let ended = std::panic::catch_unwind(|| dispatch(cli));
     let exit = match ended {
         Ok(Ok(exit)) => exit,
-        Ok(Err(error)) => error.tell(json),
+        Ok(Err(error)) => error.print(json),
         // The hook has told it.
         Err(_) => Exit::Bug,
     };
@@ -318,7 +318,7 @@ fn usage(error: &clap::Error) -> Exit {
         _ => {
             let mut args = std::env::args();
             let json = args.any(|arg| arg == "--output=json") || asked_for_json();
-            CliError::usage(&error.render().to_string()).tell(json)
+            CliError::usage(&error.render().to_string()).print(json)
         }
     }
 }

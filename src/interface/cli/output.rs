@@ -87,7 +87,7 @@ pub fn text_within(text: String, patience: Duration) -> Result<(), CliError> {
 
 /// Tells something beside the answer, on stderr. Whoever closed it does not want to know.
 pub fn aside(line: &str) {
-    stderr::tell(&format!("{line}\n"));
+    stderr::write(&format!("{line}\n"));
 }
 
 impl Default for Out {

@@ -177,7 +177,7 @@ fn show(copy: &Delivery, globals: &Globals, out: &mut Out) -> Result<Exit, CliEr
     if globals.is_json() {
         out.json(&json!({ "message": super::tail::shown(&copy.message), "rule": rule, "nextStep": next }))?;
     } else {
-        out.line(&super::tail::told(&copy.message))?;
+        out.line(&super::tail::one_line(&copy.message))?;
         out.line(&format!("  rule: {rule}"))?;
         out.line(&format!("  next: {next}"))?;
         for (name, value) in &copy.message.properties.headers {

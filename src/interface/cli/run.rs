@@ -182,7 +182,7 @@ pub(super) async fn serve(
     desk.open(running.asker().clone());
     info!(%mode, environment = config.environment.word(), instance = config.instance, http = %address, "running");
     tokio::select! {
-        told = told_to_stop() => told?,
+        told = stop_signal() => told?,
         fault = running.hopeless() => {
             // It has taken nothing yet, so there is nothing to finish, and no broker to finish it
             // with.
@@ -195,9 +195,9 @@ pub(super) async fn serve(
     info!("draining; a second signal ends at once");
     tokio::select! {
         _ = running.stop() => {}
-        told = told_to_stop() => told?,
+        told = stop_signal() => told?,
     }
-    telemetry.tell_repeats(true);
+    telemetry.log_repeats(true);
     stopping.cancel();
     let _ = served.await;
     if let Some(survey) = survey {
@@ -213,7 +213,7 @@ pub(super) async fn serve(
 ///
 /// # Errors
 /// When the system lets nobody listen for them.
-pub(super) async fn told_to_stop() -> Result<(), CliError> {
+pub(super) async fn stop_signal() -> Result<(), CliError> {
     let listen = |kind| signal(kind).map_err(|fault| CliError::input(&fault));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     tokio::select! {

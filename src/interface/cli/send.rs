@@ -265,7 +265,7 @@ async fn ended(
     let Some(consumer) = consumer else {
         // What was refused is never known there.
         let wait = Wait { router, id, timeout, unknown_max: timeout.min(AT_ONCE), was_reached: true };
-        return match wait.told(globals).await {
+        return match wait.shown(globals).await {
             Err(CliError::Access(fault)) if fault.is_unknown() => {
                 let seconds = timeout.min(AT_ONCE).as_secs();
                 aside(&format!(
@@ -279,7 +279,7 @@ async fn ended(
     };
     let wait = Wait { router, id, timeout, unknown_max: timeout, was_reached: true };
     tokio::select! {
-        exit = wait.told(globals) => exit,
+        exit = wait.shown(globals) => exit,
         refused = answer(consumer, sent) => {
             print(&refused?, globals, &mut Out::new())?;
             Ok(Exit::Refused)
@@ -337,6 +337,6 @@ fn print(message: &Message, globals: &Globals, out: &mut Out) -> Result<(), CliE
     if globals.is_json() {
         out.json(&super::tail::shown(message))
     } else {
-        out.line(&super::tail::told(message))
+        out.line(&super::tail::one_line(message))
     }
 }

@@ -93,7 +93,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let run = supervisor::run_id().map_err(configured::ConfiguredError::from)?;
     let asks_router = asks_router(&loaded, has_bus)?;
     let bridge = has_bus.then(|| bridge(&loaded, run.clone(), asks_router));
-    let tell = bridge.as_ref().map_or_else(|| Arc::new(|_: &Scope, _| {}) as Tell, Bridge::tell);
+    let tell = bridge.as_ref().map_or_else(|| Arc::new(|_: &Scope, _| {}) as Tell, Bridge::listener);
     let supervisor = start(&loaded, run, tell, asks_router)?;
     let drained = CancellationToken::new();
     let workers = supervisor.workers();

@@ -62,7 +62,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
             if globals.is_json() {
                 out.json(&shown(&delivery.message))?
             } else {
-                out.line(&told(&delivery.message))?
+                out.line(&one_line(&delivery.message))?
             }
         }
         settler.ack(last, true).await?;
@@ -72,7 +72,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
 }
 
 /// A message in one line.
-pub(super) fn told(message: &Message) -> String {
+pub(super) fn one_line(message: &Message) -> String {
     let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let header = |name: &str| message.properties.header_text(name).unwrap_or_default().to_owned();

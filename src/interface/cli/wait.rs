@@ -57,7 +57,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         unknown_max: UNKNOWN_MAX,
         was_reached: false,
     };
-    wait.told(globals).await
+    wait.shown(globals).await
 }
 
 /// A wait for one command.
@@ -73,11 +73,11 @@ pub(super) struct Wait<'router> {
 }
 
 impl Wait<'_> {
-    /// Waits, tells each state as it comes and the command whole at its end.
+    /// Waits, prints each state as it comes and the command whole at its end.
     ///
     /// # Errors
     /// When the router cannot be asked at first, or does not know the command.
-    pub async fn told(self, globals: &Globals) -> Result<Exit, CliError> {
+    pub async fn shown(self, globals: &Globals) -> Result<Exit, CliError> {
         let mut out = Out::new();
         let (id, seconds) = (self.id.to_owned(), self.timeout.as_secs());
         let last = self

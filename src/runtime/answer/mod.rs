@@ -74,8 +74,8 @@ pub(super) struct AnswerView<'a> {
 }
 
 impl AnswerView<'_> {
-    /// Answers who asked; one who no longer waits is no fault.
-    pub fn tell(&self, asked: PendingQuestion) {
+    /// Sends the answer to who asked; one who no longer waits is no fault.
+    pub fn send(&self, asked: PendingQuestion) {
         let _ = asked.tell.send(self.answer(&asked.question));
     }
 

@@ -322,7 +322,7 @@ impl Router {
             Some(arrivals) = metrics.recv() => round.add(arrivals),
             () = self.stopping.cancelled(), if !draining => {}
             Ok(()) = self.standing.changed() => {}
-            Some(asked) = self.questions.recv() => view(&self.corridor, &self.telemetry, &self.about, &self.clock).tell(asked),
+            Some(asked) = self.questions.recv() => view(&self.corridor, &self.telemetry, &self.about, &self.clock).send(asked),
             _ = self.ticker.tick() => round.ticks = true,
             () = tokio::time::sleep(pause) => {}
         }
@@ -336,7 +336,7 @@ impl Router {
         }
         for _ in 0..QUESTIONS_PER_ROUND_MAX {
             let Ok(asked) = self.questions.try_recv() else { break };
-            view(&self.corridor, &self.telemetry, &self.about, &self.clock).tell(asked);
+            view(&self.corridor, &self.telemetry, &self.about, &self.clock).send(asked);
         }
         while let Ok(done) = self.done.try_recv() {
             round.done.push(done);

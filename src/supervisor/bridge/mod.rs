@@ -96,8 +96,8 @@ impl Bridge {
         Self { setup, shared: Arc::new(Shared { mirror, changed: Notify::new() }) }
     }
 
-    /// What the supervisor tells its events to.
-    pub fn tell(&self) -> Tell {
+    /// What the supervisor hands its events to.
+    pub fn listener(&self) -> Tell {
         let shared = Arc::clone(&self.shared);
         Arc::new(move |worker, event| {
             shared.mirror().happened(worker, event, clock::wall());

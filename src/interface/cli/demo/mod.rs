@@ -420,7 +420,7 @@ impl Kept {
     async fn stay(self, running: &Running, telling: &mut Telling) -> Result<(), CliError> {
         self.desk.open(running.asker().clone());
         telling.stays(self.address)?;
-        super::run::told_to_stop().await?;
+        super::run::stop_signal().await?;
         self.closing.cancel();
         let _ = self.window.await;
         Ok(())
