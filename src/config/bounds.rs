@@ -53,13 +53,13 @@ section! {
     #[serde(default, deny_unknown_fields)]
     pub struct MemorySettings at "memory." {
         flights_max: usize = rules::Memory::default().flights_max, Whole(1, 10_000_000),
-            "How many commands are in flight (2 KiB each); beyond, one is refused, and a stop is carried and not waited for.";
+            "How many commands are in flight (2 KiB each); beyond, one is refused, and a stop is published and not waited for.";
         stops_max: usize = rules::Memory::default().stops_max, Whole(1, 10_000_000),
             "How many targets' stops are remembered (200 bytes each); beyond, a stop counts for its whole swarm, then for all.";
         texts_bytes_max: usize = rules::Memory::default().texts_bytes_max, Whole(1024, 16 * GIB),
             "Bytes of what commands in flight say; beyond, a dangerous one is refused, and what a config-update changes is unknown.";
         targets_max: usize = rules::Memory::default().targets_max, Whole(1, 100_000_000),
-            "How many targets of all commands in flight are recorded; more are carried to all the same.";
+            "How many targets of all commands in flight are recorded; more are published to all the same.";
         applied_bytes_max: usize = rules::Memory::default().applied_bytes_max, Whole(1024, 16 * GIB),
             "Bytes of the config patches that instances applied; beyond, what one should be configured like is unknown.";
         challenges_max: usize = rules::Memory::default().challenges_max, Whole(1, 10_000_000),
@@ -122,11 +122,11 @@ section! {
     #[serde(default, deny_unknown_fields)]
     pub struct CommandLimits at "commands." {
         targets_max: usize = Rules::default().targets_max, Whole(1, 1_000_000),
-            "How many targets of one fan-out are recorded; more are carried to all the same.";
+            "How many targets of one fan-out are recorded; more are published to all the same.";
         bundles_max: usize = 4, Whole(1, 100),
             "How many support bundles that were asked for may be under way; they are made one after another, and more are refused.";
         catch_up_ms: u64 = Rules::default().catch_up_ms, Whole(0, 600_000),
-            "How long what waited during an outage may take to be judged before anything times out.";
+            "How long what waited during an outage may take to be decided before anything times out.";
     }
 }
 
@@ -205,7 +205,7 @@ section! {
     #[serde(default, deny_unknown_fields)]
     pub struct Observe at "observe." {
         queue_bytes_max: u64 = 64 * MIB, Whole(MIB, 16 * GIB),
-            "Observe mode: bytes of bodies that wait at the broker to be judged; beyond, the oldest are dropped and counted.";
+            "Observe mode: bytes of bodies that wait at the broker to be decided; beyond, the oldest are dropped and counted.";
         dropped_bytes_max: u64 = 128 * MIB, Whole(MIB, 16 * GIB),
             "Observe mode: bytes of what was dropped that the broker keeps until it is counted; beyond, the count is a lower bound.";
         patterns_max: usize = 500, Whole(10, 10_000),

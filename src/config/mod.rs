@@ -67,7 +67,7 @@ section! {
     #[serde(default, deny_unknown_fields)]
     pub struct Config at "" {
         mode: Mode = Rules::default().mode, Choice(&["observe", "enforce"]),
-            "`enforce` judges, records and carries; `observe` judges and records only.";
+            "`enforce` decides, records and publishes; `observe` decides and records only.";
         environment: Environment = Environment::Dev, Choice(&["dev", "stage", "prod"]),
             "What the deployment is for; `prod` asks for proven senders.";
         instance: String = Rules::default().instance, Segment,

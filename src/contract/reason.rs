@@ -96,7 +96,7 @@ reasons! {
         "While a start, resume or release of a bot is pending, no second one is taken for it."
         "Wait for its outcome, or stop the bot: a stop supersedes what is pending."
     Expired "command.expired"
-        "A command is judged while its repeats can still be told from it, and within its own `expiration`."
+        "A command is decided while its repeats can still be told from it, and within its own `expiration`."
         "Send it again with a present timestamp and a new idempotencyKey."
     WorkerRequired "session.worker-required"
         "A control session belongs to one worker, and its messages name it."

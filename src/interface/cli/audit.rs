@@ -59,7 +59,7 @@ enum What {
         /// Its emergency log's file. Left out: `emergency.log` in the directory, where it is there.
         #[arg(long, value_name = "FILE")]
         emergency: Option<PathBuf>,
-        /// Judge each entry by schemas/audit-event.schema.json too.
+        /// Check each entry by schemas/audit-event.schema.json too.
         #[arg(long)]
         deep: bool,
     },

@@ -87,7 +87,7 @@ const EXIT_CODES: &str = "EXIT CODES:
 const EXAMPLES: &str = "EXAMPLES:
   See it work, with nothing to set up:
     swarmgate demo
-  Judge your own traffic and carry nothing:
+  Look at your own traffic, and publish nothing:
     swarmgate observe --amqp URL --exchange NAME
   A config to start from:
     swarmgate init

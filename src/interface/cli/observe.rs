@@ -12,7 +12,7 @@ use super::{
     run::{self, Shared, Start},
 };
 
-/// Look only: judge and record what passes an exchange that is there already, publish nothing.
+/// Look only: decide and record what passes an exchange that is there already, publish nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   Attach to your own exchange, with nothing on the broker but queues of ours that go with the connection:

@@ -49,10 +49,10 @@ use crate::{
 /// The longest line that is read, in bytes.
 const LINE_BYTES_MAX: u64 = RECORD_BYTES_MAX as u64;
 
-/// Judge recorded messages without a broker.
+/// Decide recorded messages without a broker.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
-  Judge a file of records, one JSON object a line:
+  Decide a file of records, one JSON object a line:
     swarmgate route records.ndjson
   In CI: fail when anything would be refused:
     swarmgate route --fail-on refuse --output json < records.ndjson

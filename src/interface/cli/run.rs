@@ -30,7 +30,7 @@ use crate::{
 /// How long the report at the end waits for its reader.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Route: judge, record and carry.
+/// Run the router: decide, record and publish what comes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   Beside a broker on this machine:
@@ -42,7 +42,7 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 pub struct RunArgs {
     #[command(flatten)]
     shared: Shared,
-    /// `enforce` carries what passes; `observe` only looks.
+    /// `enforce` publishes what passes; `observe` only looks.
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
     #[command(flatten)]

@@ -30,7 +30,7 @@ use crate::{
 /// How long whoever reads the report may take to do so.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Run the configured workers as processes, and carry between them and the bus.
+/// Run the configured workers as processes, and forward between them and the bus.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   The workers of a config, without a bus:

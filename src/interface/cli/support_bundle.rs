@@ -30,7 +30,7 @@ use crate::{
 /// default.
 const VERIFIED_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
-/// Collect how a router stands into one file, free of secrets.
+/// Collect the state of a router into one file, free of secrets.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   From the router and the ledger that the config names:

@@ -15,7 +15,7 @@ use crate::{
     contract::{message::Message, routing::ControlPlaneRouting},
 };
 
-/// Show what the router carries or refuses, as it happens.
+/// Show what the router publishes or refuses, as it happens.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   Everything that is carried:
@@ -28,7 +28,7 @@ pub struct Args {
     /// Topic patterns; everything when none is given.
     #[arg(value_name = "PATTERN")]
     patterns: Vec<String>,
-    /// Refused copies instead of what is carried.
+    /// Refused copies instead of what is published.
     #[arg(long)]
     refused: bool,
     /// End after so many.
