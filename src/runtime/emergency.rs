@@ -107,6 +107,7 @@ impl Log {
     fn ready(&mut self) -> Result<&mut EmergencyLog, EmergencyError> {
         if let Self::Later { path, size_bytes, last } = self {
             let (log, _) = EmergencyLog::open(path, *size_bytes, false)?;
+            // It was not open in between: somebody else may have written on it.
             if log.last() != *last {
                 let source = io::Error::other("another router wrote on it since this one started");
                 return Err(EmergencyError::File { path: path.clone(), source });
@@ -172,6 +173,8 @@ struct Keeper {
 impl Keeper {
     fn keep(mut self, mut orders: mpsc::Receiver<Order>) {
         while let Some(order) = orders.blocking_recv() {
+            // Before each order: a file that was removed still takes writes, and nobody would ever
+            // read them.
             let gone = self.log.let_go();
             if let Some(fault) = &gone {
                 error!(error = %fault, "the emergency log is gone");
@@ -267,6 +270,8 @@ impl Emergency {
                         timeout_ms = self.timeout.as_millis(),
                         "the emergency log takes too long to write"
                     );
+                    // Kept and not dropped: while it is under way nothing else may be written
+                    // behind it.
                     self.late = Some(written);
                     return on_log;
                 }

@@ -182,6 +182,8 @@ impl Recorder {
             }
         }
         while let Some(mut commit) = self.next().await {
+            // The router sealed it on a state that the recorder has since taken back: its numbers
+            // are another chain's.
             if commit.attempt < attempt {
                 self.give_up(commit).await;
                 continue;
@@ -241,12 +243,14 @@ impl Recorder {
 
     async fn let_go(&mut self, commit: Commit) {
         if commit.unaudited {
+            // Not before: a crash between the two must find the entries in one place at least.
             self.emergency.clear();
             self.given_up.from = None;
         }
         for job in commit.jobs {
             self.dispatch.send(job).await;
         }
+        // After the jobs: among them may be one that this commit takes back.
         if !commit.withdrawn.is_empty() {
             self.dispatch.withdraw(commit.withdrawn).await;
         }
@@ -257,6 +261,8 @@ impl Recorder {
     /// forgotten.
     async fn give_up(&mut self, commit: Commit) -> Batch {
         let Batch { entries, parcels, carried, .. } = commit.batch;
+        // Those messages have left, whatever became of the entry that said so: published again
+        // after a restart they would be repeats.
         self.given_up.unbooked.extend(carried);
         if !commit.jobs.is_empty() {
             let given_up = commit.jobs.iter().map(|job| job.number).collect();
@@ -293,6 +299,7 @@ impl Recorder {
     /// what that was.
     async fn probe(&mut self) -> Option<Result<Vec<u64>, LedgerError>> {
         let ledger = self.ledger.take()?;
+        // A copy: a probe that fails must leave them owed.
         let carried = self.given_up.unbooked.clone();
         let probed = self.outlast(probe(ledger, carried)).await?;
         Some(probed.map(|()| std::mem::take(&mut self.given_up.unbooked)))

@@ -114,6 +114,7 @@ impl Drop for Hold<'_> {
     fn drop(&mut self) {
         let mut place = locked(self.place);
         if place.number == self.number {
+            // A channel that was replaced has counters of its own, which this batch is not in.
             place.users -= 1;
             place.unresolved -= self.resolved;
             place.suspect |= self.resolved < self.count;
@@ -131,6 +132,7 @@ impl Publisher for Speaking {
     async fn publish(&self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError> {
         let until = Instant::now() + deadline;
         let Ok(ready) = timeout_at(until, self.ready(batch.len())).await else {
+            // Nothing was written, yet `Unknown` is right: who asked keeps it and tries again.
             return Ok(vec![Fate::Unknown; batch.len()]);
         };
         let (channel, mut hold) = ready?;
@@ -188,6 +190,8 @@ impl<'a> Round<'a> {
     fn poll(&mut self, task: &mut Context<'_>) -> Poll<lapin::Result<()>> {
         if !self.started {
             self.started = true;
+            // Nobody is woken from here: the last one's poll below has the real waker, and the
+            // loop after it asks the others again.
             let mut quiet = Context::from_waker(Waker::noop());
             for index in 0..self.flights.len() {
                 if let Poll::Ready(Err(fault)) = self.poll_one(index, &mut quiet) {

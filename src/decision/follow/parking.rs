@@ -45,6 +45,8 @@ pub(in crate::decision) fn park(
     now: Timestamp,
     decision: &mut Decision,
 ) {
+    // A parked command lives by its entry and its parcel: without a ledger there is neither, and
+    // its delivery is what waits.
     if !state.ledger_writable() {
         return;
     }
@@ -119,6 +121,7 @@ fn is_held_up(state: &State, flight: &Flight) -> bool {
 pub(in crate::decision) fn release(state: &State, now: Timestamp) -> Option<Decision> {
     let (scope, _) = state.shown().filter(|(_, from)| *from <= now && state.ledger_writable())?;
     let mut decision = Decision::new(state);
+    // Also where all of them are held up: the guard that keeps this from falling due for ever.
     decision.beliefs.push(Belief::Tried { scope: scope.clone() });
     for (_, flight) in state.in_flight().parked_for(scope).filter(|(_, flight)| !is_held_up(state, flight)) {
         let (Some(parked), Some(permit)) = (flight.parked, Permit::of_parked(flight)) else { continue };

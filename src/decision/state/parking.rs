@@ -51,6 +51,7 @@ impl Room {
         (scope, rank, body_bytes): (&Scope, Rank, usize),
     ) -> Option<Vec<&'a Flight>> {
         let (rules, flights) = (state.rules(), state.in_flight());
+        // Asked first: otherwise everything that waits would make room for what never fits.
         if body_bytes > rules.parking_bytes_max {
             return None;
         }
@@ -61,6 +62,7 @@ impl Room {
             let waiting = |flight: &&Flight| !self.gone.contains(&flight.seq) && !gone(flight);
             let here = || flights.parked_for(scope).map(|(_, flight)| flight).filter(waiting);
             let full = bytes.saturating_add(body_bytes) > rules.parking_bytes_max;
+            // The target's own bound first: making room elsewhere would not help it.
             let next = if here().count() + more >= rules.parking_target_max {
                 here().min_by_key(|flight| flight.rank())
             } else if total >= rules.parking_total_max || full {

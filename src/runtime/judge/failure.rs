@@ -33,6 +33,7 @@ impl Router {
     /// In either case they are kept in memory until the ledger has them.
     pub(super) async fn hand_on_unwritten(&mut self, outcome: Outcome) {
         let Outcome { sealed, mut jobs, settlements, parcels, parcels_replaced, parcels_done, .. } = outcome;
+        // Before the new ones are kept: what has left makes room for them.
         self.replace_unwritten(parcels_replaced);
         self.forget_carried(parcels_done);
         let first = self.memory.unwritten.as_ref().map_or(0, Vec::len);
@@ -48,9 +49,11 @@ impl Router {
             tell(record, if place < on_log { Place::Log } else { Place::Memory });
         }
         lost.iter().for_each(|record| tell(record, Place::Nowhere));
+        // After the try to write, which has a time limit: a stop does not wait longer than that.
         for job in jobs {
             self.dispatch.send(job).await;
         }
+        // No commit will acknowledge these: there is none while the ledger cannot be written.
         for settlement in settlements {
             settlement.settle(&self.link, &self.telemetry).await;
         }
@@ -117,6 +120,7 @@ impl Router {
             Recovery::Failed { attempt, state, chain, owed } => {
                 self.memory.attempt = attempt;
                 self.telemetry.health.set_ledger(false);
+                // The lanes close before they are voided, or they would fill again at once.
                 let _ = self.open.send(false);
                 self.void_consumers().await;
                 // What is kept for commands that wait is in memory: nothing is read before stops
@@ -137,6 +141,8 @@ impl Router {
                 let unwritten = self.memory.unwritten.take().unwrap_or_default();
                 self.memory.unwritten_bytes = 0;
                 self.rebuild(*state, chain, parked);
+                // What left by the emergency log is in the outbox too where its failed commit
+                // happened after all: it must not leave twice.
                 emergency::leave_out(again.iter_mut(), &unwritten);
                 let unwritten = self.not_appended(unwritten);
                 info!(
@@ -170,6 +176,7 @@ impl Router {
 
     fn rebuild(&mut self, state: State, chain: Chain, parked: Vec<Kept>) {
         self.corridor.resume(state, chain, parked);
+        // Kept by numbers of a chain that is gone: a repeat would get another entry's outcome.
         (self.memory.recent, self.memory.recent_bytes) = Default::default();
     }
 
