@@ -40,22 +40,18 @@ impl Node {
 pub enum Content {
     /// Null, a truth value, a number or a text.
     Scalar(Value),
-    /// A list.
     List(Vec<Node>),
-    /// A mapping.
     Map(Vec<Pair>),
 }
 
 /// A key and its value.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// The key.
     pub key: String,
     /// The line the key stands on.
     pub line: u64,
     /// The column the key begins at.
     pub column: u64,
-    /// The value.
     pub node: Node,
 }
 

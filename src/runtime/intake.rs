@@ -53,7 +53,6 @@ pub(super) struct Arrivals {
     pub lane: Lane,
     /// Which opening of the lane's consumer their tags belong to.
     pub opening: u64,
-    /// The deliveries.
     pub incoming: Vec<Incoming>,
 }
 

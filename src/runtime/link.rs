@@ -572,7 +572,6 @@ impl Connector for SteadyBus {
 /// Deliveries that may be acknowledged: of one lane's opening, up to a tag.
 #[derive(Debug)]
 pub(super) struct Settlement {
-    /// The lane.
     pub lane: Lane,
     /// Which opening of its consumer.
     pub opening: u64,

@@ -1,12 +1,13 @@
-//! The mark while the router runs: written beside the ledger and on the broker, and read before
-//! anything is consumed.
+//! The mark while the router runs: what it knew more than the ledger and the emergency log hold.
 //!
-//! Owns: what a mark knows more than the ledger and the emergency log hold, the queue that keeps
-//! one on the broker, and when both are written.
-//! Never: holds up a commit or a stop: a mark that cannot be written is said in the log.
+//! Owns: comparing a mark with the ledger, and what the tasks share about it.
+//! Never: reads or writes a mark while the router runs: `broker` reads, `marker` writes.
 //! Holds: while a set-back is not on record, the mark that knew of it stays. A mark that is there
 //! and cannot be read counts as one that knew more, unless the broker's knows the ledger's last
 //! entry.
+
+mod broker;
+mod marker;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,26 +18,13 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle,
-    time::{Instant, timeout},
-};
-use tokio_util::sync::CancellationToken;
+pub(super) use broker::Marked;
+pub(super) use marker::Marker;
+use tokio::sync::watch;
 use tracing::{error, warn};
 
-use super::{
-    link::{Connector, Link},
-    topology,
-};
 use crate::{
-    bus::{Bus, BusError, Departure, Fate},
-    contract::{
-        audit::{Action, EmergencyId, SetBack},
-        message::{Message, Properties},
-    },
-    decision::request::Done,
+    contract::audit::{Action, EmergencyId, SetBack},
     ledger::{
         LedgerError,
         chain::Sealed,
@@ -46,19 +34,8 @@ use crate::{
     },
 };
 
-/// How often the file is written while the ledger grows.
-const FILE_PERIOD: Duration = Duration::from_secs(1);
-/// How soon it is looked again whether a set-back is on record.
-const SET_BACK_PAUSE: Duration = Duration::from_millis(100);
-/// How often the queue is, at most.
-const QUEUE_PERIOD: Duration = Duration::from_secs(1);
-/// How long reading the ledger or writing the file may hold up the mark on the broker: their disk
-/// may hang.
-const DISK_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long reading or writing the queue may take.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same for a connection after one on which it was read.
-const QUEUE_AGAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A mark that is compared with the entries of a ledger as they are read.
 #[derive(Debug)]
@@ -319,258 +296,4 @@ impl SharedMark {
 /// What is told of a mark that is there and that nobody can read: it may have known more.
 pub(super) fn unreadable(ours: u64) -> SetBack {
     SetBack { known: ours.max(1), ledger_id: None, ours }
-}
-
-/// Connections on which the mark has been read before anybody else has them.
-pub(super) struct Marked {
-    pub inner: Arc<dyn Connector>,
-    pub prefix: String,
-    pub shared: Arc<SharedMark>,
-    /// Where a set-back is told: the router takes it before any delivery.
-    pub done: mpsc::Sender<Done>,
-    /// Whether it has been read since the router started. A ledger is set back between two runs.
-    pub has_looked: AtomicBool,
-}
-
-#[async_trait]
-impl Connector for Marked {
-    async fn connect(&self) -> Result<Arc<dyn Bus>, BusError> {
-        let bus = self.inner.connect().await?;
-        let has_looked = self.has_looked.load(Ordering::Acquire);
-        let patience = if has_looked { QUEUE_AGAIN_TIMEOUT } else { QUEUE_TIMEOUT };
-        let vouches = match timeout(patience, self.look(bus.as_ref(), has_looked)).await {
-            Ok(Ok(vouches)) => {
-                self.has_looked.store(true, Ordering::Release);
-                vouches
-            }
-            Ok(Err(fault)) => {
-                warn!(error = %fault, "the mark on the broker cannot be read");
-                false
-            }
-            Err(_) => {
-                warn!("the mark on the broker cannot be read in time");
-                false
-            }
-        };
-        if self.shared.is_in_doubt.swap(false, Ordering::AcqRel) {
-            self.settle_doubt(vouches).await;
-        }
-        Ok(bus)
-    }
-
-    fn pause_ms(&self, attempt: u32) -> u64 {
-        self.inner.pause_ms(attempt)
-    }
-
-    fn disappointed(&self) {
-        self.inner.disappointed();
-    }
-}
-
-impl Marked {
-    /// Reads the mark; whether it knows the last entry of the ledger as it was opened.
-    async fn look(&self, bus: &dyn Bus, has_looked: bool) -> Result<bool, BusError> {
-        let name = topology::mark_queue(&self.prefix);
-        // Before 4.3 the broker answers no binding while a node of its cluster hangs.
-        let found = if has_looked { bus.get(&name).await.ok() } else { None };
-        let found = match found {
-            Some(found) => found,
-            None => {
-                bus.declare(&topology::mark(&self.prefix)).await?;
-                bus.get(&name).await?
-            }
-        };
-        let Some((delivery, settler)) = found else { return Ok(false) };
-        // It stays until a later one takes its place.
-        settler.requeue(delivery.tag, false).await?;
-        settler.close().await;
-        let Some(mark) = Mark::decode(&delivery.message.body) else {
-            let bytes = delivery.message.body.len();
-            error!(
-                bytes,
-                "the mark on the broker cannot be read: it may have known more than the ledger holds"
-            );
-            if !has_looked {
-                self.tell(self.shared.unreadable()).await;
-            }
-            return Ok(false);
-        };
-        match self.shared.compare(&mark, !has_looked).await {
-            Ok(Some(set_back)) => {
-                if self.shared.is_news(&set_back) {
-                    set_back.say("the broker's mark", Some(&self.shared.ledger_id));
-                }
-                self.tell(set_back).await;
-                Ok(false)
-            }
-            Ok(None) => Ok(mark.seq >= self.shared.last.seq),
-            Err(fault) => {
-                warn!(error = %fault, "the mark on the broker cannot be compared with the ledger");
-                Ok(false)
-            }
-        }
-    }
-
-    /// Tells a set-back that is news.
-    async fn tell(&self, set_back: SetBack) {
-        if self.shared.is_news(&set_back) {
-            self.shared.note(&set_back);
-            // A router that is gone needs not know.
-            let _ = self.done.send(Done::SetBack(set_back)).await;
-        }
-    }
-
-    /// What follows from a `ledger.mark` that nobody can read.
-    async fn settle_doubt(&self, vouches: bool) {
-        if vouches {
-            warn!(
-                "`ledger.mark` cannot be read; the broker's mark knows the ledger's last entry, and it is written anew"
-            );
-            self.shared.waits_from.store(0, Ordering::Release);
-        } else {
-            error!(
-                "`ledger.mark` cannot be read, and no mark on the broker knows the ledger's last entry: it counts as set back"
-            );
-            self.tell(self.shared.unreadable()).await;
-        }
-    }
-}
-
-/// The file at work; it comes back with what became of it.
-pub(super) type Writing = JoinHandle<(MarkFile, std::io::Result<()>)>;
-
-/// Writes the marks.
-pub(super) struct Marker {
-    pub file: Option<MarkFile>,
-    /// A write that takes longer than it may.
-    pub writing: Option<Writing>,
-    /// That it cannot be written was said.
-    pub is_said: bool,
-    pub shared: Arc<SharedMark>,
-    /// The prefix of the queue; none for a router that publishes nothing.
-    pub prefix: Option<String>,
-    pub link: Link,
-    pub stopping: CancellationToken,
-}
-
-impl Marker {
-    /// Writes until the router stops; gives itself back for the last mark.
-    pub async fn run(mut self) -> Self {
-        let (mut written, mut published, mut next) = (None, None, Instant::now());
-        let mut waiting = self.shared.waiting.subscribe();
-        let mut known = self.shared.last.clone();
-        let mut is_said = false;
-        loop {
-            tokio::select! {
-                () = self.stopping.cancelled() => return self,
-                () = tokio::time::sleep(self.pause()) => {}
-                // What the emergency log holds is known at once.
-                Ok(()) = waiting.changed() => {}
-            }
-            let seen = timeout(DISK_TIMEOUT, async {
-                if self.shared.waits().await? { Ok(None) } else { self.shared.now().await }
-            });
-            match seen.await {
-                Ok(Ok(Some(mark))) => (known, is_said) = (mark, false),
-                Ok(Ok(None)) => continue,
-                // What it ended at stays true, where nothing has to be on its record first.
-                Ok(Err(_)) | Err(_) if known.seq > 0 && self.is_free() => {
-                    known.emergency = *self.shared.waiting.borrow();
-                    if !std::mem::replace(&mut is_said, true) {
-                        warn!(
-                            "the ledger's last entry cannot be read for its mark; its mark keeps the one before"
-                        );
-                    }
-                }
-                Ok(Err(_)) | Err(_) => continue,
-            }
-            let mark = known.clone();
-            if written.as_ref() != Some(&mark) && self.write(&mark).await {
-                written = Some(mark.clone());
-            }
-            if published.as_ref() != Some(&mark) && next <= Instant::now() {
-                next = Instant::now() + QUEUE_PERIOD;
-                if self.publish(&mark).await {
-                    published = Some(mark);
-                }
-            }
-        }
-    }
-
-    /// Whether no set-back has to be on record before a mark is written.
-    fn is_free(&self) -> bool {
-        self.shared.waits_from.load(Ordering::Acquire) == 0 || self.shared.is_on_log.load(Ordering::Acquire)
-    }
-
-    /// Until the next look: soon, while a set-back is not on record, so that the marks follow it.
-    fn pause(&self) -> Duration {
-        if self.is_free() { FILE_PERIOD } else { SET_BACK_PAUSE }
-    }
-
-    /// The mark of a router that has stopped in good order, while it has its connection still.
-    pub async fn last(mut self) {
-        if let (Ok(false), Ok(Some(mark))) = (self.shared.waits().await, self.shared.now().await) {
-            self.write(&mark).await;
-            self.publish(&mark).await;
-        }
-    }
-
-    /// Whether the file has it. A disk that hangs is waited for a while, and holds nothing else.
-    async fn write(&mut self, mark: &Mark) -> bool {
-        if let Some(before) = self.writing.take() {
-            self.written(before).await;
-        }
-        let Some(mut file) = self.file.take() else { return false };
-        let mark = mark.clone();
-        let writing = tokio::task::spawn_blocking(move || {
-            let written = file.write(&mark);
-            (file, written)
-        });
-        self.written(writing).await
-    }
-
-    async fn written(&mut self, mut writing: Writing) -> bool {
-        let Ok(done) = timeout(DISK_TIMEOUT, &mut writing).await else {
-            self.writing = Some(writing);
-            return false;
-        };
-        let Ok((file, written)) = done else { return false };
-        self.file = Some(file);
-        match written {
-            Ok(()) => {
-                self.is_said = false;
-                true
-            }
-            Err(fault) => {
-                if !std::mem::replace(&mut self.is_said, true) {
-                    warn!(error = %fault, "`ledger.mark` cannot be written: an emergency log that is exchanged is not noticed by it");
-                }
-                false
-            }
-        }
-    }
-
-    /// Whether the broker has it.
-    async fn publish(&self, mark: &Mark) -> bool {
-        let (Some(prefix), Some(connected)) = (&self.prefix, self.link.now()) else { return false };
-        let message = Message {
-            exchange: topology::mark_queue(prefix),
-            routing_key: String::new(),
-            properties: Properties { delivery_mode: Some(2), ..Properties::default() },
-            body: mark.encode().into(),
-        };
-        let departure = Departure { message, mandatory: false };
-        let publishing = async {
-            let publisher = connected.bus.publisher().await?;
-            publisher.publish(&[&departure], QUEUE_TIMEOUT).await
-        };
-        match timeout(QUEUE_TIMEOUT, publishing).await {
-            Ok(Ok(fates)) if fates.iter().all(|fate| *fate == Fate::Carried) => true,
-            Ok(Err(fault)) => {
-                warn!(error = %fault, "the mark cannot be kept on the broker");
-                false
-            }
-            Ok(Ok(_)) | Err(_) => false,
-        }
-    }
 }

@@ -151,7 +151,6 @@ impl Process {
         Ok(Self { child, group, bell: signal(SignalKind::child())?, waited_for: false })
     }
 
-    /// Its number.
     pub fn id(&self) -> u32 {
         self.group.as_raw_nonzero().get().unsigned_abs()
     }

@@ -6,7 +6,6 @@
 
 use crate::contract::message::Message;
 
-/// The header.
 const HEADER: &str = "traceparent";
 
 /// The trace that a message belongs to, where its sender said so in a valid form.

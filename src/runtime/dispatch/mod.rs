@@ -41,7 +41,6 @@ const ORDERS_WAITING_MAX: usize = 64;
 pub(super) struct Job {
     /// Its number, given by the tracker.
     pub number: u64,
-    /// The lane.
     pub lane: Lane,
     /// Which opening of its consumer the tag belongs to.
     pub opening: u64,
@@ -49,7 +48,6 @@ pub(super) struct Job {
     pub tag: Option<u64>,
     /// The outbox parcel that keeps its messages.
     pub parcel: Option<u64>,
-    /// The messages.
     pub messages: Vec<Outbound>,
     /// Entries of messages that were taken out of it: they are neither published nor kept.
     pub withdrawn: BTreeSet<u64>,
@@ -79,7 +77,6 @@ pub(super) struct Outbound {
     pub starts: Option<Box<Scope>>,
     /// What it gives way to, where too much waits.
     pub precedence: Precedence,
-    /// The message.
     pub departure: Departure,
 }
 

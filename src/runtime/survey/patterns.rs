@@ -14,7 +14,6 @@ const ANY: &str = "*";
 /// What a key was learned as.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Learned {
-    /// The pattern.
     pub pattern: String,
     /// Patterns that were told before have become one: `Patterns::find` says which.
     pub has_merged: bool,

@@ -39,7 +39,6 @@ pub struct Correlation {
     pub kind_type: String,
     /// Its correlation id.
     pub correlation_id: String,
-    /// Its key.
     pub idempotency_key: Option<String>,
 }
 

@@ -140,7 +140,6 @@ impl Mirrored {
         }
     }
 
-    /// Its id.
     pub(super) fn name(&self) -> String {
         self.scope.instance.clone()
     }
