@@ -21,6 +21,7 @@ use super::{
     },
 };
 use crate::{
+    bus::amqp,
     contract::lane::Lane,
     ledger::emergency,
     telemetry::{
@@ -91,6 +92,17 @@ impl Amqp {
     /// Every address of the broker, in the order in which they are tried at first.
     pub fn addresses(&self) -> &[BrokerUrl] {
         if self.urls.is_empty() { std::slice::from_ref(&self.url) } else { &self.urls }
+    }
+
+    /// The broker's user as whom this config connects; `None` where only the broker knows, because
+    /// the login is a certificate.
+    pub fn user(&self) -> Option<String> {
+        let url = self.addresses().first()?;
+        if self.tls.cert_file.is_some() && !url.has_user() {
+            return None;
+        }
+        let known = amqp::user_and_vhost(url.expose()).map(|(user, _)| user);
+        Some(known.unwrap_or_else(|| "guest".to_owned()))
     }
 
     /// The prefetch of a lane.

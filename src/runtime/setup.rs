@@ -106,6 +106,7 @@ pub fn enforce(loaded: &Loaded, connector: Arc<dyn Connector>, telemetry: Arc<Te
         prefix: prefix.clone(),
         instance: config.instance.clone(),
         environment: config.environment.word().to_owned(),
+        user: config.amqp.user(),
         addresses: config.amqp.addresses().len(),
         patience: Patience::of(config.amqp.heartbeat_s),
         waits: false,

@@ -185,6 +185,45 @@ mod on_rabbitmq {
         assert!(!findings.iter().any(|found| found.to_string().contains("ry@")), "{findings:#?}");
     }
 
+    /// The doctor's user is not the router's: what the router may do is no way round the gate. And
+    /// what a user with the tag `monitoring` is not told is said so.
+    #[tokio::test]
+    async fn permissions_are_judged_by_the_user_that_the_running_router_says_it_has() {
+        let vhost = Arc::new(Broker::shared()).vhost("doctor-whom");
+        let user = format!("gate-{}", vhost.name);
+        let rights = r#"{"configure":".*","write":".*","read":".*"}"#;
+        let make = |tags: &str| {
+            let body = format!(r#"{{"password":"secret","tags":"{tags}"}}"#);
+            vhost.broker.http("PUT", &format!("/api/users/{user}"), &body);
+            vhost.broker.http("PUT", &format!("/api/permissions/{}/{user}", vhost.name), rights);
+        };
+        make("monitoring");
+        let router = Process::start(&vhost.broker.url(&vhost.name, &user, "secret"));
+        let bus = vhost.connect().await;
+        router.ready(bus.as_ref()).await;
+        let place = vhost.broker.management_url().replace("http://", "");
+        let watcher = format!("http://{user}:secret@{place}");
+        let (_, untold) = doctor(&vhost, &["--management", &watcher]).await;
+        make("administrator");
+        let (_, told) = doctor(&vhost, &["--management", &watcher]).await;
+        router.stop().await;
+        vhost.broker.http("DELETE", &format!("/api/users/{user}"), "");
+        let named = |findings: &[Value], check: &str| {
+            findings.iter().find(|found| found["check"] == check).cloned().unwrap_or_default()
+        };
+        let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+        let skipped = named(&untold, "permissions");
+        assert_eq!(skipped["state"], "skipped", "{untold:#?}");
+        assert!(text(&skipped, "next").contains("`administrator`"), "{skipped}");
+        assert!(text(&named(&told, "router"), "found").contains(&format!("as `{user}`")), "{told:#?}");
+        let found = text(&named(&told, "permissions"), "found");
+        assert!(!found.contains(&format!("`{user}` may write")), "the router is no way round: {found}");
+        assert!(found.contains("the running router is that user"), "{found}");
+        assert_eq!(named(&told, "guest")["state"], "ok", "{told:#?}");
+        let refused = named(&told, "refused copies");
+        assert!(text(&refused, "found").contains("swarmgate.refused.v2"), "{told:#?}");
+    }
+
     #[tokio::test]
     async fn a_management_api_that_hangs_is_given_up_and_said() {
         let vhost = Arc::new(Broker::shared()).vhost("doctor-hangs");
@@ -205,6 +244,6 @@ mod on_rabbitmq {
         let skipped = findings.iter().find(|found| found["check"] == "broker side").expect("a finding");
         assert_eq!(skipped["state"], "skipped");
         assert!(skipped["found"].as_str().is_some_and(|found| found.contains("not looked at")), "{skipped}");
-        assert!(skipped["next"].as_str().is_some_and(|next| next.contains("`monitoring`")), "{skipped}");
+        assert!(skipped["next"].as_str().is_some_and(|next| next.contains("`administrator`")), "{skipped}");
     }
 }

@@ -65,6 +65,7 @@ impl Router {
             prefix: "swarmgate".to_owned(),
             instance: format!("gate-{number}"),
             environment: "dev".to_owned(),
+            user: None,
             addresses: 1,
             patience: patience(),
             waits: true,

@@ -5,6 +5,7 @@
 //! Holds: a check that could not be made says so and why; it never counts as passed.
 
 mod broker_side;
+mod guest;
 mod host;
 mod management;
 mod permissions;
@@ -17,19 +18,24 @@ use std::{path::PathBuf, sync::Arc};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::{CliError, Exit, Globals, Out, client::Connect};
+use super::{CliError, Exit, Globals, Out, access::Access, client::Connect};
 use crate::{
     bus::{
         Bus, BusError,
         amqp::{self, Amqp},
     },
     config::Loaded,
-    runtime::{broker::Broker, presence, topology},
+    runtime::{
+        broker::Broker,
+        presence::{self, announcement::Announcement},
+        topology,
+    },
+    view::overview::Overview,
 };
 use management::Management;
 
 /// How to let it look at the broker's side.
-const ALLOW: &str = "enable rabbitmq_management, give a user of it the tag `monitoring`, and name it with --management http://USER:PASSWORD@HOST:15672 or `amqp.management_url`";
+const ALLOW: &str = "enable rabbitmq_management, give a user of it the tag `administrator` (with `monitoring` it sees neither permissions nor policies), and name it with --management http://USER:PASSWORD@HOST:15672 or `amqp.management_url`";
 
 /// Look at the broker, the ledger and the clock, and say what to mend.
 #[derive(Debug, clap::Args)]
@@ -37,7 +43,11 @@ const ALLOW: &str = "enable rabbitmq_management, give a user of it the tag `moni
   Beside the broker, with its management on port 15672:
     swarmgate doctor --amqp amqp://swarmgate:PASSWORD@broker:5672/%2f
   With the ledger, and management elsewhere:
-    swarmgate doctor --ledger /var/lib/swarmgate --management http://broker:8081")]
+    swarmgate doctor --ledger /var/lib/swarmgate --management http://broker:8081
+  What only an administrator of the broker is told, too: permissions and policies:
+    swarmgate doctor --management http://ADMIN:PASSWORD@broker:15672
+  From another machine than the router's:
+    swarmgate doctor --amqp URL --api http://gate.internal:8080")]
 pub struct Args {
     #[command(flatten)]
     connect: Connect,
@@ -48,6 +58,8 @@ pub struct Args {
     /// The ledger's directory (ledger.dir).
     #[arg(long, value_name = "DIR")]
     ledger: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
 }
 
 /// How a check ended.
@@ -105,10 +117,14 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let loaded = args.connect.config(globals)?;
     let mut findings = Findings::default();
     let known = Broker::new(&loaded.config);
+    api(&args.access, globals, &mut findings).await?;
+    let mut whom = Whom { users: loaded.config.amqp.user().into_iter().collect(), runs: false };
     let reachable = match known.open().await {
         Ok(bus) => {
             broker(&loaded, &bus, &mut findings).await;
-            router(&loaded, bus.clone(), &mut findings).await;
+            refused(&loaded, &bus, &mut findings).await;
+            let running = router(&loaded, bus.clone(), &mut findings).await;
+            whom.learn(&running);
             nodes(&known, &loaded.config.amqp.prefix, &mut findings).await;
             bus.close().await;
             true
@@ -127,7 +143,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let named = loaded.config.amqp.management_url.as_ref().map(|url| url.expose());
     match Management::open(args.management.as_deref().or(named), url).await {
         Ok(management) => {
-            permissions::look(&loaded, &management, &mut findings).await;
+            permissions::look(&loaded, &management, &whom, &mut findings).await;
             broker_side::look(&loaded, &management, &mut findings).await;
         }
         Err(why) => {
@@ -211,15 +227,91 @@ async fn broker(loaded: &Loaded, bus: &Amqp, findings: &mut Findings) {
     }
 }
 
+/// As whom the router connects to the broker.
+struct Whom {
+    /// The users of those that run, or else of this config.
+    users: Vec<String>,
+    /// A running router said so.
+    runs: bool,
+}
+
+impl Whom {
+    /// What running routers say goes before what this config says: it may be another user's.
+    fn learn(&mut self, running: &[Announcement]) {
+        let users: Vec<String> = running.iter().filter_map(|router| router.user.clone()).collect();
+        if !users.is_empty() {
+            *self = Self { users, runs: true };
+        }
+    }
+
+    /// For people.
+    fn told(&self) -> String {
+        let named = format!("`{}`", self.users.join("`, `"));
+        let (who, verb) =
+            if self.runs { ("the running router", "is") } else { ("this config", "connects as") };
+        format!("{named} ({who} {verb} that user)")
+    }
+}
+
+/// Who answers at the API.
+async fn api(access: &Access, globals: &Globals, findings: &mut Findings) -> Result<(), CliError> {
+    let router = access.router(globals)?;
+    match router.page::<Overview>("overview").await {
+        Ok(seen) => {
+            let Overview { instance, version, mode, environment, ledger, broker, .. } = seen;
+            let (state, rest) = match (broker.connected, ledger.writable) {
+                (true, true) => (State::Ok, "it has its broker and can write its ledger"),
+                (false, true) => (State::Fail, "it has no connection to its broker"),
+                (true, false) => (State::Fail, "it cannot write its ledger: only stops pass"),
+                (false, false) => (State::Fail, "it has neither its broker nor a ledger that can be written"),
+            };
+            let found = format!(
+                "`{instance}` answers at {}: version {version}, mode {mode}, environment {environment}; {rest}",
+                router.url()
+            );
+            findings.add("api", state, found, "`/readyz` beside it says what it lacks");
+        }
+        Err(fault) => findings.add(
+            "api",
+            State::Skipped,
+            format!("no router was asked at {}: {fault}", router.url()),
+            "start it, or name its address with --api or http.addr",
+        ),
+    }
+    Ok(())
+}
+
+/// How many refused copies nobody has looked at.
+async fn refused(loaded: &Loaded, bus: &Amqp, findings: &mut Findings) {
+    let queue = topology::refused_queue(&loaded.config.amqp.prefix);
+    let name = "refused copies";
+    match bus.counts(&queue).await {
+        Ok(None) => {}
+        Ok(Some(counts)) if counts.ready == 0 => findings.add(name, State::Ok, format!("none waits in `{queue}`"), ""),
+        Ok(Some(counts)) => findings.add(
+            name,
+            State::Warn,
+            format!("{} wait in `{queue}`; when it is full the oldest go", counts.ready),
+            "`swarmgate refused list` shows who was refused what; mend it, then `refused replay` or purge the queue",
+        ),
+        Err(fault) => findings.add(name, State::Skipped, fault.to_string(), "see the user's permissions"),
+    }
+}
+
 /// Who runs on the prefix.
-async fn router(loaded: &Loaded, bus: Arc<dyn Bus>, findings: &mut Findings) {
+async fn router(loaded: &Loaded, bus: Arc<dyn Bus>, findings: &mut Findings) -> Vec<Announcement> {
     let prefix = &loaded.config.amqp.prefix;
     let name = "router";
+    let none = Vec::new();
     match bus.exists(&topology::routers(prefix)).await {
         Ok(true) => {}
-        Ok(false) => return findings.add(name, State::Ok, "none has run here yet", ""),
+        Ok(false) => {
+            findings.add(name, State::Ok, "none has run here yet", "");
+            return none;
+        }
         Err(fault) => {
-            return findings.add(name, State::Skipped, fault.to_string(), "see the user's permissions");
+            findings.add(name, State::Skipped, fault.to_string(), "see the user's permissions");
+            return none;
         }
     }
     let lock = topology::router_lock(prefix);
@@ -232,12 +324,9 @@ async fn router(loaded: &Loaded, bus: Arc<dyn Bus>, findings: &mut Findings) {
     let running = match presence::look(&bus, prefix).await {
         Ok(running) => running,
         Err(fault) => {
-            return findings.add(
-                name,
-                State::Skipped,
-                fault.to_string(),
-                "ask as the router's user, who may read `PREFIX.routers`",
-            );
+            let next = "ask as the router's user, who may read `PREFIX.routers`";
+            findings.add(name, State::Skipped, fault.to_string(), next);
+            return none;
         }
     };
     match running.as_slice() {
@@ -264,6 +353,7 @@ async fn router(loaded: &Loaded, bus: Arc<dyn Bus>, findings: &mut Findings) {
             findings.add("environment", State::Warn, found, "name the config of that router with --config");
         }
     }
+    running
 }
 
 /// Where there are several addresses: whether each is good for anything.

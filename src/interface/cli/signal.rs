@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{CliError, Exit, Globals, Out};
 use crate::{
-    bus::{Bus, Departure, Fate, amqp::user_and_vhost},
+    bus::{Bus, Departure, Fate},
     clock,
     config::Amqp,
     contract::{
@@ -80,15 +80,13 @@ pub fn scope(text: &str) -> Result<Scope, CliError> {
 /// When we log in by certificate and the URL names no user: only the broker knows what it reads
 /// from one, and a message that names another user is not taken.
 pub fn user(amqp: &Amqp) -> Result<String, CliError> {
-    if amqp.tls.cert_file.is_some() && !amqp.url.has_user() {
-        return Err(usage(
+    amqp.user().ok_or_else(|| {
+        usage(
             "the login is a certificate, and the broker's URL does not say as whom the broker knows it"
                 .to_owned(),
             "name the user without a password, like amqps://NAME@broker:5671/%2f; the broker tells it with `rabbitmqctl list_connections user`",
-        ));
-    }
-    let known = user_and_vhost(amqp.url.expose()).map(|(user, _)| user);
-    Ok(known.unwrap_or_else(|| "guest".to_owned()))
+        )
+    })
 }
 
 /// What the contract refuses is told here and not sent.

@@ -52,6 +52,12 @@ pub struct Announcement {
     /// When it last heard another one that runs, where it ever did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_alone_since: Option<Timestamp>,
+    /// The broker's user as whom it connects, where its config says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Its release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 impl Announcement {
@@ -93,7 +99,14 @@ impl fmt::Display for Announcement {
         write!(
             out,
             "`{instance}` on {host} (process {pid}), {state} since {since}, environment {environment}, ledger {ledger_id}"
-        )
+        )?;
+        if let Some(version) = &self.version {
+            write!(out, ", version {version}")?;
+        }
+        if let Some(user) = &self.user {
+            write!(out, ", as `{user}` of the broker")?;
+        }
+        Ok(())
     }
 }
 
@@ -122,6 +135,8 @@ mod tests {
             since: Timestamp::from_micros(since),
             has_lock,
             not_alone_since: None,
+            user: Some("swarmgate".to_owned()),
+            version: None,
         }
     }
 

@@ -47,6 +47,8 @@ pub async fn look(bus: &Arc<dyn Bus>, prefix: &str) -> Result<Vec<Announcement>,
         since: clock::wall(),
         has_lock: false,
         not_alone_since: None,
+        user: None,
+        version: None,
     };
     let departure = Departure { message: announcement(prefix, &own, ALL, 0), mandatory: false };
     // Not heard is no fault: a running router tells by itself.

@@ -91,6 +91,8 @@ pub struct PresenceSettings {
     pub instance: String,
     /// Its environment.
     pub environment: String,
+    /// The broker's user as whom it connects, where its config says.
+    pub user: Option<String>,
     /// How many addresses its broker has.
     pub addresses: usize,
     /// How long it waits.
@@ -189,6 +191,8 @@ impl Presence {
             since: clock::wall(),
             has_lock: false,
             not_alone_since: None,
+            user: settings.user.clone(),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         };
         let site = Site::new(settings.prefix.clone(), settings.addresses);
         Self { settings, telemetry, own, claims: 0, last: None, site }

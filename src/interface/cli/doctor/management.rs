@@ -35,8 +35,6 @@ pub struct Management {
     authorization: String,
     /// An answer did not come in time.
     is_slow: AtomicBool,
-    /// The broker's user, as whom the router connects.
-    pub user: String,
     /// The broker's release.
     pub version: Option<String>,
     /// The vhost, as it stands in a path.
@@ -74,7 +72,6 @@ impl Management {
             address,
             authorization,
             is_slow: AtomicBool::new(false),
-            user,
             version: None,
             vhost: encoded(&uri.vhost),
             vhost_name: uri.vhost,

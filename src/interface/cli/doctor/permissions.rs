@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::{Findings, State, management::Management};
+use super::{Findings, State, Whom, guest, management::Management};
 use crate::{config::Loaded, contract::lane::Lane, runtime::topology};
 
 /// Seconds that the broker's clock may differ.
@@ -16,7 +16,7 @@ const CLOCK_SKEW_S_MAX: i64 = 5;
 const MESSAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Looks.
-pub(super) async fn look(loaded: &Loaded, management: &Management, findings: &mut Findings) {
+pub(super) async fn look(loaded: &Loaded, management: &Management, whom: &Whom, findings: &mut Findings) {
     let prefix = &loaded.config.amqp.prefix;
     for lane in Lane::ALL {
         let name = topology::lane_queue(prefix, lane);
@@ -41,24 +41,15 @@ pub(super) async fn look(loaded: &Loaded, management: &Management, findings: &mu
             ),
         }
     }
-    if management.guest_can_log_in().await {
-        findings.add(
-            "guest",
-            State::Warn,
-            "the user `guest` has its default password",
-            "delete it or change its password",
-        );
-    } else {
-        findings.add("guest", State::Ok, "the default user has no default password", "");
-    }
+    guest::look(management, whom, findings).await;
     match management.get("/api/permissions").await {
-        Ok(Value::Array(rows)) => writers(prefix, &rows, management, findings),
+        Ok(Value::Array(rows)) => writers(prefix, &rows, &management.vhost_name, whom, findings),
         Ok(_) => findings.add("permissions", State::Skipped, "the answer cannot be read", ""),
         Err(why) => findings.add(
             "permissions",
             State::Skipped,
             why,
-            "give the asking user the `monitoring` tag, or name another with --management",
+            "only a user with the tag `administrator` is told them: name one with --management",
         ),
     }
     limits(management, findings);
@@ -103,35 +94,36 @@ fn limits(management: &Management, findings: &mut Findings) {
 }
 
 /// Who could go round the gate: write to `<prefix>.out`, to the default exchange, or to `amq.*`.
-fn writers(prefix: &str, rows: &[Value], management: &Management, findings: &mut Findings) {
+fn writers(prefix: &str, rows: &[Value], vhost: &str, whom: &Whom, findings: &mut Findings) {
     let out = format!("{prefix}.out");
     let mut others = Vec::new();
-    for row in
-        rows.iter().filter(|row| row.get("vhost").and_then(Value::as_str) == Some(&management.vhost_name))
-    {
+    for row in rows.iter().filter(|row| row.get("vhost").and_then(Value::as_str) == Some(vhost)) {
         let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
         let Ok(write) = regex::Regex::new(text("write")) else { continue };
         let ways: Vec<&str> = [out.as_str(), "amq.default", "amq.topic"]
             .into_iter()
             .filter(|exchange| !text("write").is_empty() && write.is_match(exchange))
             .collect();
-        if text("user") != management.user && !ways.is_empty() {
+        if !whom.users.iter().any(|user| user == text("user")) && !ways.is_empty() {
             others.push(format!("`{}` may write {}", text("user"), ways.join(", ")));
         }
     }
-    if others.is_empty() {
-        findings.add(
+    let told = whom.told();
+    match (others.is_empty(), whom.users.is_empty()) {
+        (true, _) => {
+            findings.add("permissions", State::Ok, format!("nobody but {told} can go round the gate"), "");
+        }
+        (false, true) => findings.add(
             "permissions",
-            State::Ok,
-            format!("nobody but `{}` can go round the gate", management.user),
-            "",
-        );
-    } else {
-        findings.add(
+            State::Warn,
+            format!("{}; one of them may be the router, which logs in by certificate", others.join("; ")),
+            "name its user in the broker's URL without a password, and look again",
+        ),
+        (false, false) => findings.add(
             "permissions",
             State::Fail,
-            others.join("; "),
+            format!("{}; the router is {told}", others.join("; ")),
             "narrow their write patterns to `swarmgate.in` and their own queues (docs/operating/broker-permissions.md)",
-        );
+        ),
     }
 }
