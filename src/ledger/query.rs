@@ -15,7 +15,14 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{LedgerError, append::entry_of, chain::Sealed, sqlite};
-use crate::contract::{audit::Entry, digest::Digest, routing::Scope};
+use crate::contract::{
+    audit::{Change, Ended, Entry, Verdict},
+    command::Commands,
+    digest::Digest,
+    reason::Reason,
+    routing::Scope,
+    timestamp::Timestamp,
+};
 
 /// A ledger open for reading.
 #[derive(Debug)]
@@ -39,6 +46,20 @@ pub struct Filter {
     pub idempotency_key: Option<String>,
     /// About this scope.
     pub target: Option<Scope>,
+    /// Written then or later.
+    pub since: Option<Timestamp>,
+    /// Written then or earlier.
+    pub until: Option<Timestamp>,
+    /// By this principal.
+    pub actor: Option<String>,
+    /// With this action.
+    pub action: Option<String>,
+    /// With this reason.
+    pub reason: Option<Reason>,
+    /// Only what was refused, or ended without success.
+    pub failed: bool,
+    /// The newest first.
+    pub newest_first: bool,
 }
 
 /// A connection for one question.
@@ -72,10 +93,35 @@ impl Filter {
         let fact = &entry.fact;
         let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
         let scope = fact.subject.as_ref().map(|subject| &subject.scope);
-        same(&self.correlation_id, &fact.correlation_id)
+        let actor = || fact.actor.as_ref().map(|actor| actor.principal.clone());
+        let seems = self.since.is_none_or(|since| fact.at >= since)
+            && self.until.is_none_or(|until| fact.at <= until)
+            && (self.actor.is_none() || self.actor == actor())
+            && self.action.as_ref().is_none_or(|action| *action == fact.action.word())
+            && self.reason.is_none_or(|reason| fact.reason == Some(reason))
+            && (!self.failed || has_failed(entry));
+        seems
+            && same(&self.correlation_id, &fact.correlation_id)
             && same(&self.idempotency_key, &fact.idempotency_key)
             && self.target.as_ref().is_none_or(|target| scope.is_some_and(|scope| target.covers(scope)))
     }
+}
+
+/// Whether something was refused, or a command ended otherwise than its type calls a success.
+fn has_failed(entry: &Entry) -> bool {
+    let fact = &entry.fact;
+    let ended = match &fact.change {
+        Change::Ended(ended) => Some(ended),
+        Change::Result(result) => result.ends.as_ref(),
+        _ => None,
+    };
+    let kind_type = fact.subject.as_ref().map(|subject| subject.kind_type.as_str());
+    // The types of a deployment's own are not known here: what ends them counts by its reason alone.
+    let is_success = |ended: &Ended| {
+        let row = Commands::default().get(kind_type.unwrap_or_default()).map(|row| row.success.clone());
+        row.is_none_or(|success| success.contains(&ended.status))
+    };
+    fact.verdict == Some(Verdict::Refuse) || ended.is_some_and(|ended| !is_success(ended))
 }
 
 impl Reader {
@@ -143,7 +189,8 @@ impl Reader {
         row.map(|row| entry_of(&row).map(|(seq, _, hash)| (seq, hash))).transpose()
     }
 
-    /// The first `count_max` entries that the filter takes, oldest first. Their bytes are as
+    /// The first `count_max` entries that the filter takes, oldest first unless it says otherwise.
+    /// Their bytes are as
     /// stored; only `verify` checks the chain.
     ///
     /// # Errors
@@ -162,7 +209,7 @@ impl Reader {
                 .push_bind(Value::from(id.as_str()).to_string().into_bytes())
                 .push(") > 0");
         }
-        select.push(" ORDER BY seq");
+        select.push(if filter.newest_first { " ORDER BY seq DESC" } else { " ORDER BY seq" });
         let mut rows = select.build().fetch(&mut *connection);
         let mut found = Vec::new();
         while found.len() < count_max

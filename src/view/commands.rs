@@ -77,6 +77,12 @@ pub struct Evidence {
 pub struct Target {
     #[serde(deserialize_with = "time")]
     pub at: Option<Timestamp>,
+    /// The code that its answer gave; of a command that has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What its answer said in words; of a command that has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     pub reached: bool,
     pub scope: Option<Scope>,
     pub status: Option<String>,
@@ -130,6 +136,8 @@ impl Command {
             let answer = target.answer.as_ref();
             Target {
                 at: answer.map(|answer| Timestamp::from_micros(answer.at)),
+                code: None,
+                message: None,
                 reached: answer.is_some() || flight.carried_at.is_some(),
                 scope: Some(target.scope.clone()),
                 status: answer.map(|answer| answer.status.clone()),

@@ -73,9 +73,13 @@ pub struct Instance {
     pub freshness: Option<String>,
     pub health: Option<String>,
     pub image: Option<String>,
+    /// Whether it has ever appeared and was not forgotten, before a restart too.
+    pub known: bool,
     #[serde(deserialize_with = "time")]
     pub last_seen: Option<Timestamp>,
     pub lifecycle: Option<String>,
+    /// The state by which the router judges: CREATED where none is recorded.
+    pub life: Option<String>,
     pub queues_in: Option<Vec<String>>,
     pub queues_out: Option<Vec<String>>,
     pub run_id: Option<String>,
@@ -167,6 +171,8 @@ impl Instance {
             health: word(view.health),
             image: build.and_then(|build| build.image.as_deref()).map(str::to_owned),
             last_seen: view.last_seen,
+            life: word(state.life(&view.scope)),
+            known: state.is_known(&view.scope),
             lifecycle: match state.life(&view.scope) {
                 Life::Created => word(view.lifecycle),
                 recorded => word(recorded),

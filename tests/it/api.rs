@@ -8,6 +8,7 @@
 
 mod challenge_walk;
 mod challenges;
+mod daily;
 pub mod gate;
 mod may;
 mod members;

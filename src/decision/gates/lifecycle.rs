@@ -13,7 +13,7 @@ use crate::{
         command::Class,
         interlock::Life,
         reason::{Reason, Refusal},
-        routing::Family,
+        routing::{Family, Scope},
     },
     decision::{
         rules::lifecycle::{self, Step},
@@ -41,10 +41,14 @@ pub(in crate::decision) fn check(state: &State, said: &Said, class: Option<Class
         return illegal("it is two of the nine states, joined by `->`".to_owned());
     };
     if from != Some(life) {
-        return illegal(format!("the bot is in {life}"));
+        return illegal(format!("the bot is in {life}; {}", way_on(life, &said.key.scope)));
     }
     if !step.leads(life, to) {
-        return illegal(format!("`{}` does not lead from {life} to {to}", said.key.kind_type));
+        return illegal(format!(
+            "`{}` does not lead from {life} to {to}; {}",
+            said.key.kind_type,
+            way_on(life, &said.key.scope)
+        ));
     }
     if !state.remembers_bot(&said.key.scope) && !state.has_room_for_bots(1) {
         let detail = "as many bots are remembered as twice `inventory.instances_max`";
@@ -60,6 +64,21 @@ pub(in crate::decision) fn check(state: &State, said: &Said, class: Option<Class
         }
         Some(mode) if mode.life() != to => illegal(format!("mode {mode} leads to {}", mode.life())),
         Some(_) => Ok(()),
+    }
+}
+
+/// What a person types to bring a bot on from where it is.
+fn way_on(life: Life, scope: &Scope) -> String {
+    match life {
+        Life::Created => format!("`swarmgate bot init {scope}` brings it to IDLE"),
+        Life::Idle => format!("`swarmgate bot start {scope} --mode MODE` starts it"),
+        Life::Paused => format!("`swarmgate bot resume {scope} --mode MODE` lets it go on"),
+        Life::Error => format!("`swarmgate bot start {scope} --mode MODE` starts it anew"),
+        Life::Quarantined => format!("`swarmgate bot release {scope} --reason WHY` asks for its release"),
+        Life::Stopping => format!("`swarmgate inventory {scope}` shows when it has stopped"),
+        Life::RunningPaper | Life::RunningShadow | Life::RunningLive => {
+            format!("`swarmgate bot stop {scope}` stops it")
+        }
     }
 }
 

@@ -33,6 +33,7 @@ use axum::{
 };
 use parameters::Parameters;
 use problem::Problem;
+use serde_json::json;
 
 /// Rows of a page when none were asked for.
 const PAGE_DEFAULT: usize = 100;
@@ -80,11 +81,36 @@ pub fn routes(desk: Arc<Desk>, hosts: Hosts) -> Router {
         .route("/v1/may", get(may::may))
         .route("/v1/graph", get(graph::graph))
         .route("/v1/impact", get(graph::impact))
+        .route("/", get(async || contents()))
+        .route("/v1", get(async || contents()))
         .fallback(async |uri: Uri| Problem::no_path(uri.path()))
         .method_not_allowed_fallback(async || Problem::read_only())
         .layer(middleware::from_fn_with_state(hosts, only_ours))
         .with_state(desk);
     Router::new().nest("/api", routes)
+}
+
+/// What there is to ask for, for somebody who came without a path.
+const PATHS: &[(&str, &str)] = &[
+    ("/healthz", "whether the process lives"),
+    ("/readyz", "whether it routes, and what it lacks"),
+    ("/metrics", "counters and gauges, as Prometheus reads them"),
+    ("/api/v1/overview", "the router, and totals"),
+    ("/api/v1/inventory", "every swarm; below it /{swarm} and /{swarm}/{role}/{instance}"),
+    ("/api/v1/commands", "commands in flight; below it /{id}"),
+    ("/api/v1/safety", "safety modes, kill switches, readiness gates, the latch"),
+    ("/api/v1/challenges", "what waits to be confirmed; below it /{id}"),
+    ("/api/v1/graph", "which instance feeds which queue"),
+    ("/api/v1/impact", "what a stop of an instance or queue reaches"),
+    ("/api/v1/may", "whether a sender may say that"),
+    ("/api/v1/observed", "what an observer has learned"),
+];
+
+/// The list of the paths.
+pub(super) fn contents() -> Response {
+    let paths: Vec<_> = PATHS.iter().map(|(path, what)| json!({ "path": path, "what": what })).collect();
+    let told = json!({ "name": "swarmgate", "version": env!("CARGO_PKG_VERSION"), "paths": paths });
+    ([(header::CONTENT_TYPE, "application/json")], told.to_string()).into_response()
 }
 
 /// A page without parameters.

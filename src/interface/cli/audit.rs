@@ -12,9 +12,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Globals, Out, table::clean};
+use super::{CliError, Exit, Globals, Out, output::aside, table::clean};
 use crate::{
-    contract::{routing::Scope, schema::Schema},
+    clock,
+    contract::{reason::Reason, routing::Scope, schema::Schema, timestamp::Timestamp},
     ledger::{
         chain::{ChainFault, Sealed},
         emergency,
@@ -63,33 +64,15 @@ enum What {
         #[arg(long)]
         deep: bool,
     },
-    /// Print entries, oldest first.
-    #[command(after_help = "EXAMPLES:\n  swarmgate audit show ./swarmgate-data --correlation c-001")]
-    Show {
-        /// The ledger's directory, or its file.
-        dir: PathBuf,
-        /// This entry only.
-        #[arg(long, value_name = "N", conflicts_with_all = ["from", "to"])]
-        seq: Option<u64>,
-        /// From this entry on.
-        #[arg(long, value_name = "N")]
-        from: Option<u64>,
-        /// Up to this entry.
-        #[arg(long, value_name = "N")]
-        to: Option<u64>,
-        /// Of this correlationId.
-        #[arg(long, value_name = "ID")]
-        correlation: Option<String>,
-        /// Of this idempotencyKey.
-        #[arg(long, value_name = "KEY")]
-        key: Option<String>,
-        /// About this scope, `swarm/role/instance`; `ALL` takes any.
-        #[arg(long, value_name = "SCOPE")]
-        target: Option<String>,
-        /// At most so many.
-        #[arg(long, value_name = "COUNT", default_value_t = 1000)]
-        limit: usize,
-    },
+    /// Print entries, newest first.
+    #[command(after_help = "EXAMPLES:
+  Everything about one command:
+    swarmgate audit show ./swarmgate-data --correlation c-001
+  What went wrong in the last hour:
+    swarmgate audit show ./swarmgate-data --since 1h --failed
+  What one sender did to one swarm on a day:
+    swarmgate audit show ./swarmgate-data --actor orc --target kestrel/ALL/ALL --since 2026-03-04T00:00:00Z --until 2026-03-05T00:00:00Z")]
+    Show(Box<Show>),
     /// Print the last entries, and with --follow each new one.
     #[command(after_help = "EXAMPLES:\n  swarmgate audit tail ./swarmgate-data --follow")]
     Tail {
@@ -110,6 +93,112 @@ enum What {
     },
 }
 
+/// Which entries are printed.
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// The ledger's directory, or its file.
+    dir: PathBuf,
+    /// This entry only.
+    #[arg(long, value_name = "N", conflicts_with_all = ["from", "to"])]
+    seq: Option<u64>,
+    /// From this entry on.
+    #[arg(long, value_name = "N")]
+    from: Option<u64>,
+    /// Up to this entry.
+    #[arg(long, value_name = "N")]
+    to: Option<u64>,
+    /// Written then or later: a time like 2026-03-04T10:15:00Z, or so long ago, like 90s, 10m, 2h, 7d.
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    since: Option<Timestamp>,
+    /// Written then or earlier.
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    until: Option<Timestamp>,
+    /// By this principal.
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
+    /// With this action, like `lifecycle.start`.
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+    /// With this reason code.
+    #[arg(long, value_name = "CODE", value_parser = reason)]
+    reason: Option<Reason>,
+    /// Only what was refused, and commands that ended without success.
+    #[arg(long)]
+    failed: bool,
+    /// Of this correlationId.
+    #[arg(long, value_name = "ID")]
+    correlation: Option<String>,
+    /// Of this idempotencyKey.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// About this scope, `swarm/role/instance`; `ALL` takes any.
+    #[arg(long, value_name = "SCOPE")]
+    target: Option<String>,
+    /// The oldest first.
+    #[arg(long)]
+    oldest_first: bool,
+    /// At most so many.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    limit: usize,
+}
+
+/// A time, or how long ago it was.
+fn when(text: &str) -> Result<Timestamp, String> {
+    if let Some(at) = Timestamp::parse(text) {
+        return Ok(at);
+    }
+    let span = || {
+        let unit = text.chars().last()?;
+        let count: i64 = text.strip_suffix(unit)?.parse().ok().filter(|count| *count >= 0)?;
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return None,
+        };
+        count.checked_mul(seconds)?.checked_mul(1_000_000)
+    };
+    let micros = span().ok_or("write a time like 2026-03-04T10:15:00Z, or how long ago, like 10m or 2h")?;
+    Ok(Timestamp::from_micros(clock::wall().micros().saturating_sub(micros)))
+}
+
+fn reason(code: &str) -> Result<Reason, String> {
+    Reason::from_code(code).ok_or_else(|| "it is no reason code; docs/reasons lists them".to_owned())
+}
+
+async fn show(args: Show, json: bool) -> Result<Exit, CliError> {
+    let filter = Filter {
+        from: args.seq.or(args.from),
+        to: args.seq.or(args.to),
+        correlation_id: args.correlation,
+        idempotency_key: args.key,
+        target: args.target.as_deref().map(scope).transpose()?,
+        since: args.since,
+        until: args.until,
+        actor: args.actor,
+        action: args.action,
+        reason: args.reason,
+        failed: args.failed,
+        newest_first: !args.oldest_first,
+    };
+    let reader = Reader::open(&args.dir).await?;
+    let mut found = reader.select(&filter, args.limit.saturating_add(1)).await?;
+    let has_more = found.len() > args.limit;
+    found.truncate(args.limit);
+    found.iter().try_for_each(|entry| print(entry, json))?;
+    if let Some(last) = found.last().filter(|_| has_more) {
+        let seq = last.entry.seq;
+        let next = if filter.newest_first {
+            format!("--to {}", seq.saturating_sub(1))
+        } else {
+            format!("--from {}", seq + 1)
+        };
+        aside(&format!("and more: {next} goes on, a larger --limit shows more at once"));
+    }
+    Ok(Exit::Done)
+}
+
 /// Reads or verifies.
 ///
 /// # Errors
@@ -118,18 +207,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let json = globals.is_json();
     match args.what {
         What::Verify { dir, emergency, deep } => verify(dir, emergency, deep, json).await,
-        What::Show { dir, seq, from, to, correlation, key, target, limit } => {
-            let filter = Filter {
-                from: seq.or(from),
-                to: seq.or(to),
-                correlation_id: correlation,
-                idempotency_key: key,
-                target: target.as_deref().map(scope).transpose()?,
-            };
-            let found = Reader::open(&dir).await?.select(&filter, limit).await?;
-            found.iter().try_for_each(|entry| print(entry, json))?;
-            Ok(Exit::Done)
-        }
+        What::Show(args) => show(*args, json).await,
         What::Tail { dir, count, follow } => tail(dir, count, follow, json).await,
         What::Emergency { place } => show_emergency(&place, json),
     }
@@ -280,4 +358,22 @@ fn print(sealed: &Sealed, json: bool) -> Result<(), CliError> {
 
 fn write(line: &str) -> Result<(), CliError> {
     Out::new().line(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_out_or_so_long_ago() {
+        let at = Timestamp::parse("2026-03-04T10:15:00Z");
+        assert_eq!(when("2026-03-04T10:15:00Z").ok(), at);
+        let ago = |text| clock::wall().ms_since(when(text).unwrap()) / 1000;
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("2h", 7_200), ("7d", 604_800)] {
+            assert!((seconds..seconds + 5).contains(&ago(text)), "{text}");
+        }
+        for bad in ["", "h", "-1h", "1w", "yesterday", "1.5h", "99999999999999999999d", "1\u{e4}"] {
+            assert!(when(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `swarmgate bot`: start, stop, pause, resume, quarantine and release, by hand.
+//! `swarmgate bot`: init, start, stop, pause, resume, quarantine and release, by hand.
 //!
 //! Owns: the transition that each asks for, and what is told of it before it leaves.
 //! Never: chooses a mode: live is said each time, and never carried over from the last run.
@@ -18,9 +18,11 @@ use crate::contract::{
     routing::{ALL, Scope},
 };
 
-/// Start, stop, pause, resume, quarantine or release bots.
+/// Init, start, stop, pause, resume, quarantine or release bots.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
+  Make a bot known to the router, once; until then it cannot be started:
+    swarmgate bot init kestrel/trader/t-1
   Start on paper; what state it is in now is asked of the router:
     swarmgate bot start kestrel/trader/t-1 --mode paper
   Go live: the target's name is asked for, and the router asks for a confirmation:
@@ -41,6 +43,9 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
+    /// Let a new bot be set up, so that it can be started; nothing starts by it.
+    #[command(after_help = "EXAMPLES:\n  swarmgate bot init kestrel/trader/t-1")]
+    Init(Ease),
     /// Set an idle, paused or failed bot in motion.
     #[command(after_help = "EXAMPLES:
   swarmgate bot start kestrel/trader/t-1 --mode paper
@@ -135,6 +140,10 @@ struct Release {
 pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let way = &args.way;
     match args.what {
+        What::Init(ease) => {
+            let transition = ease.transition.or_else(|| Some("CREATED->IDLE".to_owned()));
+            ease_off(INIT, Ease { transition, ..ease }, way, globals).await
+        }
         What::Start(start) => set_in_motion("bot-start", start, way, globals).await,
         What::Resume(start) => set_in_motion("bot-resume", start, way, globals).await,
         What::Stop(ease) => ease_off(STOP, ease, way, globals).await,
@@ -200,6 +209,13 @@ struct Easing {
     not_affected: &'static [&'static str],
 }
 
+const INIT: Easing = Easing {
+    kind_type: "bot-init",
+    to: "IDLE",
+    from_known: true,
+    effect: "the bot is set up, and becomes IDLE when it reports success",
+    not_affected: &["every other instance", "nothing starts by it"],
+};
 const STOP: Easing = Easing {
     kind_type: "bot-stop",
     to: "IDLE",

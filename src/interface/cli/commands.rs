@@ -127,6 +127,9 @@ pub(super) fn whole(command: &Command) -> String {
         let detail = evidence.detail.as_deref().unwrap_or_default();
         lines.push(("evidence", format!("{}  {}  {detail}", or_nothing(evidence.at), evidence.kind)));
     }
+    if let Some(detail) = command.detail.iter().flatten().next() {
+        lines.push(("detail", detail.clone()));
+    }
     let mut text = String::new();
     for (name, value) in lines {
         text.push_str(format!("{name:<15} {}", clean(&value)).trim_end());
@@ -142,18 +145,22 @@ fn matrix(command: &Command) -> String {
     if targets.is_empty() {
         return "\nno target is known\n".to_owned();
     }
-    let mut table = Table::new(&["target", "reached", "answer", "at"]);
+    let has_words = targets.iter().any(|target| target.code.is_some() || target.message.is_some());
+    let columns = ["target", "reached", "answer", "at", "code", "message"];
+    let mut table = Table::new(if has_words { &columns } else { &columns[..4] });
     for target in targets {
         let answer = match &target.status {
             Some(status) => status.clone(),
             None => "missing".to_owned(),
         };
-        table.row([
+        let words = [or_nothing(target.code.as_ref()), or_nothing(target.message.as_ref())];
+        let row = [
             or_nothing(target.scope.as_ref()),
             if target.reached { "yes" } else { "no" }.to_owned(),
             answer,
             or_nothing(target.at),
-        ]);
+        ];
+        table.row(row.into_iter().chain(words.into_iter().filter(|_| has_words)));
     }
     let (all, reached) = (targets.len(), targets.iter().filter(|target| target.reached).count());
     format!("\n{}\n{reached} of {all} reached, {} missing\n", table.text(), command.missing)

@@ -7,6 +7,7 @@
 use super::{
     CliError, Exit, Globals, Out,
     access::{Access, Router, encoded},
+    signal,
     table::{self, Table, or_nothing, yes_or_no},
 };
 use crate::{
@@ -26,6 +27,8 @@ use crate::{
     swarmgate inventory
   The instances of one swarm:
     swarmgate inventory kestrel
+  One instance whole:
+    swarmgate inventory kestrel/worker/w-1
   All that is known of them, for programs:
     swarmgate inventory kestrel --output json
   Who is starved and what backs up if an instance stops:
@@ -33,8 +36,9 @@ use crate::{
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
-    /// Only this swarm, instance by instance.
-    #[arg(value_name = "SWARM")]
+    /// Only this swarm, instance by instance, those that are missing first; or one instance, as
+    /// swarm/role/instance.
+    #[arg(value_name = "SWARM[/ROLE/INSTANCE]")]
     swarm: Option<String>,
     #[command(flatten)]
     access: Access,
@@ -82,6 +86,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         }),
         (Some(What::Impact { instance, queue }), None) => impact(&router, instance, queue, globals).await,
         (Some(What::Graph { dot }), None) => graph(&router, dot, globals).await,
+        (None, Some(place)) if place.contains('/') => instance(&router, &place, globals).await,
         (None, Some(swarm)) => instances(&router, &swarm, globals).await,
         (None, None) => swarms(&router, globals).await,
     }
@@ -104,14 +109,30 @@ async fn swarms(router: &Router, globals: &Globals) -> Result<Exit, CliError> {
 }
 
 fn swarm_table(swarms: &[Swarm], now: Timestamp) -> Table {
-    let mut table =
-        Table::new(&["swarm", "desired#", "seen#", "fresh#", "running#", "enabled#", "watermark#"]);
+    let columns = [
+        "swarm",
+        "desired#",
+        "seen#",
+        "fresh#",
+        "stale#",
+        "lost#",
+        "unwell#",
+        "drifted#",
+        "running#",
+        "enabled#",
+        "watermark#",
+    ];
+    let mut table = Table::new(&columns);
     for swarm in swarms {
         table.row([
             swarm.swarm_id.clone(),
             or_nothing(swarm.desired),
             swarm.seen.to_string(),
             swarm.fresh.to_string(),
+            swarm.stale.to_string(),
+            swarm.lost.to_string(),
+            swarm.unwell.to_string(),
+            swarm.drifted.to_string(),
             swarm.running.to_string(),
             swarm.enabled.to_string(),
             table::ago(swarm.watermark, now),
@@ -128,7 +149,9 @@ async fn instances(router: &Router, swarm: &str, globals: &Globals) -> Result<Ex
     let mut is_first = true;
     loop {
         let answer = router.get(&page).await?;
-        let read: Instances = router.read(&answer)?;
+        let mut read: Instances = router.read(&answer)?;
+        // Of each page: a fleet is never held whole.
+        read.instances.sort_by_key(presence);
         if globals.is_json() {
             out.json(&answer)?;
         } else {
@@ -146,6 +169,79 @@ async fn instances(router: &Router, swarm: &str, globals: &Globals) -> Result<Ex
     }
 }
 
+/// How far an instance is there; who is missing comes first.
+fn presence(instance: &Instance) -> u8 {
+    match instance.freshness.as_deref() {
+        Some("lost") => 0,
+        Some("stale") => 2,
+        Some("fresh") => 3,
+        _ => 1,
+    }
+}
+
+/// How recent what is known of it is, in words.
+fn freshness(instance: &Instance) -> String {
+    match instance.freshness.as_deref() {
+        Some("unknown") if instance.known => "not heard since the restart".to_owned(),
+        Some("unknown") if instance.expected => "expected, never heard".to_owned(),
+        word => or_nothing(word),
+    }
+}
+
+/// The state that the router judges by, and beside it what the instance says where that is another.
+fn lifecycle(instance: &Instance) -> String {
+    match (&instance.life, &instance.lifecycle) {
+        (Some(life), Some(said)) if life != said => format!("{life} (says {said})"),
+        (Some(life), _) => life.clone(),
+        (None, said) => or_nothing(said.as_ref()),
+    }
+}
+
+async fn instance(router: &Router, place: &str, globals: &Globals) -> Result<Exit, CliError> {
+    let scope = signal::scope(place)?;
+    let [swarm, role, name] = [&scope.swarm_id, &scope.role, &scope.instance].map(|part| encoded(part));
+    let answer = router.get(&format!("inventory/{swarm}/{role}/{name}")).await?;
+    let mut out = Out::new();
+    if globals.is_json() {
+        out.json(&answer)?;
+    } else {
+        out.text(&whole(&router.read(&answer)?))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// An instance whole.
+fn whole(instance: &Instance) -> String {
+    let session = instance.session.as_ref();
+    let names = |names: &Option<Vec<String>>| or_nothing(names.as_ref().map(|names| names.join(", ")));
+    let lines = [
+        ("instance", or_nothing(instance.scope.as_ref())),
+        ("lifecycle", lifecycle(instance)),
+        ("health", or_nothing(instance.health.as_ref())),
+        ("freshness", freshness(instance)),
+        ("first seen", or_nothing(instance.first_seen)),
+        ("last seen", or_nothing(instance.last_seen)),
+        ("enabled", yes_or_no(instance.enabled)),
+        ("tps", or_nothing(instance.tps)),
+        ("started at", or_nothing(instance.started_at)),
+        ("run", or_nothing(instance.run_id.as_ref())),
+        ("image", or_nothing(instance.image.as_ref())),
+        ("config", or_nothing(instance.config_digest.as_ref())),
+        ("config wanted", or_nothing(instance.desired_config_digest.as_ref())),
+        ("drift", yes_or_no(instance.drift)),
+        ("clock skew ms", or_nothing(instance.clock_skew_ms)),
+        ("session", or_nothing(session.map(|session| format!("epoch {}, {}", session.epoch, session.phase)))),
+        ("takes from", names(&instance.queues_in)),
+        ("feeds", names(&instance.queues_out)),
+        (
+            "in flight",
+            if instance.commands.is_empty() { "-".to_owned() } else { instance.commands.join(", ") },
+        ),
+    ];
+    let told = lines.map(|(name, value)| format!("{name:<14} {}\n", table::clean(&value)));
+    told.concat()
+}
+
 fn instance_table(instances: &[Instance]) -> Table {
     let columns =
         ["instance", "lifecycle", "health", "freshness", "age#", "enabled", "tps#", "drift", "image"];
@@ -154,9 +250,9 @@ fn instance_table(instances: &[Instance]) -> Table {
         let scope = instance.scope.as_ref();
         table.row([
             or_nothing(scope.map(|scope| format!("{}/{}", scope.role, scope.instance))),
-            or_nothing(instance.lifecycle.as_ref()),
+            lifecycle(instance),
             or_nothing(instance.health.as_ref()),
-            or_nothing(instance.freshness.as_ref()),
+            freshness(instance),
             or_nothing(instance.age_ms.map(|age_ms| table::span(u64::try_from(age_ms).unwrap_or(0)))),
             yes_or_no(instance.enabled),
             or_nothing(instance.tps),
@@ -250,7 +346,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_no_zero() {
         let answer = json!({ "swarms": [
-            { "swarmId": "kestrel", "desired": 3, "seen": 2, "fresh": 2, "running": 1, "enabled": 1,
+            { "swarmId": "kestrel", "desired": 3, "seen": 2, "fresh": 2, "lost": 1, "running": 1, "enabled": 1,
               "watermark": "2026-03-04T10:15:00Z" },
             { "swarmId": "owl", "desired": null, "seen": 0, "fresh": 0, "running": 0, "enabled": 0,
               "watermark": null },
@@ -259,9 +355,9 @@ mod tests {
         let now = Timestamp::parse("2026-03-04T10:15:07Z").unwrap();
         assert_eq!(
             swarm_table(&swarms, now).text(),
-            "SWARM    DESIRED  SEEN  FRESH  RUNNING  ENABLED  WATERMARK\n\
-             kestrel        3     2      2        1        1         7s\n\
-             owl            -     0      0        0        0          -\n"
+            "SWARM    DESIRED  SEEN  FRESH  STALE  LOST  UNWELL  DRIFTED  RUNNING  ENABLED  WATERMARK\n\
+             kestrel        3     2      2      0     1       0        0        1        1         7s\n\
+             owl            -     0      0      0     0       0        0        0        0          -\n"
         );
         let answer = json!({ "swarm": { "swarmId": "kestrel" }, "next": "worker/w-2", "instances": [
             { "scope": { "swarmId": "kestrel", "role": "worker", "instance": "w-1" }, "lifecycle": "RUNNING",
@@ -278,6 +374,31 @@ mod tests {
              worker/w-1  RUNNING    UP       fresh       1s  yes       12  no     worker:1.2\n\
              worker/w-2  -          UNKNOWN  lost         -  -          -  -      -\n"
         );
+    }
+
+    #[test]
+    fn who_is_missing_comes_first_and_the_routers_own_word_before_the_instances() {
+        let answer = json!({ "swarm": { "swarmId": "kestrel" }, "instances": [
+            { "freshness": "fresh", "life": "CREATED", "lifecycle": "idle" },
+            { "freshness": "unknown", "known": true, "life": "RUNNING_LIVE", "lifecycle": "RUNNING_LIVE" },
+            { "freshness": "unknown", "expected": true }, { "freshness": "lost" }, { "freshness": "stale" },
+        ] });
+        let Instances { mut instances, .. } = serde_json::from_value(answer).unwrap();
+        instances.sort_by_key(presence);
+        let told: Vec<_> = instances.iter().map(|one| (freshness(one), lifecycle(one))).collect();
+        let row = |freshness: &str, lifecycle: &str| (freshness.to_owned(), lifecycle.to_owned());
+        assert_eq!(
+            told,
+            [
+                row("lost", "-"),
+                row("not heard since the restart", "RUNNING_LIVE"),
+                row("expected, never heard", "-"),
+                row("stale", "-"),
+                row("fresh", "CREATED (says idle)"),
+            ]
+        );
+        let text = whole(instances.get(1).unwrap());
+        assert!(text.contains("freshness      not heard since the restart\n"), "{text}");
     }
 
     #[test]

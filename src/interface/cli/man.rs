@@ -14,10 +14,13 @@ use super::{CliError, Exit, Globals, Out, tree};
   Read it:
     swarmgate man | man -l -
   Write one page a subcommand:
-    swarmgate man --dir ~/.local/share/man/man1")]
+    swarmgate man ~/.local/share/man/man1")]
 pub struct Args {
     /// Where to write the pages; made when it is not there.
-    #[arg(long, value_name = "DIR")]
+    #[arg(value_name = "DIR")]
+    place: Option<PathBuf>,
+    /// The same.
+    #[arg(long, value_name = "DIR", conflicts_with = "place")]
     dir: Option<PathBuf>,
 }
 
@@ -26,7 +29,7 @@ pub struct Args {
 /// # Errors
 /// When stdout or the directory cannot be written.
 pub fn run(args: &Args, _globals: &Globals) -> Result<Exit, CliError> {
-    let Some(dir) = &args.dir else {
+    let Some(dir) = args.place.as_ref().or(args.dir.as_ref()) else {
         let mut page = Vec::new();
         clap_mangen::Man::new(tree()).render(&mut page).map_err(|fault| CliError::output(&fault))?;
         Out::new().text(&String::from_utf8_lossy(&page))?;

@@ -49,6 +49,7 @@ mod runbook;
 mod safety;
 mod schemas;
 mod send;
+mod sent;
 mod signal;
 mod situation;
 mod supervise;

@@ -8,9 +8,11 @@ mod replay;
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{CliError, Exit, Globals, Out, access::Access, client::Connect, signal};
+use super::{
+    CliError, Exit, Globals, Out, access::Access, client::Connect, output::aside, signal, table::clean,
+};
 use crate::{
     bus::{Bus, Consumer, Delivery},
     contract::{message::Message, reason::Reason},
@@ -33,14 +35,14 @@ pub struct Args {
     what: What,
     #[command(flatten)]
     connect: Connect,
-    /// Look at so many copies at most.
-    #[arg(long, global = true, default_value_t = 1000, value_name = "COUNT")]
+    /// Look at so many of the oldest copies at most; all when absent.
+    #[arg(long, global = true, default_value_t = usize::from(u16::MAX), hide_default_value = true, value_name = "COUNT")]
     limit: usize,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// One line a copy, oldest first.
+    /// One line a copy, newest first: when, which id, why, who sent it.
     #[command(after_help = "EXAMPLES:\n  swarmgate refused list --reason contract.schema")]
     List {
         /// Only this reason code.
@@ -89,8 +91,11 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let exit = match args.what {
         What::List { reason } => {
             let reason = known(reason)?;
-            for copy in copies.iter().filter(|copy| is_of(copy, reason)) {
+            for copy in copies.iter().rev().filter(|copy| is_of(copy, reason)) {
                 list(&copy.message, globals, &mut out)?;
+            }
+            if copies.len() >= args.limit {
+                aside(&format!("the oldest {} were looked at; there may be more (--limit)", copies.len()));
             }
             Exit::Done
         }
@@ -162,13 +167,21 @@ fn list(message: &Message, globals: &Globals, out: &mut Out) -> Result<(), CliEr
     let (id, detail) =
         (message.properties.message_id.as_deref().unwrap_or("-"), header("x-swarmgate-detail"));
     let (reason, pointer) = (reason_of(message), header("x-swarmgate-pointer"));
+    let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
+    let said = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("-");
+    let (at, origin) = (said("timestamp"), said("origin"));
+    let sender = Some(header("x-swarmgate-principal")).filter(|name| !name.is_empty()).unwrap_or(origin);
     if globals.is_json() {
         return out.json(&json!({
-            "id": id, "reason": reason, "detail": detail, "pointer": pointer, "routingKey": message.routing_key,
+            "id": id, "timestamp": at, "sender": sender, "reason": reason, "detail": detail, "pointer": pointer, "routingKey": message.routing_key,
             "principal": header("x-swarmgate-principal"), "bytes": message.body.len(),
         }));
     }
-    out.line(&format!("{id}  {reason:<26} {}  {pointer} {detail}", message.routing_key))
+    // A body can say anything; a line is one line of a table.
+    out.line(&clean(&format!(
+        "{at:<28} {id}  {reason:<26} {}  from {sender}  {pointer} {detail}",
+        message.routing_key
+    )))
 }
 
 fn show(copy: &Delivery, globals: &Globals, out: &mut Out) -> Result<Exit, CliError> {

@@ -174,6 +174,9 @@ pub(super) async fn serve(
     let bounds = outlive::fitting(bounds, outlive::raised_files());
     let window = http::Window::open(config.http.addr, bounds).await?.named(&config.http.hosts);
     let address = window.address();
+    if !address.ip().is_loopback() {
+        warn!(http = %address, "the API has no login: whoever can reach this address reads the whole fleet; keep it behind a network that only yours reach");
+    }
     let reload = Reload::new(layers, config, Some((Arc::clone(&telemetry), window.hosts())));
     reload.listen(hang_up);
     let desk = Arc::new(Desk::default());

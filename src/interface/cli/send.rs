@@ -16,6 +16,7 @@ use super::{
     echo::Echo,
     may::{self, Asks},
     output::aside,
+    sent,
     signal::{self, Draft},
     situation::{BRIEFLY, Situation},
     typed::Consent,
@@ -127,6 +128,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     signal::publish(bus.as_ref(), &message, &prefix).await?;
     let mut out = Out::new();
     print(&message, globals, &mut out)?;
+    sent::told(&args.access, &message, globals, &mut out).await?;
     if let Some(router) = router {
         drop(out);
         let exit = ended(&router, listening, &message, args.patience(), globals).await;

@@ -92,9 +92,11 @@ impl Situation {
         self.overview.as_ref().map(|overview| overview.instance.as_str()).filter(|name| !name.is_empty())
     }
 
-    /// The lifecycle state of the one target, where it is one of the nine.
+    /// The lifecycle state of the one target by which the router judges, where it is one of the
+    /// nine.
     pub fn lifecycle(&self) -> Option<&'static str> {
-        let word = self.instance.as_ref()?.lifecycle.as_ref()?.to_uppercase();
+        let instance = self.instance.as_ref()?;
+        let word = instance.life.as_ref().or(instance.lifecycle.as_ref())?.to_uppercase();
         Life::read(&word).map(Life::word)
     }
 

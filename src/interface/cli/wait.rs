@@ -3,7 +3,8 @@
 //! Owns: asking again until there is an end, and what that end means for a script.
 //! Never: gives up because the router restarts meanwhile: commands survive that, and so does
 //! waiting.
-//! Holds: 0 is success, 3 an end without success, 1 no end within the time.
+//! Holds: 0 is success, 3 an end without success, 1 no end within the time, 2 a command that the
+//! router does not know.
 
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ const UNKNOWN_MAX: Duration = Duration::from_secs(5);
     swarmgate wait 1234
   By its correlationId, for ten seconds:
     swarmgate wait 0198a6c2-7f3e-7cc1-9d1e-3a2b4c5d6e7f --timeout 10
-  In a script: 0 succeeded, 3 ended otherwise, 1 still in flight:
+  In a script: 0 succeeded, 3 ended otherwise, 1 still in flight, 2 not known to the router for 5 s:
     swarmgate wait 1234 --output json || echo \"not done: $?\"")]
 pub struct Args {
     /// The command's number or correlationId.

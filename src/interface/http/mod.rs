@@ -215,9 +215,12 @@ async fn answer(stream: TcpStream, pages: Router, bounds: ClientBounds, keeps_al
 }
 
 fn pages(telemetry: Arc<Telemetry>, hosts: Hosts) -> Router {
+    let first = get(async || api::contents());
+    let contents =
+        Router::new().route("/", first).layer(middleware::from_fn_with_state(hosts.clone(), api::only_ours));
     let metrics = get(told).layer(middleware::from_fn_with_state(hosts, api::only_ours));
     let scraped = Arc::new(Scraped { telemetry: Arc::clone(&telemetry), newest: Mutex::default() });
-    health(telemetry).merge(Router::new().route("/metrics", metrics).with_state(scraped))
+    health(telemetry).merge(Router::new().route("/metrics", metrics).with_state(scraped)).merge(contents)
 }
 
 /// The pages that answer whoever asks, and by whatever name.

@@ -4,8 +4,10 @@
 //! Never: reads the ledger; it is handed the entries.
 //! Holds: what it was until then is folded as everywhere.
 
+use serde_json::Value;
+
 use crate::{
-    contract::audit::Change,
+    contract::{audit::Change, digest::Digest},
     decision::{
         rules::{Rules, words::REPORTED},
         state::{State, flight::TargetReply},
@@ -50,7 +52,8 @@ pub(in crate::runtime) fn ended(rules: &Rules, entries: &[Sealed]) -> Option<Com
                 let (status, at) = (ended.status.clone(), fact.at.micros());
                 target.answer = Some(TargetReply { status, success, at });
             }
-            let command = Command::new(&state, &flight);
+            let mut command = Command::new(&state, &flight);
+            say_words(&mut command, identity, entries);
             return Some(Command {
                 deadline: command.deadline.filter(|_| has_deadline),
                 detail: Some(fact.detail.clone()),
@@ -64,4 +67,24 @@ pub(in crate::runtime) fn ended(rules: &Rules, entries: &[Sealed]) -> Option<Com
         state.apply(sealed.entry.seq, fact);
     }
     None
+}
+
+/// What each target said beside its status, as its entry has it.
+fn say_words(command: &mut Command, identity: Digest, entries: &[Sealed]) {
+    for fact in entries.iter().map(|sealed| &sealed.entry.fact) {
+        let Change::Result(result) = &fact.change else { continue };
+        let is_ours = result.answers.iter().any(|heard| heard.command == identity)
+            || result.ends.as_ref().is_some_and(|ended| ended.command == identity);
+        let (Some(subject), Some(payload)) = (&fact.subject, fact.payload.as_ref().filter(|_| is_ours))
+        else {
+            continue;
+        };
+        let Ok(body) = serde_json::from_str::<Value>(payload.text()) else { continue };
+        let text = |name: &str| body.pointer(name).and_then(Value::as_str).map(str::to_owned);
+        let mut targets = command.targets.iter_mut().flatten();
+        if let Some(target) = targets.find(|target| target.scope.as_ref() == Some(&subject.scope)) {
+            target.code = text("/data/code").or_else(|| target.code.take());
+            target.message = text("/data/message").or_else(|| target.message.take());
+        }
+    }
 }

@@ -185,6 +185,15 @@ impl Gate {
         self.broker.consumer(&queue.name, 64).await.expect("a consumer")
     }
 
+    /// Hears the copies of what is refused.
+    pub async fn listen_refused(&self) -> Box<dyn Consumer> {
+        let bindings = vec![("swarmgate.refused".to_owned(), "#".to_owned())];
+        let queue = Queue { name: "refused copies".to_owned(), kind: QueueKind::Exclusive, bindings };
+        let topology = Topology { exchanges: Vec::new(), queues: vec![queue.clone()] };
+        self.broker.declare(&topology).await.expect("a queue");
+        self.broker.consumer(&queue.name, 64).await.expect("a consumer")
+    }
+
     pub async fn say(&self, message: Message) {
         let publisher = self.broker.publisher().await.expect("a publisher");
         let departure = Departure { message, mandatory: true };
