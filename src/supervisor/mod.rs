@@ -13,6 +13,7 @@ pub mod child;
 pub mod configured;
 pub mod event;
 mod floor;
+mod leftovers;
 mod life;
 mod output;
 mod process;

@@ -4,8 +4,8 @@
 //! started, and waiting for it, so that it is never a zombie.
 //! Never: decides when a process must go, or shows a key.
 //! Holds: a process is signalled only while it has not been waited for, so never another one with
-//! its number; the key travels by the pipe alone; what a worker left running in its group goes with
-//! it.
+//! its number; the key travels by the pipe alone; what a worker left running goes with it, in
+//! its group or out of it.
 //!
 //! The system kills a worker when the *thread* that started it ends. So one thread starts them all,
 //! and lives as long as the supervisor.
@@ -27,6 +27,9 @@ use tokio::{
     sync::oneshot,
 };
 
+use tracing::warn;
+
+use super::leftovers;
 use crate::contract::control::SigningKey;
 
 /// What a worker gets of the supervisor's own environment: enough to run, and nothing that may be a
@@ -67,6 +70,7 @@ pub struct Spawner {
 
 struct Request {
     start: Start,
+    mark: String,
     answer: oneshot::Sender<io::Result<Child>>,
 }
 
@@ -81,10 +85,10 @@ impl Spawner {
         let runtime = Handle::current();
         thread::Builder::new().name("supervisor-spawner".to_owned()).spawn(move || {
             let _inside = runtime.enter();
-            for Request { start, answer } in taken {
+            for Request { start, mark, answer } in taken {
                 // Whoever asked and went away gets none: the process is killed as its handle is
                 // dropped.
-                let _ = answer.send(start.spawn());
+                let _ = answer.send(start.spawn(&mark));
             }
         })?;
         Ok(Self { requests })
@@ -97,8 +101,9 @@ impl Spawner {
     pub async fn spawn(&self, start: Start, key: &SigningKey) -> io::Result<Process> {
         let (answer, started) = oneshot::channel();
         let gone = || io::Error::other("the thread that starts workers has ended");
-        self.requests.send(Request { start, answer }).map_err(|_| gone())?;
-        let mut process = Process::new(started.await.map_err(|_| gone())??)?;
+        let mark = leftovers::mark();
+        self.requests.send(Request { start, mark: mark.clone(), answer }).map_err(|_| gone())?;
+        let mut process = Process::new(started.await.map_err(|_| gone())??, mark)?;
         if let Some(pipe) = process.child.stdin.take() {
             hand_over(pipe, key).await?;
         }
@@ -107,7 +112,7 @@ impl Spawner {
 }
 
 impl Start {
-    fn spawn(&self) -> io::Result<Child> {
+    fn spawn(&self, mark: &str) -> io::Result<Child> {
         let passed_on = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
         Command::new(&self.shim)
             .arg(SHIM)
@@ -116,6 +121,7 @@ impl Start {
             .env_clear()
             .envs(passed_on)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .env(leftovers::MARK, mark)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -139,16 +145,18 @@ async fn hand_over(mut pipe: ChildStdin, key: &SigningKey) -> io::Result<()> {
 pub struct Process {
     child: Child,
     group: Pid,
+    /// What it and all that it starts have in their environment.
+    mark: String,
     /// Rings whenever a process of ours has ended, whichever.
     bell: tokio::signal::unix::Signal,
     waited_for: bool,
 }
 
 impl Process {
-    fn new(child: Child) -> io::Result<Self> {
+    fn new(child: Child, mark: String) -> io::Result<Self> {
         let number = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let group = number.ok_or_else(|| io::Error::other("the process has no number"))?;
-        Ok(Self { child, group, bell: signal(SignalKind::child())?, waited_for: false })
+        Ok(Self { child, group, mark, bell: signal(SignalKind::child())?, waited_for: false })
     }
 
     pub fn id(&self) -> u32 {
@@ -160,8 +168,8 @@ impl Process {
         (self.child.stdout.take(), self.child.stderr.take())
     }
 
-    /// Waits for its end, takes along what it left running in its group, and lets the system forget
-    /// it. A call that is dropped changes nothing.
+    /// Waits for its end, takes along what it left running, in its group or out of it, and lets the
+    /// system forget it. A call that is dropped changes nothing.
     ///
     /// # Errors
     /// The system's.
@@ -172,6 +180,15 @@ impl Process {
         }
         // Until it is waited for its number is nobody else's, and neither is its group's.
         self.signal(Signal::KILL);
+        let (mark, group) = (self.mark.clone(), self.group);
+        let ended =
+            tokio::task::spawn_blocking(move || leftovers::end(&mark, group)).await.unwrap_or_default();
+        if ended > 0 {
+            warn!(
+                process = self.id(),
+                "the worker had left {ended} processes outside its group; they were ended"
+            );
+        }
         let status = self.child.wait().await?;
         self.waited_for = true;
         Ok(status)

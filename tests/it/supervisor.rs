@@ -238,7 +238,16 @@ fn a_flood_of_statuses_delays_no_stop() {
 
 #[test]
 fn what_a_worker_started_goes_with_it() {
-    let mut supervised = Supervised::start(QUICK, &[python("p", "has-child")]);
+    goes_with_it("has-child");
+}
+
+#[test]
+fn what_a_worker_put_into_a_session_of_its_own_goes_with_it_too() {
+    goes_with_it("has-daemon");
+}
+
+fn goes_with_it(mode: &str) {
+    let mut supervised = Supervised::start(QUICK, &[python("p", mode)]);
     let child = |supervised: &Supervised, count| {
         let line = supervised.line("a child", count, |line| {
             line["message"].as_str().is_some_and(|text| text.starts_with("child "))

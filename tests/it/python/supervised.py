@@ -56,8 +56,8 @@ def main():
         print("x" * 100_000)
         print("a line without end", end="", flush=True)
         print("complaint", file=sys.stderr, flush=True)
-    if MODE == "has-child":
-        child = subprocess.Popen(["sleep", "3600"])
+    if MODE in ("has-child", "has-daemon"):
+        child = subprocess.Popen(["sleep", "3600"], start_new_session=MODE == "has-daemon")
         say(f"child {child.pid}")
     worker.ready()
     begun = worker.begun()
