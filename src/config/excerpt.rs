@@ -1,7 +1,8 @@
 //! The line of a file at which a fault is pointed, without what may be a secret in it.
 //!
 //! Owns: which part of a line is shown, and where its caret stands.
-//! Never: shows a text that is not a key or a word of the table of settings; the rest is `***`.
+//! Never: shows a value whose key names a secret, which may hold a password, or which is no plain
+//! word; that is `***`.
 //! Holds: the caret is within the text, and the text keeps the line's indentation.
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ use super::{
     node::{Content, Node, Pair},
     section::KeyKind,
 };
+use crate::contract::secrets::{names, shapes};
 
 /// What stands for a value that is not shown.
 const MASK: &str = "***";
@@ -19,6 +21,8 @@ const MASK: &str = "***";
 const INDENT_MAX: usize = 60;
 /// Keys are not shown beyond this.
 const KEY_CHARS_MAX: usize = 80;
+/// Longer values are not shown.
+const VALUE_CHARS_MAX: usize = 64;
 
 /// A line of the file, and what in it is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -101,16 +105,20 @@ fn shown(pair: &Pair, kind: Option<KeyKind>) -> (String, usize, usize) {
     let value = match &pair.node.content {
         Content::Scalar(Value::Null) | Content::Map(_) => String::new(),
         Content::List(_) => MASK.to_owned(),
-        Content::Scalar(value) => shown_value(value, kind),
+        Content::Scalar(value) => shown_value(&key, value, kind),
     };
     let gap = if value.is_empty() { "" } else { " " };
     let text = format!("{}{key}:{gap}{value}", " ".repeat(indent(pair.column)));
     (text, key.chars().count(), value.chars().count())
 }
 
-/// A number where a number belongs and a word where words do, even misspelt; a secret is neither.
-fn shown_value(value: &Value, kind: Option<KeyKind>) -> String {
+/// A plain word of a setting that is there, so that a person sees what is wrong with it. What stands
+/// behind an unknown key may be anything.
+fn shown_value(key: &str, value: &Value, kind: Option<KeyKind>) -> String {
     match (value, kind) {
+        (Value::String(word), Some(kind)) if is_open(kind) && !names::is_sensitive(key) && is_plain(word) => {
+            word.clone()
+        }
         (Value::Bool(value), _) => value.to_string(),
         (Value::Number(number), Some(KeyKind::Whole(..))) => number.to_string(),
         (Value::String(word), Some(KeyKind::Choice(words)))
@@ -120,6 +128,30 @@ fn shown_value(value: &Value, kind: Option<KeyKind>) -> String {
         }
         _ => MASK.to_owned(),
     }
+}
+
+/// Whether values of that kind hold no password.
+const fn is_open(kind: KeyKind) -> bool {
+    matches!(
+        kind,
+        KeyKind::Choice(_)
+            | KeyKind::Whole(..)
+            | KeyKind::Flag
+            | KeyKind::Address
+            | KeyKind::Loopback
+            | KeyKind::Name
+            | KeyKind::Segment
+            | KeyKind::Path
+    )
+}
+
+/// A short text of letters, digits and a few signs that does not look like a secret.
+fn is_plain(word: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/[]".contains(&byte);
+    (1..=VALUE_CHARS_MAX).contains(&word.len())
+        && word.bytes().all(is_plain)
+        && !word.contains("://")
+        && shapes::masked(word).is_none()
 }
 
 #[cfg(test)]
@@ -142,6 +174,29 @@ mod tests {
         }
         assert_eq!(Excerpt::of_line("a", 2), None);
         assert_eq!(Excerpt::of_line("a", 0), None);
+    }
+
+    #[test]
+    fn a_value_is_shown_unless_its_key_or_its_looks_say_that_it_is_secret() {
+        let word = KeyKind::Choice(&["none"]);
+        let shown = |key: &str, text: &str, kind| shown_value(key, &Value::from(text), kind);
+        assert_eq!(shown("kdf", "bad_kdf", Some(word)), "bad_kdf");
+        assert_eq!(shown("addr", "0.0.0.0:http", Some(KeyKind::Address)), "0.0.0.0:http");
+        assert_eq!(shown("dir", "/var/lib/x", Some(KeyKind::Path)), "/var/lib/x");
+        let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl";
+        for (key, text, kind) in [
+            ("password", "bad_kdf", Some(word)),
+            ("api_token", "bad_kdf", Some(word)),
+            ("url", "amqp://u:p@h", Some(KeyKind::Url)),
+            ("mode", "amqp://u:p@h", Some(word)),
+            ("mode", "a b", Some(word)),
+            ("mode", jwt, Some(word)),
+            ("mode", &"x".repeat(65), Some(word)),
+            ("secret_ref", "canary", Some(KeyKind::SecretRef)),
+            ("unheard", "canary", None),
+        ] {
+            assert_eq!(shown(key, text, kind), MASK, "{key}: {text}");
+        }
     }
 
     #[test]

@@ -274,7 +274,11 @@ fn the_line_is_shown_with_a_caret_and_without_what_may_be_a_secret() {
             "swarmgate.yaml:1: `mode` is none of the words it may be; `enforce` is nearest\n    1 | mode: enforced\n      |       ^^^^^^^^\n    write one of `observe`, `enforce`\n",
         ),
         (
-            "mode: canary\n",
+            "mode: forked\n",
+            "swarmgate.yaml:1: `mode` is none of the words it may be\n    1 | mode: forked\n      |       ^^^^^^\n    write one of `observe`, `enforce`\n",
+        ),
+        (
+            "mode: 'canary canary'\n",
             "swarmgate.yaml:1: `mode` is none of the words it may be\n    1 | mode: ***\n      |       ^^^\n    write one of `observe`, `enforce`\n",
         ),
         (
