@@ -5,6 +5,8 @@
 //! Holds: what is not known of an instance is null; a recorded state of its life stands before what
 //! it says itself.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,10 +14,14 @@ use super::{
     lenient::{time, word},
 };
 use crate::{
-    contract::{interlock::Life, routing::Scope, timestamp::Timestamp},
+    contract::{
+        interlock::Life,
+        routing::{ALL, Scope},
+        timestamp::Timestamp,
+    },
     decision::state::{
         State,
-        inventory::{Drift, InstanceView, SwarmView},
+        inventory::{Drift, Freshness, Health, InstanceView, SwarmView},
     },
 };
 
@@ -39,6 +45,8 @@ pub struct Swarm {
     pub seen: usize,
     pub stale: usize,
     pub swarm_id: String,
+    /// Those that are known and have not spoken since the router began.
+    pub unheard: usize,
     pub unwell: usize,
     #[serde(deserialize_with = "time")]
     pub watermark: Option<Timestamp>,
@@ -77,9 +85,9 @@ pub struct Instance {
     pub known: bool,
     #[serde(deserialize_with = "time")]
     pub last_seen: Option<Timestamp>,
-    pub lifecycle: Option<String>,
     /// The state by which the router judges: CREATED where none is recorded.
     pub life: Option<String>,
+    pub lifecycle: Option<String>,
     pub queues_in: Option<Vec<String>>,
     pub queues_out: Option<Vec<String>>,
     pub run_id: Option<String>,
@@ -102,8 +110,29 @@ pub struct SessionView {
 
 impl Swarms {
     pub fn new(state: &State) -> Self {
-        Self { swarms: state.inventory().swarms().into_iter().map(Swarm::from).collect() }
+        let all = Scope::new(ALL, ALL, ALL);
+        let mut left: BTreeMap<String, usize> = BTreeMap::new();
+        for scope in unheard(state, &all) {
+            *left.entry(scope.swarm_id).or_default() += 1;
+        }
+        let heard = state.inventory().swarms().into_iter().map(|view| {
+            let unheard = left.remove(&view.swarm_id).unwrap_or_default();
+            Swarm { unheard, ..Swarm::from(view) }
+        });
+        let mut swarms: Vec<Swarm> = heard.collect();
+        swarms.extend(left.into_iter().map(|(swarm_id, unheard)| Swarm {
+            swarm_id,
+            unheard,
+            ..Swarm::default()
+        }));
+        swarms.sort_by(|one, other| one.swarm_id.cmp(&other.swarm_id));
+        Self { swarms }
     }
+}
+
+/// Those that a scope covers, are known from before the router began, and have not spoken since.
+fn unheard<'a>(state: &'a State, scope: &'a Scope) -> impl Iterator<Item = Scope> + use<'a> {
+    state.known(scope).filter(|known| !state.inventory().has(known))
 }
 
 impl From<SwarmView> for Swarm {
@@ -119,6 +148,7 @@ impl From<SwarmView> for Swarm {
             seen: totals.seen,
             stale: totals.stale,
             swarm_id: view.swarm_id,
+            unheard: 0,
             unwell: totals.unwell,
             watermark: view.watermark,
         }
@@ -134,21 +164,66 @@ impl Instances {
         limit: usize,
         now: Timestamp,
     ) -> Option<Self> {
-        let inventory = state.inventory();
-        let swarm = inventory.swarm(swarm_id)?.into();
-        let (mut page, more) = inventory.page(swarm_id, after, limit.clamp(1, PAGE_MAX));
-        let next = page.last().filter(|_| more);
-        let next = next.map(|last| format!("{}/{}", last.scope.role, last.scope.instance));
-        page.sort_by(|one, other| {
-            let name = |view: &InstanceView| (view.scope.role.clone(), view.scope.instance.clone());
-            name(one).cmp(&name(other))
-        });
-        let instances = page.into_iter().map(|view| Instance::new(state, view, now)).collect();
+        let (inventory, limit) = (state.inventory(), limit.clamp(1, PAGE_MAX));
+        let all = Scope::new(swarm_id, ALL, ALL);
+        let count = unheard(state, &all).count();
+        let swarm = match inventory.swarm(swarm_id) {
+            Some(view) => Swarm { unheard: count, ..Swarm::from(view) },
+            None if count > 0 => Swarm { swarm_id: swarm_id.to_owned(), unheard: count, ..Swarm::default() },
+            None => return None,
+        };
+        // Behind those that the inventory has come those that have not spoken since the router began.
+        let behind = after.filter(|after| !inventory.has(after) && state.is_known(after));
+        let (mut page, mut more) = match behind {
+            Some(_) => (Vec::new(), false),
+            None => {
+                let (page, more) = inventory.page(swarm_id, after, limit);
+                (page.into_iter().map(|view| Instance::new(state, view, now)).collect(), more)
+            }
+        };
+        if !more {
+            let mut rest = unheard(state, &all).filter(|scope| behind.is_none_or(|after| scope > after));
+            let room = limit.saturating_sub(page.len());
+            page.extend(rest.by_ref().take(room).map(|scope| Instance::unheard(state, scope)));
+            more = rest.next().is_some();
+        }
+        let name = |instance: &Instance| {
+            instance.scope.as_ref().map(|scope| (scope.role.clone(), scope.instance.clone()))
+        };
+        let next =
+            page.last().filter(|_| more).and_then(name).map(|(role, instance)| format!("{role}/{instance}"));
+        page.sort_by_key(name);
+        let instances = page;
         Some(Self { instances, next, swarm })
     }
 }
 
 impl Instance {
+    /// One instance, heard or known from before; `None` for one that is not known.
+    pub fn find(state: &State, scope: &Scope, now: Timestamp) -> Option<Self> {
+        match state.inventory().instance(scope) {
+            Some(view) => Some(Self::new(state, view, now)),
+            None => state.is_known(scope).then(|| Self::unheard(state, scope.clone())),
+        }
+    }
+
+    /// One that is known and has not spoken since the router began: what is recorded is all there
+    /// is.
+    fn unheard(state: &State, scope: Scope) -> Self {
+        let life = state.life(&scope);
+        Self {
+            commands: state.flights_for(&scope).map(|flight| flight.seq.to_string()).collect(),
+            freshness: word(Freshness::Unknown),
+            health: word(Health::Unknown),
+            known: true,
+            life: word(life),
+            lifecycle: (life != Life::Created).then(|| word(life)).flatten(),
+            session: SessionView::of(state, &scope),
+            scope: Some(scope),
+            ..Self::default()
+        }
+    }
+
     pub fn new(state: &State, view: InstanceView, now: Timestamp) -> Self {
         let build = view.build.as_ref();
         Self {
@@ -180,14 +255,20 @@ impl Instance {
             queues_in: view.queues_in,
             queues_out: view.queues_out,
             run_id: build.map(|build| build.run_id.to_string()),
-            session: state.session(&view.scope).map(|session| SessionView {
-                epoch: session.epoch,
-                phase: session.phase.to_string(),
-                since: Some(Timestamp::from_micros(session.since)),
-            }),
+            session: SessionView::of(state, &view.scope),
             scope: Some(view.scope),
             started_at: view.started_at,
             tps: view.tps,
         }
+    }
+}
+
+impl SessionView {
+    fn of(state: &State, scope: &Scope) -> Option<Self> {
+        state.session(scope).map(|session| Self {
+            epoch: session.epoch,
+            phase: session.phase.to_string(),
+            since: Some(Timestamp::from_micros(session.since)),
+        })
     }
 }

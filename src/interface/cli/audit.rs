@@ -368,7 +368,10 @@ mod tests {
     fn a_time_is_written_out_or_so_long_ago() {
         let at = Timestamp::parse("2026-03-04T10:15:00Z");
         assert_eq!(when("2026-03-04T10:15:00Z").ok(), at);
-        let ago = |text| clock::wall().ms_since(when(text).unwrap()) / 1000;
+        let ago = |text| {
+            let then = when(text).unwrap();
+            clock::wall().ms_since(then) / 1000
+        };
         for (text, seconds) in [("90s", 90), ("10m", 600), ("2h", 7_200), ("7d", 604_800)] {
             assert!((seconds..seconds + 5).contains(&ago(text)), "{text}");
         }

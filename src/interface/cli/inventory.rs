@@ -116,6 +116,7 @@ fn swarm_table(swarms: &[Swarm], now: Timestamp) -> Table {
         "fresh#",
         "stale#",
         "lost#",
+        "unheard#",
         "unwell#",
         "drifted#",
         "running#",
@@ -131,6 +132,7 @@ fn swarm_table(swarms: &[Swarm], now: Timestamp) -> Table {
             swarm.fresh.to_string(),
             swarm.stale.to_string(),
             swarm.lost.to_string(),
+            swarm.unheard.to_string(),
             swarm.unwell.to_string(),
             swarm.drifted.to_string(),
             swarm.running.to_string(),
@@ -355,9 +357,9 @@ mod tests {
         let now = Timestamp::parse("2026-03-04T10:15:07Z").unwrap();
         assert_eq!(
             swarm_table(&swarms, now).text(),
-            "SWARM    DESIRED  SEEN  FRESH  STALE  LOST  UNWELL  DRIFTED  RUNNING  ENABLED  WATERMARK\n\
-             kestrel        3     2      2      0     1       0        0        1        1         7s\n\
-             owl            -     0      0      0     0       0        0        0        0          -\n"
+            "SWARM    DESIRED  SEEN  FRESH  STALE  LOST  UNHEARD  UNWELL  DRIFTED  RUNNING  ENABLED  WATERMARK\n\
+             kestrel        3     2      2      0     1        0       0        0        1        1         7s\n\
+             owl            -     0      0      0     0        0       0        0        0        0          -\n"
         );
         let answer = json!({ "swarm": { "swarmId": "kestrel" }, "next": "worker/w-2", "instances": [
             { "scope": { "swarmId": "kestrel", "role": "worker", "instance": "w-1" }, "lifecycle": "RUNNING",

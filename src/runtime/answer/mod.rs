@@ -89,9 +89,7 @@ impl AnswerView<'_> {
             Question::Instances { swarm, after, limit } => {
                 Page::Instances(Instances::new(state, swarm, after.as_ref(), *limit, now)?)
             }
-            Question::Instance(scope) => {
-                Page::Instance(Box::new(Instance::new(state, inventory.instance(scope)?, now)))
-            }
+            Question::Instance(scope) => Page::Instance(Box::new(Instance::find(state, scope, now)?)),
             Question::Commands { parked, limit } => Page::Commands(Commands::new(state, *parked, *limit)),
             Question::Command(id) => Page::Command(Box::new(Command::find(state, id)?)),
             Question::ImpactOfInstance(scope) => {

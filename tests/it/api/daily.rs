@@ -116,12 +116,12 @@ async fn the_ledger_is_read_newest_first_and_by_what_is_asked() {
     assert_eq!(since.len(), all.len());
     let (failed, _) = show(&["--failed"]);
     assert!(!failed.is_empty() && failed.len() < all.len(), "{failed:?}");
-    assert!(failed.iter().all(|row| row["correlationId"] == "c-one"), "{failed:?}");
+    assert!(failed.iter().all(|row| row["fact"]["correlationId"] == "c-one"), "{failed:?}");
     let (orc, _) = show(&["--actor", "orc"]);
     assert!(orc.len() >= 2 && orc.len() < all.len(), "{orc:?}");
-    let action = all[0]["action"].as_str().expect("an action").to_owned();
+    let action = all[0]["fact"]["action"].as_str().expect("an action").to_owned();
     let (acted, _) = show(&["--action", &action]);
-    assert!(acted.iter().all(|row| row["action"] == action.as_str()) && !acted.is_empty());
+    assert!(acted.iter().all(|row| row["fact"]["action"] == action.as_str()) && !acted.is_empty());
     let (code, _, fault) = offline(&["audit", "show", &dir, "--reason", "contract.shema"]);
     assert!(code == 2 && fault.contains("contract.shema"), "{fault}");
     gate.stop().await;

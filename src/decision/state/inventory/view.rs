@@ -107,6 +107,11 @@ impl Inventory {
         scopes.filter(|known| scope.covers(known))
     }
 
+    /// Whether it has that instance.
+    pub fn has(&self, scope: &Scope) -> bool {
+        self.find(scope).is_some_and(|key| self.instances.contains_key(&key))
+    }
+
     /// How many instances it knows.
     pub fn instances_count(&self) -> usize {
         self.instances.len()
