@@ -13,6 +13,8 @@
 mod adapter;
 #[path = "interlock/exhaustive.rs"]
 mod exhaustive;
+#[path = "interlock/found.rs"]
+mod found;
 #[path = "interlock/gates.rs"]
 mod gates;
 #[path = "interlock/history.rs"]

@@ -57,7 +57,8 @@ impl<T: Copy + Ord> Setting<T> {
 pub struct Bot {
     pub life: Life,
     pub past: Past,
-    /// When it was last heard of, and last put in quarantine.
+    /// When its monitoring was last heard of, and when it was last put in quarantine. An answer to
+    /// a command is no monitoring: what runs live and is not watched is not well.
     heard_at: u64,
     set_apart_at: u64,
     session: Session,
@@ -145,12 +146,10 @@ impl Model {
             Word::Answer { nth, success } => self.answered(nth, success),
             Word::Lie { nth } => self.lied(nth),
             Word::Fatal { bot } => {
-                self.hear(bot);
                 self.enters(bot, moved(self.bots[bot].life, "alert", None, When::AtOnce));
                 Some(Said::Nothing)
             }
             Word::Uncommanded { bot } => {
-                self.hear(bot);
                 self.set_apart(bot);
                 Some(Said::Nothing)
             }
@@ -439,7 +438,6 @@ impl Model {
         }
         let runs_live = command.starts_live() && success;
         let (kind, mode) = (command.kind(), command.mode());
-        self.hear(bot);
         let life = self.bots[bot].life;
         match (kind, success) {
             // What runs in quarantine is stopped, though it was commanded before.
@@ -463,7 +461,6 @@ impl Model {
     fn lied(&mut self, nth: usize) -> Option<Said> {
         let number = self.choose(nth, Command::is_unconfirmed)?;
         let bot = self.commands[number].at().bots().next()?;
-        self.hear(bot);
         if matches!(self.commands[number].kind(), "bot-start" | "bot-resume") {
             self.set_apart(bot);
         }
@@ -500,7 +497,7 @@ impl Model {
             _ if kind == "ready" => self.bots[bot].session = Session::Ready,
             _ => {}
         }
-        self.hear(bot);
+        self.bots[bot].heard_at = self.now;
         Said::Forward
     }
 
@@ -515,14 +512,11 @@ impl Model {
         })
     }
 
-    fn hear(&mut self, bot: usize) {
-        self.bots[bot].heard_at = self.now;
-    }
-
+    /// How long it is silent counts from when it came to live.
     fn enters(&mut self, bot: usize, life: Life) {
         let bot = &mut self.bots[bot];
         if bot.life != life {
-            bot.life = life;
+            (bot.life, bot.heard_at) = (life, self.now);
             bot.past.enters(life);
         }
     }

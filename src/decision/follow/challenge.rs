@@ -23,11 +23,12 @@ use crate::{
     decision::{
         effect::{Effect, Speech},
         facts,
-        follow::{alert, clock, ending, own, safety},
+        follow::{alert, clock, ending, overtake, own, safety},
         gates::{
             self, approval,
             confirmation::{self, CONFIRM},
             consent::{Danger, Permit},
+            setting,
         },
         outcome::Decision,
         request::Arrival,
@@ -203,6 +204,12 @@ fn go_on(
         decision.facts.push(step(flight, &actor, Action::Released, Change::None, detail, now));
         decision.effects.push(Effect::Release { permit, parcel: flight.seq, urgent: false });
         return;
+    }
+    // Asked for as a loosening, it may tighten by now: then it overtakes like one that nobody had
+    // to confirm.
+    if overtake::supersedes(said, setting::class(state, said, &flight.sender)) {
+        let by = (said.key.kind_type.as_str(), Some(flight.seq));
+        overtake::supersede_but(state, &setting::reach(state, said), by, now, decision);
     }
     if own::sends_for(state, said, flight.seq, now, decision) {
         return;

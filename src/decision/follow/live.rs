@@ -37,7 +37,7 @@ const LOST_MAX: usize = 100;
 pub(in crate::decision) fn lost(state: &State, now: Timestamp, decision: &mut Decision) {
     let Some(silent) = state.silent_live_bots(now).filter(|_| state.ledger_writable()) else { return };
     let lost: Vec<Scope> = silent.take(LOST_MAX).cloned().collect();
-    let detail = "nothing was heard of it for `lifecycle.lost_live_after_ms` while it ran live";
+    let detail = "no status, ready or heartbeat of it for `lifecycle.lost_live_after_ms` while it ran live";
     let message =
         "live bots were not heard of; they are quarantined and told to stop; see the runbook quarantine";
     set_apart(state, &lost, detail, ("lifecycle.lost-live", message), now, decision);

@@ -76,12 +76,24 @@ pub(in crate::decision) fn supersede(
     now: Timestamp,
     decision: &mut Decision,
 ) {
+    supersede_but(state, scope, (by, None), now, decision);
+}
+
+/// The same, by a command that is in flight itself: its entry is `but`.
+pub(in crate::decision) fn supersede_but(
+    state: &State,
+    scope: &Scope,
+    (by, but): (&str, Option<u64>),
+    now: Timestamp,
+    decision: &mut Decision,
+) {
     let rules = state.rules();
     let class = |flight: &Flight| rules.commands.get(&flight.kind_type).map(|row| row.class);
     decision.beliefs.push(Belief::Overtaken(scope.clone()));
-    for (_, flight) in state.in_flight().covered_by(scope) {
-        // Tightening voids the loosening that waits to be confirmed.
-        let loosens = flight.awaits_confirmation() && tightens(by) && tightens(&flight.kind_type);
+    let covered = state.in_flight().covered_by(scope);
+    for (_, flight) in covered.filter(|(_, flight)| Some(flight.seq) != but) {
+        // Tightening voids the loosening that waits to be confirmed, or for its latch file to go.
+        let loosens = tightens(by) && tightens(&flight.kind_type);
         // What an older copy of the ledger takes for under way may have ended long since.
         let is_doubtful = by == SET_BACK && !flight.always_passes;
         if loosens || is_doubtful || matches!(class(flight), Some(Class::Start | Class::Release)) {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     contract::{
         audit::{EvidenceKind, Fact, Subject},
-        interlock::{Life, Moved},
+        interlock::{Life, Moved, Phase},
         routing::{ALL, Scope},
         timestamp::Timestamp,
     },
@@ -213,8 +213,12 @@ impl State {
         let live = self.recorded.bots.iter().filter(|(_, bot)| bot.life == Life::RunningLive);
         Some(live.filter_map(move |(scope, bot)| {
             let status = self.inventory().instance(scope).and_then(|view| view.last_seen);
-            let heard = self.observed.session_heard.get(scope).copied().into_iter();
-            let signs = heard.chain(status.map(Timestamp::micros)).chain([bot.since, listens_since]);
+            let heard = self.observed.session_heard.get(scope).copied();
+            // A session counts from its bootstrap, which is somebody else's word.
+            let opened = self.session(scope).filter(|session| session.phase == Phase::Bootstrapped);
+            let heard = heard.filter(|heard| opened.is_none_or(|session| session.since < *heard));
+            let signs =
+                heard.into_iter().chain(status.map(Timestamp::micros)).chain([bot.since, listens_since]);
             let last = Timestamp::from_micros(signs.max().unwrap_or(listens_since));
             (last.plus_ms(limit_ms) <= now).then_some(scope)
         }))

@@ -47,9 +47,12 @@ impl Observed {
             Change::Session(moved) => {
                 let stands = matches!(moved.phase, Phase::Bootstrapped | Phase::Ready | Phase::Working);
                 for worker in &moved.workers {
-                    match stands {
-                        true => drop(self.session_heard.insert(worker.clone(), fact.at.micros())),
-                        false => drop(self.session_heard.remove(worker)),
+                    let at = fact.at.micros();
+                    match moved.phase {
+                        // To be given work is no sign of life.
+                        Phase::Working => drop(self.session_heard.entry(worker.clone()).or_insert(at)),
+                        _ if stands => drop(self.session_heard.insert(worker.clone(), at)),
+                        _ => drop(self.session_heard.remove(worker)),
                     }
                 }
                 if stands {
