@@ -343,7 +343,7 @@ impl Recorder {
                         error!(
                             error = %fault,
                             repeated,
-                            "the ledger can be written and cannot be read: only stop and tightening pass until a person mends it (see the runbook ledger); it is tried again"
+                            "the ledger can be written and cannot be read: only stop and tightening pass until a person mends it (see the runbook ledger-unwritable); it is tried again"
                         );
                     }
                 }

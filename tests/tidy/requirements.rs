@@ -2,7 +2,7 @@
 //! docs/requirements.md says the same.
 //!
 //! Owns: reading the sentences, the tests they name and their states, finding those tests in the
-//! text of the tree, and the page that is made from it all.
+//! text of the tree, the page that is made from it all, and the tests of faults that were found.
 //! Never: judges whether a test shows what it says.
 //! Holds: a sentence without a test or a reason, a test that is not there, and a page that differs
 //! are complaints.
@@ -34,6 +34,41 @@ fn every_requirement_is_shown_by_a_test() {
     } else {
         none(outdated(&page, texts.get(PAGE)).as_slice());
     }
+}
+
+const FAULTS: &str = "docs/testing.md";
+
+#[test]
+fn every_fault_names_a_test_that_is_there() {
+    let tree = tree();
+    let text = tree.iter().find(|file| file.path == FAULTS).map_or("", |file| file.text.as_str());
+    let rows = text.lines().filter(|line| line.starts_with("| ")).collect::<Vec<_>>();
+    assert!(rows.len() > 100, "the faults could not be read");
+    let names: BTreeSet<&str> = tree.iter().flat_map(|file| named(&file.path, &file.text)).collect();
+    none(&rows.into_iter().flat_map(|row| nameless(row, &names)).collect::<Vec<_>>());
+}
+
+/// What may stand last in the path of a test: a function, or what a room is called.
+fn named<'a>(path: &'a str, text: &'a str) -> Vec<&'a str> {
+    let word = |part: &'a str| part.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+    let declared = ["fn ", "mod "].into_iter().flat_map(|sign| text.split(sign).skip(1)).filter_map(word);
+    let rust = path.strip_suffix(".rs").into_iter().flat_map(|path| path.split('/'));
+    if path.ends_with(".rs") { declared.chain(rust).collect() } else { Vec::new() }
+}
+
+/// The paths of tests in a row that lead nowhere.
+fn nameless(row: &str, names: &BTreeSet<&str>) -> Vec<String> {
+    let last = row.rsplit(" | ").next().unwrap_or_default();
+    let paths = last.split('`').skip(1).step_by(2).filter(|path| path.contains("::") && !path.ends_with('…'));
+    let leads = |path: &&str| path.rsplit("::").next().is_some_and(|name| names.contains(name));
+    paths.filter(|path| !leads(path)).map(|path| format!("{FAULTS}: there is no test `{path}`")).collect()
+}
+
+#[test]
+fn checks_of_faults_complain() {
+    let names = named("tests/it/a.rs", "mod b {\n    fn c() {}\n}\n").into_iter().collect();
+    assert_eq!(nameless("| it failed | `a::c`, `…::b`, `x::y_…` and `it::a` |", &names), [""; 0]);
+    assert_eq!(nameless("| `x::y` failed | `a::gone` |", &names).len(), 1);
 }
 
 /// One sentence of a document.

@@ -1,14 +1,15 @@
-//! Whoever names a rule names one that is there.
+//! Whoever names a rule or a runbook names one that is there.
 //!
-//! Owns: the anchors of spec/rules.md, and where they are named.
-//! Never: judges whether the rule that is named is the right one.
-//! Holds: an anchor that leads nowhere, and a heading that stands twice, are complaints.
+//! Owns: the anchors of spec/rules.md and the pages of runbooks, and where they are named.
+//! Never: judges whether what is named is the right one.
+//! Holds: an anchor or a page that leads nowhere, and a heading that stands twice, are complaints.
 
 use std::collections::BTreeSet;
 
 use super::{none, tree};
 
 const RULES: &str = "spec/rules.md";
+const RUNBOOKS: &str = "docs/operating/runbooks/";
 /// What an anchor follows, in two parts so that this file does not name one itself.
 const SIGN: &str = concat!("rules", ".md#");
 
@@ -61,6 +62,39 @@ fn nowhere(path: &str, text: &str, anchors: &BTreeSet<String>) -> Vec<String> {
         }
     }
     complaints
+}
+
+#[test]
+fn every_runbook_that_is_named_is_there() {
+    let tree = tree();
+    let pages =
+        tree.iter().filter_map(|file| file.path.strip_prefix(RUNBOOKS)?.strip_suffix(".md")).collect();
+    let sources = tree.iter().filter(|file| file.path.starts_with("src/"));
+    none(&sources.flat_map(|file| unwritten(&file.path, &file.text, &pages)).collect::<Vec<_>>());
+}
+
+/// Runbooks that messages name and nobody has written.
+fn unwritten(path: &str, text: &str, pages: &BTreeSet<&str>) -> Vec<String> {
+    let named = ["see the runbook ", "(runbook "].into_iter().flat_map(|sign| text.split(sign).skip(1));
+    let named = named.map(|part| {
+        let end = part.find(|c: char| !matches!(c, 'a'..='z' | '-' | '.')).unwrap_or(part.len());
+        &part[..end]
+    });
+    let linked = text.split(RUNBOOKS).skip(1).filter_map(|part| part.split_once(".md").map(|(name, _)| name));
+    // A name that is put together is none.
+    let names = named.chain(linked).filter(|name| !name.is_empty() && !name.contains(['{', '\n']));
+    names
+        .filter(|name| !pages.contains(name))
+        .map(|name| format!("{path}: there is no runbook `{name}`"))
+        .collect()
+}
+
+#[test]
+fn checks_of_runbooks_complain() {
+    let pages = BTreeSet::from(["clock", "lifecycle.stop-stuck"]);
+    let of = |text: &str| unwritten("src/a.rs", &text.replace('@', RUNBOOKS), &pages).len();
+    assert_eq!(of("see the runbook clock; (runbook lifecycle.stop-stuck) and @clock.md, @{name}.md"), 0);
+    assert_eq!(of("see the runbook clocks, (runbook gone) and @away.md"), 3);
 }
 
 #[test]

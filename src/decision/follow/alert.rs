@@ -70,7 +70,7 @@ pub(in crate::decision) fn raise(
         "context": { "about": notice.about, "count": notice.count, "heldBack": state.alerts_held_back() },
     });
     let context = data.get_mut("context").and_then(Value::as_object_mut);
-    if let (Some(runbook), Some(context)) = (runbook(notice.code), context) {
+    if let (Some(runbook), Some(context)) = (runbook(notice.message), context) {
         let page = format!("docs/operating/runbooks/{runbook}.md");
         context.insert("runbook".to_owned(), Value::from(page));
     }
@@ -103,21 +103,22 @@ fn fingerprint(notice: &Notice<'_>) -> Digest {
     Digest::of_fields(&[notice.code.as_bytes(), notice.about.as_bytes()])
 }
 
-/// The page that says what to do.
-fn runbook(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "lifecycle.stop-stuck" => "lifecycle.stop-stuck",
-        "lifecycle.uncommanded" | "lifecycle.quarantined" => "quarantine",
-        "session.lost" => "session-lost",
-        "safety.gate-unknown" | "safety.gate-failed" => "gate-unknown",
-        "execution.killswitch.set" | "safety.kill-switch" => "kill-switch",
-        "consent.break-glass" => "challenge",
-        "ledger.set-back" => "restore",
-        "clock.apart" => "clock",
-        "bound.reached" => "bounds",
-        "settings.loosened" => "safety",
-        code if code.starts_with("safety.") || code.starts_with("interlock.") => "safety",
-        code if code.starts_with("consent.") => "challenge",
-        _ => return None,
-    })
+/// The page that says what to do, where the message names one.
+fn runbook(message: &str) -> Option<&str> {
+    let (_, named) = message.split_once("runbook ")?;
+    named.split(|c: char| !matches!(c, 'a'..='z' | '-' | '.')).next().filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_names_the_page_that_its_message_does() {
+        assert_eq!(runbook("set; see the runbook kill-switch"), Some("kill-switch"));
+        assert_eq!(runbook("waits (runbook bounds)"), Some("bounds"));
+        assert_eq!(runbook("see the runbook lifecycle.stop-stuck"), Some("lifecycle.stop-stuck"));
+        assert_eq!(runbook("see the runbook bounds for what happens now"), Some("bounds"));
+        assert_eq!(runbook("a target answered late"), None);
+    }
 }
