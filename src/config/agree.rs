@@ -14,7 +14,7 @@ use super::{
     supervisor,
     wrong::Wrong,
 };
-use crate::bus::amqp;
+use crate::{bus::amqp, contract::command::Commands};
 
 const TRANSPORT: &str = "runtime.platform.execution_ipc.transport";
 const SECRET_REF: &str = "runtime.platform.execution_ipc.auth.secret_ref";
@@ -53,6 +53,7 @@ pub(super) fn agree(config: &Config, merge: &mut Merge) {
         );
         merge.fault_of("parking.bytes_max", wrong);
     }
+    remembered(config, merge);
     for (path, wrong) in config.consent.faults() {
         merge.fault_of(path, wrong);
     }
@@ -61,6 +62,26 @@ pub(super) fn agree(config: &Config, merge: &mut Merge) {
     }
     bootstrap(config, merge);
     supervisor::agree(config, merge);
+}
+
+/// What is forgotten before it ends could not be taken back once a stop has ended it, and a late
+/// start would find no stop.
+fn remembered(config: &Config, merge: &mut Merge) {
+    let commands = Commands::default().with_deadlines(|kind_type| config.deadlines.of(kind_type));
+    let built_in = commands.iter().filter_map(|row| Some((row.deadline_ms?, &row.kind_type)));
+    let own = config.types.iter().map(|row| (row.deadline_ms, &row.kind_type));
+    let longest = built_in.chain(own).max();
+    let Some((deadline_ms, kind_type)) = longest else { return };
+    let needed_ms = deadline_ms.saturating_add(config.consent.window_ms);
+    if config.idempotency.window_ms < needed_ms {
+        let wrong = Wrong::new(
+            format!(
+                "`idempotency.window_ms` is below {needed_ms}, the deadline of `{kind_type}` and `consent.window_ms` together: a command would be forgotten before it ends"
+            ),
+            "raise it, or lower that deadline",
+        );
+        merge.fault_of("idempotency.window_ms", wrong);
+    }
 }
 
 /// Certificates without the key to one, and certificates that nothing is encrypted with.

@@ -395,6 +395,21 @@ fn a_misspelt_variable_is_warned_of_and_a_stranger_is_not() {
 }
 
 #[test]
+fn nothing_is_forgotten_before_it_can_have_ended() {
+    let said = |yaml: &str| faults(run(yaml, &[], &[])).remove(0).message;
+    let (short, long) = ("idempotency:\n  window_ms: 239999\n", "idempotency:\n  window_ms: 300000\n");
+    assert!(said(short).contains("`idempotency.window_ms` is below 240000"), "{}", said(short));
+    assert!(run("idempotency:\n  window_ms: 240000\n", &[], &[]).is_ok());
+    let slow = format!("{long}deadlines:\n  bot_stop_ms: 280000\n");
+    assert!(said(&slow).contains("the deadline of `bot-stop`"), "{}", said(&slow));
+    let own = format!(
+        "{long}types:\n  - {{type: mine, schema: good.json, answered_by: target, success: [Done], deadline_ms: 300000}}\n"
+    );
+    let messages: Vec<String> = faults(run(&own, &[], &[])).into_iter().map(|fault| fault.message).collect();
+    assert!(messages.iter().any(|message| message.contains("the deadline of `mine`")), "{messages:?}");
+}
+
+#[test]
 fn the_password_is_nowhere_but_where_it_is_exposed() {
     let env = [("SWARMGATE_AMQP_URL", "amqp://router:canary@broker:5672/%2f")];
     let loaded = run("", &env, &[]).unwrap();

@@ -20,7 +20,7 @@ use tracing::{error, warn};
 use super::{
     acks::Acks,
     corridor::{Kept, Names},
-    dispatch::{Dispatch, Job, Report},
+    dispatch::{Dispatch, Job, Report, Withdrawn},
     emergency::Clearer,
     link::Settlement,
     replay::{self, Sorted},
@@ -47,7 +47,7 @@ pub(super) struct Commit {
     /// What to carry then.
     pub jobs: Vec<Job>,
     /// Commands that are to leave no more, by their entries; what was carried before may have them.
-    pub withdrawn: Vec<u64>,
+    pub withdrawn: Withdrawn,
     /// What to acknowledge then.
     pub settlements: Vec<Settlement>,
 }

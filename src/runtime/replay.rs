@@ -16,7 +16,7 @@ use super::{
     dispatch::{Job, Outbound},
 };
 use crate::{
-    contract::{audit::Mode, message::Message, read, routing::ControlPlaneRouting, timestamp::Timestamp},
+    contract::{audit::Mode, message::Message, read, routing::ControlPlaneRouting},
     decision::{
         rules::Rules,
         state::{State, flight::Flight},
@@ -152,10 +152,6 @@ impl Bar {
 /// any more. What its target has answered leaves all the same: it was accepted, and is on record as
 /// published only then.
 pub(super) fn has_ended(message: &Outbound, ended: &BTreeSet<u64>, state: &State) -> bool {
-    if let Some(scope) = &message.starts {
-        let said = said_at(&message.departure.message.body);
-        return said.is_none_or(|said| state.holds_start(scope, said));
-    }
     may_be_held(message, state) && ended.contains(&message.seq)
 }
 
@@ -164,13 +160,4 @@ fn may_be_held(message: &Outbound, state: &State) -> bool {
     let Ok(key) = ControlPlaneRouting::parse(&message.departure.message.routing_key) else { return false };
     let row = state.rules().commands.get(&key.kind_type);
     message.is_signal() && row.is_some_and(|row| !row.class.always_passes())
-}
-
-/// When a body was said.
-fn said_at(body: &[u8]) -> Option<Timestamp> {
-    #[derive(serde::Deserialize)]
-    struct Said {
-        timestamp: Timestamp,
-    }
-    serde_json::from_slice::<Said>(body).ok().map(|said| said.timestamp)
 }

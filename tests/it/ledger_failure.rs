@@ -9,6 +9,7 @@
 
 mod begun_anew;
 mod hang;
+mod held_up;
 mod on_rabbitmq;
 mod outbox;
 mod size;

@@ -17,7 +17,8 @@ use crate::{
         effect::{self, Effect},
         facts,
         follow::{
-            self, bound, challenge, clock, ending, interlock, lifecycle, overtake, own, parking, presence,
+            self, bound, challenge, clock, ending, interlock, lifecycle, order, overtake, own, parking,
+            presence,
         },
         gates::{Passed, consent::Permit, setting},
         outcome::{Carriage, Decision},
@@ -122,6 +123,7 @@ fn metric(
         return;
     }
     decision.facts.extend(follow::session::restarted(state, said, &actor, now));
+    order::again(state, &said.key.scope, now, decision);
     if state.commands_in_flight() == 0 {
         return;
     }

@@ -11,7 +11,7 @@ use crate::{
     decision::{
         follow::alert,
         outcome::Decision,
-        state::{Belief, State, room},
+        state::{Belief, State, precedence::Precedence, room},
     },
 };
 
@@ -40,7 +40,7 @@ pub(in crate::decision) fn of_accepted(
     let met = [
         (
             accepted.always_passes && accepted.command.is_none(),
-            room::without_command(state, 0, true, room::Taker::Unproven).unwrap_or(Bound::Commands),
+            room::without_command(state, 0, true, Precedence::Unproven).unwrap_or(Bound::Commands),
         ),
         (accepted.counts_for.is_some(), Bound::Stops),
         (accepted.forgets_patch, Bound::Texts),

@@ -12,10 +12,10 @@ use crate::{
         timestamp::Timestamp,
     },
     decision::{
-        follow::{alert, parking},
+        follow::{alert, parking, session},
         outcome::Decision,
         request::{BrokerReport, Returned},
-        state::State,
+        state::{State, hold::Act},
     },
 };
 
@@ -30,6 +30,10 @@ pub(in crate::decision) fn reported(state: &State, answer: &BrokerReport, now: T
     let given_up: BTreeSet<(u64, u32)> = answer.carried.given_up.iter().copied().collect();
     let (given_up, returned): (Vec<&Returned>, Vec<&Returned>) =
         answer.returned.iter().partition(|back| given_up.contains(&(back.seq, back.ordinal)));
+    let signals = answer.returned.iter().filter(|back| back.ordinal == Carried::COMMAND_ORDINAL);
+    decision.facts.extend(signals.filter_map(|back| session::unheard(state, &back.routing_key, now)));
+    // Whoever tightened has told that already.
+    let given_up: Vec<&Returned> = given_up.into_iter().filter(|back| !is_held(state, back)).collect();
     if let Some(first) = given_up.first() {
         let notice = alert::Notice {
             code: "carriage.given-up",
@@ -62,4 +66,13 @@ pub(in crate::decision) fn reported(state: &State, answer: &BrokerReport, now: T
         alert::raise(state, &notice, now, &mut decision);
     }
     decision
+}
+
+/// Whether a stop, a quarantine or safety holds a message up, and not want of room.
+fn is_held(state: &State, back: &Returned) -> bool {
+    let act = match state.flight(back.seq) {
+        Some(_) => Act::in_flight(&back.routing_key, state.rules()),
+        None => Act::unwatched(&back.routing_key, || None, state.rules()),
+    };
+    act.is_some_and(|act| state.holds(&act))
 }

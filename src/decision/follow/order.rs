@@ -12,6 +12,7 @@ use crate::{
     contract::{
         audit::{Accepted, Action, Actor, Change, Fact, Subject, Verdict},
         digest::Digest,
+        interlock::Life,
         routing::{Family, RoutingKey, Scope},
         timestamp::Timestamp,
     },
@@ -23,12 +24,15 @@ use crate::{
             moves::{self, Cause},
         },
         outcome::Decision,
-        state::{State, known, room, stops},
+        rules::lifecycle::Step,
+        state::{State, flight::Flight, known, precedence::Precedence, room, stops},
     },
 };
 
 /// The type that stops a bot.
 const BOT_STOP: &str = "bot-stop";
+/// After how long without an answer a bot that shows itself may not have heard the stop.
+const ANSWER_MS: u64 = 5_000;
 
 /// Tells every bot of a scope to stop: those that run are STOPPING from now on.
 pub(in crate::decision) fn stop(
@@ -61,7 +65,7 @@ pub(in crate::decision) fn order(
     let data = json!({ "requestedTransition": "ANY->IDLE", "reason": detail });
     let speech = Speech::order(rules, BOT_STOP, scope, data, &id, now);
     let key = RoutingKey { family: Family::Signal, kind_type: BOT_STOP.to_owned(), scope: scope.clone() };
-    let binds = room::without_command(state, decision.accepted_count(), true, room::Taker::Proven).is_none();
+    let binds = room::without_command(state, decision.accepted_count(), true, Precedence::Own).is_none();
     let command = Digest::of_fields(&[router.principal.as_bytes(), id.as_bytes()]);
     let accepted = Accepted {
         always_passes: true,
@@ -89,6 +93,46 @@ pub(in crate::decision) fn order(
     };
     decision.facts.push(requested);
     bound::of_accepted(state, &accepted, scope, now, decision);
+}
+
+/// Tells a bot once more, alone, to stop: it has shown itself and has not answered, and may not
+/// have been there when its scope was told. A fan-out waits for nobody; this waits for its bot.
+pub(in crate::decision) fn again(state: &State, bot: &Scope, now: Timestamp, decision: &mut Decision) {
+    let has_room =
+        || room::without_command(state, decision.accepted_count(), true, Precedence::Own).is_none();
+    if may_not_have_heard(state, bot, now) && !state.only_looks() && has_room() {
+        let detail = "it has shown itself and has not answered the stop of its scope";
+        order(state, bot, detail, now, decision);
+    }
+}
+
+/// Whether the stop of a bot's scope may have passed it by, as long as one to it alone would wait.
+fn may_not_have_heard(state: &State, bot: &Scope, now: Timestamp) -> bool {
+    let key = RoutingKey { family: Family::Signal, kind_type: BOT_STOP.to_owned(), scope: bot.clone() };
+    let is_open = |since: Timestamp| {
+        let ends = state.rules().deadline(&key, since);
+        since.plus_ms(ANSWER_MS) <= now && ends.is_some_and(|ends| now < ends)
+    };
+    let stops = || {
+        let flights = state.flights_for(bot);
+        flights.filter(|flight| Step::of(&flight.kind_type) == Some(Step::Stop))
+    };
+    let unanswered = |flight: &Flight| {
+        let mut targets = flight.targets.iter();
+        targets.any(|target| target.scope == *bot && target.answer.is_none())
+    };
+    let is_open_flight = |flight: &Flight| is_open(Timestamp::from_micros(flight.accepted_at));
+    let is_told = match state.life(bot) {
+        // It is no target where nobody knew it when its scope was told.
+        Life::Stopping => {
+            let stop = state.overtaking_stop(bot);
+            state.bot_since(bot).into_iter().chain(stop).any(is_open)
+        }
+        // Whether it has stopped its life does not say.
+        Life::Quarantined => stops().any(|flight| unanswered(flight) && is_open_flight(flight)),
+        _ => false,
+    };
+    is_told && stops().all(Flight::fans_out)
 }
 
 #[cfg(test)]

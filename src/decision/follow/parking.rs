@@ -6,15 +6,7 @@
 //! The rule: spec/rules.md#parking.
 
 use crate::{
-    contract::{
-        audit::Carried,
-        bound::Bound,
-        command::Class,
-        interlock::{KillSwitch, Life, SafetyMode},
-        reason::Reason,
-        routing::Scope,
-        timestamp::Timestamp,
-    },
+    contract::{audit::Carried, bound::Bound, reason::Reason, routing::Scope, timestamp::Timestamp},
     decision::{
         effect::Effect,
         facts::{self, RouterStep},
@@ -24,7 +16,7 @@ use crate::{
         request::Returned,
         state::{
             Belief, State,
-            flight::{Flight, Rank},
+            flight::{Flight, NEWEST},
             parking::Room,
         },
     },
@@ -81,7 +73,7 @@ pub(in crate::decision) fn make_room(
     now: Timestamp,
     decision: &mut Decision,
 ) {
-    let gone = Room::new(state).make_for(state, (scope, Rank::newest(), body_bytes));
+    let gone = Room::new(state).make_for(state, (scope, NEWEST, body_bytes));
     gone.into_iter().flatten().for_each(|gone| expire(state, gone, now, decision));
 }
 
@@ -106,24 +98,14 @@ pub(in crate::decision) fn shown(state: &State, scope: &Scope, now: Timestamp) -
     Some(Belief::Shown { scope: scope.clone(), from })
 }
 
-/// Whether safety or quarantine would not let a waiting command through now. It waits on, and ends
-/// by its deadline.
-fn is_held_up(state: &State, flight: &Flight) -> bool {
-    let row = state.rules().commands.get(&flight.kind_type);
-    let acts = row.is_some_and(|row| matches!(row.class, Class::Start | Class::Change | Class::Destructive));
-    let (safety, scope) = (state.safety(), &flight.scope);
-    acts && (state.life(scope) == Life::Quarantined
-        || safety.mode(scope) != SafetyMode::Normal
-        || safety.kill_switch(scope) != KillSwitch::Allow)
-}
-
-/// Puts the parked commands of a target that has shown itself on their way, in order.
+/// Puts the parked commands of a target that has shown itself on their way, in order. What safety
+/// or a quarantine holds up waits on, and ends by its deadline.
 pub(in crate::decision) fn release(state: &State, now: Timestamp) -> Option<Decision> {
     let (scope, _) = state.shown().filter(|(_, from)| *from <= now && state.ledger_writable())?;
     let mut decision = Decision::new(state);
     // Also where all of them are held up: the guard that keeps this from falling due for ever.
     decision.beliefs.push(Belief::Tried { scope: scope.clone() });
-    for (_, flight) in state.in_flight().parked_for(scope).filter(|(_, flight)| !is_held_up(state, flight)) {
+    for (_, flight) in state.in_flight().parked_for(scope).filter(|(_, flight)| !state.holds_flight(flight)) {
         let (Some(parked), Some(permit)) = (flight.parked, Permit::of_parked(flight)) else { continue };
         decision.facts.push(facts::of_step(state, flight, RouterStep::Released, now));
         decision.effects.push(Effect::Release {

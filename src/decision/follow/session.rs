@@ -12,7 +12,7 @@ use crate::{
         Said,
         audit::{Action, Actor, Change, Fact, Subject},
         interlock::{Life, Phase, SessionMoved},
-        routing::{Family, Scope},
+        routing::{ControlPlaneRouting, Family, Scope},
         timestamp::Timestamp,
         tree::View,
     },
@@ -50,6 +50,18 @@ pub(in crate::decision) fn accepted(
         let fact = moved(vec![scope.clone()], scope, actor, phase, &said.key.kind_type, now);
         decision.facts.push(fact);
     }
+}
+
+/// A `start-work` that did not leave, or that no queue took: nobody works because of it, and its
+/// session is ready as it was before.
+pub(in crate::decision) fn unheard(state: &State, routing_key: &str, now: Timestamp) -> Option<Fact> {
+    let key = ControlPlaneRouting::parse(routing_key).ok()?;
+    let is_start = key.family == Family::Signal && session::word(&key.kind_type) == Some(Word::StartWork);
+    let works = state.session(&key.scope).is_some_and(|session| session.phase == Phase::Working);
+    let router = Actor::router(&state.rules().instance);
+    let detail = "its start-work did not reach it";
+    (is_start && works)
+        .then(|| moved(vec![key.scope.clone()], &key.scope, &router, Phase::Ready, detail, now))
 }
 
 /// A status-full of a process that began after its session's `ready`: that session is over.

@@ -21,7 +21,7 @@ use crate::{
             lifecycle::{self, Step},
             words::CONFIG_UPDATE,
         },
-        state::{State, commands, key, known, parking, room, stops},
+        state::{State, commands, key, known, parking, precedence::Precedence, room, stops},
     },
 };
 
@@ -68,7 +68,7 @@ pub(in crate::decision) fn check(
     if class == Class::Start {
         refuse_unless(actor, quota::not_suspended(state, actor, now))?;
     }
-    let taker = room::Taker::of(class.always_passes(), actor);
+    let taker = Precedence::of(class.always_passes(), actor);
     let binds = room::without_command(state, 0, flies, taker).is_none();
     // What is not tracked would never be released.
     let parked = deadline.is_some() && parking::must_wait(state, said, class.always_passes());

@@ -15,7 +15,7 @@ use crate::{
     },
     decision::{
         request::Arrival,
-        state::{State, parking, room},
+        state::{State, parking, precedence::Precedence, room},
     },
 };
 
@@ -75,7 +75,7 @@ pub(super) fn room_to_wait(state: &State, said: &Said, body_bytes: usize) -> Res
 }
 
 pub(super) fn room_for_key(state: &State, flies: bool) -> Result<(), Refusal> {
-    let Some(bound) = room::without_command(state, 0, flies, room::Taker::Ordinary) else { return Ok(()) };
+    let Some(bound) = room::without_command(state, 0, flies, Precedence::Ordinary) else { return Ok(()) };
     let (number, what) = match bound {
         Bound::Flights => (state.rules().memory.flights_max, "commands are in flight"),
         _ => (state.rules().idempotency_keys_max, "command keys are remembered"),

@@ -176,6 +176,22 @@ impl State {
         self.recorded.quarantines.keys().map(String::as_str).find(reaches)
     }
 
+    /// Since when a bot is where it is in its life.
+    pub(in crate::decision) fn bot_since(&self, bot: &Scope) -> Option<Timestamp> {
+        self.recorded.bots.get(bot).map(|bot| Timestamp::from_micros(bot.since))
+    }
+
+    /// Whether a message to a scope would reach somebody in QUARANTINED.
+    pub(in crate::decision) fn reaches_quarantine(&self, scope: &Scope) -> bool {
+        match scope.fans_out() {
+            true => {
+                self.bots(scope).any(|bot| self.life(bot) == Life::Quarantined)
+                    || self.quarantined_swarm(scope).is_some()
+            }
+            false => self.life(scope) == Life::Quarantined,
+        }
+    }
+
     /// The bots of a scope that somebody has moved.
     pub fn bots<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Scope> + use<'a> {
         let one = (!scope.fans_out()).then(|| self.recorded.bots.get_key_value(scope)).flatten();

@@ -14,7 +14,7 @@ use crate::{
         interlock::Life,
         routing::Scope,
     },
-    decision::state::{challenge::Challenge, key::Short},
+    decision::state::{challenge::Challenge, key::Short, precedence::Precedence},
 };
 
 /// A command that was accepted and has not ended.
@@ -96,30 +96,21 @@ pub struct Parked {
     pub waits: bool,
 }
 
-/// Who makes room for whom where many wait for their targets: the lower for the higher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::decision) struct Rank {
-    always_passes: bool,
-    /// A flood of stops by somebody who is not proven ends no proven sender's stop.
-    by_proven: bool,
-    seq: u64,
-}
+/// Who makes room for whom where many wait for their targets: the lower for the higher, and among
+/// equals the older.
+pub(in crate::decision) type Rank = (Precedence, u64);
 
-impl Rank {
-    /// The rank of an ordinary command that is accepted now.
-    pub(in crate::decision) const fn newest() -> Self {
-        Self { always_passes: false, by_proven: false, seq: u64::MAX }
-    }
-
-    pub(in crate::decision) const fn always_passes(self) -> bool {
-        self.always_passes
-    }
-}
+/// The rank of an ordinary command that is accepted now.
+pub(in crate::decision) const NEWEST: Rank = (Precedence::Ordinary, u64::MAX);
 
 impl Flight {
+    /// What it gives way to.
+    pub fn precedence(&self) -> Precedence {
+        Precedence::of(self.always_passes, &self.sender)
+    }
+
     pub(in crate::decision) fn rank(&self) -> Rank {
-        let by_proven = self.always_passes && self.sender.is_proven();
-        Rank { always_passes: self.always_passes, by_proven, seq: self.seq }
+        (self.precedence(), self.seq)
     }
 
     /// Targets that have not answered.

@@ -300,9 +300,11 @@ impl Flights {
         self.did_not_leave(seq, (EvidenceKind::Return, detail), at);
     }
 
-    /// Too much waited that the broker does not take: it is not tried any more.
+    /// It is not tried any more: too much waited that the broker does not take, or something held it
+    /// up.
     pub fn given_up(&mut self, seq: u64, at: Timestamp) {
-        let detail = "the broker did not take it, and too much waited to try it again (runbook bounds)";
+        let detail =
+            "it did not leave: too much waited (runbook bounds), or a quarantine or safety held it up";
         self.did_not_leave(seq, (EvidenceKind::Withheld, detail), at);
     }
 

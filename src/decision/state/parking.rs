@@ -14,7 +14,7 @@ use crate::{
     contract::{Said, routing::Scope, timestamp::Timestamp},
     decision::state::{
         Observed, State,
-        flight::{Flight, Rank},
+        flight::{Flight, NEWEST, Rank},
     },
 };
 
@@ -25,7 +25,7 @@ pub(in crate::decision) fn must_wait(state: &State, said: &Said, always_passes: 
 
 /// Whether there is room for an ordinary command that has to wait, if older ones make room for it.
 pub(in crate::decision) fn has_room(state: &State, scope: &Scope, body_bytes: usize) -> bool {
-    Room::new(state).make_for(state, (scope, Rank::newest(), body_bytes)).is_some()
+    Room::new(state).make_for(state, (scope, NEWEST, body_bytes)).is_some()
 }
 
 /// How many more may be parked, which were let go of and for whom some were parked in this
@@ -67,7 +67,7 @@ impl Room {
                 here().min_by_key(|flight| flight.rank())
             } else if total >= rules.parking_total_max || full {
                 let parked = flights.parked_by_room().find(waiting).filter(|parked| parked.rank() < rank);
-                parked.or_else(|| oldest_held(state, waiting).filter(|_| full && rank.always_passes()))
+                parked.or_else(|| oldest_held(state, waiting).filter(|_| full && rank.0.always_passes()))
             } else {
                 break;
             };

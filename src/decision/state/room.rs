@@ -6,30 +6,9 @@
 //! The rule: spec/rules.md#bounds.
 
 use crate::{
-    contract::{audit::Actor, bound::Bound},
-    decision::state::State,
+    contract::bound::Bound,
+    decision::state::{State, precedence::Precedence},
 };
-
-/// Who takes room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::decision) enum Taker {
-    /// What must not always pass.
-    Ordinary,
-    /// A stop or tightening of somebody who is not proven.
-    Unproven,
-    /// A stop or tightening of a proven sender, or of the router's own.
-    Proven,
-}
-
-impl Taker {
-    pub(in crate::decision) fn of(always_passes: bool, actor: &Actor) -> Self {
-        match (always_passes, actor.is_proven()) {
-            (false, _) => Self::Ordinary,
-            (true, false) => Self::Unproven,
-            (true, true) => Self::Proven,
-        }
-    }
-}
 
 /// How many more targets of commands in flight are recorded.
 pub(in crate::decision) fn targets_left(state: &State) -> usize {
@@ -42,7 +21,7 @@ pub(in crate::decision) fn without_command(
     state: &State,
     more: usize,
     flies: bool,
-    taker: Taker,
+    taker: Precedence,
 ) -> Option<Bound> {
     if state.keys() + more >= state.rules().idempotency_keys_max {
         return Some(Bound::Commands);
@@ -53,9 +32,9 @@ pub(in crate::decision) fn without_command(
     // A stop that is not remembered cannot wait for its target, and a flood of unproven ones takes
     // no room from the rest.
     let flights_max = match taker {
-        Taker::Ordinary => flights_max,
-        Taker::Unproven => flights_max.saturating_add(tenth),
-        Taker::Proven => flights_with_stops(flights_max),
+        Precedence::Ordinary => flights_max,
+        Precedence::Unproven => flights_max.saturating_add(tenth),
+        Precedence::Proven | Precedence::Own => flights_with_stops(flights_max),
     };
     let full = state.commands_in_flight() + more >= flights_max;
     (flies && full).then_some(Bound::Flights)

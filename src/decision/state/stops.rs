@@ -6,7 +6,6 @@
 
 use crate::{
     contract::{
-        interlock::{KillSwitch, SafetyMode},
         routing::{ALL, Scope},
         timestamp::Timestamp,
     },
@@ -42,16 +41,6 @@ impl State {
     /// The latest moment from which starts of `scope` are overtaken by an accepted stop.
     pub(in crate::decision) fn overtaking_stop(&self, scope: &Scope) -> Option<Timestamp> {
         self.recorded.overtaking_stop(scope)
-    }
-
-    /// Whether a start that was accepted, and that nobody waits for, is to leave no more: a stop
-    /// has come since it was said, or safety has been tightened. What starts and is in flight is
-    /// ended by both.
-    pub fn holds_start(&self, scope: &Scope, said: Timestamp) -> bool {
-        let safety = self.safety();
-        self.overtaking_stop(scope).is_some_and(|stop| stop >= said)
-            || safety.mode(scope) != SafetyMode::Normal
-            || safety.kill_switch(scope) != KillSwitch::Allow
     }
 
     /// How many scopes have stops that are remembered.

@@ -131,7 +131,7 @@ impl Place {
     /// entry that accepts it.
     pub fn of(effect: &Effect, first: Option<u64>, ordinal: u32) -> Self {
         match effect {
-            Effect::Order { fact, .. } if *fact > 0 => {
+            Effect::Order { fact, .. } => {
                 let seq = first.map(|first| first + *fact as u64);
                 Self { seq, fact: *fact, ordinal: Carried::COMMAND_ORDINAL }
             }

@@ -20,16 +20,16 @@ use super::link::Link;
 use crate::{
     bus::Departure,
     contract::{
-        command::{Class, Commands},
+        command::Commands,
         lane::{Lane, Way},
-        routing::{ControlPlaneRouting, Family, Scope},
+        routing::{ControlPlaneRouting, Family},
+        timestamp::Timestamp,
     },
-    decision::state::State,
+    decision::state::{State, hold::Act, precedence::Precedence},
     ledger::Outgoing,
     telemetry::Telemetry,
 };
 pub use queue::Limits;
-use queue::Precedence;
 use way::Sender;
 
 /// How many orders may wait at a way. It takes them at once, so this is only slack for the
@@ -60,6 +60,11 @@ impl Job {
         self.withdrawn.extend(over);
         self.messages.retain(|message| !is_over(message));
     }
+
+    /// Asks of each message anew whether something holds it up.
+    pub fn hold(&mut self, state: &State) {
+        self.messages.iter_mut().for_each(|message| message.hold(state));
+    }
 }
 
 /// One message on its way out.
@@ -73,8 +78,10 @@ pub(super) struct Outbound {
     pub ordinal: u32,
     /// Whether it is a command that nothing needs to hear of once it has ended.
     pub ends: bool,
-    /// Whom it starts, where nobody waits for its end: what overtakes the start takes it back.
-    pub starts: Option<Box<Scope>>,
+    /// What it does, where something may hold that up.
+    pub act: Option<Box<Act>>,
+    /// Whether something holds it up: it is not published, and waits for its target where it can.
+    pub held: bool,
     /// What it gives way to, where too much waits.
     pub precedence: Precedence,
     pub departure: Departure,
@@ -85,9 +92,17 @@ impl Outbound {
     pub fn is_signal(&self) -> bool {
         Family::claimed_by(&self.departure.message.routing_key) == Some(Family::Signal)
     }
-}
 
-impl Outbound {
+    /// Whether its end is waited for, so that it may wait for its target.
+    pub fn is_in_flight(&self) -> bool {
+        self.ends && self.act.as_ref().is_none_or(|act| act.is_in_flight())
+    }
+
+    /// Asks anew whether something holds it up.
+    pub fn hold(&mut self, state: &State) {
+        self.held |= self.act.as_ref().is_some_and(|act| state.holds(act));
+    }
+
     /// A message that leaves; the state knows whether it is a command in flight. A stop goes on all
     /// the same.
     pub fn of(leaving: Outgoing, state: &State) -> Self {
@@ -95,16 +110,20 @@ impl Outbound {
         if !outbound.is_signal() {
             return outbound;
         }
+        let message = &outbound.departure.message;
+        let (key, rules) = (message.routing_key.as_str(), state.rules());
         match state.flight(outbound.seq) {
             Some(flight) => {
+                outbound.act = Act::in_flight(key, rules).map(Box::new);
                 outbound.ends = !flight.always_passes;
-                outbound.precedence = Precedence::of(flight);
+                outbound.precedence = flight.precedence();
             }
             None => {
-                outbound.starts = started(&outbound.departure.message.routing_key, state);
-                outbound.ends = outbound.starts.is_some();
+                outbound.act = Act::unwatched(key, || said_at(&message.body), rules).map(Box::new);
+                outbound.ends = outbound.act.is_some();
             }
         }
+        outbound.hold(state);
         outbound
     }
 }
@@ -113,15 +132,18 @@ impl From<Outgoing> for Outbound {
     fn from(leaving: Outgoing) -> Self {
         let Outgoing { seq, ordinal, mandatory, message } = leaving;
         let departure = Departure { message, mandatory };
-        Self { job: 0, seq, ordinal, ends: false, starts: None, precedence: Precedence::Ordinary, departure }
+        let precedence = Precedence::Ordinary;
+        Self { job: 0, seq, ordinal, ends: false, act: None, held: false, precedence, departure }
     }
 }
 
-/// Whom a signal of that key starts.
-fn started(key: &str, state: &State) -> Option<Box<Scope>> {
-    let key = ControlPlaneRouting::parse(key).ok()?;
-    let row = state.rules().commands.get(&key.kind_type)?;
-    (row.class == Class::Start).then(|| Box::new(key.scope))
+/// When a body was said.
+fn said_at(body: &[u8]) -> Option<Timestamp> {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        timestamp: Timestamp,
+    }
+    serde_json::from_slice::<Said>(body).ok().map(|said| said.timestamp)
 }
 
 impl From<Outbound> for Outgoing {
@@ -210,12 +232,27 @@ pub(super) struct Trouble {
     pub count: u64,
 }
 
+/// Commands that are to leave no more, by their entries.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Withdrawn {
+    /// They have ended: nobody is to hear of them.
+    pub ended: BTreeSet<u64>,
+    /// Something holds them up: those to one instance wait for that, the rest is given up.
+    pub held: BTreeSet<u64>,
+}
+
+impl Withdrawn {
+    pub fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.held.is_empty()
+    }
+}
+
 /// What a way is told.
 enum Order {
     /// To be published.
     Publish(Vec<Outbound>),
-    /// To be published no more: commands that have ended, by their entries.
-    Withdraw(Vec<u64>),
+    /// To be published no more.
+    Withdraw(Withdrawn),
 }
 
 /// The settings of the ways.
@@ -294,10 +331,10 @@ impl Dispatch {
         }
     }
 
-    /// Takes back commands that have ended, by their entries, wherever they wait.
-    pub async fn withdraw(&self, seqs: Vec<u64>) {
+    /// Takes back what is to leave no more, wherever it waits.
+    pub async fn withdraw(&self, withdrawn: Withdrawn) {
         if let Some(signals) = self.ways.get(Way::Signals as usize) {
-            let _ = signals.send(Order::Withdraw(seqs)).await;
+            let _ = signals.send(Order::Withdraw(withdrawn)).await;
         }
     }
 }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::{Job, Late, Outbound, Report, Trouble};
 use crate::{
     contract::{lane::Lane, routing::Scope},
+    decision::state::{State, hold::Act},
     ledger::{Outgoing, Parcel},
     runtime::link::Settlement,
 };
@@ -70,9 +71,9 @@ pub(in crate::runtime) struct Tracker {
     aside: BTreeMap<(u64, u32), Option<u64>>,
     /// How many of those each parcel keeps.
     kept: BTreeMap<u64, usize>,
-    /// Commands that are under way or were set aside, by their entries; with whom one starts whose
-    /// end nobody waits for.
-    commands: BTreeMap<u64, Option<Box<Scope>>>,
+    /// Commands that are under way or were set aside, by their entries, with what they do where
+    /// something may hold that up.
+    commands: BTreeMap<u64, Option<Box<Act>>>,
 }
 
 impl Tracker {
@@ -93,7 +94,7 @@ impl Tracker {
         self.next += 1;
         job.number = self.next;
         let commands = job.messages.iter().filter(|message| message.ends);
-        self.commands.extend(commands.map(|message| (message.seq, message.starts.clone())));
+        self.commands.extend(commands.map(|message| (message.seq, message.act.clone())));
         let seqs = job.messages.iter().map(|message| message.seq).filter(|seq| *seq > 0);
         let span = seqs.clone().min().zip(seqs.max());
         let progress = Progress {
@@ -121,14 +122,13 @@ impl Tracker {
         self.commands.contains_key(&seq)
     }
 
-    /// Starts within scopes whose end nobody waits for, by their entries.
-    pub fn starts_within(&self, scopes: &[Scope]) -> Vec<u64> {
-        if scopes.is_empty() {
-            return Vec::new();
-        }
-        let is_within = |scope: &Scope| scopes.iter().any(|wide| wide.covers(scope));
-        let starts = self.commands.iter().filter_map(|(seq, starts)| Some((*seq, starts.as_deref()?)));
-        starts.filter(|(_, scope)| is_within(scope)).map(|(seq, _)| seq).collect()
+    /// What is to leave no more though it has not ended, by its entry: what `state` holds up, and
+    /// starts within the overtaken scopes whose end nobody waits for.
+    pub fn held(&self, overtaken: &[Scope], state: &State) -> BTreeSet<u64> {
+        let is_overtaken =
+            |act: &Act| act.starts_unwatched() && overtaken.iter().any(|wide| wide.covers(&act.scope));
+        let acts = self.commands.iter().filter_map(|(seq, act)| Some((*seq, act.as_deref()?)));
+        acts.filter(|(_, act)| is_overtaken(act) || state.holds(act)).map(|(seq, _)| seq).collect()
     }
 
     /// Books a report.
@@ -306,7 +306,7 @@ mod tests {
     use crate::{
         bus::Departure,
         contract::message::{Message, Properties},
-        runtime::dispatch::Precedence,
+        decision::state::precedence::Precedence,
     };
 
     fn outbound(seq: u64) -> Outbound {
@@ -322,7 +322,8 @@ mod tests {
             seq,
             ordinal: 0,
             ends: true,
-            starts: None,
+            act: None,
+            held: false,
             precedence: Precedence::Ordinary,
             departure,
         }

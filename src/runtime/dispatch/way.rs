@@ -20,10 +20,10 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
-    DispatchSettings, Late, Order, Outbound, Report, Trouble,
+    DispatchSettings, Late, Order, Outbound, Report, Trouble, Withdrawn,
     channels::{Channels, Kind},
     queue::{Queue, Waiting},
 };
@@ -85,8 +85,8 @@ pub(super) struct Sender {
     next: u64,
     running: FuturesUnordered<BoxFuture<'static, Ended>>,
     channels: Channels,
-    /// Entries of commands that ended while they were under way.
-    withdrawn: BTreeSet<u64>,
+    /// What was withdrawn while it was under way.
+    withdrawn: Withdrawn,
     troubles: Troubles,
     /// Whether the last that is known of the broker is that it confirms, or says no.
     hears: bool,
@@ -116,7 +116,7 @@ impl Sender {
             next: 0,
             running: FuturesUnordered::new(),
             channels: Channels::default(),
-            withdrawn: BTreeSet::new(),
+            withdrawn: Withdrawn::default(),
             troubles: Troubles::default(),
             hears: true,
             was_blocked: false,
@@ -162,7 +162,9 @@ impl Sender {
             Order::Publish(messages) => {
                 let now = Instant::now();
                 for outbound in messages {
-                    if self.queue.comes_behind(&outbound, now) {
+                    if outbound.held {
+                        self.hold(outbound, true);
+                    } else if self.queue.comes_behind(&outbound, now) {
                         self.give_up_one(outbound, true);
                     } else if let Some(copy) = self.queue.add(outbound) {
                         let excess = self.queue.take_excess(&copy, now);
@@ -171,13 +173,16 @@ impl Sender {
                     }
                 }
             }
-            Order::Withdraw(seqs) => {
-                let seqs: BTreeSet<u64> = seqs.into_iter().collect();
-                self.queue.take_entries(&seqs).into_iter().for_each(|waiting| self.dropped(waiting));
+            Order::Withdraw(Withdrawn { ended, held }) => {
+                self.queue.take_entries(&ended).into_iter().for_each(|waiting| self.dropped(waiting));
+                for Waiting { outbound, tracked, .. } in self.queue.take_entries(&held) {
+                    self.hold(outbound, tracked);
+                }
                 // What the broker has had no word about may have left; it is not tried once more.
                 let under_way = self.batches.values().flat_map(|batch| batch.messages.iter());
-                let under_way = under_way.map(|waiting| waiting.outbound.seq);
-                self.withdrawn.extend(under_way.filter(|seq| seqs.contains(seq)));
+                let under_way: BTreeSet<u64> = under_way.map(|waiting| waiting.outbound.seq).collect();
+                self.withdrawn.ended.extend(ended.intersection(&under_way));
+                self.withdrawn.held.extend(held.intersection(&under_way));
             }
         }
     }
@@ -216,6 +221,19 @@ impl Sender {
             seq = outbound.seq,
             "too much waits to be published again; this is given up"
         );
+        self.report_given_up(outbound, tracked);
+    }
+
+    /// A stop, a quarantine or safety holds a command up: it waits for its target where it can, and
+    /// what comes behind it with it.
+    fn hold(&mut self, outbound: Outbound, tracked: bool) {
+        let (key, seq) = (&outbound.departure.message.routing_key, outbound.seq);
+        info!(key, seq, "a stop, a quarantine or safety holds a command up that had not left");
+        self.queue.gave_up(&outbound, Instant::now());
+        self.report_given_up(outbound, tracked);
+    }
+
+    fn report_given_up(&mut self, outbound: Outbound, tracked: bool) {
         if tracked {
             // Its job must not count it as published.
             self.release(outbound.clone());
@@ -320,10 +338,14 @@ impl Sender {
         for (mut waiting, fate) in messages.into_iter().zip(fates) {
             waiting.tracked &= !batch.is_slow;
             self.hears = fate != Fate::Unknown;
-            if self.withdrawn.remove(&waiting.outbound.seq) && matches!(fate, Fate::Rejected | Fate::Unknown)
-            {
+            let (seq, may_leave) = (waiting.outbound.seq, matches!(fate, Fate::Rejected | Fate::Unknown));
+            let (ended, held) = (self.withdrawn.ended.remove(&seq), self.withdrawn.held.remove(&seq));
+            if may_leave && (ended || held) {
                 self.queue.done(&waiting);
-                self.dropped(waiting);
+                match ended {
+                    true => self.dropped(waiting),
+                    false => self.hold(waiting.outbound, waiting.tracked),
+                }
                 continue;
             }
             match fate {

@@ -29,7 +29,7 @@ use super::{
     ask::PendingQuestion,
     corridor::{Corridor, Judged, Kept},
     dispatch::{
-        Dispatch, Job, Outbound, Report, Trouble,
+        Dispatch, Job, Outbound, Report, Trouble, Withdrawn,
         tracker::{Done as Finished, Tracker},
     },
     emergency::Emergency,
@@ -43,6 +43,7 @@ use crate::clock::Clock;
 use crate::{
     contract::{
         audit::{Action, Carried, Change},
+        interlock::Life,
         lane::Lane,
         routing::Scope,
         schema::{STATUS_DELTA, STATUS_FULL},
@@ -217,8 +218,8 @@ impl Round {
 struct Outcome {
     sealed: Vec<Sealed>,
     jobs: Vec<Job>,
-    /// Commands that have ended and are to leave no more, by their entries.
-    withdrawn: Vec<u64>,
+    /// Commands that are to leave no more.
+    withdrawn: Withdrawn,
     /// Whose starts were overtaken.
     overtaken: Vec<Scope>,
     settlements: Vec<Settlement>,
@@ -370,6 +371,7 @@ impl Router {
             for mut job in std::mem::take(&mut self.memory.left) {
                 // They waited, for longer than one round where the ledger could not be written.
                 job.withdraw(|message| replay::has_ended(message, &ended, self.corridor.state()));
+                job.hold(self.corridor.state());
                 outcome.jobs.push(job);
             }
         }
@@ -403,7 +405,7 @@ impl Router {
         }
         // What the arrivals set free leaves in the same round.
         self.due(self.clock.now(), &mut outcome);
-        self.withdraw_ended(&mut outcome).await;
+        self.take_back(&mut outcome).await;
         self.gauge(round.ticks);
         outcome
     }
@@ -531,26 +533,27 @@ impl Router {
         }
     }
 
-    /// Takes back what may still leave and whose command has ended: nobody is to hear of it any
-    /// more. What is on its way from the recorder is taken back behind its commit.
-    async fn withdraw_ended(&mut self, outcome: &mut Outcome) {
+    /// Takes back what may still leave and is to leave no more: what has ended, and what a stop, a
+    /// quarantine or safety holds up from this round on. What is on its way from the recorder is
+    /// taken back behind its commit.
+    async fn take_back(&mut self, outcome: &mut Outcome) {
         let state = self.corridor.state();
         let ended = outcome.sealed.iter().filter_map(|entry| match &entry.entry.fact.change {
             Change::Ended(ended) => state.ended_seq(ended.command),
             _ => None,
         });
+        let ended: BTreeSet<u64> = ended.collect();
         let overtaken = std::mem::take(&mut outcome.overtaken);
-        // What starts and is no flight: what was accepted in this round comes behind what overtook
-        // it.
-        let starts = self.memory.tracker.starts_within(&overtaken);
-        let ended: BTreeSet<u64> = ended.chain(starts).collect();
-        if ended.is_empty() {
-            return;
-        }
+        let tightens = !overtaken.is_empty() || outcome.sealed.iter().any(may_hold);
+        let held = if tightens { self.memory.tracker.held(&overtaken, state) } else { BTreeSet::new() };
         for job in &mut outcome.jobs {
             job.withdraw(|message| message.ends && ended.contains(&message.seq));
+            if tightens {
+                job.hold(state);
+            }
         }
-        outcome.withdrawn = ended.into_iter().filter(|seq| self.memory.tracker.has(*seq)).collect();
+        let ended = ended.into_iter().filter(|seq| self.memory.tracker.has(*seq)).collect();
+        outcome.withdrawn = Withdrawn { ended, held };
         if !outcome.withdrawn.is_empty() {
             self.dispatch.withdraw(outcome.withdrawn.clone()).await;
         }
@@ -581,7 +584,16 @@ impl Router {
 
     fn commit(&self, batch: Batch, jobs: Vec<Job>, settlements: Vec<Settlement>) -> Commit {
         let attempt = self.memory.attempt;
-        Commit { attempt, unaudited: false, batch, jobs, withdrawn: Vec::new(), settlements }
+        Commit { attempt, unaudited: false, batch, jobs, withdrawn: Withdrawn::default(), settlements }
+    }
+}
+
+/// Whether from an entry on something may be held up that was not before.
+fn may_hold(sealed: &Sealed) -> bool {
+    match &sealed.entry.fact.change {
+        Change::Safety(_) | Change::SetBack(_) | Change::Settings(_) => true,
+        Change::Moved(moved) => moved.bots.iter().any(|step| step.to == Life::Quarantined),
+        _ => false,
     }
 }
 

@@ -1,0 +1,82 @@
+//! What was accepted and waits to leave is asked again: a quarantine or a kill switch that has come
+//! since holds it up.
+
+use super::*;
+
+impl Drill {
+    /// A router with three changes that are on record, set aside because a subscriber rejects.
+    async fn holding_changes(&mut self) -> Running {
+        let (running, _) = self.start(None).await;
+        self.broker.reject("drill.heard", true);
+        self.send(&plans(0..3)).await;
+        until("the changes are on record", async || {
+            self.on_record("controlplane.command.requested").await == 3
+        })
+        .await;
+        // Tried, and refused, at least once.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        running
+    }
+
+    /// Lets everything leave, and answers which changes did.
+    async fn left(&mut self) -> Vec<String> {
+        self.broker.reject("drill.heard", false);
+        self.send(&[command(900, "swarm-stop")]).await;
+        until("the stop is carried", async || self.heard("swarm-stop").await == ["i-900"]).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let mut left = self.heard("swarm-plan").await;
+        left.sort();
+        left.dedup();
+        left
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_set_aside_reaches_no_bot_that_is_quarantined_since() {
+    for crashes in [false, true] {
+        let mut drill = Drill::new().await;
+        let mut running = drill.holding_changes().await;
+        let mut quarantine = command(0, "bot-quarantine");
+        let mut said = body(&quarantine);
+        said["idempotencyKey"] = json!("quarantine");
+        said["data"] = json!({ "requestedTransition": "ANY->QUARANTINED" });
+        quarantine.body = said.to_string().into();
+        drill.send(&[quarantine]).await;
+        until("it is quarantined", async || drill.on_record("bot.state.transition").await == 1).await;
+        if crashes {
+            running.kill().await;
+            drill.broker.drop_consumers();
+            running = drill.start(None).await.0;
+        }
+        assert_eq!(drill.left().await, ["i-1", "i-2"], "crashes: {crashes}");
+        until("it waits", async || drill.on_record("controlplane.command.parked").await == 1).await;
+        assert!(running.stop().await.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_set_aside_leaves_no_more_under_a_kill_switch() {
+    for crashes in [false, true] {
+        let mut drill = Drill::new().await;
+        let mut running = drill.holding_changes().await;
+        drill.throw();
+        until("the latch is read", async || drill.on_record("execution.killswitch.set").await == 1).await;
+        if crashes {
+            running.kill().await;
+            drill.broker.drop_consumers();
+            running = drill.start(None).await.0;
+        }
+        assert!(drill.left().await.is_empty(), "crashes: {crashes}");
+        until("they wait", async || drill.on_record("controlplane.command.parked").await == 3).await;
+        assert!(running.stop().await.is_some());
+    }
+}
+
+/// Or the tests above would show nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_set_aside_and_that_nothing_holds_up_leaves() {
+    let mut drill = Drill::new().await;
+    let running = drill.holding_changes().await;
+    assert_eq!(drill.left().await, ["i-0", "i-1", "i-2"]);
+    assert!(running.stop().await.is_some());
+}
