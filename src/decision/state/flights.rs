@@ -300,8 +300,7 @@ impl Flights {
         self.did_not_leave(seq, (EvidenceKind::Return, detail), at);
     }
 
-    /// It is not tried any more: too much waited that the broker does not take, or something held it
-    /// up.
+    /// It is not tried any more, for want of room or because something held it up.
     pub fn given_up(&mut self, seq: u64, at: Timestamp) {
         let detail =
             "it did not leave: too much waited (runbook bounds), or a quarantine or safety held it up";
