@@ -123,6 +123,7 @@ pub(crate) async fn promises(bus: Arc<dyn Bus>) {
     topology_is_checked(bus).await;
     patterns_and_alternates_route(bus).await;
     unsettled_comes_again(bus).await;
+    a_consumer_that_is_closed_with_deliveries_ends(bus).await;
     settling_many_and_one(bus).await;
     prefetch_bounds_what_is_unsettled(bus).await;
     queues_are_counted(bus).await;
@@ -216,6 +217,27 @@ async fn unsettled_comes_again(bus: &dyn Bus) {
     consumer.settler().ack(deliveries[1].tag, true).await.expect("an acknowledgement");
     consumer.settler().close().await;
     assert!(empty(bus, "out").await);
+}
+
+/// The end comes behind what was delivered and not taken yet.
+async fn a_consumer_that_is_closed_with_deliveries_ends(bus: &dyn Bus) {
+    publish(bus, (0..4).map(|number| departure("out", "ok", number)).collect()).await;
+    let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
+    take(consumer.as_mut(), 1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    consumer.settler().close().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for asked in 0.. {
+        let next = tokio::time::timeout(DEADLINE, consumer.next(10)).await.expect("an end");
+        if next.expect("a good end").is_empty() {
+            break;
+        }
+        assert!(asked < 4, "there is no end of it");
+    }
+    let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
+    let deliveries = take(consumer.as_mut(), 4).await;
+    consumer.settler().ack(deliveries[3].tag, true).await.expect("an acknowledgement");
+    consumer.settler().close().await;
 }
 
 async fn settling_many_and_one(bus: &dyn Bus) {

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream::Fuse};
 use lapin::{
     Channel,
     options::{BasicAckOptions, BasicNackOptions},
@@ -27,7 +27,9 @@ use crate::{
 pub(super) struct Listening {
     line: Arc<Line>,
     channel: Channel,
-    stream: lapin::Consumer,
+    /// Its end may be met behind what is taken, and is asked for again then: without `Fuse` that
+    /// never returns, and the queue has nobody who takes from it.
+    stream: Fuse<lapin::Consumer>,
     queue: String,
     /// Taken and not yet handed on.
     taken: Vec<Delivery>,
@@ -37,7 +39,7 @@ pub(super) struct Listening {
 
 impl Listening {
     pub fn new(line: Arc<Line>, channel: Channel, stream: lapin::Consumer, queue: &str) -> Self {
-        let (queue, taken) = (queue.to_owned(), Vec::new());
+        let (stream, queue, taken) = (stream.fuse(), queue.to_owned(), Vec::new());
         Self { line, channel, stream, queue, taken, fault: None }
     }
 
