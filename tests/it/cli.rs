@@ -203,7 +203,8 @@ fn a_password_is_never_printed() {
         ("amqp:\n  url: [amqp://user:canary@h\n", None),
         ("amqp: amqp://user:canary@h\n", None),
         ("amqp:\n  url: amqp://user:canary@h\n  url: amqp://user:canary@h\n", None),
-        ("mode: canary\nenvironment: prod\n", Some("canary@nothing")),
+        ("mode: 'amqp://user:canary@h'\nenvironment: prod\n", Some("canary@nothing")),
+        ("http:\n  addr: user:canary@h\n", None),
         ("environment: prod\n", Some("amqp://user:canary@h")),
     ] {
         let file = dir.path().join("swarmgate.yaml");

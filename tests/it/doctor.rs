@@ -219,7 +219,9 @@ mod on_rabbitmq {
         let found = text(&named(&told, "permissions"), "found");
         assert!(!found.contains(&format!("`{user}` may write")), "the router is no way round: {found}");
         assert!(found.contains("the running router is that user"), "{found}");
-        assert_eq!(named(&told, "guest")["state"], "ok", "{told:#?}");
+        // It is as it came, and the router is somebody else.
+        let guest = named(&told, "guest");
+        assert!(guest["state"] == "warn" && !text(&guest, "found").contains("the router"), "{guest}");
         let refused = named(&told, "refused copies");
         assert!(text(&refused, "found").contains("swarmgate.refused.v2"), "{told:#?}");
     }

@@ -140,9 +140,10 @@ mod on_rabbitmq {
         send(bus.as_ref(), &[outcome("swarm-start", "w-1", "1", "Running")]).await;
         let told = end(asking).await.with(0);
         let lines: Vec<_> = told.lines().collect();
-        assert_eq!(lines.len(), 2, "{told}");
+        assert_eq!(lines.len(), 3, "{told}");
         assert!(lines[0].contains("signal") && lines[0].contains("from guest"), "{told}");
-        assert!(lines[1].contains("outcome") && lines[1].ends_with("Running"), "{told}");
+        assert!(lines[1].ends_with("correlationId c-1, idempotencyKey i-1"), "{told}");
+        assert!(lines[2].contains("outcome") && lines[2].ends_with("Running"), "{told}");
         let shown = end(tail).await.json(0);
         assert_eq!(text(&shown[0], "/routingKey"), carried.routing_key);
         assert_eq!(text(&shown[0], "/body/idempotencyKey"), "i-1");
@@ -181,6 +182,9 @@ mod on_rabbitmq {
         let one = tool(url, &["refused", "list", "--reason", "contract.schema"]).await.with(0);
         assert_eq!(one.lines().count(), 1, "{one}");
         assert!(one.contains(text(schema, "/id")) && one.contains("/data"), "{one}");
+        let (at, sender) = (text(schema, "/timestamp"), text(schema, "/sender"));
+        assert!(at.starts_with("20") && one.starts_with(at), "when: {one}");
+        assert!(!sender.is_empty() && one.contains(&format!("from {sender}")), "who: {one}");
         let none = tool(url, &["refused", "list", "--reason", "contract.shema"]).await;
         assert!(none.stderr.contains("`contract.shema` is no reason code"), "{}", none.stderr);
         none.with(2);

@@ -177,11 +177,10 @@ fn list(message: &Message, globals: &Globals, out: &mut Out) -> Result<(), CliEr
             "principal": header("x-swarmgate-principal"), "bytes": message.body.len(),
         }));
     }
-    // A body can say anything; a line is one line of a table.
-    out.line(&clean(&format!(
+    out.line(&format!(
         "{at:<28} {id}  {reason:<26} {}  from {sender}  {pointer} {detail}",
         message.routing_key
-    )))
+    ))
 }
 
 fn show(copy: &Delivery, globals: &Globals, out: &mut Out) -> Result<Exit, CliError> {

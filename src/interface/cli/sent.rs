@@ -12,9 +12,9 @@ use super::{
     CliError, Globals, Out,
     access::{Access, Router, encoded},
     commands,
+    echo::whole,
     output::aside,
     situation::BRIEFLY,
-    table::clean,
 };
 use crate::{
     contract::{
@@ -42,7 +42,7 @@ pub async fn told(access: &Access, sent: &Message, globals: &Globals, out: &mut 
             if let Some(scope) = scope.filter(|scope| scope.swarm_id != ROUTER_SWARM)
                 && is_unknown(&router, &scope).await
             {
-                aside(&clean(&format!(
+                aside(&whole(&format!(
                     "warning: the router knows nobody at `{scope}`: what is sent there waits for it or ends by its deadline; \
                      `swarmgate inventory` shows who is known"
                 )));
@@ -57,7 +57,7 @@ pub async fn told(access: &Access, sent: &Message, globals: &Globals, out: &mut 
         return Ok(());
     }
     let number = number.map(|number| format!("command {number}, ")).unwrap_or_default();
-    out.line(&clean(&format!("sent: {number}correlationId {correlation}, idempotencyKey {key}")))
+    out.line(&format!("sent: {number}correlationId {correlation}, idempotencyKey {key}"))
 }
 
 /// The number of the command with that correlationId, once the router has accepted it.

@@ -62,6 +62,16 @@ async fn the_state_that_is_shown_is_the_one_that_is_judged_by_before_and_after_a
     let (code, told, fault) = gate.run(&["inventory", "kestrel"]).await;
     assert!(code == 0 && told.contains("worker/w-1"), "it is forgotten: {told}{fault}");
     assert!(told.contains("not heard since the restart"), "{told}");
+    let swarms = gate.page("inventory").await;
+    assert_eq!(swarms["swarms"][0]["unheard"], 1, "{swarms}");
+    gate.status("w-2", true).await;
+    let page = gate.until("inventory/kestrel?limit=1", |page| page["swarm"]["seen"] == 1).await;
+    assert_eq!(
+        (&page["instances"][0]["scope"]["instance"], &page["next"]),
+        (&json!("w-2"), &json!("worker/w-2"))
+    );
+    let rest = gate.page("inventory/kestrel?limit=1&after=worker/w-2").await;
+    assert_eq!((&rest["instances"][0]["scope"]["instance"], &rest["next"]), (&json!("w-1"), &Value::Null));
     gate.stop().await;
 }
 
