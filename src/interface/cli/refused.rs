@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{
-    CliError, Exit, Globals, Out, access::Access, client::Connect, output::aside, signal, table::clean,
-};
+use super::{CliError, Exit, Globals, Out, access::Access, client::Connect, output::aside, signal};
 use crate::{
     bus::{Bus, Consumer, Delivery},
     contract::{message::Message, reason::Reason},

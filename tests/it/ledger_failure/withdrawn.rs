@@ -205,10 +205,11 @@ async fn the_start_of_a_session_leaves_no_more_after_a_stop() {
         until("the stop is carried", async || drill.heard("swarm-stop").await == ["i-900"]).await;
         tokio::time::sleep(Duration::from_secs(4)).await;
         assert!(drill.heard("start-work").await.is_empty(), "it was published (crashes: {crashes})");
-        let mut phases = drill.entries().await.into_iter().filter_map(|sealed| match sealed.entry.fact.change {
-            Change::Session(moved) => Some(moved.phase),
-            _ => None,
-        });
+        let mut phases =
+            drill.entries().await.into_iter().filter_map(|sealed| match sealed.entry.fact.change {
+                Change::Session(moved) => Some(moved.phase),
+                _ => None,
+            });
         assert_eq!(phases.next_back(), Some(Phase::Ready), "it is on record as working (crashes: {crashes})");
         assert!(running.stop().await.is_some());
     }
