@@ -402,7 +402,8 @@ impl Fold {
     /// A bot moves: it enters live and leaves quarantine by a confirmed command only.
     fn go(&mut self, seq: u64, bot: &Scope, from: Life, to: Life) {
         assert_eq!(self.life(bot), from, "seed {}: entry {seq} moves {bot} from elsewhere", self.seed);
-        if from == Life::Quarantined {
+        // A bot that runs in its quarantine is set apart anew, which leaves it there.
+        if from == Life::Quarantined && to != from {
             assert_eq!(to, Life::Idle, "seed {}: I7: entry {seq}", self.seed);
             self.spend(seq, "release", bot);
             self.tally.count("left QUARANTINED");
