@@ -189,6 +189,11 @@ impl Corridor {
         }
     }
 
+    /// Where it publishes.
+    pub(super) const fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// Takes back the messages of parcels that the outbox keeps for commands that wait for their
     /// targets.
     pub fn park(&mut self, kept: Vec<Kept>) {

@@ -77,7 +77,8 @@ pub(super) fn sort(
             }
             sorted.parked.extend(messages.into_iter().map(|outgoing| Kept { parcel: id, lane, outgoing }));
         } else {
-            let messages = messages.into_iter().map(|outgoing| Outbound::of(outgoing, state)).collect();
+            let outbound = |outgoing| Outbound::of(outgoing, state, &names.refused);
+            let messages = messages.into_iter().map(outbound).collect();
             let mut job = Job { lane, parcel: Some(id), messages, ..Job::default() };
             job.withdraw(|message| has_ended(message, &ended, state));
             for message in job.messages.iter().filter(|message| may_be_held(message, state)) {

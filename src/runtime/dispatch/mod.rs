@@ -104,10 +104,10 @@ impl Outbound {
     }
 
     /// A message that leaves; the state knows whether it is a command in flight. A stop goes on all
-    /// the same.
-    pub fn of(leaving: Outgoing, state: &State) -> Self {
+    /// the same, and so does a copy of what was refused: it reaches no target.
+    pub fn of(leaving: Outgoing, state: &State, refused: &str) -> Self {
         let mut outbound = Self::from(leaving);
-        if !outbound.is_signal() {
+        if !outbound.is_signal() || outbound.departure.message.exchange == refused {
             return outbound;
         }
         let message = &outbound.departure.message;

@@ -468,7 +468,8 @@ impl Router {
         judged.errands.into_iter().for_each(|errand| self.host.send(errand));
         // Each leaves under its own parcel, which is there until it is carried.
         let state = self.corridor.state();
-        let outbound = |outgoing: Outgoing| Outbound::of(outgoing, state);
+        let refused = &self.corridor.names().refused;
+        let outbound = |outgoing: Outgoing| Outbound::of(outgoing, state, refused);
         outcome.jobs.extend(judged.released.into_iter().map(|Kept { parcel, lane, outgoing }| Job {
             lane,
             parcel: Some(parcel),
