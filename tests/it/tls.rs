@@ -186,8 +186,10 @@ async fn doctor(config: &Path) -> (Option<i32>, Value) {
         ["doctor", "--output", "json", "--ledger", "/nonexistent", "--management", "http://127.0.0.1:1"];
     let output = ended(swarmgate(&args, config)).await;
     let told = String::from_utf8(output.stdout).expect("UTF-8");
-    let first = told.lines().next().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code(), serde_json::from_str(first).expect("JSON"))
+    let mut rows = told.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    // No router runs whose API could be asked.
+    let first = rows.find(|row| row["check"] != "api");
+    (output.status.code(), first.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr))))
 }
 
 /// A fault of each kind, and what is said of it.
