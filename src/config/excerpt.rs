@@ -112,8 +112,8 @@ fn shown(pair: &Pair, kind: Option<KeyKind>) -> (String, usize, usize) {
     (text, key.chars().count(), value.chars().count())
 }
 
-/// A plain word of a setting that is there, so that a person sees what is wrong with it. What stands
-/// behind an unknown key may be anything.
+/// A plain word of a setting that is there, so that a person sees what is wrong with it. What
+/// stands behind an unknown key may be anything.
 fn shown_value(key: &str, value: &Value, kind: Option<KeyKind>) -> String {
     match (value, kind) {
         (Value::String(word), Some(kind)) if is_open(kind) && !names::is_sensitive(key) && is_plain(word) => {

@@ -172,7 +172,7 @@ impl Instances {
             None if count > 0 => Swarm { swarm_id: swarm_id.to_owned(), unheard: count, ..Swarm::default() },
             None => return None,
         };
-        // Behind those that the inventory has come those that have not spoken since the router began.
+        // Behind those that the inventory has come those that have not spoken since the start.
         let behind = after.filter(|after| !inventory.has(after) && state.is_known(after));
         let (mut page, mut more) = match behind {
             Some(_) => (Vec::new(), false),

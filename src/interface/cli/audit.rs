@@ -107,7 +107,8 @@ struct Show {
     /// Up to this entry.
     #[arg(long, value_name = "N")]
     to: Option<u64>,
-    /// Written then or later: a time like 2026-03-04T10:15:00Z, or so long ago, like 90s, 10m, 2h, 7d.
+    /// Written then or later: a time like 2026-03-04T10:15:00Z, or so long ago, like 90s, 10m, 2h
+    /// or 7d.
     #[arg(long, value_name = "WHEN", value_parser = when)]
     since: Option<Timestamp>,
     /// Written then or earlier.

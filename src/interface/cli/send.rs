@@ -128,7 +128,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     signal::publish(bus.as_ref(), &message, &prefix).await?;
     let mut out = Out::new();
     print(&message, globals, &mut out)?;
-    sent::told(&args.access, &message, globals, &mut out).await?;
+    sent::print(&args.access, &message, globals, &mut out).await?;
     if let Some(router) = router {
         drop(out);
         let exit = ended(&router, listening, &message, args.patience(), globals).await;
