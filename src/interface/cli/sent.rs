@@ -31,7 +31,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When stdout is closed or full.
-pub async fn print(access: &Access, sent: &Message, globals: &Globals, out: &mut Out) -> Result<(), CliError> {
+pub async fn print(
+    access: &Access,
+    sent: &Message,
+    globals: &Globals,
+    out: &mut Out,
+) -> Result<(), CliError> {
     let body: Value = serde_json::from_slice(&sent.body).unwrap_or_default();
     let id = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (correlation, key) = (id("correlationId"), id("idempotencyKey"));
