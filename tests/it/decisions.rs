@@ -254,7 +254,9 @@ fn run(
         corridor.state_mut().believe(&Belief::LedgerWritable(writable));
     }
     ledger.extend(happened(step, now).into_iter().map(|fact| corridor.record(fact)));
-    let mut answers: Vec<Judged> = std::iter::from_fn(|| corridor.due(now)).take(100).collect();
+    // What arrives may be judged before what falls due in the same moment.
+    let first = if step["beforeDue"].as_bool().unwrap_or_default() { 0 } else { 100 };
+    let mut answers: Vec<Judged> = std::iter::from_fn(|| corridor.due(now)).take(first).collect();
     assert!(answers.len() < 100, "what is due is never done: {step}");
     if let Some(answer) = step.get("answer") {
         let (answer, returned) = broker_answer(answer, left);

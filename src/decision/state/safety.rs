@@ -323,3 +323,26 @@ impl State {
         &self.recorded.safety
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_failed_is_unknown_when_its_time_is_over_and_never_well() {
+        let mut gate = Gate::default();
+        let at = |micros| Timestamp::from_micros(micros);
+        gate.report(GateResult::Fail, 100, "risk", 1);
+        assert_eq!(
+            [gate.result_at(at(99)), gate.result_at(at(100))],
+            [GateResult::Fail, GateResult::Unknown]
+        );
+        gate.report(GateResult::Fail, 50, "other", 2);
+        assert_eq!(gate.result_at(at(99)), GateResult::Fail, "no later report shortens it");
+        gate.report(GateResult::Pass, 200, "risk", 3);
+        assert_eq!(
+            [gate.result_at(at(199)), gate.result_at(at(200))],
+            [GateResult::Pass, GateResult::Unknown]
+        );
+    }
+}

@@ -15,11 +15,12 @@ use swarmgate::contract::{
 
 /// The members of a step, in the order in which they stand: when, what happened before, what is
 /// sent, what comes of it.
-pub const MEMBERS: [&str; 30] = [
+pub const MEMBERS: [&str; 31] = [
     "at",
     "ledgerWritable",
     "appeared",
     "pausedMs",
+    "beforeDue",
     "openedEpoch",
     "settings",
     "answer",
