@@ -116,7 +116,7 @@ fn has_failed(entry: &Entry) -> bool {
         _ => None,
     };
     let kind_type = fact.subject.as_ref().map(|subject| subject.kind_type.as_str());
-    // The types of a deployment's own are not known here: what ends them counts by its reason.
+    // The types of a deployment's own are not known here: their ends count as no failure.
     let is_success = |ended: &Ended| {
         let row = Commands::default().get(kind_type.unwrap_or_default()).map(|row| row.success.clone());
         row.is_none_or(|success| success.contains(&ended.status))

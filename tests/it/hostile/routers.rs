@@ -253,7 +253,8 @@ mod on_rabbitmq {
         assert_eq!(first.ended(), None, "one that has run tries on: {}", first.log());
         inbox.hear(bus.as_ref(), |heard| commands_of(heard) >= 41).await;
         let counts = counts(&inbox);
-        assert_eq!(counts.len(), 41);
+        let keys: Vec<_> = inbox.heard.iter().map(|message| message.routing_key.clone()).collect();
+        assert_eq!(counts.len(), 41, "{keys:?}");
         assert!(counts.values().all(|count| *count == 1), "{counts:?}");
         assert!(second.is_ready().await);
         let page = get(&second.address, "/metrics").await;
