@@ -104,6 +104,13 @@ impl Drill {
         self.try_start(|setup| setup.ledger_size_max_bytes = size_max_bytes).await.expect("a start")
     }
 
+    /// The router that follows one that was killed, with what the broker keeps.
+    async fn after_a_crash(&self, running: Running) -> Running {
+        running.kill().await;
+        self.broker.drop_consumers();
+        self.start(None).await.0
+    }
+
     async fn try_start(
         &self,
         change: impl FnOnce(&mut Setup),

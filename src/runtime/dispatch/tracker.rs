@@ -304,9 +304,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        bus::Departure,
         contract::message::{Message, Properties},
-        decision::state::precedence::Precedence,
+        ledger::Outgoing,
     };
 
     fn outbound(seq: u64) -> Outbound {
@@ -316,17 +315,8 @@ mod tests {
             properties: Properties::default(),
             body: Bytes::new(),
         };
-        let departure = Departure { message, mandatory: true };
-        Outbound {
-            job: 0,
-            seq,
-            ordinal: 0,
-            ends: true,
-            act: None,
-            held: false,
-            precedence: Precedence::Ordinary,
-            departure,
-        }
+        let leaving = Outgoing { seq, ordinal: 0, mandatory: true, message };
+        Outbound { ends: true, ..Outbound::from(leaving) }
     }
 
     /// A tracker with a job of the entries 1 to 3, and one behind it.

@@ -44,9 +44,7 @@ async fn a_change_that_was_set_aside_reaches_no_bot_that_is_quarantined_since() 
         drill.send(&[quarantine]).await;
         until("it is quarantined", async || drill.on_record("bot.state.transition").await == 1).await;
         if crashes {
-            running.kill().await;
-            drill.broker.drop_consumers();
-            running = drill.start(None).await.0;
+            running = drill.after_a_crash(running).await;
         }
         assert_eq!(drill.left().await, ["i-1", "i-2"], "crashes: {crashes}");
         until("it waits", async || drill.on_record("controlplane.command.parked").await == 1).await;
@@ -62,9 +60,7 @@ async fn a_change_that_was_set_aside_leaves_no_more_under_a_kill_switch() {
         drill.throw();
         until("the latch is read", async || drill.on_record("execution.killswitch.set").await == 1).await;
         if crashes {
-            running.kill().await;
-            drill.broker.drop_consumers();
-            running = drill.start(None).await.0;
+            running = drill.after_a_crash(running).await;
         }
         assert!(drill.left().await.is_empty(), "crashes: {crashes}");
         until("they wait", async || drill.on_record("controlplane.command.parked").await == 3).await;

@@ -129,9 +129,7 @@ async fn commands_that_share_a_correlation_id_are_each_taken_back() {
         drill.throw();
         until("they have ended", async || drill.on_record("controlplane.command.ended").await == 5).await;
         if crashes {
-            running.kill().await;
-            drill.broker.drop_consumers();
-            running = drill.start(None).await.0;
+            running = drill.after_a_crash(running).await;
         }
         drill.nothing_starts().await;
         assert!(running.stop().await.is_some());
@@ -196,9 +194,7 @@ async fn the_start_of_a_session_leaves_no_more_after_a_stop() {
         drill.throw();
         until("the latch is read", async || drill.on_record("execution.killswitch.set").await == 1).await;
         if crashes {
-            running.kill().await;
-            drill.broker.drop_consumers();
-            running = drill.start(None).await.0;
+            running = drill.after_a_crash(running).await;
         }
         drill.broker.reject("drill.heard", false);
         drill.send(&[command(900, "swarm-stop")]).await;

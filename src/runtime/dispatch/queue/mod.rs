@@ -315,8 +315,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        bus::Departure,
         contract::message::{Message, Properties},
+        ledger::Outgoing,
     };
 
     pub const LIMITS: Limits = Limits { target_max: 3, total_max: 5, bytes_max: 1_000 };
@@ -328,17 +328,8 @@ mod tests {
             properties: Properties::default(),
             body: Bytes::from_static(b"0123456789"),
         };
-        let departure = Departure { message, mandatory: true };
-        Outbound {
-            job: seq,
-            seq,
-            ordinal: 0,
-            ends: true,
-            act: None,
-            held: false,
-            precedence: Precedence::Ordinary,
-            departure,
-        }
+        let leaving = Outgoing { seq, ordinal: 0, mandatory: true, message };
+        Outbound { job: seq, ends: true, ..Outbound::from(leaving) }
     }
 
     pub fn seqs(waiting: &[Waiting]) -> Vec<u64> {
