@@ -1,13 +1,14 @@
 //! The router: the one narrow task that judges every envelope in turn.
 //!
-//! Owns: the corridor (state and chain), the order in which lanes are served, and the batches that
-//! are committed together.
+//! Owns: the corridor (state and chain), and the batches that are committed together. What it takes
+//! up at a time is in `round`.
 //! Never: writes to the ledger or the broker itself; recorder and dispatch do.
-//! Holds: the urgent lane is served first in every round; facts are applied in the order they are
+//! Holds: within a round the urgent lane is judged first; facts are applied in the order they are
 //! sealed.
 
 mod failure;
 mod gauges;
+mod round;
 mod time;
 
 use std::{
@@ -17,6 +18,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use round::Round;
+pub(super) use round::{Bounds, LaneInboxes, ticker};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, timeout},
@@ -71,34 +74,8 @@ const RECENT_OUTCOMES_BYTES_MAX: usize = 8 * 1024 * 1024;
 const UNWRITTEN_FACTS_MAX: usize = 100_000;
 const UNWRITTEN_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How long an idle router sleeps at most; it is woken by whatever comes.
-const IDLE_LOOK: Duration = Duration::from_secs(3600);
-/// How many metrics one round takes: commands of the next round wait for no more.
-const METRICS_PER_ROUND_MAX: usize = 64;
-/// How many questions are answered between two rounds.
-const QUESTIONS_PER_ROUND_MAX: usize = 8;
-/// How often the router says how it is.
-const STATUS_PERIOD: Duration = Duration::from_secs(5);
-/// How often a draining router looks whether everything is done.
-const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// How many due matters one round takes up; the rest is due in the next.
 const DUE_PER_ROUND_MAX: usize = 512;
-
-/// Tells when the router says its own status.
-pub(super) fn ticker() -> tokio::time::Interval {
-    let mut ticker = tokio::time::interval(STATUS_PERIOD);
-    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    ticker
-}
-
-/// Bounds on one round.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Envelopes judged in one round, at most.
-    pub entries_max: usize,
-    /// Bytes of their bodies, at most.
-    pub bytes_max: usize,
-}
 
 /// Everything the router works with.
 pub(super) struct Router {
@@ -184,35 +161,6 @@ impl Memory {
     }
 }
 
-/// The lanes' bounded buffers.
-pub(super) struct LaneInboxes(pub [mpsc::Receiver<Arrivals>; 4]);
-
-/// What is judged together.
-#[derive(Default)]
-struct Round {
-    arrivals: Vec<Arrivals>,
-    reports: Vec<Report>,
-    recovery: Option<Recovery>,
-    done: Vec<Done>,
-    /// It is time for the router's own status.
-    ticks: bool,
-    count: usize,
-    bytes: usize,
-    idle: bool,
-}
-
-impl Round {
-    fn add(&mut self, arrivals: Arrivals) {
-        self.count += arrivals.incoming.len();
-        self.bytes += arrivals.incoming.iter().map(|incoming| incoming.message.body.len()).sum::<usize>();
-        self.arrivals.push(arrivals);
-    }
-
-    fn is_full(&self, bounds: &Bounds) -> bool {
-        self.count >= bounds.entries_max || self.bytes >= bounds.bytes_max
-    }
-}
-
 /// What a round leaves to be written and carried.
 #[derive(Default)]
 struct Outcome {
@@ -277,86 +225,6 @@ impl Router {
             let _ = self.recorder.send(self.commit(batch, Vec::new(), Vec::new())).await;
         }
         self.corridor
-    }
-
-    /// Waits for room at the recorder; `None` when it is gone. Reports are taken meanwhile: a
-    /// dispatcher that waits to report takes no jobs, and a recorder that waits for a dispatcher
-    /// makes no room.
-    async fn room(&mut self, round: &mut Round) -> Option<mpsc::OwnedPermit<Commit>> {
-        let permit = self.recorder.clone().reserve_owned();
-        tokio::pin!(permit);
-        loop {
-            tokio::select! {
-                biased;
-                permit = &mut permit => return permit.ok(),
-                Some(report) = self.reports.recv() => round.reports.push(report),
-            }
-        }
-    }
-
-    /// Waits for the first thing to do.
-    async fn wait(&mut self) -> Round {
-        let mut round = Round::default();
-        // Without a broker nothing falls due.
-        let deadline = self.corridor.state().next_deadline().filter(|_| self.memory.away_since.is_none());
-        let deadline = deadline.into_iter().chain(self.memory.catching_up).min();
-        let pause = deadline.map(|deadline| deadline.micros() - self.clock.now().micros());
-        let draining = self.stopping.is_cancelled();
-        let longest = if draining { DRAIN_LOOK } else { IDLE_LOOK };
-        let pause =
-            pause.map_or(longest, |micros| Duration::from_micros(micros.max(0).unsigned_abs()).min(longest));
-        let [urgent, signals, results, metrics] = &mut self.lanes.0;
-        let over = |inbox: &mpsc::Receiver<Arrivals>| inbox.is_closed() && inbox.is_empty();
-        if self.memory.tracker.is_empty() && over(urgent) && over(signals) && over(results) && over(metrics) {
-            round.idle = true;
-            return round;
-        }
-        tokio::select! {
-            biased;
-            Some(recovery) = self.recoveries.recv() => round.recovery = Some(recovery),
-            Some(done) = self.done.recv() => round.done.push(done),
-            () = self.emergency.late() => {}
-            Some(arrivals) = urgent.recv() => round.add(arrivals),
-            Some(report) = self.reports.recv() => round.reports.push(report),
-            Some(arrivals) = results.recv() => round.add(arrivals),
-            Some(arrivals) = signals.recv() => round.add(arrivals),
-            Some(arrivals) = metrics.recv() => round.add(arrivals),
-            () = self.stopping.cancelled(), if !draining => {}
-            Ok(()) = self.standing.changed() => {}
-            Some(asked) = self.questions.recv() => view(&self.corridor, &self.telemetry, &self.about, &self.clock).send(asked),
-            _ = self.ticker.tick() => round.ticks = true,
-            () = tokio::time::sleep(pause) => {}
-        }
-        round
-    }
-
-    /// Takes what else is ready, the urgent lane first, within the bounds.
-    fn gather(&mut self, round: &mut Round) {
-        while let Ok(report) = self.reports.try_recv() {
-            round.reports.push(report);
-        }
-        for _ in 0..QUESTIONS_PER_ROUND_MAX {
-            let Ok(asked) = self.questions.try_recv() else { break };
-            view(&self.corridor, &self.telemetry, &self.about, &self.clock).send(asked);
-        }
-        while let Ok(done) = self.done.try_recv() {
-            round.done.push(done);
-        }
-        let [urgent, signals, results, metrics] = &mut self.lanes.0;
-        let half = self.bounds.entries_max / 2;
-        for (inbox, share) in
-            [(urgent, half), (results, half), (signals, half), (metrics, METRICS_PER_ROUND_MAX)]
-        {
-            let share = round.count + share;
-            while !round.is_full(&self.bounds)
-                && round.count < share
-                && let Ok(arrivals) = inbox.try_recv()
-            {
-                round.add(arrivals);
-            }
-        }
-        // Stable: within a lane the order of arrival stays, and the urgent lane is judged first.
-        round.arrivals.sort_by_key(|arrivals| arrivals.lane);
     }
 
     /// Judges a round, lane by lane.
