@@ -27,7 +27,7 @@ use crate::{
 /// Between two questions for its number.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Tells the ids of what was just published, with its number where the router says it in time.
+/// Prints the ids of what was just published, with its number where the router says it in time.
 ///
 /// # Errors
 /// When stdout is closed or full.
