@@ -127,6 +127,7 @@ pub(crate) async fn promises(bus: Arc<dyn Bus>) {
     settling_many_and_one(bus).await;
     prefetch_bounds_what_is_unsettled(bus).await;
     queues_are_counted(bus).await;
+    an_exclusive_queue_outlives_its_consumer(bus).await;
 }
 
 async fn queues_are_counted(bus: &dyn Bus) {
@@ -237,6 +238,26 @@ async fn a_consumer_that_is_closed_with_deliveries_ends(bus: &dyn Bus) {
     let mut consumer = bus.consumer("out", 10).await.expect("a consumer");
     let deliveries = take(consumer.as_mut(), 4).await;
     consumer.settler().ack(deliveries[3].tag, true).await.expect("an acknowledgement");
+    consumer.settler().close().await;
+}
+
+/// It is gone with its connection, not before: whoever closes a consumer may open another.
+async fn an_exclusive_queue_outlives_its_consumer(bus: &dyn Bus) {
+    let own = Queue {
+        name: "own".to_owned(),
+        kind: QueueKind::Exclusive,
+        bindings: vec![("out".to_owned(), "own".to_owned())],
+    };
+    bus.declare(&Topology { exchanges: Vec::new(), queues: vec![own] }).await.expect("a queue");
+    publish(bus, vec![departure("out", "own", 1), departure("out", "own", 2)]).await;
+    let mut consumer = bus.consumer("own", 1).await.expect("a consumer");
+    take(consumer.as_mut(), 1).await;
+    consumer.settler().close().await;
+    assert_eq!(publish(bus, vec![departure("out", "own", 3)]).await, [Fate::Carried]);
+    let mut consumer = bus.consumer("own", 10).await.expect("another consumer");
+    let deliveries = take(consumer.as_mut(), 3).await;
+    assert_eq!(ids(&deliveries), ["id-1", "id-2", "id-3"]);
+    consumer.settler().ack(deliveries[2].tag, true).await.expect("an acknowledgement");
     consumer.settler().close().await;
 }
 

@@ -9,6 +9,7 @@
 mod report;
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     net::TcpListener,
     path::Path,
@@ -18,10 +19,14 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use swarmgate::{
     bus::{Bus, Departure, Exchange, ExchangeKind, Fate, Topology},
     contract::{audit::Action, message::Message},
-    ledger::query::{Filter, Reader},
+    ledger::{
+        FILE,
+        query::{Filter, Reader},
+    },
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -168,28 +173,32 @@ async fn publish(bus: &dyn Bus, name: &str, count: usize, bytes: usize) -> Vec<F
     fates
 }
 
-async fn recorded(ledger: &Path) -> u64 {
+/// The correlationIds of what is on record as seen, as often as it is.
+async fn recorded(ledger: &Path) -> Vec<String> {
     let reader = Reader::open(ledger).await.expect("a reader");
     let entries = reader.select(&Filter::default(), 10_000).await.expect("entries");
-    entries.iter().filter(|entry| entry.entry.fact.action == Action::Seen).count() as u64
+    let seen = entries.into_iter().filter(|entry| entry.entry.fact.action == Action::Seen);
+    seen.filter_map(|entry| entry.entry.fact.correlation_id).collect()
 }
 
 /// Frozen while more comes than its queue holds: all of it is on record, or counted.
 async fn counts(broker: Broker, test: &str) {
     let vhost = Arc::new(broker).vhost(test);
     let bus = vhost.connect().await;
-    // The broker is not to take it for gone meanwhile.
-    let mut observer = Observer::start(&vhost, bus.as_ref(), &["--set", "amqp.heartbeat_s=120"]).await;
+    // The broker is not to take it for gone meanwhile, and a slow disk is another test's.
+    let patient = ["--set", "amqp.heartbeat_s=120", "--set", "ledger.commit_timeout_ms=60000"];
+    let mut observer = Observer::start(&vhost, bus.as_ref(), &patient).await;
     observer.signal("-STOP");
     let fates = publish(bus.as_ref(), "many", 2_500, 60_000).await;
     observer.signal("-CONT");
-    assert!(fates.iter().all(|fate| *fate == Fate::Carried));
+    let others: Vec<&Fate> = fates.iter().filter(|fate| **fate != Fate::Carried).collect();
+    assert!(others.is_empty(), "{} of {} were not taken: {:?}", others.len(), fates.len(), others.first());
     let seen = observer.until(|seen| seen.judged + seen.dropped >= 2_501).await;
     assert!(seen.dropped > 500, "{seen:?}");
     assert_eq!((seen.judged + seen.dropped, seen.uncounted), (2_501, 0), "{seen:?}");
     let report = observer.stop().await;
     assert_eq!(report, json!({ "judged": seen.judged, "dropped": seen.dropped, "isLowerBound": false }));
-    assert_eq!(recorded(&observer.dir.path().join("ledger")).await, seen.judged);
+    assert_eq!(recorded(&observer.dir.path().join("ledger")).await.len() as u64, seen.judged);
     let log = observer.read("log");
     assert!(log.contains("messages were dropped before they were judged"), "{log}");
 }
@@ -206,6 +215,37 @@ mod on_rabbitmq {
     async fn what_a_frozen_observer_did_not_see_is_counted_on_rabbitmq_4() {
         let Some(broker) = Broker::own_4("observe-4") else { return };
         counts(broker, "observe-4").await;
+    }
+
+    /// Its queue waits for the ledger as a router's does: it is not gone with the consumer that is
+    /// closed until then.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_came_while_the_ledger_could_not_be_written_is_on_record() {
+        let vhost = Arc::new(Broker::shared()).vhost("observe-ledger");
+        let bus = vhost.connect().await;
+        let hasty = ["--set", "ledger.commit_timeout_ms=400"];
+        let mut observer = Observer::start(&vhost, bus.as_ref(), &hasty).await;
+        let ledger = observer.dir.path().join("ledger");
+        let options = SqliteConnectOptions::new().filename(ledger.join(FILE));
+        let mut other = SqliteConnection::connect_with(&options).await.expect("a connection");
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.expect("the lock");
+        publish(bus.as_ref(), "before", 50, 10).await;
+        let until = Instant::now() + PATIENCE;
+        while !observer.read("log").contains("the ledger cannot be written") {
+            assert!(Instant::now() < until, "{}", observer.read("log"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let fates = publish(bus.as_ref(), "meanwhile", 50, 10).await;
+        assert!(fates.iter().all(|fate| *fate == Fate::Carried), "its queue is there: {fates:?}");
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.expect("a rollback");
+        let until = Instant::now() + PATIENCE;
+        let on_record = async || recorded(&ledger).await.into_iter().collect::<BTreeSet<_>>().len();
+        while on_record().await < 101 {
+            assert!(Instant::now() < until, "{} of 101 are on record", on_record().await);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let report = observer.stop().await;
+        assert_eq!((&report["dropped"], &report["isLowerBound"]), (&json!(0), &json!(false)), "{report}");
     }
 
     #[tokio::test]

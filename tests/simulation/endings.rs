@@ -311,7 +311,14 @@ async fn check(seed: u64, dir: &Path, broker: &Embedded, state: &State) -> BTree
             ends.entry(ended.command).or_default().push(ended.status.clone());
         }
     }
-    assert_eq!(replayed.digest(), state.digest(), "seed {seed}: the fold is another state");
+    assert!(
+        replayed.digest() == state.digest(),
+        "seed {seed}: the fold of {} entries is another state:\n{}\nin {:?}",
+        entries.len(),
+        differing(&replayed, state),
+        std::fs::read_dir(&ledger)
+            .map(|files| files.flatten().map(|file| file.file_name()).collect::<Vec<_>>())
+    );
     assert!(state.kept_parcels().is_empty(), "seed {seed}: something waits still");
     let heard = outcomes(broker).await;
     let mut statuses = BTreeMap::new();
@@ -325,6 +332,19 @@ async fn check(seed: u64, dir: &Path, broker: &Embedded, state: &State) -> BTree
         *statuses.entry(status.clone()).or_default() += 1;
     }
     statuses
+}
+
+/// The first lines of what is recorded that the two do not share.
+fn differing(fold: &State, running: &State) -> String {
+    let lines = |state: &State| -> Vec<String> {
+        let text = format!("{state:#?}");
+        let recorded = text.lines().skip_while(|line| !line.contains("recorded:"));
+        recorded.take_while(|line| !line.contains("observed:")).map(str::to_owned).collect()
+    };
+    let (fold, running) = (lines(fold), lines(running));
+    let apart = fold.iter().zip(&running).filter(|(fold, running)| fold != running);
+    let apart = apart.take(12).map(|(fold, running)| format!("folded {fold}\nruns   {running}"));
+    apart.collect::<Vec<_>>().join("\n")
 }
 
 /// The statuses that were heard for each correlationId.

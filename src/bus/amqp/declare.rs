@@ -72,12 +72,7 @@ pub(super) async fn queue(
     with: &mut FieldTable,
 ) -> Result<Declared, BusError> {
     let exclusive = wanted.kind.is_exclusive();
-    let options = QueueDeclareOptions {
-        durable: !exclusive,
-        exclusive,
-        auto_delete: exclusive,
-        ..QueueDeclareOptions::default()
-    };
+    let options = QueueDeclareOptions { durable: !exclusive, exclusive, ..QueueDeclareOptions::default() };
     let declared = channel.queue_declare(short(&wanted.name)?, options, with.clone()).await;
     let Err(fault) = declared else { return Ok(Declared::AsWanted) };
     if code(&fault) == Some(ACCESS_REFUSED) {
