@@ -120,6 +120,7 @@ impl Ledger {
         if self.size().await?.fits(&self.bounds) {
             return Ok(());
         }
+        // A checkpoint is refused while a transaction of our own is open.
         self.abandon().await;
         sqlite::shorten_log(self.ready().await?).await?;
         let size = self.size().await?;
@@ -141,7 +142,7 @@ impl Ledger {
         Ok(self.file.size())
     }
 
-    /// Where it is.
+    /// The ledger's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -191,6 +192,8 @@ impl Ledger {
     pub async fn append_from(&mut self, batch: &mut Batch) -> Result<(), LedgerError> {
         self.abandon().await;
         self.room().await?;
+        // Noted first: a call that is dropped half-way leaves a transaction open, and the next one
+        // has to end it.
         self.begun = true;
         // One text for the whole transaction: the database's thread is woken once a batch, not once
         // a statement.
@@ -255,13 +258,14 @@ impl Ledger {
             .await;
         self.abandon().await;
         room?;
+        // This one is committed: whether the disk takes a sync is seen by a commit alone.
         sqlx::query("INSERT INTO probe (id, at) VALUES (1, 1) ON CONFLICT DO UPDATE SET at = at + 1")
             .execute(self.ready().await?)
             .await?;
         Ok(())
     }
 
-    /// Closes in good order.
+    /// Closes the database, and empties its write-ahead log where no reader is in the way.
     pub async fn close(self) {
         if let Some(connection) = self.connection {
             sqlite::close(connection).await;
@@ -273,6 +277,8 @@ async fn read_whole(
     connection: &mut SqliteConnection,
     mut each: impl FnMut(&Sealed) + Send,
 ) -> Result<Recovered, LedgerError> {
+    // The outbox first: the entries are read once, and each is compared with what waits in its
+    // name.
     let rows = sqlx::query("SELECT id, lane, messages FROM outbox ORDER BY id").fetch_all(&mut *connection);
     let parcels = rows.await?.iter().map(parcel_of).collect::<Result<Vec<_>, _>>()?;
     let mut unvouched = Unvouched::of(&parcels)?;
@@ -337,6 +343,7 @@ fn transaction(batch: &mut Batch) -> QueryBuilder<Sqlite> {
 /// The columns of an entry's row.
 pub(super) fn entry_of(row: &sqlx::sqlite::SqliteRow) -> Result<(u64, Vec<u8>, Digest), LedgerError> {
     let seq: i64 = row.try_get("seq")?;
+    // No entry has a negative number: as 0 the chain reports it as a gap.
     let seq = u64::try_from(seq).unwrap_or_default();
     let bytes: Vec<u8> = row.try_get("bytes")?;
     let hash: Vec<u8> = row.try_get("hash")?;
@@ -406,7 +413,7 @@ fn check_begun(dir: &Path, has_parcels: bool) -> Result<(), LedgerError> {
     Err(LedgerError::Emptied { dir: dir.to_owned(), trace })
 }
 
-/// Only the router's own user may look in.
+/// Makes a directory where there is none; only its owner may look in.
 pub(super) fn make_dir(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
@@ -417,6 +424,7 @@ fn take_lock(dir: &Path) -> Result<File, LedgerError> {
     let path = dir.join("ledger.lock");
     let fault = unusable(&path);
     let mut options = OpenOptions::new();
+    // Not emptied by opening: whoever holds the lock has its process id there, for `Locked`.
     let options = options.create(true).truncate(false).read(true).write(true).mode(0o600);
     let opened = files::open(options, &path);
     // One that can only be read can be locked all the same.

@@ -70,7 +70,7 @@ pub async fn backup(
         Err(fault) => Err(fault),
     };
     if finished.is_err() {
-        // Half a copy is a hope.
+        // Nothing can be restored from half a copy, and it holds messages as they came.
         let _ = std::fs::remove_file(&part);
     }
     finished
@@ -98,6 +98,8 @@ async fn copy(
     sqlx::query("BEGIN").execute(&mut *from).await?;
     let end = newest(from).await?;
     while last < end {
+        // One further at least: a place without an entry must not hold the copy for ever. `verify`
+        // names it afterwards.
         last = bite(from, &mut into, last, BITE_ENTRIES_MAX).await?.max(last + 1);
     }
     let parcels = outbox(from, &mut into).await?;

@@ -62,7 +62,7 @@ pub enum ChainFault {
     /// The bytes are an entry, and not of the form that entries have.
     #[error("entry {seq} is not of the form of an entry at `{pointer}`: {what}")]
     Form {
-        /// Which.
+        /// The entry's number.
         seq: u64,
         /// JSON pointer into it.
         pointer: String,
@@ -131,6 +131,8 @@ impl Chain {
     pub fn seal_written(&mut self, written: Written, out: Vec<Digest>) -> Sealed {
         let (fact, of_fact) = written.into_parts();
         let mut bytes = Vec::with_capacity(of_fact.len() + 160 + 67 * out.len());
+        // Put together by hand to spare writing the fact a second time. The members stand in
+        // alphabetical order, as RFC 8785 wants them: the hash is over these bytes.
         bytes.extend_from_slice(b"{\"fact\":");
         bytes.extend_from_slice(&of_fact);
         bytes.extend_from_slice(b",\"out\":");
@@ -159,6 +161,7 @@ impl Chain {
         }
         let entry: Entry =
             serde_json::from_slice(&bytes).map_err(|fault| ChainFault::Torn(seq, fault.to_string()))?;
+        // The number in the row is outside the hash; the one in the entry is not.
         if entry.prev != self.head || entry.seq != seq {
             return Err(ChainFault::Unchained(seq));
         }

@@ -36,11 +36,11 @@ pub struct Mark {
     /// The newest entry that was ever on the emergency log: ledger and log together hold it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emergency: Option<EmergencyId>,
-    /// Its hash.
+    /// The hash of that entry.
     pub hash: Digest,
-    /// The ledger.
+    /// The ledger's id, 32 hex digits.
     pub ledger_id: String,
-    /// Its place.
+    /// The number of that entry.
     pub seq: u64,
 }
 
@@ -108,7 +108,7 @@ impl MarkFile {
         Ok((Self { file: open_to_write(&path).ok(), path, n }, said))
     }
 
-    /// Where it is.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -180,6 +180,7 @@ pub fn kept(dir: &Path) -> Said {
 fn newest(file: File) -> io::Result<(u64, Said)> {
     let mut bytes = Vec::new();
     file.take(SLOTS * SLOT_BYTES as u64).read_to_end(&mut bytes)?;
+    // A file of 0 bytes is not blank: ours has its room before it has its name.
     let is_blank = !bytes.is_empty() && bytes.iter().all(|byte| *byte == BLANK);
     let newest = bytes.chunks(SLOT_BYTES).filter_map(read).max_by_key(|slot| slot.n);
     Ok(match newest {

@@ -79,7 +79,7 @@ impl Parcel {
         outbox::decode(&self.bytes).map_err(|what| self.damaged(what))
     }
 
-    /// The fault that it is.
+    /// The error that names this parcel; `what` is wrong with it.
     pub fn damaged(&self, what: String) -> LedgerError {
         outbox::damaged(self.id, what)
     }
@@ -112,12 +112,12 @@ pub enum LedgerError {
     /// Another router has it.
     #[error("the ledger at `{dir}` is in use by another router (process {holder}); stop that one first")]
     Locked {
-        /// Where it is.
+        /// The ledger's directory.
         dir: PathBuf,
         /// What the lock file says.
         holder: String,
     },
-    /// There is none.
+    /// There is no ledger at that place.
     #[error("there is no ledger at `{0}`; name the directory that `swarmgate run --ledger` was given")]
     Missing(PathBuf),
     /// A newer release wrote it.
@@ -139,7 +139,7 @@ pub enum LedgerError {
         /// What is wrong.
         what: String,
     },
-    /// There is no room.
+    /// The disk has no room, or `ledger.size_max_bytes` leaves none.
     #[error("the ledger is full: {0}; free disk space or raise `ledger.size_max_bytes`")]
     Full(String),
     /// Somebody reads it and does not let go.
@@ -147,7 +147,7 @@ pub enum LedgerError {
         "the ledger's write-ahead log is {wal_bytes} bytes, because somebody reads the ledger and does not let go; end whoever has `{dir}/ledger.sqlite` open"
     )]
     Held {
-        /// Where it is.
+        /// The ledger's directory.
         dir: PathBuf,
         /// How large the log is.
         wal_bytes: u64,
@@ -157,7 +157,7 @@ pub enum LedgerError {
         "`{dir}/ledger.sqlite` or its write-ahead log was removed, replaced or cut while it was open: put it back as it was, or restore a copy, and start again"
     )]
     Gone {
-        /// Where it is.
+        /// The ledger's directory.
         dir: PathBuf,
     },
     /// The file is there, and what it held is not.
@@ -165,7 +165,7 @@ pub enum LedgerError {
         "`{dir}/ledger.sqlite` holds no entry, and it did: {trace}; put it back as it was, or restore a copy. To begin anew on purpose, move the whole directory away and keep it"
     )]
     Emptied {
-        /// Where it is.
+        /// The ledger's directory.
         dir: PathBuf,
         /// What says so.
         trace: &'static str,
@@ -176,9 +176,9 @@ pub enum LedgerError {
     /// A file could not be made or opened.
     #[error("`{path}` cannot be used: {source}")]
     File {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: std::io::Error,
     },
     /// Work of the ledger's was given up by the runtime.

@@ -92,7 +92,8 @@ impl Unvouched {
         Ok(Self { bodies, ..Self::default() })
     }
 
-    /// Hears an entry.
+    /// Compares an entry with the bodies that wait in its name, and notes what it says against
+    /// them.
     ///
     /// # Errors
     /// `Outbox` where a body that waits in its name is none that it let leave.
@@ -123,6 +124,8 @@ impl Unvouched {
                     self.barred.unconfirmed.insert(seq, Unconfirmed { command, was_dropped: false });
                 }
             }
+            // Without a deadline it is not on its way yet, as where more must confirm: it stays
+            // barred.
             Change::Confirmed(confirmed) if confirmed.deadline.is_some() => {
                 if let Some(seq) = self.of_command(confirmed.command) {
                     self.barred.unconfirmed.remove(&seq);

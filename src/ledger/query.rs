@@ -190,8 +190,7 @@ impl Reader {
     }
 
     /// The first `count_max` entries that the filter takes, oldest first unless it says otherwise.
-    /// Their bytes are as
-    /// stored; only `verify` checks the chain.
+    /// Their bytes are as stored; only `verify` checks the chain.
     ///
     /// # Errors
     /// When they cannot be read, or are no entries.

@@ -52,6 +52,8 @@ impl Size {
 
     /// Whether there is room within the bounds.
     pub fn fits(self, bounds: &SizeBounds) -> bool {
+        // SQLite itself bounds the file (`max_page_count`). What is weighed here is a log that has
+        // grown beyond its size at rest: it is to fit beside the file.
         let all = self.file_bytes + self.wal_bytes.saturating_sub(WAL_AT_REST_BYTES);
         bounds.wal_bytes_max.is_none_or(|max| self.wal_bytes < max)
             && (self.wal_bytes <= WAL_AT_REST_BYTES || bounds.size_bytes_max.is_none_or(|max| all < max))
@@ -105,7 +107,7 @@ fn place(file: &fs::Metadata) -> (u64, u64) {
 /// files.
 pub(super) fn keep_private(dir: &Path) -> io::Result<()> {
     // SQLite gives its other files the mode of this one. One that is there is not opened: see
-    // `Opened::of`.
+    // `OpenFiles::of`.
     let path = dir.join(FILE);
     match OpenOptions::new().create_new(true).append(true).mode(MODE).open(&path) {
         // SQLite would open one that can only be read, and never ask again.

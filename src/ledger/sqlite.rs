@@ -136,6 +136,7 @@ pub(super) fn check_files(place: &Path) -> Result<(), LedgerError> {
 /// Opens the file of a running router's ledger for reading.
 pub async fn open_live(dir: &Path) -> Result<SqliteConnection, LedgerError> {
     check_files(dir)?;
+    // Never `immutable`, as a copy may be opened: this file changes while it is read.
     let options = SqliteConnectOptions::new().filename(dir.join(FILE)).read_only(true);
     let options = options.busy_timeout(Duration::from_millis(BUSY_MS)).disable_statement_logging();
     Ok(options.connect().await?)
@@ -173,6 +174,8 @@ pub async fn open_reader(dir: &Path) -> Result<SqliteConnection, LedgerError> {
 /// What is in the database and not of this release's making, or not there any more: somebody had it
 /// open by hand.
 pub(super) async fn foreign(connection: &mut SqliteConnection) -> Result<Vec<String>, LedgerError> {
+    // SQLite keeps the text of a statement as it was run: a release that sets its lines otherwise
+    // would take every older file for one that was changed.
     let words = |sql: &str| sql.split_whitespace().collect::<Vec<_>>().join(" ");
     let rows =
         sqlx::query_as::<_, (String, String, Option<String>)>("SELECT type, name, sql FROM sqlite_master");

@@ -70,6 +70,7 @@ async fn walk(
 ) -> Result<ChainReport, LedgerError> {
     let mut connection = match sqlite::open_reader(place).await {
         Ok(connection) => connection,
+        // A file that SQLite cannot read is a finding about the ledger, and no lack of one.
         Err(LedgerError::Database(fault)) => return Ok(unreadable(ChainReport::new(), &fault)),
         Err(fault) => return Err(fault),
     };
@@ -96,6 +97,7 @@ async fn walk(
         }
     }
     drop(rows);
+    // After the entries: a fault with a number says more than what else is in the database.
     let strange = sqlite::foreign(&mut connection).await?;
     if report.entries == 0 {
         report.fault = Some(ChainFault::Headless(1));

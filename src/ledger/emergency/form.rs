@@ -158,6 +158,7 @@ fn frame(bytes: &[u8], at: usize, touched: usize) -> Result<Frame<'_>, &'static 
         return if is_lost { Err("a record is gone") } else { Ok(Frame::Torn) };
     }
     let Some(length) = length(bytes, at) else {
+        // Two words that do not agree, and nothing behind them: the write ended within them.
         let torn = touched <= at + 8;
         return if torn { Ok(Frame::Torn) } else { Err("a length is not what was written") };
     };

@@ -56,7 +56,7 @@ pub enum EmergencyError {
         "the emergency log `{0}` is in use by another router; stop that one, or give this one a place of its own in `ledger.emergency_path`"
     )]
     Locked(PathBuf),
-    /// It is something else.
+    /// The file is no emergency log, or of a form that this release does not read.
     #[error(
         "`{0}` is no emergency log that this release reads; name another file in `ledger.emergency_path`"
     )]
@@ -109,9 +109,9 @@ pub enum EmergencyError {
         "the emergency log `{path}` cannot be used: {source}; make its directory writable, or name another file in `ledger.emergency_path`"
     )]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
 }
@@ -193,6 +193,7 @@ impl EmergencyLog {
             count: found.records.len(),
             last: found.records.last().map(|record| record.sealed.hash),
         };
+        // Only an empty file at a first start gets here without a header: others are refused above.
         if !bytes.starts_with(MAGIC) {
             log.make(size_bytes).map_err(fault)?;
             log.sync_dir().map_err(fault)?;
@@ -224,12 +225,12 @@ impl EmergencyLog {
         Ok((log, Found { is_missing: true, ..Found::default() }))
     }
 
-    /// Where it is.
+    /// The log's file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The room that it has.
+    /// The file's size in bytes: the room that was taken when it was made.
     pub fn size_bytes(&self) -> u64 {
         self.size
     }
@@ -310,6 +311,7 @@ impl EmergencyLog {
     fn write(&mut self, payload: &[u8]) -> std::io::Result<()> {
         let frame = framed(payload);
         let end = self.end + frame.len() as u64;
+        // Before the write: what a failed one leaves up to there is cleared by the next `mend`.
         self.touched = self.touched.max(end);
         self.file.write_all_at(&frame, self.end)?;
         self.file.sync_data()?;
@@ -414,6 +416,7 @@ impl Found {
     /// The records that the ledger does not hold yet; `newest` is the newest emergency id that it
     /// holds.
     pub fn newer_than(&self, newest: Option<EmergencyId>) -> Vec<Record> {
+        // A later record has a higher id, unless it stands there a second time.
         let mut newest = newest;
         let mut is_newer = |record: &&Record| {
             let newer = record.id() > newest;
@@ -491,6 +494,8 @@ impl Found {
         let follows = last.is_some_and(|last| {
             last.sealed.hash == entry.prev && last.sealed.entry.seq + 1 == entry.seq && last.id() < Some(id)
         });
+        // A failed recovery seals the records anew: the first of them follows on the ledger again,
+        // and `check` asks whether it does.
         if !follows {
             let base = Base { seq: entry.seq.saturating_sub(1), hash: entry.prev, id, met: false };
             self.bases.push(base);
