@@ -124,6 +124,7 @@ impl World {
         if targets.is_empty() {
             return Fate::Returned;
         }
+        // A queue that several bindings match gets one copy, as from a broker.
         targets.sort_unstable();
         targets.dedup();
         let mut fate = Fate::Carried;
@@ -270,6 +271,8 @@ impl Bus for Embedded {
             if there.kind != exchange.kind
                 || (exchange.alternate.is_some() && there.alternate != exchange.alternate)
             {
+                // In the words of the real driver: `presence` reads the environment and the
+                // broker's mark out of them.
                 let alternate = |of: &Exchange| of.alternate.clone().unwrap_or("none".to_owned());
                 let reason = format!(
                     "`alternate-exchange` is '{}', and '{}' is wanted",
@@ -314,6 +317,7 @@ impl Bus for Embedded {
         if kept.queue.kind.is_exclusive() && kept.owner != self.connection {
             return Err(BusError::Locked { name: queue.to_owned() });
         }
+        // `get` is booked like a consumer; to a broker it is none.
         let listens = |(of, _, takes_one): &&(String, u64, bool)| of == queue && !takes_one;
         let consumers = world.consuming.values().filter(listens).count() as u64;
         Ok(Some(Counts { ready: kept.ready.len() as u64, consumers }))
@@ -466,6 +470,7 @@ impl Consumer for Listening {
     async fn next(&mut self, count_max: usize) -> Result<Vec<Delivery>, BusError> {
         let broker = Arc::clone(&self.hold.broker);
         loop {
+            // Before the look: a change between the look and the wait would wake nobody.
             let changed = broker.changed.notified();
             if let Some(deliveries) = self.take(count_max)? {
                 return Ok(deliveries);

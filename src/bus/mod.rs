@@ -105,7 +105,7 @@ pub enum BusError {
     /// The queue was deleted or the consumer cancelled.
     #[error("the consumer on `{queue}` was cancelled by the broker")]
     Cancelled {
-        /// Its queue.
+        /// The queue that it took from.
         queue: String,
     },
     /// The topology on the broker is not the one declared.
@@ -162,6 +162,7 @@ fn tls_words(address: &str, fault: &TlsFault) -> String {
 
 /// Whether the broker's words are a no to whoever connects.
 fn denies(reason: &str) -> bool {
+    // The fault is kept as the client's words; the broker's code stands within them.
     ["ACCESS_REFUSED", "NOT_ALLOWED"].iter().any(|code| reason.contains(code))
 }
 

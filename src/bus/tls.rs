@@ -82,7 +82,7 @@ pub enum TlsFault {
     /// A file or a key of our own.
     #[error("`{setting}` cannot be used: {reason}")]
     Unusable {
-        /// Which.
+        /// The setting's key in the config.
         setting: &'static str,
         /// Why; never with a part of a key.
         reason: String,

@@ -210,6 +210,7 @@ impl<'a> Dial<'a> {
         uri.query.heartbeat = Some(options.heartbeat_s);
         let has_client = options.has_client() && uri.scheme == AMQPScheme::AMQPS;
         if has_client && !has_password(&options.url) {
+            // A certificate without a password is the login, unless the URL itself says how.
             uri.query.auth_mechanism.get_or_insert(SASLMechanism::External);
         }
         let mut dial = Self { options, uri, tls: None };
@@ -255,10 +256,12 @@ impl<'a> Dial<'a> {
             stream.flush().await?;
             let mut header = [0; FRAME_HEADER_BYTES];
             stream.read_exact(&mut header).await?;
+            // A port for TLS answers our plain header with a record of its own.
             if tls::is_record(&header) {
                 return Ok(Err(TlsFault::Secured));
             }
             let [_, _, _, size @ ..] = header;
+            // Whoever listens there may be anything, and say any size.
             let size = u32::from_be_bytes(size).min(START_FRAME_BYTES_MAX);
             let mut frame = vec![0; usize::try_from(size).unwrap_or_default()];
             stream.read_exact(&mut frame).await?;
@@ -303,6 +306,7 @@ impl<'a> Dial<'a> {
     /// Whether the broker takes what the URL asks for: RabbitMQ 4 closes a connection of smaller
     /// frames without a word.
     pub fn fits(&self, server: &Server) -> Result<(), BusError> {
+        // 0, as no `frame_max` at all, leaves the size to the broker.
         let asked = self.uri.query.frame_max.unwrap_or_default();
         if server.major().is_some_and(|major| major >= 4) && (1..FRAME_BYTES_MIN_4).contains(&asked) {
             let version = server.version.as_deref().unwrap_or("4");

@@ -48,6 +48,7 @@ impl Listening {
         match said {
             Some(Ok(found)) => self.taken.push(delivery(found)),
             Some(Err(fault)) => self.fault = Some(self.line.fault(&fault, "consume", &self.queue)),
+            // The stream ended and the channel did not: the broker has cancelled the consumer.
             None if self.channel.status().connected() => {
                 self.fault = Some(BusError::Cancelled { queue: self.queue.clone() });
             }

@@ -91,6 +91,7 @@ pub(super) async fn queue(
 
 /// Takes what is found for what is wanted.
 fn adopt(arguments: &mut FieldTable, found: &Difference<'_>) {
+    // Built anew: nothing can be taken out of a `FieldTable`.
     let mut table = FieldTable::default();
     for (name, value) in arguments.inner().iter().filter(|(name, _)| name.as_str() != found.what) {
         table.insert(name.clone(), value.clone());
@@ -218,6 +219,7 @@ pub(super) fn arguments(kind: &QueueKind, server: &Server) -> FieldTable {
             if let QueueKind::Lane { dead } = kind {
                 put("x-quorum-initial-group-size", AMQPValue::LongInt(REPLICAS));
                 put("x-dead-letter-exchange", text(dead));
+                // By default RabbitMQ may lose a dead letter; this one may be a stop.
                 put("x-dead-letter-strategy", text("at-least-once"));
             }
             // Older brokers have no limit by default, and refuse a negative one.

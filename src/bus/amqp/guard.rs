@@ -90,10 +90,12 @@ impl Guard {
             self.passing -= passed;
             let Some((kind, size)) = self.frame_begun() else { return true };
             let length = FRAME_HEADER_BYTES + size + 1;
+            // Bodies pass as they come: none is kept until it is whole.
             if kind != METHOD_FRAME && kind != HEADER_FRAME {
                 self.passing = length;
                 continue;
             }
+            // These are kept until they are whole, and the peer says how long they are.
             if size > FRAME_BYTES_MAX {
                 return false;
             }
@@ -124,6 +126,7 @@ impl Guard {
     /// Puts other properties into the header frame just checked, whose payload has `size` bytes
     /// from `start`.
     fn replace_properties(&mut self, start: usize, size: usize) {
+        // Class and body size stay: the body's frames follow, and the client counts their bytes.
         let kept = size.min(CONTENT_HEADER_BYTES);
         let length = kept + UNREADABLE.len();
         let rest = self.buffer.get(self.checked..self.end).unwrap_or_default().to_vec();
@@ -156,6 +159,7 @@ fn mend_names(payload: &mut [u8]) {
         };
         let Some((part_bytes, behind)) = rest.split_at_mut_checked(skipped + length) else { return };
         let name = part_bytes.get_mut(skipped..).unwrap_or_default();
+        // A byte for a byte: the lengths of the name and of the frame stay true.
         if matches!(part, Part::Name) && std::str::from_utf8(name).is_err() {
             name.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
         }
@@ -181,6 +185,8 @@ fn properties(bytes: &[u8]) -> Option<()> {
         if flags & (1 << bit) == 0 {
             continue;
         }
+        // By AMQP 0-9-1: 13 are the headers, 12 and 11 an octet each (delivery mode and priority),
+        // 6 is the timestamp, and all others are short strings.
         match bit {
             13 => table(&mut rest, 0)?,
             12 | 11 => skip(&mut rest, 1)?,

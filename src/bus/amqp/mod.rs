@@ -59,6 +59,8 @@ pub struct Amqp {
 /// `Unreachable` or `Tls`, naming the address without its password.
 pub async fn connect(options: &Options) -> Result<Arc<Amqp>, BusError> {
     let dial = connection::Dial::new(options).await?;
+    // First, because a broker that does not take what the URL asks for closes the connections
+    // proper without a word (`fits`).
     let server = dial.greet().await?;
     dial.fits(&server)?;
     let load = Arc::new(socket::Load::new());
@@ -90,6 +92,8 @@ impl Amqp {
     ) -> Result<consume::Listening, BusError> {
         let channel = self.channel().await?;
         let fault = |fault| self.consuming.fault(&fault, "consume", queue);
+        // Before the consumer is there: RabbitMQ applies it to those that begin after it, and
+        // nothing else bounds what is delivered.
         channel.basic_qos(prefetch_count, BasicQosOptions::default()).await.map_err(fault)?;
         let (name, tag) = (short(queue)?, ShortString::default());
         let options = BasicConsumeOptions::default();
@@ -106,6 +110,7 @@ impl Amqp {
         let mut arguments = declare::arguments(&wanted.kind, &self.server);
         let mut differences = Vec::new();
         loop {
+            // A new one for each try: the broker closes the channel on which it says no.
             let channel = self.channel().await?;
             match declare::queue(&self.consuming, &channel, wanted, &mut arguments).await? {
                 declare::Declared::AsWanted => {
@@ -123,6 +128,7 @@ impl Amqp {
                     differences.push("this user may not declare it".to_owned());
                     break;
                 }
+                // Each try learns of one difference; a broker that repeats one ends here.
                 declare::Declared::Differs(how) if differences.len() < DIFFERENCES_MAX => {
                     differences.push(how)
                 }
@@ -189,6 +195,8 @@ impl Bus for Amqp {
     }
 
     async fn purge(&self, queue: &str) -> Result<u64, BusError> {
+        // Not `answered`: what is emptied is counted by this answer alone, so the caller says when
+        // to give up.
         let channel = self.channel().await?;
         let purged = channel.queue_purge(short(queue)?, QueuePurgeOptions::default()).await;
         let count = purged.map_err(|fault| self.consuming.fault(&fault, "purge", queue))?;
@@ -270,6 +278,7 @@ impl Bus for Amqp {
             // A connection that is gone needs no good-bye, and one that is frozen hears none.
             let _ = tokio::time::timeout(Duration::from_millis(CLOSE_TIMEOUT_MS), closing).await;
         };
+        // Both at once: two that are frozen take no longer than one.
         futures_util::join!(bye(Arc::clone(&self.consuming)), bye(Arc::clone(&self.publishing)));
     }
 }

@@ -91,6 +91,7 @@ fn header(from: &AMQPValue) -> HeaderValue {
         AMQPValue::Double(value) => HeaderValue::F64(*value),
         AMQPValue::DecimalValue(DecimalValue { scale, value }) => HeaderValue::Decimal(*scale, *value),
         AMQPValue::ShortString(value) => HeaderValue::ShortText(value.as_str().to_owned()),
+        // A long string may hold any bytes, and those that came are those that leave.
         AMQPValue::LongString(value) => match std::str::from_utf8(value.as_bytes()) {
             Ok(text) => HeaderValue::Text(text.to_owned()),
             Err(_) => HeaderValue::Binary(value.as_bytes().to_vec()),

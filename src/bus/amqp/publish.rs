@@ -139,8 +139,11 @@ impl Publisher for Speaking {
         let mut round = Round::new(&channel, batch);
         let confirmed = timeout_at(until, std::future::poll_fn(|task| round.poll(task))).await;
         if let Ok(Err(fault)) = confirmed {
+            // Nothing is booked as resolved: on a channel that failed each may have left.
             return Err(self.line.fault(&fault, "publish on", "the publishing channel"));
         }
+        // The round waits for its last message: when time is up others may have fates that nobody
+        // has looked at.
         if confirmed.is_err() {
             round.take_ready();
         }
@@ -251,6 +254,7 @@ impl<'a> Round<'a> {
                 let id = departure.message.properties.message_id.as_ref();
                 match fate {
                     Fate::Rejected | Fate::Unsendable => fate,
+                    // Its own id came back: that is known, whatever else may have gone astray.
                     _ if departure.mandatory && id.is_some_and(|id| returned.contains(id)) => Fate::Returned,
                     Fate::Carried if departure.mandatory && !believed => Fate::Unknown,
                     fate => fate,

@@ -38,10 +38,10 @@ const LOADED_PER_SECOND: u64 = 4_000;
 /// nothing else.
 pub(super) struct Socket {
     reading: Way,
-    /// A descriptor of its own: the system tells of one descriptor once.
+    /// A descriptor of its own: the system takes each descriptor once only.
     writing: Way,
     runtime: Handle,
-    /// The last reading took all there was.
+    /// The last read returned fewer bytes than the buffer: the socket is drained.
     dry: bool,
     pace: Option<Pace>,
 }
@@ -78,11 +78,14 @@ impl AsyncRead for Socket {
         loop {
             ready!(self.reading.poll_told(task))?;
             if let Some(pace) = &mut self.pace {
+                // Blocks on purpose: the thread is the client library's own for this connection,
+                // and a timer would wake the runtime, which the rest is to spare.
                 thread::sleep(pace.rest(Instant::now()));
             }
             if !std::mem::take(&mut self.dry) {
                 match (&*self.reading.stream).read(into) {
                     Ok(count) => {
+                        // 0 bytes are the end of the stream: that is read again, not waited for.
                         self.dry = 0 < count && count < into.len();
                         return Poll::Ready(Ok(count));
                     }
@@ -92,6 +95,7 @@ impl AsyncRead for Socket {
                 }
             }
             if self.pace.as_mut().is_some_and(|pace| pace.is_loaded(Instant::now())) {
+                // Polled again at once, without the system: the rest comes before the next read.
                 task.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -138,13 +142,15 @@ impl Way {
         Self { stream: Arc::new(stream), asked: None }
     }
 
-    /// Asks to be told.
+    /// Registers with the system for one answer: that this direction is free.
     #[expect(
         deprecated,
         reason = "what replaces it is unsafe, as the type could close its descriptor meanwhile; this one cannot"
     )]
     fn ask(&mut self, runtime: &Handle, interest: Interest) -> Result<()> {
+        // The client library's thread is none of the runtime's, and registering needs one.
         let _within = runtime.enter();
+        // Shared, so that the end of a registration does not close the connection.
         self.asked = Some(AsyncFd::with_interest(Arc::clone(&self.stream), interest)?);
         Ok(())
     }
@@ -193,6 +199,7 @@ impl Load {
         let at = u64::try_from(now.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX);
         let span = at.saturating_sub(looked);
         let is_due = u128::from(span) >= COUNTED.as_micros();
+        // Two connections look: one counts anew for both, or the other would find nothing.
         if is_due && self.looked_micros.compare_exchange(looked, at, Relaxed, Relaxed).is_ok() {
             let deliveries = self.deliveries.swap(0, Relaxed);
             let is_high = deliveries.saturating_mul(1_000_000) / span >= LOADED_PER_SECOND;

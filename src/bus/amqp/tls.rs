@@ -93,6 +93,7 @@ impl Tls {
         match fault.get_ref()?.downcast_ref::<Error>()? {
             Error::InvalidCertificate(why) => Some(self.certificate(why)),
             Error::AlertReceived(alert) => Some(self.alert(*alert)),
+            // What a port without TLS answers is no record of TLS.
             Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => Some(TlsFault::Plain),
             other => Some(TlsFault::Handshake(other.to_string())),
         }
@@ -213,6 +214,7 @@ fn certified(client: TlsClient) -> Result<SingleCertAndKey, TlsFault> {
         .map_err(|_| unusable(KEY_REF, "it is no RSA, EC or Ed25519 key that can be read"))?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
+        // `Unknown`: this kind of key does not show its public half, so the handshake finds out.
         Ok(()) | Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified.into()),
         Err(Error::InconsistentKeys(_)) => {
             Err(unusable(KEY_REF, "it is not the key of the certificate in `amqp.tls.cert_file`"))
@@ -244,6 +246,7 @@ fn key_der(pem: &KeyPem) -> Result<(KeyForm, Zeroizing<Vec<u8>>), TlsFault> {
         if within.contains("Proc-Type: 4,ENCRYPTED") {
             break;
         }
+        // With all its room: a buffer that grows leaves copies behind that nobody wipes.
         let mut base64 = Zeroizing::new(Vec::with_capacity(within.len()));
         base64.extend(within.bytes().filter(|byte| !byte.is_ascii_whitespace()));
         let mut der = Zeroizing::new(vec![0; base64.len()]);

@@ -61,6 +61,7 @@ async fn dialled(uri: &AMQPUri, tls: Option<&Tls>, load: Option<Arc<Load>>) -> R
     match (&uri.scheme, tls) {
         (AMQPScheme::AMQP, _) => Ok(Secured::Plain(socket)),
         (AMQPScheme::AMQPS, Some(tls)) => Ok(Secured::Tls(Box::new(tls.secure(host, socket).await?))),
+        // Never in clear instead: a password may go over this connection.
         (AMQPScheme::AMQPS, None) => Err(Error::new(ErrorKind::InvalidInput, "nothing says whom to trust")),
     }
 }
