@@ -49,6 +49,7 @@ impl Acks {
                 continue;
             };
             let first = self.link.settled(settlement.lane, settlement.opening);
+            // Acknowledging is cumulative: a later tag takes the earlier one's place.
             let last = slot.insert(settlement).tag;
             if last.saturating_sub(first) < *enough {
                 self.until.get_or_insert_with(|| Instant::now() + HELD_MAX);

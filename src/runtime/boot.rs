@@ -131,6 +131,7 @@ async fn tell_failed(
     let Some((owed, unwritten)) = opening.refused.take() else { return (opening, None) };
     let state = std::mem::replace(&mut opening.durable, Box::new(State::new(setup.rules.clone())));
     let chain = opening.chain;
+    // The attempt that the recorder begins with too, where the ledger could not be written.
     let _ = recovery.send(Recovery::Failed { attempt: FIRST_ATTEMPT + 1, state, chain, owed }).await;
     (opening, Some(unwritten))
 }
@@ -349,6 +350,7 @@ fn start_intakes(
 ) -> (watch::Sender<bool>, [mpsc::Receiver<Arrivals>; 4], Vec<JoinHandle<()>>) {
     start_movers(setup, link, stopping);
     let (opens, open) = watch::channel(open_first);
+    // Its sender is gone at once: nobody can shut the lane that stops come by.
     let always = watch::channel(true).1;
     let mut intakes = Vec::new();
     if let Some(names) = setup.observing.clone() {
@@ -358,6 +360,8 @@ fn start_intakes(
     }
     let inboxes = Lane::ALL.map(|lane| {
         let (into, inbox) = mpsc::channel(BATCHES_WAITING_MAX);
+        // Without a queue nobody has the other end: the inbox counts as closed, and a router that
+        // stops does not wait for it.
         if let Some((_, queue, prefetch_count)) = setup.consumers.iter().find(|(of, _, _)| *of == lane) {
             let intake = Intake {
                 lane,
@@ -428,6 +432,7 @@ impl Running {
         self.stopping.cancel();
         let last = self.link.now();
         let drained = tokio::time::timeout(self.drain_timeout, async {
+            // In this order: each task ends once those before it hand on no more.
             for intake in self.intakes {
                 let _ = intake.await;
             }
@@ -436,6 +441,7 @@ impl Running {
             for way in self.ways {
                 let _ = way.await;
             }
+            // After the last commit: the mark names its entry.
             if let Ok(marker) = self.marker.await {
                 marker.last().await;
             }

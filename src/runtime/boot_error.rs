@@ -28,7 +28,7 @@ pub enum BootError {
     /// The ledger belongs to another mode.
     #[error("the ledger at `{dir}` was begun in {begun} mode and cannot be run in {asked} mode")]
     Mode {
-        /// Where it is.
+        /// The ledger's directory.
         dir: PathBuf,
         /// Its genesis' mode.
         begun: Mode,
@@ -38,7 +38,7 @@ pub enum BootError {
     /// The ledger belongs to another environment.
     #[error("the ledger at `{dir}` belongs to environment `{begun}`, not `{asked}`")]
     Environment {
-        /// Where it is.
+        /// The ledger's directory.
         dir: PathBuf,
         /// Its genesis' environment.
         begun: String,

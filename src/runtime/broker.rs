@@ -68,6 +68,7 @@ impl Broker {
     pub async fn open(&self) -> Result<Arc<Amqp>, BusError> {
         let first = self.first.load(Relaxed);
         let mut order: Vec<usize> = (0..self.addresses.len()).collect();
+        // Stable: the others stay in the order of the config.
         order.sort_by_key(|index| *index != first);
         let (addresses, consumer_priority) = (&self.addresses, self.next_priority());
         let dial = |index: usize| async move {
@@ -88,6 +89,7 @@ impl Broker {
     /// A higher consumer priority than that of every connection before. A consumer at a node that
     /// hangs counts as there for a minute, and would go on getting half of all messages.
     fn next_priority(&self) -> i64 {
+        // By the wall's time: a process that begins anew comes above the one before it.
         let now_ms = clock::wall().micros() / 1_000;
         let later = |last: i64| Some(now_ms.max(last + 1));
         let last = self.priority.fetch_update(Relaxed, Relaxed, later).unwrap_or_default();

@@ -59,6 +59,7 @@ impl TlsSource for Certificates {
 fn pem(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsFault> {
     let read = || -> io::Result<Vec<u8>> {
         let mut pem = Vec::new();
+        // One byte more than may be tells a file that is too long from one that just fits.
         files::open_to_read(path)?.take(PEM_BYTES_MAX + 1).read_to_end(&mut pem)?;
         if pem.len() as u64 > PEM_BYTES_MAX {
             let fault = format!("it is longer than {PEM_BYTES_MAX} bytes");

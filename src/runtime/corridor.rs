@@ -270,6 +270,7 @@ impl Corridor {
     pub fn resume(&mut self, state: State, chain: Chain, parked: Vec<Kept>) {
         (self.state, self.chain) = (state, chain);
         self.parked.clear();
+        // What the other state does not know was decided in what is given up, and comes again.
         let known = self.state.kept_parcels();
         self.park(parked.into_iter().filter(|kept| known.contains(&kept.parcel)).collect());
     }
@@ -345,6 +346,8 @@ impl Corridor {
         judged.sealed.reserve_exact(facts.len());
         let effects = std::mem::take(&mut judged.decision.effects);
         let mut out: Vec<Vec<Digest>> = vec![Vec::new(); facts.len()];
+        // Before the facts are sealed: an entry holds the digests of its messages, and their ids
+        // hold its number.
         for (ordinal, effect) in effects.iter().enumerate() {
             let place = Place::of(effect, seq, ordinal as u32);
             match effect {
@@ -377,6 +380,8 @@ impl Corridor {
         }
         for (fact, out) in facts.into_iter().zip(out) {
             self.emergencies += u64::from(fact.fact().emergency_id.is_some());
+            // Before it is applied: a command that it ends is in flight no more then, and nobody
+            // could say how long it took.
             judged.steps.extend(self.state.steps(fact.fact()));
             let entry = self.chain.seal_written(fact, out);
             self.state.apply(entry.entry.seq, &entry.entry.fact);

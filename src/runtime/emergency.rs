@@ -137,6 +137,7 @@ pub(super) fn start(
     let last = log.last();
     let is_lost = Arc::new(AtomicBool::new(false));
     let keeper = Keeper { log, telemetry, shared, is_lost: Arc::clone(&is_lost), is_anew: false };
+    // Weak: another sender would keep the thread, and with it the file's lock, for ever.
     tokio::spawn(look(orders.downgrade()));
     // A thread of its own: a write that hangs must keep neither the tasks nor the end of the
     // process waiting.
@@ -187,6 +188,7 @@ impl Keeper {
                     let _ = answer.send(Written { result: Err(fault), last: None });
                     continue;
                 }
+                // These orders have no answer: the router learns of it before its next write.
                 (_, Some(_)) => self.is_lost.store(true, Ordering::Release),
                 (Order::Write(records, answer), None) => {
                     let result = match records.is_empty() {
@@ -242,6 +244,7 @@ impl Emergency {
     pub async fn write(&mut self, records: &[Record]) -> usize {
         let until = Instant::now() + self.timeout;
         if self.is_lost.swap(false, Ordering::AcqRel) {
+            // The file in its place holds nothing: every record is written to it, from the first.
             self.last = None;
         }
         // Also where nothing is to be written it is asked once whether the file is there.
@@ -429,6 +432,7 @@ pub(super) fn seal_again(corridor: &mut Corridor, records: Vec<Record>) -> Vec<R
         Record { sealed, parcel }
     };
     let mut sealed: Vec<Record> = records.into_iter().map(again).collect();
+    // In a second pass: a parcel has messages of later entries, whose places are known now.
     for record in sealed.iter_mut() {
         record.parcel = record.parcel.take().and_then(|parcel| moved(parcel, &places));
     }

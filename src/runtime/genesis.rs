@@ -27,7 +27,7 @@ pub enum BeginError {
     /// There is one.
     #[error("the ledger at `{dir}` has begun already, with {entries} entries; name another directory")]
     Begun {
-        /// Where it is.
+        /// The ledger's directory.
         dir: PathBuf,
         /// How many entries it has.
         entries: u64,

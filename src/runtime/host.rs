@@ -135,6 +135,7 @@ impl Host {
                 }
                 _ = measure.tick() => {
                     self.telemetry.log_repeats(false);
+                    // A disk that does not answer is told as unknown, which counts as a breach.
                     if !scales.begin() {
                         let measured = self.measure(&mut clocks, None);
                         self.tell(Done::Measured(measured)).await;
@@ -248,6 +249,7 @@ impl Host {
 pub(super) async fn latched(ledger_dir: &Path) -> Option<Done> {
     let path = ledger_dir.join(latch::FILE);
     let found = tokio::task::spawn_blocking(move || latch::read(&path)).await;
+    // A look that failed is none that found nothing.
     read(&found.unwrap_or(Before::Unreadable)).map(Done::Latched)
 }
 

@@ -176,6 +176,7 @@ impl Intake {
 
     fn read(&self, delivery: Delivery) -> Incoming {
         let Delivery { tag, redelivered, mut message } = delivery;
+        // Only the router may publish there (`topology::returned`), so nobody else can claim it.
         let was_dropped = message.exchange == self.returned;
         let expiration_ms =
             if was_dropped { mover::unpacked(&mut message, &self.into_exchange) } else { None };
@@ -219,12 +220,15 @@ impl Intake {
     ) -> Result<Ended, BusError> {
         let mut consumer = connected.bus.consumer(queue, self.prefetch_count).await?;
         *opening += 1;
+        // Before the first delivery: once it is handed on it may be acknowledged at any moment.
         self.link.set_settler(self.lane, *opening, Arc::from(consumer.settler()));
         self.telemetry.metrics.opened(self.lane);
         self.telemetry.health.set_topology(&self.consumer_name(), None);
         debug!(lane = %self.lane, opening = *opening, queue, "consuming");
         self.telemetry.metrics.set_lane_blocked(self.lane, false);
         let ended = self.drain(consumer.as_mut(), *opening, retired).await;
+        // Closing gives back what is not acknowledged, and a router that stops still acknowledges
+        // what it has taken.
         if ended.is_ok() && !self.stopping.is_cancelled() {
             consumer.settler().close().await;
         }
@@ -241,6 +245,7 @@ impl Intake {
         let mut idle = 0;
         loop {
             let deliveries = tokio::select! {
+                // A lane that is shut takes nothing more, however much is ready.
                 biased;
                 () = self.stopping.cancelled() => return Ok(Ended::Closed),
                 Ok(_) = self.open.wait_for(|open| !*open) => return Ok(Ended::Closed),

@@ -38,18 +38,18 @@ pub struct Latch {
     pub level: String,
     /// A swarm, or `ALL`.
     pub scope: String,
-    /// Why.
+    /// Why it was thrown, in the words of who threw it.
     pub reason: String,
-    /// Who.
+    /// Who threw it.
     pub by: String,
-    /// Since when.
+    /// When it was thrown.
     pub since: Timestamp,
 }
 
 /// What became of it.
 #[derive(Clone, Debug)]
 pub struct Thrown {
-    /// Where it is.
+    /// The latch file.
     pub path: PathBuf,
     /// What it says now.
     pub latch: Latch,
@@ -76,13 +76,13 @@ pub enum LatchError {
     /// The ledger's directory is not there.
     #[error("the ledger's directory `{}` is not there, so no latch was written", dir.display())]
     NoDirectory {
-        /// Which.
+        /// The directory that was named.
         dir: PathBuf,
     },
     /// The file cannot be written.
     #[error("the latch `{}` cannot be written", path.display())]
     Write {
-        /// Which.
+        /// The latch file.
         path: PathBuf,
         /// The system's words.
         source: io::Error,
@@ -140,6 +140,7 @@ pub fn read(path: &Path) -> Before {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => Before::Nothing,
         Err(_) => Before::Unreadable,
         Ok(_) => match serde_json::from_str::<Latch>(&text) {
+            // A level that this release does not know may be a stronger one.
             Ok(latch) if KillSwitch::read(&latch.level).is_some() => Before::Latch(latch),
             _ => Before::Unreadable,
         },
@@ -191,6 +192,7 @@ pub fn lift(dir: &Path, swarm: Option<&str>, seen: Timestamp) -> io::Result<()> 
         }
         _ => {}
     }
+    // The file's time, and not what it says: `throw` renews it also where nothing changes.
     let thrown = chrono::DateTime::<chrono::Utc>::from(fs::metadata(&path)?.modified()?);
     if thrown.timestamp_micros() > seen.micros() {
         return Err(io::Error::other("it was thrown again meanwhile"));

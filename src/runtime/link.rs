@@ -273,6 +273,7 @@ impl Keeper {
             self.telemetry.health.set_broker(false);
             self.telemetry.health.set_broker_address(None);
             self.publish.send_replace(None);
+            // After the others were told: nobody takes up a bus that is being closed.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, bus.close()).await;
             if let (Some(presence), Some(seat)) = (presence.as_mut(), &seat) {
                 presence.leave(seat);
@@ -530,6 +531,7 @@ fn due<'n>(
     let (attempt, since) = attempts.get(&thing).copied().unwrap_or((0, now));
     let pause = if broken { MEND_PAUSE * (1 << attempt.min(4)) } else { LOOK_PERIOD };
     let is_first = !attempts.contains_key(&thing);
+    // To the nearest look: they come every `MEND_PAUSE`, and `LOOK_PERIOD` ends between two.
     if !(broken && is_first) && now.duration_since(since) + MEND_PAUSE / 2 < pause {
         attempts.entry(thing).or_insert((0, now));
         return false;

@@ -263,6 +263,7 @@ impl SharedMark {
             say_cut("the broker's mark", known, self.newest, &self.log);
             return Ok(Some(SetBack { known: opened_at + 1, ledger_id: None, ours: opened_at }));
         }
+        // It names the entry that this run began from: no disk, which may hang, need be asked.
         if *mark == (Mark { emergency: mark.emergency, ..self.last.clone() }) {
             return Ok(None);
         }

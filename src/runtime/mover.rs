@@ -113,10 +113,13 @@ impl Mover {
             };
             let departures: Vec<Departure> = taken
                 .into_iter()
+                // Both exchanges that are moved to have a queue for every key: nothing can come
+                // back.
                 .map(|delivery| Departure { message: packed(delivery.message, &self.to), mandatory: false })
                 .collect();
             let batch: Vec<&Departure> = departures.iter().collect();
             let fates = publisher.publish(&batch, CONFIRM_TIMEOUT).await?;
+            // What AMQP has no room for would never move, and must not hold up the rest.
             if fates.iter().all(|fate| matches!(fate, Fate::Carried | Fate::Unsendable)) {
                 settler.ack(last, true).await?;
             } else {

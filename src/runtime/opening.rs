@@ -95,6 +95,7 @@ pub(super) async fn open(setup: &Setup) -> Result<Begun, BootError> {
     let readers = Readers { dir: &setup.ledger_dir, can_be_read: fault.is_none() };
     let durable = Box::new(state.replayed());
     let mut corridor = Corridor::new(state, recovered.chain, setup.names.clone());
+    // Before this run's own entries: an earlier run decided it, and its stops may have left.
     let left = emergency::take_over(&mut corridor, &found, is_log_cut, &setup.emergency_path);
     let last = recovered.chain.head();
     let clock = Clock::start(corridor.state().last_at(), setup.clock_behind_max);
@@ -102,6 +103,7 @@ pub(super) async fn open(setup: &Setup) -> Result<Begun, BootError> {
     let opening = Opening { ledger: Some(ledger), chain, durable, refused: None };
     let opening = open_epoch(setup, &mut corridor, opening, fault, &left, clock.now()).await?;
     let (log, waiting) = match opening.refused {
+        // Only now that the ledger holds it: until then the log was its only record.
         None => (emergency::clear(log, setup.emergency_path.clone()).await?, None),
         Some(_) => (log, found.newest()),
     };
@@ -115,11 +117,14 @@ pub(super) async fn open(setup: &Setup) -> Result<Begun, BootError> {
     );
     let Sorted { parked, mut jobs, added } = replay::sort(parcels, corridor.state(), &barred, &setup.names)?;
     let short = is_short(corridor.state(), &jobs, &parked, &readers.open().await?).await;
+    // A commit that came through late may have put a stop into the outbox that has an emergency id
+    // too. It leaves under that id, by the parcel of its own record.
     let own: Vec<u64> = left.iter().filter_map(|record| Some(record.parcel.as_ref()?.id)).collect();
     let others = jobs.iter_mut().filter(|job| job.parcel.is_none_or(|id| !own.contains(&id)));
     emergency::leave_out(others, &left);
     corridor.park(parked);
     let ledger_id = corridor.state().genesis().map(|genesis| genesis.ledger_id.clone()).unwrap_or_default();
+    // Numbers begin at 1 and have no gap, so the count is the last number.
     let last = Mark { emergency: None, hash: last, ledger_id, seq: entries };
     let (set_back_known, log_path) = (set_back.as_ref(), setup.emergency_path.clone());
     let sight = mark::Sight { set_back: set_back_known, is_in_doubt, log: log_path, newest, waiting };
@@ -188,6 +193,7 @@ async fn fold(
         );
     }
     match found.check(&setup.emergency_path) {
+        // The ledger was set back behind its own log: what that follows on is forgotten.
         Err(EmergencyError::Foreign { .. }) if set_back.is_some() => {
             found = emergency::set_aside(&setup.emergency_path)?;
         }
@@ -293,6 +299,8 @@ async fn open_epoch(
         Err(Failure::Said(fault)) if is_new || !fault.may_pass() => return Err(fault),
         Err(failure) => {
             let late = failure.log(may_take);
+            // It goes on the emergency log with the first stop or before, so that the next start
+            // knows this epoch and gives none of its ids again.
             if let Some(opened) = entries.last_mut() {
                 corridor.give_emergency_id(opened);
             }

@@ -309,6 +309,7 @@ impl Recorder {
     /// tells it again. Answers the attempt that counts from then on; `None` when the router is
     /// gone.
     async fn recover(&mut self, attempt: u64, owed: Batch, late: Option<Work<Batch>>) -> Option<u64> {
+        // The first of several failures counts: what its commit wrote after all begins there.
         self.given_up.from.get_or_insert(self.chain.next_seq());
         // Nothing is read before this is told: stops wait for it.
         let state = std::mem::replace(&mut self.durable, Box::new(State::new(self.rules.clone())));
@@ -322,6 +323,7 @@ impl Recorder {
             // Whether it was written after all, the fold tells.
             let _ = self.outlast(work).await?;
         }
+        // Kept over all tries: what a probe has booked the next one does not name again.
         let (mut booked, mut recurring) = (Vec::new(), Recurring::default());
         let folded = loop {
             self.outlast_pause().await?;
@@ -388,6 +390,7 @@ pub(super) async fn commit(
     let mut work = append(ledger, batch);
     match timeout(may_take, &mut work).await {
         Ok((ledger, written)) => (Some(ledger), written.map_err(Failure::Said)),
+        // Not dropped: a commit cannot be taken back, and the ledger comes free when it ends.
         Err(_) => (None, Err(Failure::Late(work))),
     }
 }
@@ -403,6 +406,7 @@ fn probe(mut ledger: Ledger, carried: Vec<u64>) -> Work<()> {
     Box::pin(async move {
         let mut probed = ledger.probe().await;
         if probed.is_ok() && !carried.is_empty() {
+            // Before the ledger is folded: what has left must not be found in the outbox as owed.
             probed = ledger.append(Batch { carried, ..Batch::default() }).await;
         }
         (ledger, probed)
@@ -428,6 +432,7 @@ async fn folded(
     // What was first sealed while the ledger could not be written has been carried on another
     // record, or on none.
     let mut carried = BTreeSet::new();
+    // A ledger that held nothing has no last entry that could be met.
     let mut is_known = known == Chain::new();
     let (state, recovered) = replay::fold(ledger, rules, |sealed| {
         is_known |= Chain::after(sealed) == known;

@@ -81,6 +81,7 @@ pub(super) fn sort(
             let messages = messages.into_iter().map(outbound).collect();
             let mut job = Job { lane, parcel: Some(id), messages, ..Job::default() };
             job.withdraw(|message| has_ended(message, &ended, state));
+            // Not of stops: whatever the entries say, nothing holds up what always passes.
             for message in job.messages.iter().filter(|message| may_be_held(message, state)) {
                 let seq = message.seq;
                 let Some(bar) = Bar::of(id, seq, state, barred) else { continue };

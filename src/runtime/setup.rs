@@ -43,7 +43,7 @@ pub struct Setup {
     pub ledger_wal_max_bytes: u64,
     /// The file of the emergency log.
     pub emergency_path: PathBuf,
-    /// Its room.
+    /// Its size in bytes, taken when the file is made.
     pub emergency_size_bytes: u64,
     /// How long a write to it may hold up what is carried.
     pub emergency_timeout_ms: u64,
@@ -216,5 +216,6 @@ fn publishing(config: &Config) -> DispatchSettings {
 /// share.
 fn prefetch(config: &Config, lane: Lane, lanes: usize) -> u16 {
     let share = config.amqp.in_flight_bytes_max / lanes / config.limits.body_bytes_max.max(1);
+    // Never 0: to AMQP that is a prefetch without a bound.
     config.amqp.prefetch_count(lane).min(u16::try_from(share).unwrap_or(u16::MAX)).max(1)
 }

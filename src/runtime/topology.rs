@@ -126,6 +126,7 @@ pub fn enforce(prefix: &str, commands: &Commands) -> Topology {
         fanout(&dead),
         Exchange { alternate: Some(unknown.clone()), ..topic(&returned) },
     ];
+    // The urgent lane's comes first: without the first queue a router does not begin (`link`).
     let mut queues: Vec<Queue> = Lane::ALL
         .into_iter()
         .map(|lane| {
@@ -145,6 +146,7 @@ pub fn enforce(prefix: &str, commands: &Commands) -> Topology {
         })
         .collect();
     if let Some(results) = queues.iter_mut().find(|queue| queue.name == lane_queue(prefix, Lane::Results)) {
+        // What no binding takes is decided too, and not dropped by the broker in silence.
         results.bindings.push((unknown, String::new()));
     }
     queues.push(Queue { name: dead.clone(), kind: QueueKind::Quorum, bindings: vec![(dead, String::new())] });

@@ -310,6 +310,7 @@ impl Dispatch {
     pub async fn send(&self, job: Job) {
         let Job { number, lane, messages, .. } = job;
         if messages.is_empty() {
+            // Told all the same: a lane's jobs are done in order, and later ones wait for this one.
             let report = Report { done: vec![(number, 0)], ..Report::default() };
             // A router that is gone waits for no job.
             let _ = self.reports.send(report).await;
@@ -333,6 +334,7 @@ impl Dispatch {
 
     /// Takes back what is to leave no more, wherever it waits.
     pub async fn withdraw(&self, withdrawn: Withdrawn) {
+        // Only ordinary commands are ever taken back, and they leave by this way alone.
         if let Some(signals) = self.ways.get(Way::Signals as usize) {
             let _ = signals.send(Order::Withdraw(withdrawn)).await;
         }

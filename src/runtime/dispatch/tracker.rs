@@ -173,6 +173,7 @@ impl Tracker {
 
     fn job(&mut self, number: u64) -> Option<&mut Progress> {
         self.lanes.iter_mut().find_map(|lane| {
+            // Numbers grow, and a lane's jobs stand in the order in which they were numbered.
             let index = lane.binary_search_by_key(&number, |progress| progress.number).ok()?;
             lane.get_mut(index)
         })
@@ -207,6 +208,7 @@ impl Tracker {
 
     fn close(&mut self, progress: Progress, done: &mut Done) {
         let Progress { lane, opening, tag, parcel, span, mut withdrawn, returned, set_aside, .. } = progress;
+        // What was set aside is booked entry by entry, when it has left (`end`).
         withdrawn.extend(set_aside.iter().map(|outbound| outbound.seq));
         if let Some(span) = span {
             without(span, &withdrawn, &mut done.spans);

@@ -251,6 +251,7 @@ impl Sender {
         let Some(connected) = self.link.now() else { return };
         self.channels.of(connected.generation);
         let blocked = connected.bus.blocked();
+        // An alarm is the connection's, and each way sees it: one of them says so.
         if self.way == Way::Urgent {
             self.telemetry.health.set_blocked(blocked.is_some());
         }
@@ -281,6 +282,7 @@ impl Sender {
         if self.batches.len() >= self.settings.batches_max
             && let Some(oldest) = self.batches.values().find(|batch| batch.is_slow)
         {
+            // A slow one: no job waits for it any more, and its messages are tried again.
             oldest.abandon.cancel();
         }
         self.next += 1;
@@ -336,6 +338,8 @@ impl Sender {
         }
         let single = messages.len() == 1;
         for (mut waiting, fate) in messages.into_iter().zip(fates) {
+            // Its job was released when the batch became slow; the messages were shared with the
+            // publishing task and could not say so.
             waiting.tracked &= !batch.is_slow;
             self.hears = fate != Fate::Unknown;
             let (seq, may_leave) = (waiting.outbound.seq, matches!(fate, Fate::Rejected | Fate::Unknown));
@@ -463,6 +467,7 @@ impl Sender {
         let far = Instant::now() + Duration::from_secs(3600);
         let Some(connected) = self.link.now() else { return far };
         if connected.bus.blocked().is_some() {
+            // The end of an alarm wakes nobody here, so it is looked for.
             return Instant::now() + BLOCKED_LOOK;
         }
         let young = |kind| self.batches.values().any(move |batch| batch.kind == kind && !batch.is_slow);

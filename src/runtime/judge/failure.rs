@@ -127,6 +127,8 @@ impl Router {
                 // pass again.
                 let parked = self.corridor.take_parked();
                 self.rebuild(*state, chain, parked);
+                // Told to the new state: one that is folded believes that the ledger can be
+                // written.
                 self.corridor.state_mut().believe(&Belief::LedgerWritable(false));
                 let owed = self.not_appended(emergency::records(owed.entries, owed.parcels));
                 let unwritten = emergency::seal_again(&mut self.corridor, owed);
@@ -137,6 +139,8 @@ impl Router {
             }
             Recovery::Writable { attempt, state, chain, parked, booked, mut again } => {
                 self.memory.attempt = attempt;
+                // Before `unwritten` is taken: this would put one there, and that alone says that
+                // the ledger cannot be written.
                 self.forget_carried(booked);
                 let unwritten = self.memory.unwritten.take().unwrap_or_default();
                 self.memory.unwritten_bytes = 0;
@@ -157,6 +161,7 @@ impl Router {
                 let batch = Batch { entries, parcels, carried, ..Batch::default() };
                 again.iter_mut().for_each(|job| self.memory.tracker.begin(job));
                 let commit = self.commit(batch, again, Vec::new());
+                // Handed over before the lanes open: what is owed to the ledger goes first.
                 let _ = self.recorder.send(Commit { unaudited: true, ..commit }).await;
                 self.telemetry.health.set_ledger(true);
                 let _ = self.open.send(true);

@@ -205,7 +205,8 @@ impl Router {
                 self.recover(recovery).await;
             }
             // Room at the recorder first, then as many as are ready by then: rounds grow with the
-            // load.
+            // load. While the ledger cannot be written the recorder commits nothing, and no round
+            // waits for it.
             let permit = match self.memory.unwritten {
                 None => match self.room(&mut round).await {
                     Some(permit) => Some(permit),
@@ -232,6 +233,7 @@ impl Router {
         let mut outcome = Outcome { sealed: Vec::with_capacity(round.count), ..Outcome::default() };
         let now = self.clock.now();
         self.resume(now, &mut outcome);
+        // Before what has arrived: a latch or a set-back counts for that.
         self.take_in(round.done, &mut outcome);
         // The first round has taken in what was found at the start.
         if self.memory.unwritten.is_none() && !self.memory.left.is_empty() {
@@ -260,6 +262,7 @@ impl Router {
             if let Some(opening) = self.memory.seen.get_mut(lane as usize) {
                 *opening = arrivals.opening;
             }
+            // It went back to its queue while it was on its way here, and comes again.
             if self.memory.void.get(lane as usize).is_some_and(|void| arrivals.opening <= *void) {
                 continue;
             }
@@ -349,6 +352,7 @@ impl Router {
 
     /// The body of the outcome in entry `of`.
     async fn recall(&mut self, of: u64) -> Option<Bytes> {
+        // In the order of their entries; where numbers begin anew `rebuild` has emptied it.
         let at_hand = self.memory.recent.binary_search_by_key(&of, |(seq, _)| *seq);
         if let Some((_, body)) = at_hand.ok().and_then(|index| self.memory.recent.get(index)) {
             return Some(body.clone());
@@ -414,6 +418,7 @@ impl Router {
         let ended: BTreeSet<u64> = ended.collect();
         let overtaken = std::mem::take(&mut outcome.overtaken);
         let tightens = !overtaken.is_empty() || outcome.sealed.iter().any(may_hold);
+        // Only then, because it asks about every command under way.
         let held = if tightens { self.memory.tracker.held(&overtaken, state) } else { BTreeSet::new() };
         for job in &mut outcome.jobs {
             job.withdraw(|message| message.ends && ended.contains(&message.seq));
@@ -430,6 +435,7 @@ impl Router {
 
     /// Hands a round to the recorder, or straight on while the ledger cannot be written.
     async fn hand_on(&mut self, mut outcome: Outcome, permit: Option<mpsc::OwnedPermit<Commit>>) {
+        // Before the tracker takes note: it has to know which parcel keeps a job's messages.
         outcome.pack();
         outcome.jobs.iter_mut().for_each(|job| self.memory.tracker.begin(job));
         self.gauge_outbox();

@@ -32,6 +32,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// Tells when the router says its own status.
 pub(in crate::runtime) fn ticker() -> tokio::time::Interval {
     let mut ticker = tokio::time::interval(STATUS_PERIOD);
+    // A router that was held up says its status once, and not once for each time that it missed.
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticker
 }
@@ -108,6 +109,8 @@ impl Router {
             return round;
         }
         tokio::select! {
+            // First what decides what may pass at all, then stops. Reports before the other lanes:
+            // a way that waits to report takes no messages.
             biased;
             Some(recovery) = self.recoveries.recv() => round.recovery = Some(recovery),
             Some(done) = self.done.recv() => round.done.push(done),
@@ -143,6 +146,7 @@ impl Router {
         for (inbox, share) in
             [(urgent, half), (results, half), (signals, half), (metrics, METRICS_PER_ROUND_MAX)]
         {
+            // Looked at before each batch: a large one goes beyond it, and may fill the round.
             let share = round.count + share;
             while !round.is_full(&self.bounds)
                 && round.count < share

@@ -108,6 +108,7 @@ impl Router {
             }
             return;
         };
+        // How long it was is a fact, and there are none while the ledger cannot be written.
         if !connected || self.memory.unwritten.is_some() {
             return;
         }

@@ -118,6 +118,7 @@ impl Marker {
         if let Some(before) = self.writing.take() {
             self.written(before).await;
         }
+        // A write that hangs has the file, and a later mark takes the place of this one.
         let Some(mut file) = self.file.take() else { return false };
         let mark = mark.clone();
         let writing = tokio::task::spawn_blocking(move || {

@@ -38,13 +38,13 @@ pub struct Announcement {
     pub host: String,
     /// Its process there.
     pub pid: u32,
-    /// Its ledger.
+    /// The id of its ledger; empty for a tool.
     pub ledger_id: String,
     /// Its environment.
     pub environment: String,
     /// What it does.
     pub state: State,
-    /// Since when.
+    /// Since when it does that, by its own clock.
     pub since: Timestamp,
     /// Whether it has the exclusive queue.
     #[serde(default)]

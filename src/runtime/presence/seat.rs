@@ -84,6 +84,7 @@ impl Seat {
         own: Announcement,
         claim: u64,
     ) -> Self {
+        // A name of its own each time: what a lost connection left may be locked still.
         let queue = format!("{}.{}-{claim}", topology::router_lock(prefix), own.router);
         Self {
             bus: Arc::clone(bus),
@@ -280,6 +281,7 @@ impl Seat {
         let Some(ears) = self.ears.as_mut() else { return std::future::pending().await };
         let heard = ears.next(usize::from(HEARD_MAX)).await?;
         let Some(last) = heard.last() else { return Err(BusError::Cancelled { queue: self.queue.clone() }) };
+        // At once: nothing is lost with a word that who runs says again each second.
         ears.settler().ack(last.tag, true).await?;
         let others = heard.iter().filter_map(|delivery| Announcement::read(&delivery.message.body));
         Ok(others.filter(|other| other.router != self.own.router).collect())

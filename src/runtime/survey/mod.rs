@@ -120,6 +120,7 @@ impl Survey {
             last_at: now,
         });
         let refusal = decision.refusal.as_ref().filter(|_| verdict == Verdict::Refuse);
+        // An example of what would be refused is worth more than one that passes.
         let is_first_refused = refusal.is_some() && counts.refusals.is_empty();
         if counts.example.is_none() || is_first_refused {
             let reason = refusal.map(|refusal| refusal.reason);

@@ -187,6 +187,7 @@ fn line(contract: &Contract, message: &Message, at: Timestamp) -> String {
     shapes::mask(&mut properties);
     record.insert("properties".to_owned(), properties);
     let mut text = Value::Object(record).to_string();
+    // The object stays open: the body's own text is put in, which a value would not keep.
     text.pop();
     text.push_str(&match contract.shown(&message.body) {
         Some(body) => form(&body),

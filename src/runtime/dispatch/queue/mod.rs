@@ -135,6 +135,7 @@ impl Queue {
             self.aside_bytes += waiting.bytes();
         }
         line.waiting.push_back(waiting);
+        // Where it is tried again later the line comes up by its time, and not by what is added.
         if line.waiting.len() == 1 && !line.under_way && line.retry_at.is_none() {
             self.ready.push_back(target);
         }
@@ -239,6 +240,7 @@ impl Queue {
     pub fn slow(&mut self, waiting: &Waiting) -> Vec<Outbound> {
         let target = self.target(&waiting.outbound, waiting.number);
         if let Some(line) = self.lines.get_mut(&target) {
+            // As after a failure: no job waits for what is added behind it (`add`).
             line.failures = line.failures.max(1);
         }
         self.stall(&target)

@@ -37,6 +37,7 @@ impl Queue {
     /// newest first, because what is given up comes back behind what stays.
     pub fn take_excess(&mut self, added: &Outbound, now: Instant) -> Vec<Waiting> {
         let mut excess = Vec::new();
+        // First at the target: what goes there makes room, and nobody else gives way for it.
         if self.way.keeps_order() {
             let target = self.target(added, 0);
             while let Some(lowest) = self.too_many_at(&target) {
