@@ -202,7 +202,7 @@ impl Kept {
             && self.ready.len() >= QUEUE_MESSAGES_MAX
     }
 
-    /// Takes a message; the answer is what had to go for it.
+    /// Takes a message; returns what had to go for it.
     fn push(&mut self, message: Message, returns: u32) -> Vec<Message> {
         self.bytes += message.body.len() as u64;
         self.ready.push_back((message, returns));
@@ -485,8 +485,8 @@ impl Consumer for Listening {
 }
 
 impl Listening {
-    /// What is ready within the prefetch; an empty answer when the consumer is closed, `None` when
-    /// it has to wait.
+    /// What is ready within the prefetch; an empty list when the consumer is closed, `None` when it
+    /// has to wait.
     fn take(&mut self, count_max: usize) -> Result<Option<Vec<Delivery>>, BusError> {
         let mut world = self.hold.broker.world();
         match world.ended.get(&self.hold.consumer) {

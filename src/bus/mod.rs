@@ -170,8 +170,8 @@ fn denies(reason: &str) -> bool {
 #[async_trait]
 pub trait Consumer: Send {
     /// Waits for at least one delivery, then takes what is ready, at most `count_max`, in order. An
-    /// empty answer means that the consumer was closed in good order. A call that is dropped loses
-    /// no delivery.
+    /// empty list means that the consumer was closed in good order. A call that is dropped loses no
+    /// delivery.
     async fn next(&mut self, count_max: usize) -> Result<Vec<Delivery>, BusError>;
 
     /// A handle to settle deliveries with, usable while `next` waits.
@@ -195,9 +195,9 @@ pub trait Settler: Send + Sync {
 #[async_trait]
 pub trait Publisher: Send + Sync {
     /// Publishes a batch in order and waits until the fate of each is known or `deadline` has
-    /// passed. The answer has one fate per departure, in order. An error means that the channel is
-    /// gone; then every fate is unknown. After fates that are `Unknown` the next batch goes by a
-    /// fresh channel, unless the publisher is a lasting one.
+    /// passed. Returns one fate per departure, in order. An error means that the channel is gone;
+    /// then every fate is unknown. After fates that are `Unknown` the next batch goes by a fresh
+    /// channel, unless the publisher is a lasting one.
     async fn publish(&self, batch: &[&Departure], deadline: Duration) -> Result<Vec<Fate>, BusError>;
 
     /// Keeps its channel also while confirms are outstanding, and lets batches overlap on it. What
@@ -206,7 +206,7 @@ pub trait Publisher: Send + Sync {
     /// one waits for that node.
     fn set_lasting(&mut self) {}
 
-    /// How many messages the present channel has published whose fate nobody told.
+    /// How many messages the present channel has published whose fate is not known.
     fn unresolved(&self) -> usize {
         0
     }
@@ -313,17 +313,17 @@ pub struct Counts {
 #[async_trait]
 pub trait Bus: Send + Sync {
     /// Declares the topology and checks that what is there agrees with it. A queue of the right
-    /// type that is there without some argument, or with another, is used as it is; the answer says
-    /// what differs.
+    /// type that is there without some argument, or with another, is used as it is; returns what
+    /// differs, in words.
     async fn declare(&self, topology: &Topology) -> Result<Vec<String>, BusError>;
 
     /// How many messages are ready in a queue, and how many listen; `None` where there is none of
     /// that name.
     async fn counts(&self, queue: &str) -> Result<Option<Counts>, BusError>;
 
-    /// Empties a queue of what is ready; the answer is how much that was. It is waited for as long
-    /// as the connection stands, because what is emptied is counted by nothing else: the caller
-    /// bounds it, and then does not know.
+    /// Empties a queue of what is ready; returns how many messages that were. It is waited for as
+    /// long as the connection stands, because what is emptied is counted by nothing else: the
+    /// caller bounds it, and then does not know.
     async fn purge(&self, queue: &str) -> Result<u64, BusError>;
 
     /// Takes a queue's bindings away.

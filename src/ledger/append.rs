@@ -179,7 +179,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When it could not be written; nothing of the batch is there then (or, where the commit
-    /// itself failed, the next replay tells).
+    /// itself failed, the next replay finds out).
     pub async fn append(&mut self, mut batch: Batch) -> Result<(), LedgerError> {
         self.append_from(&mut batch).await
     }
@@ -372,7 +372,7 @@ fn unusable(path: &Path) -> impl Fn(std::io::Error) -> LedgerError + '_ {
     |source| LedgerError::File { path: path.to_owned(), source }
 }
 
-/// Makes ready what a connection needs; answers the lock as far as it could be had.
+/// Makes ready what a connection needs; returns the lock as far as it could be had.
 fn prepare(dir: &Path, is_old: bool, lock: Option<File>) -> (Option<File>, Result<(), LedgerError>) {
     if is_old && !dir.join(files::FILE).exists() {
         return (lock, Err(LedgerError::Gone { dir: dir.to_owned() }));

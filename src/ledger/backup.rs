@@ -76,7 +76,7 @@ pub async fn backup(
     finished
 }
 
-/// Copies everything; answers how many parcels.
+/// Copies everything; returns how many parcels.
 async fn copy(
     from: &mut SqliteConnection,
     part: &Path,
@@ -114,7 +114,7 @@ async fn newest(from: &mut SqliteConnection) -> Result<i64, LedgerError> {
     Ok(newest.unwrap_or_default())
 }
 
-/// Copies the entries behind `after`, at most so many; answers the last.
+/// Copies the entries behind `after`, at most so many; returns the number of the last.
 async fn bite(
     from: &mut SqliteConnection,
     into: &mut SqliteConnection,

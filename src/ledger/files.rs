@@ -25,7 +25,7 @@ struct Irregular;
 /// Opens a regular file.
 ///
 /// # Errors
-/// What the file system said; what is no regular file is told by [`is_irregular`].
+/// What the file system said; [`is_irregular`] finds what is no regular file.
 pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     // Opening a pipe waits for its other end otherwise.
     let opened = options.custom_flags(libc::O_NONBLOCK).open(path);

@@ -113,7 +113,7 @@ impl MarkFile {
         &self.path
     }
 
-    /// Writes a mark over the older of the two, and answers when it is on the disk. It asks the
+    /// Writes a mark over the older of the two, and returns when it is on the disk. It asks the
     /// disk for no room.
     ///
     /// # Errors

@@ -169,7 +169,7 @@ impl Unvouched {
         self.heard.iter().rfind(|(_, (_, known))| *known == Some(command)).map(|(seq, _)| *seq)
     }
 
-    /// Every entry was heard: what they say against what waits.
+    /// Every entry was compared: returns what they say against what waits.
     ///
     /// # Errors
     /// `Outbox` for a body of an entry that is not there.

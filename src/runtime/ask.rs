@@ -73,7 +73,7 @@ pub struct Intent {
     pub data: Value,
 }
 
-/// A question, and whom to tell.
+/// A question, and where its answer goes.
 pub(super) struct PendingQuestion {
     pub question: Question,
     /// Answered with nothing when what was asked for is not known.

@@ -74,7 +74,7 @@ pub struct Running {
     emergency: oneshot::Receiver<()>,
 }
 
-/// What the tasks outside the router find, told by many and heard by it alone.
+/// What the tasks outside the router find: many send, the router alone receives.
 type Findings = (mpsc::Sender<Done>, mpsc::Receiver<Done>);
 
 /// The emergency log's two ends, and the word that it is over.
@@ -122,7 +122,7 @@ fn memory_of(found: &[Done], jobs: &mut Vec<Job>) -> Memory {
     Memory::with_jobs(tracker, left)
 }
 
-/// Where the first commit was refused, the router hears of that before anything else.
+/// Where the first commit was refused, the router gets that before anything else.
 async fn tell_failed(
     mut opening: Opening,
     setup: &Setup,
@@ -304,7 +304,7 @@ fn batch_count_max(setup: &Setup, lane: Lane) -> usize {
     }
 }
 
-/// What the router tells of itself, and who looks how deep its queues are.
+/// What the router's status has of itself, and the task that looks how deep its queues are.
 fn about(setup: &Setup, link: &Link, stopping: &CancellationToken, started_at: Timestamp) -> About {
     let (names, full_every_ms) = (&setup.names, setup.config.status.full_every_ms);
     let lanes = setup.consumers.iter().map(|(_, queue, _)| queue.as_str());

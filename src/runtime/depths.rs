@@ -23,7 +23,7 @@ pub(super) struct Depths {
     pub every: Duration,
     pub link: Link,
     pub known: watch::Sender<KnownDepths>,
-    /// The refused copies' queue, of which the metrics tell.
+    /// The refused copies' queue, whose depth is a metric.
     pub refused: String,
     pub telemetry: Arc<Telemetry>,
     pub stopping: CancellationToken,

@@ -95,7 +95,7 @@ impl Log {
         }
     }
 
-    /// Lets go of a file that is not there any more; says so where it does.
+    /// Lets go of a file that is not there any more, and returns the fault where it does.
     fn let_go(&mut self) -> Option<EmergencyError> {
         let Self::Open(log) = self else { return None };
         let gone = log.look().err().filter(|fault| matches!(fault, EmergencyError::Gone(_)))?;
@@ -239,7 +239,7 @@ impl Clearer {
 }
 
 impl Emergency {
-    /// Writes what is not on the log yet, within the time that a write may take. Answers how many
+    /// Writes what is not on the log yet, within the time that a write may take. Returns how many
     /// are on it then, from the first.
     pub async fn write(&mut self, records: &[Record]) -> usize {
         let until = Instant::now() + self.timeout;

@@ -93,7 +93,7 @@ pub(super) struct Host {
     pub asker: Asker,
     pub done: mpsc::Sender<Done>,
     pub telemetry: Arc<Telemetry>,
-    /// What was told may be forgotten: the latch is told again.
+    /// What was reported may be forgotten: the latch is reported again.
     pub again: Arc<Notify>,
     /// The bundles that were asked for and are under way.
     pub bundles: Arc<Semaphore>,
@@ -199,7 +199,7 @@ impl Host {
         }
     }
 
-    /// Tells how large the ledger's files are; says once when somebody keeps its write-ahead log
+    /// Reports how large the ledger's files are; logs once when somebody keeps its write-ahead log
     /// from being emptied.
     fn weigh(&self, size: Size, held: &mut bool) {
         let Size { file_bytes, wal_bytes } = size;

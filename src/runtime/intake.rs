@@ -38,11 +38,11 @@ const EMPTY_LOOKS_MAX: u32 = 50;
 /// A delivery, read.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    /// What it says.
+    /// The message as gates 1 and 2 have read it.
     pub arrival: Box<Arrival>,
     /// As it came.
     pub message: Message,
-    /// To settle it by.
+    /// The delivery tag, to settle it by.
     pub tag: u64,
 }
 

@@ -142,9 +142,9 @@ impl Link {
         found.clone()
     }
 
-    /// Waits until that connection is not the present one any more, and says so. Whoever listens on
-    /// it may hear nothing of that: of the two connections to a node that hangs only one may be
-    /// known as lost.
+    /// Waits until that connection is not the present one any more, and returns that as a fault.
+    /// Whoever listens on it may hear nothing of that: of the two connections to a node that hangs
+    /// only one may be known as lost.
     pub async fn outlived(&self, generation: u64) -> BusError {
         let other = |now: &Option<Connected>| now.as_ref().is_none_or(|now| now.generation != generation);
         let mut current = self.current.clone();
@@ -156,7 +156,7 @@ impl Link {
         BusError::Unreachable { address, reason: "the connection was given up".to_owned() }
     }
 
-    /// Tells when the connection stands or is gone.
+    /// A watch that changes when the connection stands or is gone.
     pub fn watch(&self) -> watch::Receiver<Option<Connected>> {
         self.current.clone()
     }
@@ -166,7 +166,7 @@ impl Link {
         self.current.borrow().clone()
     }
 
-    /// Says that the connection of that generation is of no more use.
+    /// Reports that the connection of that generation is of no more use.
     pub fn fail(&self, generation: u64) {
         self.failed.send_if_modified(|failed| {
             let newer = generation > *failed;
@@ -194,7 +194,7 @@ impl Link {
         slot.as_ref().filter(|open| open.opening == opening).map_or(0, |open| open.settled)
     }
 
-    /// Books that a lane's deliveries up to a tag are settled; answers how many that were.
+    /// Books that a lane's deliveries up to a tag are settled; returns how many that were.
     pub fn book_settled(&self, lane: Lane, opening: u64, tag: u64) -> u64 {
         let Ok(mut slot) = self.slot(lane).lock() else { return 0 };
         let Some(open) = slot.as_mut().filter(|open| open.opening == opening) else { return 0 };
@@ -318,7 +318,7 @@ impl Keeper {
         }
     }
 
-    /// Makes sure that no other router is there, and then declares. Says whether everything is
+    /// Makes sure that no other router is there, and then declares. Returns whether everything is
     /// bound.
     async fn enter(
         &self,
@@ -353,7 +353,7 @@ impl Keeper {
     /// Declares what nothing works without: the exchanges, and the queue that stops come by. The
     /// rest is declared too, and what of it cannot be is mended aside: a queue of statuses whose
     /// node is away keeps no stop waiting. Nor does a binding: before 4.3 the broker answers none
-    /// while a node of its cluster hangs, whether it is there or not. Says whether everything is
+    /// while a node of its cluster hangs, whether it is there or not. Returns whether everything is
     /// bound.
     async fn declare(&self, bus: &dyn Bus, first: bool) -> Result<bool, BusError> {
         for exchange in &self.topology.exchanges {
@@ -441,7 +441,7 @@ impl Keeper {
         }
     }
 
-    /// Says how a declaration ended, in health and log.
+    /// Reports how a declaration ended, in health and log.
     fn note(
         &self,
         name: &str,

@@ -215,7 +215,7 @@ impl SharedMark {
         Self::new(last, Reader::later(Path::new("/nowhere")), sight)
     }
 
-    /// Says which entry is the newest on the emergency log, or that the ledger holds them all;
+    /// Notes which entry is the newest on the emergency log, or that the ledger holds them all;
     /// `is_told`: a set-back is among them.
     pub fn waits_on_log(&self, newest: Option<EmergencyId>, is_told: bool) {
         self.is_on_log.fetch_or(is_told, Ordering::AcqRel);

@@ -279,7 +279,7 @@ async fn open_epoch(
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     entries.push(corridor.record(Fact::new(Action::Opened, now, Change::Opened(opened))));
-    // A ledger that is begun is waited for.
+    // Without a ledger there is nothing to go on from, and no stop to let pass: it is waited for.
     let may_take = if is_new { Duration::MAX } else { Duration::from_millis(setup.commit_timeout_ms) };
     let (ledger, written) = match (fault, opening.ledger.take()) {
         (None, Some(ledger)) => {

@@ -65,7 +65,7 @@ impl Commit {
     }
 }
 
-/// What the recorder tells the router when the ledger fails, and when it is well again.
+/// What the recorder sends the router when the ledger fails, and when it is well again.
 pub(super) enum Recovery {
     /// Nothing after the chain's end is known to be written; this is the state up to there.
     /// What had been carried unaudited and was in the failed commit is still `owed` to it.
@@ -257,7 +257,7 @@ impl Recorder {
         self.acks.take(commit.settlements).await;
     }
 
-    /// Forgets a commit: its deliveries come again, its jobs are over. Answers what must not be
+    /// Forgets a commit: its deliveries come again, its jobs are over. Returns what must not be
     /// forgotten.
     async fn give_up(&mut self, commit: Commit) -> Batch {
         let Batch { entries, parcels, carried, .. } = commit.batch;
@@ -295,7 +295,7 @@ impl Recorder {
         }
     }
 
-    /// Whether the ledger can be written; books what is owed to the outbox on the way, and answers
+    /// Whether the ledger can be written; books what is owed to the outbox on the way, and returns
     /// what that was.
     async fn probe(&mut self) -> Option<Result<Vec<u64>, LedgerError>> {
         let ledger = self.ledger.take()?;
@@ -305,9 +305,9 @@ impl Recorder {
         Some(probed.map(|()| std::mem::take(&mut self.given_up.unbooked)))
     }
 
-    /// Tells the router what stands, tries until the ledger can be written and is read whole, and
-    /// tells it again. Answers the attempt that counts from then on; `None` when the router is
-    /// gone.
+    /// Sends the router the state of what is durable, tries until the ledger can be written and is
+    /// read whole, and sends that. Returns the attempt that counts from then on; `None` when the
+    /// router is gone.
     async fn recover(&mut self, attempt: u64, owed: Batch, late: Option<Work<Batch>>) -> Option<u64> {
         // The first of several failures counts: what its commit wrote after all begins there.
         self.given_up.from.get_or_insert(self.chain.next_seq());
@@ -317,7 +317,7 @@ impl Recorder {
         self.restore(attempt, late).await
     }
 
-    /// The same, where the router was told what stands.
+    /// The same, where the router has the state of what is durable.
     async fn restore(&mut self, attempt: u64, late: Option<Work<Batch>>) -> Option<u64> {
         if let Some(work) = late {
             // Whether it was written after all, the fold tells.

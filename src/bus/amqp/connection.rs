@@ -221,7 +221,8 @@ impl<'a> Dial<'a> {
         Ok(dial)
     }
 
-    /// Makes one connection; `which` tells it from its sister in the broker's management.
+    /// Makes one connection; `which` is the part of its name by which the broker's management shows
+    /// the two apart.
     pub async fn open(&self, which: &str, load: &Arc<Load>) -> Result<Line, BusError> {
         let name = LongString::from(format!("{} ({which})", self.options.name));
         let properties = ConnectionProperties::default().with_connection_name(name);

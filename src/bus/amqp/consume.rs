@@ -33,7 +33,7 @@ pub(super) struct Listening {
     queue: String,
     /// Taken and not yet handed on.
     taken: Vec<Delivery>,
-    /// Met behind what was taken: the next call tells it.
+    /// Met behind what was taken: the next call returns it.
     fault: Option<BusError>,
 }
 

@@ -62,7 +62,7 @@ impl Guard {
         self.buffer.get(self.taken..self.checked).unwrap_or_default()
     }
 
-    /// Says that `count` bytes of it were.
+    /// Books that `count` bytes of what was ready were handed on.
     pub fn take(&mut self, count: usize) {
         self.taken = self.checked.min(self.taken + count);
     }

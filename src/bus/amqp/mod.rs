@@ -76,7 +76,7 @@ impl Amqp {
         &self.server
     }
 
-    /// The broker's version, where it tells.
+    /// The broker's version, where its greeting has one.
     pub fn broker_version(&self) -> Option<&str> {
         self.server.version.as_deref()
     }
@@ -105,7 +105,7 @@ impl Amqp {
         Ok(consume::Listening::new(Arc::clone(&self.consuming), channel, stream, queue))
     }
 
-    /// Declares a queue and its bindings; the answer says how it differs from what is wanted.
+    /// Declares a queue and its bindings; returns how it differs from what is wanted.
     async fn declare_queue(&self, wanted: &Queue) -> Result<Option<String>, BusError> {
         let mut arguments = declare::arguments(&wanted.kind, &self.server);
         let mut differences = Vec::new();

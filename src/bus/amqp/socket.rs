@@ -142,7 +142,7 @@ impl Way {
         Self { stream: Arc::new(stream), asked: None }
     }
 
-    /// Registers with the system for one answer: that this direction is free.
+    /// Registers with the system for one report: that this direction is free.
     #[expect(
         deprecated,
         reason = "what replaces it is unsafe, as the type could close its descriptor meanwhile; this one cannot"
@@ -155,7 +155,7 @@ impl Way {
         Ok(())
     }
 
-    /// Ready when nothing was asked or the answer is there.
+    /// Ready when nothing was registered, or the system has reported.
     fn poll_told(&mut self, task: &mut Context<'_>) -> Poll<Result<()>> {
         let Some(asked) = &self.asked else { return Poll::Ready(Ok(())) };
         // Whichever interest was asked for, the other is never told.

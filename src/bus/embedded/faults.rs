@@ -185,7 +185,7 @@ impl Embedded {
 }
 
 impl World {
-    /// Routes a batch: the fate of each message, and how long until it is told.
+    /// Routes a batch: the fate of each message, and how long until the publisher learns of it.
     pub(super) fn publish(&mut self, batch: &[&Departure], deadline: Duration) -> (Vec<Fate>, Duration) {
         let fate = |departure: &&Departure| match self.route(&departure.message) {
             // Unasked, a broker drops what no queue takes and confirms it.

@@ -90,7 +90,7 @@ fn vouched(found: &Found, path: &Path) -> Result<(), EmergencyError> {
     Err(EmergencyError::Damaged { path: path.to_owned(), place, what })
 }
 
-/// The header that says so of the rest.
+/// The header with that state, [`READY`] or [`CLEARING`].
 pub(super) fn header(state: &[u8; 8]) -> [u8; SLOT_BYTES] {
     let mut header = [0; SLOT_BYTES];
     let parts: [&[u8]; 3] = [MAGIC, &FORMAT.to_le_bytes(), state];

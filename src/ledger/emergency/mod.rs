@@ -137,7 +137,7 @@ pub struct EmergencyLog {
 pub struct Found {
     /// The records, in order. After a failed recovery one may stand there twice, under the same id.
     pub records: Vec<Record>,
-    /// A last write was cut off; it had never been answered.
+    /// A last write was cut off: `append` had not returned.
     pub torn: bool,
     /// There was no file.
     pub is_missing: bool,
@@ -260,7 +260,7 @@ impl EmergencyLog {
         }
     }
 
-    /// Writes records behind what there is, in one frame, and answers when they are on the disk.
+    /// Writes records behind what there is, in one frame, and returns when they are on the disk.
     ///
     /// # Errors
     /// `Full` names the first record that had no room; those before it are written. With any other

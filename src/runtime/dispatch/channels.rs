@@ -96,7 +96,8 @@ impl Channels {
             unresolved > 0 && unresolved + count <= UNRESOLVED_MAX
         };
         let index = self.first.iter().position(clean).or_else(|| self.first.iter().position(roomy));
-        // Where none has room the oldest is given up for a fresh one.
+        // None has room, and a further batch on any could stop the whole connection
+        // (`UNRESOLVED_MAX`): the oldest goes for a fresh one.
         let channel = match index {
             Some(index) => self.first.remove(index).unwrap_or_default(),
             None => {

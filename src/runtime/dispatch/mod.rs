@@ -76,7 +76,7 @@ pub(super) struct Outbound {
     pub seq: u64,
     /// Its ordinal there.
     pub ordinal: u32,
-    /// Whether it is a command that nothing needs to hear of once it has ended.
+    /// Whether it is a command that is published no more once it has ended.
     pub ends: bool,
     /// What it does, where something may hold that up.
     pub act: Option<Box<Act>>,
@@ -137,7 +137,7 @@ impl From<Outgoing> for Outbound {
     }
 }
 
-/// When a body was said.
+/// The `timestamp` of an envelope's body; `None` where it has none that can be read.
 fn said_at(body: &[u8]) -> Option<Timestamp> {
     #[derive(serde::Deserialize)]
     struct Said {
@@ -247,7 +247,7 @@ impl Withdrawn {
     }
 }
 
-/// What a way is told.
+/// An order to a way; it is taken at once, whatever the broker does.
 enum Order {
     /// To be published.
     Publish(Vec<Outbound>),

@@ -63,7 +63,7 @@ struct Ended {
     fates: Result<Vec<Fate>, BusError>,
 }
 
-/// What of the broker's trouble was not told yet.
+/// What of the broker's trouble was not reported yet.
 #[derive(Default)]
 struct Troubles {
     count: u64,
@@ -462,7 +462,7 @@ impl Sender {
         }
     }
 
-    /// When there is something to do that nobody says.
+    /// When there is something to do that no event announces.
     fn wake(&self) -> Instant {
         let far = Instant::now() + Duration::from_secs(3600);
         let Some(connected) = self.link.now() else { return far };
@@ -480,7 +480,7 @@ impl Sender {
         retry.into_iter().chain(slow).chain(silent).chain(told).min().unwrap_or(far)
     }
 
-    /// Says how this way is: in health at once, in the log and to the router at most every ten
+    /// Reports how this way is: in health at once, in the log and to the router at most every ten
     /// seconds.
     fn tell(&mut self) {
         let unconfirmed: usize =

@@ -77,7 +77,7 @@ impl Router {
         }
     }
 
-    /// Keeps records in memory as far as there is room; answers those that are lost for want of it.
+    /// Keeps records in memory as far as there is room; returns those that are lost for want of it.
     fn keep_unwritten(&mut self, mut records: Vec<Record>) -> Vec<Record> {
         let unwritten = self.memory.unwritten.get_or_insert_default();
         let bytes = &mut self.memory.unwritten_bytes;
@@ -114,7 +114,7 @@ impl Router {
         }
     }
 
-    /// The recorder says that the ledger failed, or that it can be written again.
+    /// Takes the recorder's word that the ledger failed, or that it can be written again.
     pub(super) async fn recover(&mut self, recovery: Recovery) {
         match recovery {
             Recovery::Failed { attempt, state, chain, owed } => {
@@ -242,7 +242,7 @@ enum Place {
     Nowhere,
 }
 
-/// Says on whose record a command was carried.
+/// Logs on which record a command was published.
 fn tell(record: &Record, place: Place) {
     let fact = &record.sealed.entry.fact;
     if !matches!(fact.action, Action::Requested) {

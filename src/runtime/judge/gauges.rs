@@ -11,8 +11,7 @@ use super::Router;
 const OVERDUE_COUNTED_MAX: usize = 10_000;
 
 impl Router {
-    /// Says how the state is after a round; with `ticks` also what is looked at every few seconds
-    /// only.
+    /// Sets the gauges after a round; with `ticks` also what is looked at every few seconds only.
     pub(super) fn gauge(&mut self, ticks: bool) {
         let metrics = &self.telemetry.metrics;
         metrics.bounds(self.corridor.state_mut().take_bound_hits());
@@ -31,7 +30,7 @@ impl Router {
         }
     }
 
-    /// Says what the outbox holds.
+    /// Sets the gauges of the outbox: parcels that leave, and messages that wait.
     pub(super) fn gauge_outbox(&self) {
         let leaving = self.memory.tracker.parcels() + self.memory.left.len();
         self.telemetry.metrics.set_outbox(leaving, self.corridor.parked_count());

@@ -94,7 +94,7 @@ pub(super) struct Router {
     /// What those who look in want to know.
     pub questions: mpsc::Receiver<PendingQuestion>,
     pub about: About,
-    /// When the router tells its own status.
+    /// When the router sends its own status.
     pub ticker: tokio::time::Interval,
     /// Wakes the router when the connection stands or is gone.
     pub standing: watch::Receiver<Option<Connected>>,
@@ -307,7 +307,7 @@ impl Router {
         job
     }
 
-    /// Keeps what a decision leaves for the batch, and ended commands' outcomes at hand. Answers
+    /// Keeps what a decision leaves for the batch, and ended commands' outcomes at hand. Returns
     /// the messages that leave at once.
     fn keep(&mut self, judged: Judged, outcome: &mut Outcome) -> Job {
         self.telemetry.metrics.steps(&judged.steps);

@@ -24,12 +24,12 @@ const IDLE_LOOK: Duration = Duration::from_secs(3600);
 const METRICS_PER_ROUND_MAX: usize = 64;
 /// How many questions are answered between two rounds.
 const QUESTIONS_PER_ROUND_MAX: usize = 8;
-/// How often the router says how it is.
+/// How often the router sends its own status.
 const STATUS_PERIOD: Duration = Duration::from_secs(5);
 /// How often a draining router looks whether everything is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
-/// Tells when the router says its own status.
+/// The times at which the router sends its own status.
 pub(in crate::runtime) fn ticker() -> tokio::time::Interval {
     let mut ticker = tokio::time::interval(STATUS_PERIOD);
     // A router that was held up says its status once, and not once for each time that it missed.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl Router {
-    /// Says the router's own status, as every instance does: a delta every few seconds; in full at
+    /// Sends the router's own status, as every instance does: a delta every few seconds; in full at
     /// first, once the depths of its queues are known, every `status.full_every_ms`, so that who
     /// listens later learns it, and on request.
     pub(super) fn report(&mut self, kind_type: &'static str, outcome: &mut Outcome) {

@@ -33,7 +33,7 @@ pub struct Marked {
     pub inner: Arc<dyn Connector>,
     pub prefix: String,
     pub shared: Arc<SharedMark>,
-    /// Where a set-back is told: the router takes it before any delivery.
+    /// Where a set-back is sent: the router takes it before any delivery.
     pub done: mpsc::Sender<Done>,
     /// Whether it has been read since the router started. A ledger is set back between two runs.
     pub has_looked: AtomicBool,
@@ -118,7 +118,7 @@ impl Marked {
         }
     }
 
-    /// Tells a set-back that is news.
+    /// Sends a set-back that is news to the router.
     async fn tell(&self, set_back: SetBack) {
         if self.shared.is_news(&set_back) {
             self.shared.note(&set_back);

@@ -154,12 +154,12 @@ impl Seat {
         Ok(())
     }
 
-    /// Asks all.
+    /// Asks every router of the prefix, by the key [`ALL`].
     pub(super) async fn ask(&mut self) -> Result<(), BusError> {
         self.send(ALL, false).await.map(|_| ())
     }
 
-    /// What others say, for as long as that.
+    /// The announcements of others that come within that time.
     pub(super) async fn hear_for(&mut self, how_long: Duration) -> Result<Vec<Announcement>, BusError> {
         let until = Instant::now() + how_long;
         let mut heard = Vec::new();
