@@ -50,6 +50,8 @@ pub(in crate::decision) fn may_confirm(
     let alone = matches!(challenge.requires, Requires::Explicit)
         || standing(state, flight, challenge, now).is_some()
         || breaks_glass(state, said, actor);
+    // Asked apart, so that the refusal names the bound: break-glass would do, if its review had
+    // room.
     if own && !alone && wants_to_break_glass(state, said, actor) {
         let detail =
             "as many uses of break-glass wait for their review as `memory.unreviewed_max` allows; review one";
@@ -89,6 +91,8 @@ pub(in crate::decision) fn completes(
             });
             return met.then_some(Complete(Right::Confirmed));
         }
+        // Only the requester comes here: a standing approval or break-glass may still stand in for
+        // others.
         Requires::SecondPerson | Requires::Quorum(_) => {}
     }
     standing(state, flight, challenge, now)
@@ -112,6 +116,7 @@ fn standing<'a>(
         standing.command == challenge.compared
             && now < standing.expires_at
             && state.standing_uses(&standing.name) < standing.uses_max
+            // Uses that cannot be counted would never be used up.
             && state.counts_uses(&standing.name)
     })
 }

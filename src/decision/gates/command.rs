@@ -55,6 +55,7 @@ pub(in crate::decision) fn check(
         }
         Some(known) => return Err(repeat(known, said, actor)),
     };
+    // After the repeats: the start that is pending is no obstacle to its own repeat.
     refuse_unless(actor, nothing_pending(state, said))?;
     // Who only looks carries nothing, and so waits for nothing.
     let acts = state.rules().mode == Mode::Enforce;
@@ -68,6 +69,8 @@ pub(in crate::decision) fn check(
     if class == Class::Start {
         refuse_unless(actor, quota::not_suspended(state, actor, now))?;
     }
+    // A stop that finds no room passes without a key: it is not tracked, and its repeat passes
+    // again.
     let taker = Precedence::of(class.always_passes(), actor);
     let binds = room::without_command(state, 0, flies, taker).is_none();
     // What is not tracked would never be released.
@@ -84,11 +87,13 @@ pub(in crate::decision) fn check(
         forgets_bot: forgets_bot(state, said),
         forgets_patch: forgets_patch(state, said),
         leads_to: lifecycle::leads_to(said),
+        // What tightens holds starts up by the state that it leaves, and not by its moment.
         overtakes: (class == Class::Stop).then(|| counts_as_said(state, said, now)),
         parked,
         tries_again,
         targets: known::targets(state, &said.key.scope),
     };
+    // After the repeats, and with its key: a repeat of a late start gets that end again.
     match (class == Class::Start).then(|| overtaking(state, said, now)).flatten() {
         Some(why) => Err(Stopped::Overtaken { actor: actor.clone(), accepted, why }),
         None => Ok(CommandStanding { accepted }),
@@ -185,6 +190,7 @@ fn nothing_pending(state: &State, said: &Said) -> Result<(), Refusal> {
     if !exclusive(&said.key.kind_type) {
         return Ok(());
     }
+    // Those that wait to be confirmed too: once confirmed, two would start the bot.
     let mut pending = state.flights_for(&said.key.scope).filter(|flight| exclusive(&flight.kind_type));
     match pending.next() {
         None => Ok(()),

@@ -41,6 +41,7 @@ pub(in crate::decision) fn check(
     let no = |reason, detail: &'static str| Err(Refusal::new(reason, detail).at("/data/challengeId"));
     let Some((flight, challenge)) = open(state, said) else {
         return match named(said).and_then(|id| state.challenge_closed(id)) {
+            // After break-glass the same id is confirmed once more, by another: that is its review.
             Some(closed) if closed.unreviewed && confirms(said) => review_by_another(closed, actor),
             Some(closed) => no(closed.why, "this challenge is over"),
             None => no(Reason::UnknownChallenge, "no challenge of this id is open"),
@@ -56,9 +57,12 @@ pub(in crate::decision) fn check(
         let detail = "the challenged command has another hash";
         return Err(Refusal::new(Reason::ChallengeMismatch, detail).at("/data/commandSha256"));
     }
+    // Asked although the deadline ends it: this may be decided before that falls due. The last
+    // instant counts.
     if challenge.expires_at < now.micros() {
         return no(Reason::ChallengeExpired, "its window is over");
     }
+    // A confirmed command keeps its challenge as long as it is in flight.
     if challenge.complete {
         return no(Reason::ChallengeUsed, "it was confirmed");
     }

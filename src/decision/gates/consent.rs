@@ -85,6 +85,7 @@ pub(in crate::decision) fn danger(state: &State, said: &Said, class: Option<Clas
         })
     };
     match class? {
+        // `start-work` and `swarm-start` are starts too, but name no mode: they are no live start.
         Class::Start
             if Step::of(kind_type) == Some(Step::Start) && lifecycle::mode(said) == Some(RunMode::Live) =>
         {

@@ -82,23 +82,27 @@ fn open(user_id: Option<&str>, envelope: &Envelope<Tree>) -> Actor {
 fn disagreement(said: &Said, user_id: Option<&str>) -> Option<(&'static str, &'static str)> {
     let envelope = &said.envelope;
     let (role, instance) = (envelope.origin_role(), envelope.origin_instance());
+    // Before the user-id is looked at: no account makes its owner the router.
     if role == Some(ROUTER_SWARM) {
         return Some(("only the router itself speaks with the origin `swarmgate:<instance>`", "/origin"));
     }
     if user_id.is_some_and(|user_id| user_id != instance) {
         return Some(("the AMQP user-id names another instance than `origin`", "/origin"));
     }
+    // The scope of a command says whom it is for, and that of everything else who sends it.
     let speaks_for_itself = said.key.family != Family::Signal || said.class == Some(Class::Liveness);
     if !speaks_for_itself {
         return None;
     }
     let scope = &said.key.scope;
+    // Commands may name this swarm: confirmations and questions to the router are addressed to it.
     if scope.swarm_id == ROUTER_SWARM {
         return Some(("the swarm `swarmgate` is the router's own", "/scope/swarmId"));
     }
     if instance != scope.instance {
         return Some(("`origin` names another instance than `scope`", "/origin"));
     }
+    // An origin may leave its role out; then there is none to disagree.
     if role.is_some_and(|role| role != scope.role) {
         return Some(("`origin` names another role than `scope`", "/origin"));
     }

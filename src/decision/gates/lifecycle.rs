@@ -23,14 +23,19 @@ use crate::{
 
 /// Whether a command may move its bot now, and whether it may reach those that its scope covers.
 pub(in crate::decision) fn check(state: &State, said: &Said, class: Option<Class>) -> Result<(), Refusal> {
+    // Of every type, also of those that move no bot: a config or a deletion reaches it like a
+    // start.
     reaches_none_in_quarantine(state, said, class)?;
     let Some(step) = Step::of(&said.key.kind_type).filter(|_| said.key.family == Family::Signal) else {
         return Ok(());
     };
+    // Stop, pause and quarantine pass from every state: a step that disagrees is noted in the
+    // entry, and never refused (`follow::lifecycle`).
     if !matches!(step, Step::Init | Step::Start | Step::Release) {
         return Ok(());
     }
     let life = state.life(&said.key.scope);
+    // Before the table, which has no such step either: this code names the one way out.
     if life == Life::Error && step != Step::Start {
         let detail = "the bot is in ERROR; only an explicit start or resume leaves that";
         return Err(Refusal::new(Reason::ExplicitStartRequired, detail).at("/type"));
@@ -40,6 +45,7 @@ pub(in crate::decision) fn check(state: &State, said: &Said, class: Option<Class
     let Some((from, to)) = lifecycle::requested(said) else {
         return illegal("it is two of the nine states, joined by `->`".to_owned());
     };
+    // `ANY` is `None` here and refused as well: whoever moves a bot must know where it is.
     if from != Some(life) {
         return illegal(format!("the bot is in {life}; {}", way_on(life, &said.key.scope)));
     }
@@ -82,7 +88,7 @@ fn way_on(life: Life, scope: &Scope) -> String {
     }
 }
 
-/// What starts, changes or destroys is carried to nobody in QUARANTINED, by whatever scope: a
+/// What starts, changes or destroys is forwarded to nobody in QUARANTINED, by whatever scope: a
 /// message that fans out cannot leave one of its targets out. What starts nothing (session,
 /// liveness, evidence) and what stops reaches them.
 fn reaches_none_in_quarantine(state: &State, said: &Said, class: Option<Class>) -> Result<(), Refusal> {

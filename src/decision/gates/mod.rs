@@ -40,6 +40,8 @@ pub(super) fn read(arrival: &Arrival) -> Result<&Said, Stopped> {
 
 /// The gates that a confirmed command walks again: what may have changed since it was challenged.
 pub(super) fn again(state: &State, said: &Said, actor: &Actor, now: Timestamp) -> Result<(), Refusal> {
+    // Gate 6 would take the command for its own repeat, and its room is taken already: neither is
+    // asked again. Nor is whether origin and user-id agree, which was settled when it came.
     let class = setting::class(state, said, actor);
     identity::prove(state, said, class, actor)?;
     policy::check(state, said, class, actor)?;
@@ -60,7 +62,7 @@ pub(super) struct Passed<'a> {
 
 /// What a gate stopped, and how.
 pub(super) enum Stopped {
-    /// A no.
+    /// Refused, with its reason.
     Refused { actor: Actor, refusal: Refusal },
     /// A repeat; `again` is the entry of the outcome to publish once more.
     Repeat { actor: Actor, refusal: Refusal, again: Option<u64> },

@@ -28,6 +28,8 @@ pub(in crate::decision) fn check(
     if actors.is_empty() || said.key.family != Family::Signal || actors.contains(&actor.principal) {
         return Ok(());
     }
+    // `danger` is about commands only: whoever may not ask for what is dangerous may not confirm
+    // it.
     if class != Some(Class::Consent) && consent::danger(state, said, class).is_none() {
         return Ok(());
     }

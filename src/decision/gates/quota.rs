@@ -26,6 +26,7 @@ pub(in crate::decision) fn room_for_challenge(
     said: &Said,
 ) -> Result<(), Refusal> {
     let rules = state.rules();
+    // Who only looks challenges nobody, so nothing is kept.
     if rules.mode == Mode::Observe {
         return Ok(());
     }
@@ -34,13 +35,15 @@ pub(in crate::decision) fn room_for_challenge(
         let detail = format!("there is no room to hold it back until it is confirmed: `{}`", bound.setting());
         Err(Refusal::full(bound, detail))
     };
-    // A config-update's patch is a part of its text.
+    // Twice: a challenge keeps the whole text, and the flight of a config-update keeps the patch, a
+    // part of it, once more.
     if !room::has_room_for_text(state, text_bytes.saturating_mul(2)) {
         return full(Bound::Texts);
     }
     if state.challenges_count() >= rules.memory.challenges_max {
         return full(Bound::Challenges);
     }
+    // What the router answers itself is in no parcel while it waits: only its text is kept.
     if state.rules().is_carried(&said.key.kind_type)
         && state.kept_bytes().saturating_add(arrival.body_bytes) > rules.parking_bytes_max
     {
@@ -52,6 +55,8 @@ pub(in crate::decision) fn room_for_challenge(
 /// A principal that stormed starts nothing for a while.
 pub(super) fn not_suspended(state: &State, actor: &Actor, now: Timestamp) -> Result<(), Refusal> {
     match state.suspended_until(&actor.principal).filter(|until| now < *until) {
+        // Otherwise a flood of invented names could fill the list, and whoever storms next would
+        // start.
         None if !state.has_room_to_suspend(&actor.principal, now) => {
             let detail = "as many senders storm as `memory.suspended_max` allows, so that nobody can tell who else does";
             Err(Refusal::full(Bound::Suspended, detail))
@@ -75,6 +80,7 @@ pub(super) fn room_to_wait(state: &State, said: &Said, body_bytes: usize) -> Res
 }
 
 pub(super) fn room_for_key(state: &State, flies: bool) -> Result<(), Refusal> {
+    // Ordinary, because a stop or a tightening is never asked for room.
     let Some(bound) = room::without_command(state, 0, flies, Precedence::Ordinary) else { return Ok(()) };
     let (number, what) = match bound {
         Bound::Flights => (state.rules().memory.flights_max, "commands are in flight"),

@@ -34,7 +34,8 @@ pub(in crate::decision) fn check(
             | Class::Liveness
             | Class::Evidence,
         ) => return Ok(()),
-        // Lowering the mode or the switch is how one gets out; it needs its confirmation.
+        // Lowering the mode or the switch, or accepting the clock, is the way out of what holds the
+        // rest up; each takes its confirmation.
         Some(Class::Loosen) => {
             !matches!(said.key.kind_type.as_str(), "safety-set" | "kill-switch-set" | clock_gap::ACCEPT)
         }
@@ -48,6 +49,7 @@ pub(in crate::decision) fn check(
     if mode != SafetyMode::Normal {
         return Err(Refusal::new(Reason::SafetyMode, format!("the safety mode is {mode}")));
     }
+    // In the order of the codes in spec/gates.md: between mode and kill switch.
     if matches!(class, Some(Class::Start | Class::Change)) {
         readiness(state, scope, now)?;
     }
@@ -71,6 +73,7 @@ fn readiness(state: &State, scope: &Scope, now: Timestamp) -> Result<(), Refusal
         let detail = format!("readiness gate `{name}` has no result, or one that has expired");
         return Err(Refusal::new(Reason::GateUnknown, detail));
     }
+    // A FAIL whose time is over is no PASS: until it is cleared it refuses, required or not.
     if let Some(name) = safety.failed(scope, now).next() {
         let detail =
             format!("readiness gate `{name}` has failed, its report has expired, and nobody has cleared it");

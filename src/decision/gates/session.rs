@@ -32,6 +32,7 @@ pub(in crate::decision) fn check(state: &State, said: &Said) -> Result<(), Refus
     let Some(word) = word.filter(|word| *word != Word::Stop) else { return Ok(()) };
     let session = state.session(&said.key.scope);
     match session::step(session, word) {
+        // A worker that had a session is remembered still, and takes no more room.
         Ok(_) if session.is_none() && state.sessions_count() >= state.rules().inventory.instances_max => {
             let detail = "as many workers' sessions are remembered as `inventory.instances_max` allows";
             Err(Refusal::full(Bound::Sessions, detail))

@@ -34,9 +34,12 @@ pub(in crate::decision) fn class(state: &State, said: &Said, actor: &Actor) -> O
     let class = said.class?;
     let setting = state.safety().setting(safety::swarm(&said.key.scope));
     let lowers = match said.key.kind_type.as_str() {
+        // With the swarm's own mode: the one for all applies beside it, whatever is set here.
         "safety-set" => mode(said).is_some_and(|mode| mode < setting.mode_or_inherited(state)),
         "kill-switch-set" => {
             let inherited = state.safety().global;
+            // The latch counts as set. The level that a mode implies does not: that lasts as long
+            // as the mode.
             let own = setting.kill_switch.into_iter().chain(setting.latch).max();
             let set = own.or_else(|| inherited.kill_switch.into_iter().chain(inherited.latch).max());
             level(said).is_some_and(|level| set.is_some_and(|set| level < set))
@@ -54,6 +57,7 @@ fn brightens(state: &State, said: &Said, actor: &Actor) -> bool {
     let better = result(said).is_some_and(|result| result < GateResult::Unknown);
     let is_own = state.rules().safety.gate_reporters.get(name).is_some_and(|own| *own == actor.principal);
     if is_own {
+        // Its name alone would let anybody pass the gate of another.
         return better && !identity::is_trusted(state.rules(), actor);
     }
     better && state.safety().known(name, &said.key.scope).any(Gate::has_failed)
@@ -84,6 +88,8 @@ pub(in crate::decision) fn check(
             );
             Err(Refusal::full(Bound::Settings, detail).at("/scope/swarmId"))
         }
+        // Only what loosens is refused: a tightening without room of its own takes effect for all
+        // (`reach`).
         "safety-set" | "kill-switch-set"
             if !state.safety().has_room(safety::swarm(&said.key.scope), &state.rules().memory)
                 && class(state, said, actor) == Some(Class::Loosen) =>
