@@ -25,11 +25,12 @@ use crate::{
 /// is the last part of the message's id.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Carry the arrival on to `swarmgate.out`, as it came.
+    /// Publish the arrival to `<prefix>.out`, as it came.
     Forward(Permit),
-    /// Copy the arrival to `swarmgate.refused` with its reason.
+    /// Publish a copy of the arrival to `<prefix>.refused`, with its reason in headers.
     Refuse(Refusal),
-    /// Keep the arrival, as it would be carried, until its target shows itself: its entry's parcel.
+    /// Keep the arrival, as it would be published, in its entry's parcel, until its target shows
+    /// itself or its challenge is confirmed.
     Hold,
     /// Keep a message that came back until its target shows itself.
     Keep {
@@ -42,16 +43,16 @@ pub enum Effect {
         /// Whether it takes the urgent lane.
         urgent: bool,
     },
-    /// Carry what a parcel keeps.
+    /// Publish what a parcel keeps.
     Release {
-        /// The leave to.
+        /// The permit of its acceptance or confirmation.
         permit: Permit,
         /// The parcel.
         parcel: u64,
         /// Whether it takes the urgent lane.
         urgent: bool,
     },
-    /// Let go of what a parcel keeps: its command has ended.
+    /// Remove what a parcel keeps: its command has ended.
     Drop {
         /// The parcel.
         parcel: u64,
@@ -74,10 +75,10 @@ pub enum Effect {
         /// Up to when it was known what is thrown: a later throw is not meant.
         seen: Timestamp,
     },
-    /// Say something of the router's own on `swarmgate.out`.
+    /// Publish an envelope of the router's own to `<prefix>.out`.
     Speak(Speech),
-    /// Give a command of the router's own: its message belongs to that command's entry, by which it
-    /// is found again when the broker says what became of it.
+    /// Publish a command of the router's own: its message belongs to that command's entry, by which
+    /// it is found again when the broker reports on it.
     Order {
         /// Which fact of the decision accepts the command.
         fact: usize,
@@ -115,7 +116,7 @@ impl Effect {
 pub struct Speech {
     /// Its key.
     pub routing_key: String,
-    /// Its body, canonical.
+    /// Its body: canonical JSON (RFC 8785).
     pub body: Bytes,
     made_here: (),
 }
@@ -150,6 +151,7 @@ impl Speech {
         context: Value,
         now: Timestamp,
     ) -> Self {
+        // These two say that an answer is missing, and not that the command failed.
         let retryable = matches!(status, "TimedOut" | "Partial");
         let mut data =
             json!({ "status": status, "retryable": retryable, "message": detail, "context": context });
@@ -235,6 +237,7 @@ impl Speech {
 
     /// The key of that request.
     pub(super) fn ask_id(rules: &Rules, now: Timestamp) -> String {
+        // Those who are asked at one moment share it: their scopes tell the questions apart.
         format!("ask-{}-{}", rules.instance, now.micros())
     }
 
@@ -275,6 +278,7 @@ impl Speech {
     /// The body as a ledger payload: words of ours may repeat what somebody said.
     pub fn payload(&self) -> Payload {
         let text = String::from_utf8_lossy(&self.body).into_owned();
+        // Asked first, because most bodies hold nothing to mask and need no parsing for it.
         if shapes::may_hold(&text)
             && let Ok(mut body) = serde_json::from_str::<Value>(&text)
             && body.get_mut("data").is_some_and(shapes::mask)
@@ -288,6 +292,8 @@ impl Speech {
     fn of(family: Family, envelope: &Envelope) -> Self {
         Self {
             routing_key: ControlPlaneRouting::of(family, &envelope.kind_type, &envelope.scope),
+            // Canonical, so that the entry's payload is: a fold takes parts of one as they stand
+            // (`state::payload`).
             body: Bytes::from(canonical::of(envelope)),
             made_here: (),
         }

@@ -72,6 +72,8 @@ pub(super) fn asked_by(state: &State, arrival: &Arrival, said: &Said) -> Option<
         let run = run.map(str::to_owned).or_else(|| run_of(state, &said.key.scope));
         Asked {
             requested_transition: lifecycle::asked_for(said),
+            // The text of a sender: one that is too long is left out, and one that has the shape of
+            // a secret is masked, because an entry stays for ever.
             run_id: run.filter(|run| run.len() <= RUN_ID_BYTES_MAX).map(shapes::written),
             schema_version: said.envelope.version.clone(),
             trace_id: arrival.trace_id.clone(),
@@ -143,6 +145,7 @@ pub(super) fn of_setting(
         detail: Some(detail),
         subject: Some(Subject {
             family: Family::Signal,
+            // A latch or an interlock sets without a signal: the action is all the type there is.
             kind_type: action.word().to_owned(),
             scope: scope.clone(),
         }),

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What would be said.
+/// What the gates of permission would decide of one signal.
 #[derive(Clone, Debug)]
 pub struct May {
     /// What it is for: of a confirmation, the challenged command's target.
@@ -26,13 +26,15 @@ pub struct May {
     pub danger: Option<Danger>,
     /// The state that it leads the target to, where it leads it anywhere.
     pub leads_to: Option<Life>,
-    /// The no.
+    /// The refusal, where there is one.
     pub refusal: Option<Refusal>,
 }
 
 impl May {
     /// Whether it has to do with what is live.
     pub fn is_live(&self) -> bool {
+        // By the words that `consent::danger` gives it (`live start`, `live <type>`): a challenge
+        // keeps no more than these of its command.
         self.danger.as_ref().is_some_and(|danger| danger.operation.split(' ').any(|word| word == "live"))
     }
 }
@@ -48,6 +50,8 @@ pub fn may(state: &State, said: &Said, user_id: Option<&str>, now: Timestamp) ->
         .and_then(|()| setting::check(state, said, &actor, now))
         .and_then(|()| confirmation::check(state, said, &actor, now));
     let refusal = permitted.err();
+    // Whoever confirms answers for the challenged command: its target and danger are shown, and not
+    // the confirmation's.
     match confirmation::confirmed_by(state, said) {
         Some((flight, danger)) => {
             May { target: flight.scope.clone(), danger: Some(danger), leads_to: flight.leads_to, refusal }

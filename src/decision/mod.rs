@@ -36,7 +36,8 @@ use gates::{
 use request::{Arrival, Done, Request};
 use state::State;
 
-/// Judges one request.
+/// Decides one request: the verdict, the facts, the beliefs and the effects. The same arguments
+/// give the same decision.
 pub fn decide(state: &State, request: &Request, now: Timestamp) -> Decision {
     match request {
         Request::Arrived(arrival) => {
@@ -44,11 +45,15 @@ pub fn decide(state: &State, request: &Request, now: Timestamp) -> Decision {
                 Ok((passed, permit)) => follow::accepted::forward(state, arrival, passed, permit, now),
                 Err(stopped) => follow::stopped::by_gate(state, arrival, stopped, now),
             };
+            // Judged in full all the same: the entry has the verdict and reason that enforcing
+            // would give.
             if state.only_looks() { follow::stopped::only_seen(arrival, decision) } else { decision }
         }
         Request::Answered(answer) => follow::broker::reported(state, answer, now),
         Request::Due => due(state, now),
         Request::Done(done) => self::done(state, done, now),
+        // One second on, so that the tally of the running second is closed too: its count is in
+        // memory only.
         Request::Closing => follow::refusal::close_tallies(state, now.plus_ms(1000), now),
     }
 }
@@ -59,6 +64,7 @@ fn due(state: &State, now: Timestamp) -> Decision {
         .or_else(|| follow::timeout::time_out(state, now))
         .or_else(|| follow::session::lost(state, now))
         .or_else(|| follow::presence::due(state, now))
+        // Last, because it yields a decision also where there is nothing to close.
         .unwrap_or_else(|| follow::refusal::close_tallies(state, now, now))
 }
 
@@ -92,6 +98,8 @@ fn judge<'a>(state: &State, arrival: &'a Arrival, now: Timestamp) -> Result<(Pas
     match consent::check(state, said, class) {
         Ok(permit) => Ok((Passed { said, class, actor, standing }, permit)),
         Err(danger) => {
+            // Asked last: only what waits to be confirmed takes this room, and any other refusal
+            // comes first.
             quota::room_for_challenge(state, arrival, said).map_err(refused)?;
             Err(Stopped::Dangerous { actor, accepted: standing.accepted, danger })
         }
@@ -113,6 +121,8 @@ fn done(state: &State, done: &Done, now: Timestamp) -> Decision {
         Done::Latched(latch) => follow::safety::latched(state, latch, now),
         Done::Measured(measured) => {
             let mut decision = follow::interlock::measured(state, measured, now);
+            // `next_deadline` knows nothing of live bots: this look, every few seconds, finds the
+            // silent ones.
             follow::live::lost(state, now, &mut decision);
             decision
         }

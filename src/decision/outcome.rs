@@ -29,7 +29,7 @@ pub struct Decision {
     pub principal: Option<String>,
     /// What to remember for ever, in order.
     pub facts: Vec<Fact>,
-    /// What to believe until told otherwise.
+    /// Changes of the observed half of the state: in memory only, without an entry.
     pub beliefs: Vec<Belief>,
     /// What to do, in order, once the entry of the first fact is durable (at once where there is no
     /// fact).
@@ -52,6 +52,7 @@ impl Decision {
     /// How many commands are remembered by it.
     pub(super) fn accepted_count(&self) -> usize {
         let binds =
+            // Without a key nothing is remembered, so that no room is taken.
             |fact: &&Fact| matches!(&fact.change, Change::Accepted(accepted) if accepted.command.is_some());
         self.facts.iter().filter(binds).count()
     }
@@ -72,7 +73,8 @@ impl Effects {
         if !self.acts {
             return;
         }
-        // `Carried::COMMAND_ORDINAL` hangs on it.
+        // The arrival's own message has ordinal 0: by that a return of a command is told from a
+        // return of what is said of it (`Carried::COMMAND_ORDINAL`).
         debug_assert!(self.list.is_empty() || !matches!(effect, Effect::Forward(_) | Effect::Hold));
         if self.list.is_empty() {
             // Nearly always one and no more; a vector that grows by itself makes room for four.
@@ -99,18 +101,20 @@ impl Deref for Effects {
 /// Where a message goes that has passed every gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carriage {
-    /// To its subscribers.
+    /// Published to `<prefix>.out`.
     Forwarded,
-    /// Nowhere until its target shows itself.
+    /// Kept in the outbox until its target shows itself.
     Parked,
-    /// No further: the router answers it itself.
+    /// Published nowhere: the router answers it itself.
     Answered,
 }
 
 impl Carriage {
-    /// The verdict that says so.
+    /// The verdict that its entry has.
     pub const fn verdict(self) -> Verdict {
         match self {
+            // What is answered passed every gate as well, and no other of the five verdicts says
+            // so.
             Self::Forwarded | Self::Answered => Verdict::Forward,
             Self::Parked => Verdict::Park,
         }

@@ -13,12 +13,12 @@ use crate::contract::{
     timestamp::Timestamp,
 };
 
-/// One question.
+/// One request to `decide`.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// A message arrived.
     Arrived(Box<Arrival>),
-    /// The broker answered for messages that had left.
+    /// The broker reported on messages that were published.
     Answered(BrokerReport),
     /// Something outside that the router watches or was sent for.
     Done(Done),
@@ -41,7 +41,7 @@ pub struct Arrival {
     pub redelivered: bool,
     /// SHA-256 of the raw body.
     pub body: Digest,
-    /// Its length.
+    /// The length of the raw body, in bytes.
     pub body_bytes: usize,
     /// The sender's own time to live, in milliseconds.
     pub expiration_ms: Option<u64>,
@@ -50,7 +50,7 @@ pub struct Arrival {
     /// Whether the broker would have dropped it: it expired, was redelivered too often, or had no
     /// room.
     pub was_dropped: bool,
-    /// What it said, or why that could not be read.
+    /// The envelope, or the refusal by gate 1 or 2.
     pub subject: Result<Said, Unsaid>,
 }
 
@@ -187,9 +187,9 @@ pub struct Bundled {
 /// A support bundle.
 #[derive(Clone, Debug)]
 pub struct Made {
-    /// Where it is.
+    /// The path of the archive.
     pub path: String,
-    /// How large it is.
+    /// The size of the archive, in bytes.
     pub bytes: u64,
     /// SHA-256 of its manifest, in hex.
     pub manifest_sha256: String,
