@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Everything said yes: what is remembered and carried.
+/// Every gate passed: what is recorded of the message, and where it goes.
 pub(in crate::decision) fn forward(
     state: &State,
     arrival: &Arrival,
@@ -44,6 +44,8 @@ pub(in crate::decision) fn forward(
     decision.principal = Some(passed.actor.principal.clone());
     // Nearly always one and no more; a vector that grows by itself makes room for four.
     decision.facts.reserve_exact(usize::from(said.key.family != Family::Metric));
+    // Before every other effect: its place among them is the ordinal of its message
+    // (`Effects::push`).
     match carriage {
         Carriage::Forwarded => decision.effects.push(Effect::Forward(permit)),
         Carriage::Parked => decision.effects.push(Effect::Hold),
@@ -119,11 +121,13 @@ fn metric(
 ) {
     presence::heard(state, arrival, said, now, decision);
     decision.beliefs.extend(parking::shown(state, &said.key.scope, now));
+    // What follows are facts: a later status brings them, once they can be written.
     if !state.ledger_writable() {
         return;
     }
     decision.facts.extend(follow::session::restarted(state, said, &actor, now));
     order::again(state, &said.key.scope, now, decision);
+    // Statuses come all the time: while nothing is in flight none is looked into.
     if state.commands_in_flight() == 0 {
         return;
     }
@@ -139,8 +143,8 @@ fn metric(
     }
 }
 
-/// A signal: a liveness word shows that its instance is there; a command is accepted, and carried,
-/// parked or answered.
+/// A signal: a liveness word shows that its instance is there; a command is accepted, and
+/// forwarded, parked or answered.
 fn signal(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, decision: &mut Decision) {
     let said = passed.said;
     if said.class == Some(Class::Liveness) {
@@ -156,6 +160,7 @@ fn signal(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, 
     let change = Change::Accepted(passed.standing.accepted.clone());
     let requested =
         facts::of_passed(state, arrival, said, passed.actor.clone(), Action::Requested, change, now);
+    // The first fact: its entry is the command's number and, where it waits, its parcel.
     decision.facts.push(Fact { verdict: decision.verdict, ..requested });
     bound::of_accepted(state, &passed.standing.accepted, &said.key.scope, now, decision);
     if passed.standing.accepted.parked {
@@ -166,12 +171,14 @@ fn signal(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, 
         overtake::supersede(state, &reach, &said.key.kind_type, now, decision);
     }
     if passed.class.is_some_and(|class| !class.always_passes()) {
+        // Stops are counted too, but suspend nobody: that is asked at the next ordinary command.
         interlock::storm(state, &passed.actor, now, decision);
     }
     follow::session::accepted(state, said, &passed.actor, now, decision);
     lifecycle::accepted(state, &passed, now, decision);
     answer(state, arrival, passed, now, decision);
     let router = Scope::router(&state.rules().instance);
+    // Also of a fan-out, which is published as well: the router is one of those that it covers.
     if said.key.kind_type == words::STATUS_REQUEST && said.key.scope.covers(&router) {
         decision.effects.push(Effect::Report);
     }
@@ -199,6 +206,7 @@ pub(in crate::decision) fn answer(
         if let Some((detail, context)) = challenge::answer(state, said, &actor, now, decision) {
             own::answer(state, (arrival, said), command, "Applied", (&detail, context), now, decision);
         }
+        // The confirmation's own answer has come behind the step, and must not.
         clock::step_last(decision);
         return;
     }
@@ -206,6 +214,7 @@ pub(in crate::decision) fn answer(
         let words = (detail.as_str(), None);
         return own::answer(state, (arrival, said), command, "Applied", words, now, decision);
     }
+    // Its entry is the first of this decision.
     if own::sends_for(state, said, state.last_seq() + 1, now, decision) {
         return;
     }

@@ -59,6 +59,7 @@ pub(in crate::decision) fn raise(
         return;
     }
     let fingerprint = fingerprint(notice);
+    // Those of this decision are no belief of the state yet, and count all the same.
     if !state.may_alert(fingerprint, raised(decision), now) {
         decision.beliefs.push(Belief::AlertHeldBack);
         return;
@@ -88,12 +89,13 @@ pub(in crate::decision) fn raise_once(
     let about = fingerprint(notice);
     let is_told =
         |belief: &Belief| matches!(belief, Belief::Alerted { fingerprint, .. } if *fingerprint == about);
+    // Not counted as held back where it may not leave: every message of a flood meets a bound.
     if state.may_alert(about, raised(decision), now) && !decision.beliefs.iter().any(is_told) {
         raise(state, notice, now, decision);
     }
 }
 
-/// How many leave by the decision already.
+/// How many alerts the decision raises already.
 fn raised(decision: &Decision) -> u32 {
     let raised = decision.beliefs.iter().filter(|belief| matches!(belief, Belief::Alerted { .. }));
     u32::try_from(raised.count()).unwrap_or(u32::MAX)

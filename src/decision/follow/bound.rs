@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Counts that a bound was met, and tells somebody, once an `alerts.dedupe_ms`.
+/// Counts that a bound was met, and raises an alert, once an `alerts.dedupe_ms`.
 pub(in crate::decision) fn hit(state: &State, bound: Bound, now: Timestamp, decision: &mut Decision) {
     decision.beliefs.push(Belief::BoundHit(bound));
     let notice = alert::Notice {
@@ -36,9 +36,12 @@ pub(in crate::decision) fn of_accepted(
     now: Timestamp,
     decision: &mut Decision,
 ) {
+    // As many targets as there is room for: there may be more.
     let fills = scope.fans_out() && accepted.targets.len() >= room::targets_left(state);
     let met = [
         (
+            // Only which of two bounds it was: one that leaves a proven sender no room leaves
+            // nobody any.
             accepted.always_passes && accepted.command.is_none(),
             room::without_command(state, 0, true, Precedence::Unproven).unwrap_or(Bound::Commands),
         ),

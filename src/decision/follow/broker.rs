@@ -30,6 +30,8 @@ pub(in crate::decision) fn reported(state: &State, answer: &BrokerReport, now: T
     let given_up: BTreeSet<(u64, u32)> = answer.carried.given_up.iter().copied().collect();
     let (given_up, returned): (Vec<&Returned>, Vec<&Returned>) =
         answer.returned.iter().partition(|back| given_up.contains(&(back.seq, back.ordinal)));
+    // Another ordinal is what was said of a command: that nobody hears it is no return of the
+    // command.
     let signals = answer.returned.iter().filter(|back| back.ordinal == Carried::COMMAND_ORDINAL);
     decision.facts.extend(signals.filter_map(|back| session::unheard(state, &back.routing_key, now)));
     // Whoever tightened has told that already.
@@ -72,6 +74,7 @@ pub(in crate::decision) fn reported(state: &State, answer: &BrokerReport, now: T
 fn is_held(state: &State, back: &Returned) -> bool {
     let act = match state.flight(back.seq) {
         Some(_) => Act::in_flight(&back.routing_key, state.rules()),
+        // Its moment is not known here: it counts as said long ago, so that any stop explains it.
         None => Act::unwatched(&back.routing_key, || None, state.rules()),
     };
     act.is_some_and(|act| state.holds(&act))

@@ -103,6 +103,7 @@ pub(in crate::decision) fn issue(
     decision.verdict = Some(Verdict::Challenge);
     decision.refusal = Some(Refusal::new(Reason::ChallengeRequired, detail));
     decision.principal = Some(actor.principal);
+    // In this order: a repeat looks for the challenge in the entry after the command's own.
     decision.facts = vec![requested, challenged];
     if carried {
         decision.effects.push(Effect::Hold);
@@ -124,7 +125,7 @@ fn challenged(
     Challenged { accepted, challenge_id, effect, expires_at, held, not_affected, operation, requires }
 }
 
-/// Takes an accepted confirmation or rejection; answers what was done, in words and for machines.
+/// Takes an accepted confirmation or rejection; returns what was done, in words and for machines.
 pub(in crate::decision) fn answer(
     state: &State,
     said: &Said,
@@ -152,12 +153,14 @@ pub(in crate::decision) fn answer(
         ending::end(state, flight, "Refused", (&detail, Some(Reason::ChallengeUsed)), now, decision);
         return Some(("the command is rejected".to_owned(), Some(json!({ "challengeId": id }))));
     }
+    // The second walk is for the confirmation that completes it: before that nothing leaves.
     let complete = approval::completes(state, flight, challenge, said, actor, now);
     let stands = complete.as_ref().map(|_| second_walk(state, flight, now));
     let goes_on = matches!(stands, Some(Ok(_)));
     let change = Change::Confirmed(Confirmed {
         by: actor.principal.clone(),
         command: flight.command,
+        // Without a deadline it is not let go: what a gate refuses now is known never to have left.
         deadline: state.rules().deadline(&challenges::routing_key(flight), now).filter(|_| goes_on),
         targets: if goes_on { known::targets(state, &flight.scope) } else { Vec::new() },
         complete: complete.as_ref().map(|complete| complete.right().clone()),
@@ -201,7 +204,9 @@ fn go_on(
     if challenge.held {
         let detail = "confirmed";
         let actor = Actor::router(&state.rules().instance);
+        // Without a change: it waited for its confirmation, and is parked in no index.
         decision.facts.push(step(flight, &actor, Action::Released, Change::None, detail, now));
+        // Never urgent: no class that takes a confirmation always passes.
         decision.effects.push(Effect::Release { permit, parcel: flight.seq, urgent: false });
         return;
     }
@@ -222,7 +227,7 @@ fn go_on(
     ending::end(state, flight, "Applied", (&detail, None), now, decision);
 }
 
-/// A use of break-glass is written, told, and waits for its review.
+/// A use of break-glass is written, raises an alert, and waits for its review.
 fn note_break_glass(
     state: &State,
     flight: &Flight,

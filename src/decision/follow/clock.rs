@@ -43,6 +43,7 @@ pub(in crate::decision) fn compared(state: &State, compared: Compared, now: Time
             format!("{}: SAFE until they agree, or somebody accepts the clock", clock_gap::words(gap))
         }
         (Some(_), None) => "the clock and the ledger agree again".to_owned(),
+        // It moves on while they are apart: believed, but no new entry at every look.
         _ => return decision,
     };
     decision.facts.push(facts::of_setting(
@@ -66,7 +67,7 @@ pub(in crate::decision) fn compared(state: &State, compared: Compared, now: Time
     decision
 }
 
-/// Goes on from the clock; answers what was done, in words.
+/// Goes on from the clock; returns what was done, in words, or `None` where the two agree by now.
 pub(in crate::decision) fn accept(
     state: &State,
     actor: &Actor,

@@ -79,6 +79,7 @@ pub(in crate::decision) fn of_outcome(state: &State, said: &Said) -> Ending {
     for (key, flight) in flights.filter(|(_, flight)| flight.kind_type == said.key.kind_type) {
         ending.hear(state, (key, flight), said, status, success);
     }
+    // Only a success counts as late: a late failure says nothing of what runs.
     ending.late = ending.answers.is_empty()
         && ending.ends.is_none()
         && success
@@ -113,6 +114,8 @@ impl Ending {
         let command = flight.command;
         self.first.get_or_insert(key);
         if !flight.fans_out() {
+            // One outcome ends one command, although several may share type, target and
+            // correlationId.
             if self.ends.is_none() {
                 self.ends = Some(Ended { command, status: status.to_owned() });
                 self.correlation_id.clone_from(&flight.correlation_id);
@@ -120,6 +123,7 @@ impl Ending {
             }
             return;
         }
+        // Only those whom nobody expected: a target that is recorded always has its place.
         if !flight.records(&said.key.scope)
             && (flight.targets.len() >= state.rules().targets_max
                 || self.answers.len() >= room::targets_left(state))
@@ -196,6 +200,7 @@ impl Ending {
         uncounted.iter().chain(&self.forgets).for_each(|bound| bound::hit(state, *bound, now, decision));
         for key in self.complete {
             let Some(flight) = state.in_flight().get(key) else { continue };
+            // The answer is not folded in yet, and the matrix of this end must have it.
             let mut flight = flight.clone();
             let command = flight.command;
             for heard in self.answers.iter().filter(|heard| heard.command == command) {
@@ -256,6 +261,7 @@ pub(in crate::decision) fn end(
         ..facts::of_command(flight, router, action(status), Change::Ended(ended), now)
     });
     decision.effects.push(Effect::Speak(speech));
+    // In the same decision, whoever ends it: afterwards no command names the parcel.
     decision.effects.extend(flight.kept().map(|parcel| Effect::Drop { parcel }));
 }
 

@@ -38,12 +38,14 @@ pub(in crate::decision) fn storm(state: &State, actor: &Actor, now: Timestamp, d
         return;
     };
     let count = count.within(now.micros(), limits.window_micros());
+    // The command that asks is not counted yet: with it there are more than `max`.
     let over = |number: u64, max: Option<u64>| max.is_some_and(|max| number >= max);
     let (code, what) = match () {
         () if over(count.all, limits.commands_max) => ("interlock.command-storm", "commands"),
         () if over(count.bad, limits.duplicates_max) => ("interlock.duplicate-storm", "repeats"),
         () => return,
     };
+    // A suspension is not prolonged: it runs out, and the count of that window decides anew.
     if state.suspended_until(&actor.principal).is_some_and(|until| now < until) {
         return;
     }
@@ -95,6 +97,7 @@ fn lasting(state: &State, place: MeasuredPlace, breached: bool, now: Timestamp, 
     let limits = &state.rules().safety.interlocks;
     let before = state.meters().breaches.get(&place);
     if !breached {
+        // One good sample ends a breach: a dip is no window.
         if before.is_some() {
             decision.beliefs.push(Belief::Measured { place, breach: None });
         }
@@ -104,6 +107,7 @@ fn lasting(state: &State, place: MeasuredPlace, breached: bool, now: Timestamp, 
     let breach = Breach { samples: before.samples + 1, ..before };
     let lasted = now.micros() - breach.since >= limits.window_micros();
     if lasted && breach.samples >= limits.samples_min {
+        // Then forgotten: it takes a whole window to fire once more.
         raise(state, &place, now, decision);
         decision.beliefs.push(Belief::Measured { place, breach: None });
     } else {
@@ -135,6 +139,7 @@ fn unknown(state: &State, now: Timestamp, decision: &mut Decision) {
 fn outcomes(state: &State, now: Timestamp, decision: &mut Decision) {
     let limits = &state.rules().safety.interlocks;
     let Some(max) = limits.missing_outcomes_percent_max else { return };
+    // A swarm beyond it is not counted, and so never SAFE by this: somebody must hear that.
     if state.meters().swarms.len() >= state.meters().counted_max {
         bound::hit(state, Bound::Counted, now, decision);
     }
@@ -148,7 +153,7 @@ fn outcomes(state: &State, now: Timestamp, decision: &mut Decision) {
     }
 }
 
-/// What an unproven sender can cause is told, and raises nothing.
+/// What an unproven sender can cause raises an alert, and no mode.
 fn identities(state: &State, now: Timestamp, decision: &mut Decision) {
     let limits = &state.rules().safety.interlocks;
     let count = state.meters().identities.within(now.micros(), limits.window_micros());

@@ -49,7 +49,7 @@ pub(in crate::decision) fn accepted(
         && let Some(fact) = decision.facts.first_mut()
         && state.life(about) != from
     {
-        // Noted, never refused.
+        // In the command's own entry, which is the first; noted, and never refused.
         fact.detail = Some(format!("asked for {from}->{to} while the bot was in {}", state.life(about)));
     }
 }
@@ -84,6 +84,7 @@ pub(in crate::decision) fn outcome(
         Step::Quarantine => is_after_quarantine(),
         _ => ending.matches(),
     };
+    // An observer tracks nothing that could match: it learns from what is said.
     let matched = matched || state.only_looks();
     let to = match step {
         Step::Init => Life::Idle,
@@ -130,7 +131,7 @@ fn running(state: &State, said: &Said, cause: Cause<'_>, now: Timestamp, decisio
     }
 }
 
-/// A bot runs without a command: it is taken out, told to stop, and somebody is told.
+/// A bot runs without a command: it is quarantined and ordered to stop, and an alert is raised.
 fn uncommanded(state: &State, scope: &Scope, life: Life, now: Timestamp, decision: &mut Decision) {
     if state.only_looks() {
         return;

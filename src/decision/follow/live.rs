@@ -35,6 +35,7 @@ const LOST_MAX: usize = 100;
 
 /// Sets the live bots apart of which nothing was heard for too long.
 pub(in crate::decision) fn lost(state: &State, now: Timestamp, decision: &mut Decision) {
+    // While no quarantine can be written nobody is set apart; a later look finds them still.
     let Some(silent) = state.silent_live_bots(now).filter(|_| state.ledger_writable()) else { return };
     let lost: Vec<Scope> = silent.take(LOST_MAX).cloned().collect();
     let detail = "no status, ready or heartbeat of it for `lifecycle.lost_live_after_ms` while it ran live";
@@ -59,6 +60,7 @@ pub(in crate::decision) fn disagrees(
         return;
     }
     decision.beliefs.push(Belief::Disagreed { scope: scope.clone(), at: now });
+    // This one is no belief of the state yet.
     if state.disagreements(scope, now) + 1 < state.rules().mismatches_max {
         return;
     }

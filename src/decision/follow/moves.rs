@@ -25,10 +25,12 @@ pub(in crate::decision) fn at_once(
 ) -> Option<Fact> {
     let scope = cause.about;
     let bots = match Step::of(kind_type) {
+        // Only bots that were moved: one in CREATED has nothing to stop.
         Some(Step::Stop) => moves(state, state.bots(scope), |life| {
             (life.runs() || matches!(life, Life::Paused | Life::Error)).then_some(Life::Stopping)
         }),
         Some(Step::Quarantine) => {
+            // By the instances that are known: one that nobody has moved yet is held too.
             let known: Vec<Scope> = match scope.fans_out() {
                 true => state.known(scope).collect(),
                 false => vec![scope.clone()],

@@ -34,7 +34,7 @@ const BOT_STOP: &str = "bot-stop";
 /// After how long without an answer a bot that shows itself may not have heard the stop.
 const ANSWER_MS: u64 = 5_000;
 
-/// Tells every bot of a scope to stop: those that run are STOPPING from now on.
+/// Orders every bot of a scope to stop: those that run are STOPPING from now on.
 pub(in crate::decision) fn stop(
     state: &State,
     scope: &Scope,
@@ -47,7 +47,7 @@ pub(in crate::decision) fn stop(
     decision.facts.extend(moves::at_once(state, BOT_STOP, cause, now));
 }
 
-/// The order alone: where its bots are is told by who gives it.
+/// The order alone: the caller writes where its bots are.
 pub(in crate::decision) fn order(
     state: &State,
     scope: &Scope,
@@ -66,6 +66,7 @@ pub(in crate::decision) fn order(
     let speech = Speech::order(rules, BOT_STOP, scope, data, &id, now);
     let key = RoutingKey { family: Family::Signal, kind_type: BOT_STOP.to_owned(), scope: scope.clone() };
     let binds = room::without_command(state, decision.accepted_count(), true, Precedence::Own).is_none();
+    // Of other fields than the identity of a command that was sent: no key of a sender is this one.
     let command = Digest::of_fields(&[router.principal.as_bytes(), id.as_bytes()]);
     let accepted = Accepted {
         always_passes: true,
@@ -95,11 +96,12 @@ pub(in crate::decision) fn order(
     bound::of_accepted(state, &accepted, scope, now, decision);
 }
 
-/// Tells a bot once more, alone, to stop: it has shown itself and has not answered, and may not
+/// Orders one bot once more, alone, to stop: it has shown itself and has not answered, and may not
 /// have been there when its scope was told. A fan-out waits for nobody; this waits for its bot.
 pub(in crate::decision) fn again(state: &State, bot: &Scope, now: Timestamp, decision: &mut Decision) {
     let has_room =
         || room::without_command(state, decision.accepted_count(), true, Precedence::Own).is_none();
+    // Without room it would not be remembered, and every status would order it anew.
     if may_not_have_heard(state, bot, now) && !state.only_looks() && has_room() {
         let detail = "it has shown itself and has not answered the stop of its scope";
         order(state, bot, detail, now, decision);
@@ -132,6 +134,7 @@ fn may_not_have_heard(state: &State, bot: &Scope, now: Timestamp) -> bool {
         Life::Quarantined => stops().any(|flight| unanswered(flight) && is_open_flight(flight)),
         _ => false,
     };
+    // One to it alone is in flight already: that one waits for it, and a second changes nothing.
     is_told && stops().all(Flight::fans_out)
 }
 

@@ -89,8 +89,10 @@ pub(in crate::decision) fn supersede_but(
 ) {
     let rules = state.rules();
     let class = |flight: &Flight| rules.commands.get(&flight.kind_type).map(|row| row.class);
+    // Also where nothing in flight ends: a start that nobody tracks may still wait to leave.
     decision.beliefs.push(Belief::Overtaken(scope.clone()));
     let covered = state.in_flight().covered_by(scope);
+    // A setting of safety that was confirmed lies in its own scope, and would void itself.
     for (_, flight) in covered.filter(|(_, flight)| Some(flight.seq) != but) {
         // Tightening voids the loosening that waits to be confirmed, or for its latch file to go.
         let loosens = tightens(by) && tightens(&flight.kind_type);

@@ -101,6 +101,7 @@ pub(in crate::decision) fn bundled(state: &State, bundled: &Bundled, now: Timest
     let mut decision = Decision::new(state);
     let router = Actor::router(&state.rules().instance);
     let scope = Scope::router(&state.rules().instance);
+    // Recorded also where no command waits for it: the archive is there all the same.
     let flight = state.flight(bundled.seq);
     let detail = match &bundled.made {
         Ok(made) => format!(
@@ -122,6 +123,7 @@ pub(in crate::decision) fn bundled(state: &State, bundled: &Bundled, now: Timest
 /// The latch file is gone, or could not be taken away: then the confirmed loosening fails.
 pub(in crate::decision) fn unlatched(state: &State, unlatched: &Unlatched, now: Timestamp) -> Decision {
     let mut decision = Decision::new(state);
+    // A tightening has voided it meanwhile: the level on record holds, although its file is gone.
     let Some(flight) = state.flight(unlatched.seq) else { return decision };
     if let Some(fault) = &unlatched.fault {
         let detail = format!("the latch file could not be taken away, so it holds: {fault}");
@@ -133,6 +135,7 @@ pub(in crate::decision) fn unlatched(state: &State, unlatched: &Unlatched, now: 
     };
     let change = SafetySet {
         kill_switch: Some(level),
+        // Takes the latch out of the setting: `None` would leave it (`Safety::set`).
         latch: Some(KillSwitch::Allow),
         swarm: safety::swarm(&flight.scope).map(str::to_owned),
         ..SafetySet::default()

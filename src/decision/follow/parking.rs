@@ -91,6 +91,7 @@ pub(in crate::decision) fn shown(state: &State, scope: &Scope, now: Timestamp) -
     let (_, first) = state.in_flight().parked_for(scope).next()?;
     let parked = first.parked?;
     let pause_ms = match parked.tries {
+        // Parked once: it has not been tried in vain since its target showed itself.
         0 | 1 => 0,
         tries => RETRY_MS_MIN.saturating_mul(1 << (tries - 2).min(16)).min(RETRY_MS_MAX),
     };
@@ -106,6 +107,7 @@ pub(in crate::decision) fn release(state: &State, now: Timestamp) -> Option<Deci
     // Also where all of them are held up: the guard that keeps this from falling due for ever.
     decision.beliefs.push(Belief::Tried { scope: scope.clone() });
     for (_, flight) in state.in_flight().parked_for(scope).filter(|(_, flight)| !state.holds_flight(flight)) {
+        // What waits for its confirmation has no permit, and stays.
         let (Some(parked), Some(permit)) = (flight.parked, Permit::of_parked(flight)) else { continue };
         decision.facts.push(facts::of_step(state, flight, RouterStep::Released, now));
         decision.effects.push(Effect::Release {

@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// What a status tells of its instance.
+/// Believes a status, and records the first of its instance (`appeared`).
 pub(in crate::decision) fn heard(
     state: &State,
     arrival: &Arrival,
@@ -44,6 +44,7 @@ pub(in crate::decision) fn heard(
     let Some(status) = Status::read(said, arrival.body, now) else { return };
     let scope = &said.key.scope;
     let room = state.known_count() < state.rules().inventory.instances_max;
+    // Where nothing can be written a later status is the first: its entry is not lost.
     if !state.is_known(scope) && state.ledger_writable() {
         match room {
             true => decision.facts.push(presence(state, scope, Standing::Appeared, None, now)),
@@ -75,6 +76,8 @@ pub(in crate::decision) fn due(state: &State, now: Timestamp) -> Option<Decision
         match standing(change.what) {
             Some(standing) => {
                 let since = change.last_seen;
+                // Of others nothing is on record that could change; the alert below counts them
+                // too.
                 if state.is_known(&change.scope) {
                     decision.facts.push(presence(state, &change.scope, standing, since, now));
                 }

@@ -48,9 +48,11 @@ pub(in crate::decision) fn refuse(
                     && tally.written < entries_max
                     && is_dangerous(state, arrival) =>
             {
+                // It has an entry of its own below, and is not in the count.
                 decision.beliefs.push(Belief::TallyWritten { fingerprint });
             }
             Some(tally) if tally.second == now.second() => {
+                // Its copy alone leaves: entry and alert are those of the first of this second.
                 decision.beliefs.push(Belief::Tallied { fingerprint, body: arrival.body });
                 live::disagrees(state, arrival, refusal.reason, now, &mut decision);
                 decision.refusal = Some(refusal);
@@ -82,6 +84,7 @@ pub(in crate::decision) fn close_tallies(state: &State, until: Timestamp, now: T
     let mut decision = Decision::new(state);
     for (fingerprint, tally) in state.tallies().iter().filter(|(_, tally)| tally.second < until.second()) {
         decision.beliefs.push(Belief::TallyClosed { fingerprint: *fingerprint });
+        // The first has its entry: where no other followed there is nothing to close.
         if tally.count == 0 {
             continue;
         }
@@ -98,7 +101,7 @@ pub(in crate::decision) fn close_tallies(state: &State, until: Timestamp, now: T
 }
 
 /// What stands in for a decision of which a fact cannot be read back from its bytes: nothing of it
-/// is written or done. An arrival is refused; somebody is told in any case.
+/// is written or done. An arrival is refused; an alert is raised in any case.
 pub fn unwritable(state: &State, decision: &Decision, fact: &Fact) -> Decision {
     const DETAIL: &str = "its entry does not read back as it was written, so it is not written";
     let now = fact.at;
@@ -175,8 +178,8 @@ fn fingerprint(
     Digest::of_fields(&[reason.code().as_bytes()])
 }
 
-/// Counts a bound that was met, and tells somebody, but never for a refused alert: whoever alerts
-/// about alerts would not come to an end.
+/// Counts a bound that was met, and raises an alert, but never for a refused alert: alerts about
+/// alerts would not come to an end.
 fn hit(state: &State, arrival: &Arrival, bound: Bound, now: Timestamp, decision: &mut Decision) {
     if arrival.family() == Some(Family::Alert) {
         decision.beliefs.push(Belief::BoundHit(bound));
@@ -215,6 +218,7 @@ fn write(
     };
     if is_judged_signal(arrival, refusal.reason) {
         decision.facts.push(denial(Action::Requested));
+        // The payload stands once, in the entry of what was asked.
         let denied = Fact { payload: None, ..denial(Action::Denied) };
         decision.facts.push(Fact { actor: Some(Actor::router(&state.rules().instance)), ..denied });
         decision.facts.extend(challenge::rejected(state, arrival, actor, refusal, now));
@@ -226,8 +230,8 @@ fn write(
     }
 }
 
-/// The sender of a judged signal gets an outcome; people get an alert, unless the refused thing was
-/// one itself.
+/// The sender of a signal that gate 4 or a later one refused gets an outcome; people get an alert,
+/// unless the refused thing was one itself.
 fn tell(
     state: &State,
     arrival: &Arrival,

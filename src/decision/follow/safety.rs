@@ -40,8 +40,7 @@ pub(in crate::decision) fn place(
     swarm.filter(|_| has_room).map(str::to_owned)
 }
 
-/// Does what the command says; answers what was done, in words. `None` for a type that sets
-/// nothing.
+/// Records what the command sets; returns it in words, or `None` for a type that sets nothing.
 pub(in crate::decision) fn act(
     state: &State,
     said: &Said,
@@ -60,6 +59,8 @@ pub(in crate::decision) fn act(
         _ => None,
     };
     let all = Scope::new(ALL, ALL, ALL);
+    // Where there was no room for the swarm's own setting (`place`) alert and stops are for all
+    // too.
     let for_all = matches!(&change, Change::Safety(set) if set.swarm.is_none());
     let scope = if for_all { &all } else { &said.key.scope };
     if let Some((code, message)) = told {
@@ -141,6 +142,7 @@ pub(in crate::decision) fn latched(state: &State, latch: &request::Latch, now: T
     let swarm = place(state, latch.swarm.as_deref(), now, &mut decision);
     let scope = Scope::new(swarm.as_deref().unwrap_or(ALL), ALL, ALL);
     let before = state.safety().setting(swarm.as_deref()).latch.unwrap_or(KillSwitch::Allow);
+    // The host hands in the same latch at each start and after a failed commit: once is enough.
     if latch.level <= before {
         return decision;
     }

@@ -85,6 +85,7 @@ pub(in crate::decision) fn lost(state: &State, now: Timestamp) -> Option<Decisio
     let (lost, next) = state.sessions_lost(now)?;
     let router = Actor::router(&state.rules().instance);
     let mut decision = Decision::new(state);
+    // Also where all were heard in time: else this would be due for ever.
     decision.beliefs.push(Belief::SessionsLooked(next));
     let mut swarms: BTreeMap<&str, Vec<Scope>> = BTreeMap::new();
     for scope in &lost {

@@ -34,6 +34,7 @@ pub(in crate::decision) fn opened(state: &State, now: Timestamp) -> Decision {
         let change = Change::Settings(SettingsCompared { differences, safe: loosened && safe });
         decision.facts.push(facts::of_setting(&router, &everything, detail, (action, change), now));
     }
+    // The looser are written first; the stricter alone raise no alert.
     if decision.facts.first().is_some_and(|fact| fact.action == Action::SettingsLoosened) {
         let message = match safe {
             true => {

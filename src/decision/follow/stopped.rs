@@ -68,6 +68,7 @@ pub(in crate::decision) fn by_gate(
 /// Observe mode: the same judgement as one fact of its own kind, and nothing leaves. Where bots and
 /// sessions are is learned all the same.
 pub(in crate::decision) fn only_seen(arrival: &Arrival, mut decision: Decision) -> Decision {
+    // The first fact has the verdict and binds the key, by which repeats are known.
     let mut first = true;
     decision.facts.retain(|fact| {
         std::mem::take(&mut first) || matches!(fact.change, Change::Moved(_) | Change::Session(_))

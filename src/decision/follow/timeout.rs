@@ -22,6 +22,8 @@ use crate::{
 
 /// Ends the command whose deadline has passed first.
 pub(in crate::decision) fn time_out(state: &State, now: Timestamp) -> Option<Decision> {
+    // An end that cannot be written is none: a restart would forget it after its sender had heard
+    // it.
     let (at, key) = state.in_flight().next_deadline().filter(|_| state.ledger_writable())?;
     let flight = state.in_flight().get(key).filter(|_| at <= now.micros())?;
     let mut decision = Decision::new(state);
@@ -45,6 +47,7 @@ fn with_last_status(state: &State, flight: &Flight) -> Flight {
     let view = (!flight.fans_out()).then(|| state.inventory().instance(&flight.scope)).flatten();
     let Some((view, at)) = view.and_then(|view| view.last_seen.map(|at| (view, at))) else { return flight };
     let newer = state.evidence(&flight).is_none_or(|evidence| evidence.at < at);
+    // What came before the command is no sign of it.
     if newer && at.micros() >= flight.accepted_at {
         let health = serde_json::to_value(view.health).ok();
         let detail = health.as_ref().and_then(|health| health.as_str()).unwrap_or_default().to_owned();
@@ -72,8 +75,8 @@ fn last_known(state: &State, flight: &Flight) -> String {
     format!("{missing} within {seconds} s; {evidence}")
 }
 
-/// A stop that ended without an answer leaves its bots in STOPPING: somebody is told, and the
-/// evidence is kept.
+/// A stop that ended without an answer leaves its bots in STOPPING: an alert is raised, and a
+/// support bundle keeps the evidence.
 fn stuck(state: &State, flight: &Flight, now: Timestamp, decision: &mut Decision) {
     if Step::of(&flight.kind_type) != Some(Step::Stop) {
         return;
