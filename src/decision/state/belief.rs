@@ -54,7 +54,7 @@ pub enum Belief {
         /// When.
         at: Timestamp,
     },
-    /// The second is over.
+    /// The second is over, and what it counted is written.
     TallyClosed {
         /// Digest of sender and code.
         fingerprint: Digest,
@@ -68,7 +68,7 @@ pub enum Belief {
     },
     /// An alert was held back by the limits.
     AlertHeldBack,
-    /// Starts of this scope are overtaken: what of them is on its way is to leave no more.
+    /// Starts of this scope are overtaken: what of them has not left must not leave any more.
     Overtaken(Scope),
     /// There was no room for something.
     BoundHit(Bound),
@@ -79,7 +79,7 @@ pub enum Belief {
         /// The length of its body.
         body_bytes: usize,
     },
-    /// It waits no more.
+    /// A message that was kept has left, or was dropped.
     LetGo {
         /// Its parcel.
         parcel: u64,
@@ -93,7 +93,7 @@ pub enum Belief {
     },
     /// A status was accepted.
     Status(Box<Status>),
-    /// What fell due in the inventory has been told.
+    /// A change that fell due in the inventory was decided on.
     Silence(Silence),
     /// The config that an instance would have if what was last applied were all.
     DesiredConfig {
@@ -104,7 +104,7 @@ pub enum Belief {
         /// When.
         at: Timestamp,
     },
-    /// An outcome told where an instance is in its life.
+    /// An outcome says where an instance is in its life.
     Lifecycle {
         /// The instance.
         scope: Scope,
@@ -115,7 +115,7 @@ pub enum Belief {
     },
     /// Nothing is consumed: no silence counts.
     Away(Timestamp),
-    /// Everything that waited is judged: silence counts again.
+    /// Everything that waited is decided: silence counts again.
     Back(Timestamp),
     /// A worker was heard of.
     Heard {
@@ -148,6 +148,7 @@ impl State {
             Belief::LedgerWritable(writable) => self.observed.ledger_unwritable = !writable,
             Belief::ClockApart(gap) => {
                 self.observed.clock_gap = *gap;
+                // Where the gates look for safety; the digest leaves it out.
                 self.recorded.safety.clock_is_apart = gap.is_some();
             }
             Belief::TallyOpened { fingerprint, actor, reason, second } => {
@@ -196,6 +197,7 @@ impl State {
             Belief::Kept { parcel, body_bytes } => self.observed.kept(*parcel, *body_bytes),
             Belief::LetGo { parcel } => self.observed.release(*parcel),
             Belief::Shown { scope, from } => {
+                // The first counts: statuses that come meanwhile do not put the try off.
                 self.observed.shown.entry(scope.clone()).or_insert(from.micros());
             }
             Belief::Tried { scope } => {

@@ -76,6 +76,8 @@ impl Recorded {
         let of = |swarm: &str| self.quarantines.get(swarm).copied();
         let wide = of(&scope.swarm_id).max(of(ALL));
         self.bots.entry(scope.clone()).or_insert_with(|| Bot {
+            // The quarantine of its swarm was for it too, while there was no room to remember it
+            // alone.
             life: if wide.is_some() { Life::Quarantined } else { Life::Created },
             quarantined: wide.unwrap_or_default(),
             ..Bot::created(at)

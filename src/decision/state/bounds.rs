@@ -98,6 +98,7 @@ impl State {
         let instances_max = rules.inventory.instances_max;
         // One more a reason, for the senders that share one.
         let tallies_max = rules.refusals_senders_max.saturating_add(Reason::ALL.len());
+        // Parked commands, and those that wait to be confirmed.
         let waiting_max = rules.parking_total_max.saturating_add(rules.memory.challenges_max);
         let row = |name, bound, len, max| Collection { name, bound, len, max };
         let mut all = vec![
@@ -116,7 +117,6 @@ impl State {
     }
 }
 
-/// What decisions ask before they add anything.
 impl State {
     /// How often each bound was met since this was asked last.
     pub fn take_bound_hits(&mut self) -> [u64; Bound::ALL.len()] {

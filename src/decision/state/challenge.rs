@@ -19,7 +19,7 @@ use crate::contract::{
 /// A dangerous command that waits for its confirmation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Challenge {
-    /// Its id.
+    /// Its id: `c-` and 32 hex digits.
     pub id: String,
     /// Until when it may be confirmed, in microseconds since the epoch.
     pub expires_at: i64,

@@ -9,7 +9,7 @@ use crate::contract::bound::Bound;
 /// One part of the state that grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Collection {
-    /// Where it is.
+    /// Its name, behind that of the record that has it, as in `flights.by_seq`.
     pub name: &'static str,
     /// What bounds it.
     pub bound: Bound,

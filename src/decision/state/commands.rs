@@ -42,7 +42,7 @@ pub(super) struct RememberedCommand {
     pub first_seen: i64,
     /// Entry of the outcome that ended it.
     pub ended: Option<u64>,
-    /// What tells a late answer to it.
+    /// Recognises a late answer to it: a short digest of its type and correlationId.
     pub late: Short,
     /// Nobody answered it in time, and it never reached its target.
     pub undelivered: bool,
@@ -71,6 +71,7 @@ impl Recorded {
     ) {
         let at = fact.at.micros();
         let Some(subject) = &fact.subject else { return };
+        // Before the key: a stop that binds none overtakes all the same.
         if let Some(overtakes) = accepted.overtakes {
             self.stopped(accepted.counts_for.as_ref().unwrap_or(&subject.scope), overtakes.micros(), at);
         }
@@ -135,6 +136,7 @@ impl Recorded {
     pub(super) fn end(&mut self, seq: u64, fact: &Fact, ended: &Ended) {
         let key = key::short(ended.command);
         let why = fact.reason.filter(|reason| *reason == Reason::ChallengeExpired);
+        // Both read the flight, and so stand before its end.
         self.close(key, why.unwrap_or(Reason::ChallengeUsed), false, true);
         let never_left = self.flights.get(key).is_some_and(Flight::never_left);
         let flight = self.flights.end(key);
@@ -175,6 +177,7 @@ impl Recorded {
         }
         let Some(subject) = &fact.subject else { return };
         self.start_answered(fact, subject);
+        // An applied patch is read before the end takes its flight away.
         for heard in &result.answers {
             if heard.success {
                 self.applied_by(key::short(heard.command), &subject.scope, result.forgets_config, at);
@@ -196,6 +199,7 @@ impl Recorded {
     /// all the same.
     pub(super) fn forget_command(&mut self, key: Short) {
         let Some(known) = self.commands.remove(&key) else { return };
+        // Another command of the same correlationId may have the place by now.
         if self.late.get(&known.late).is_some_and(|late| late.command == key) {
             self.late.remove(&known.late);
         }
@@ -234,6 +238,7 @@ impl State {
 
     pub(in crate::decision) fn command(&self, command: Digest, now: Timestamp) -> Option<KnownKey> {
         let known = self.recorded.commands.get(&key::short(command))?;
+        // Keys leave with the next fact, and time passes without one.
         let remembered = !leaving::has_left(known.first_seen, now.micros(), self.rules.idempotency_window_ms);
         let flight = self.recorded.flights.get(key::short(command));
         let waits = flight.filter(|flight| flight.awaits_confirmation());

@@ -64,6 +64,7 @@ impl Configs {
     pub fn before(&self, scope: &Scope, said: i64) -> Option<&str> {
         match self.applied.get(scope) {
             Some(applied) => (applied.at < said).then_some(applied.patch.as_str()),
+            // Whose patch found no room is not kept: it may be that of anybody without one.
             None => self.unknown_since.filter(|since| *since < said).map(|_| ""),
         }
     }
@@ -125,6 +126,7 @@ impl State {
     ) -> Option<Digest> {
         let applied = self.recorded.applied.before(scope, said.micros())?;
         let Ok(patch) = serde_json::from_str::<Value>(applied) else { return Some(UNKNOWN) };
+        // Masked as the patch in its entry is, or a secret would always differ.
         let reported = secrets::masked(reported, None, &[]).unwrap_or_else(|| reported.to_value());
         Some(Digest::of(&canonical::of(&patch::patched(&reported, &patch))))
     }

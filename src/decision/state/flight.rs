@@ -22,7 +22,7 @@ use crate::{
 pub struct Flight {
     /// The entry that accepted it: its number for people.
     pub seq: u64,
-    /// Its identity.
+    /// Its identity: digest of sender, scope, type and idempotencyKey.
     pub command: Digest,
     /// Its type.
     pub kind_type: String,
@@ -40,11 +40,11 @@ pub struct Flight {
     pub always_passes: bool,
     /// When it was accepted, in microseconds since the epoch.
     pub accepted_at: i64,
-    /// When it times out.
+    /// When it times out, in microseconds since the epoch.
     pub deadline: i64,
-    /// When the broker took it.
+    /// When the broker confirmed it, in microseconds since the epoch.
     pub carried_at: Option<i64>,
-    /// When a target of it first gave a sign of it.
+    /// When a target of it first gave a sign of it, in microseconds since the epoch.
     pub observed_at: Option<i64>,
     /// The last that the broker said of it; what its target said stands with the target.
     pub evidence: Option<Evidence>,
@@ -66,16 +66,16 @@ pub struct Flight {
 /// One target of a command.
 #[derive(Clone, Debug, Serialize)]
 pub struct Target {
-    /// Who.
+    /// The instance.
     pub scope: Scope,
-    /// What it answered.
+    /// Its first answer; `None` while there is none.
     pub answer: Option<TargetReply>,
 }
 
 /// What a target answered.
 #[derive(Clone, Debug, Serialize)]
 pub struct TargetReply {
-    /// In its word.
+    /// The status of its outcome.
     pub status: String,
     /// Whether that is what the sender wanted.
     pub success: bool,
@@ -149,6 +149,7 @@ impl Flight {
     pub fn kept(&self) -> Option<u64> {
         let parked = self.parked.filter(|parked| parked.waits).map(|parked| parked.parcel);
         let held = self.challenge.as_ref().filter(|challenge| challenge.held && !challenge.complete);
+        // Held in its own entry's parcel; a parked one in that of the entry that parked it.
         parked.or(held.map(|_| self.seq))
     }
 
@@ -176,6 +177,7 @@ impl Flight {
     }
 
     fn find(&self, scope: &Scope) -> Result<usize, usize> {
+        // In the order of scopes: `known::targets` and `Flights::confirm` see to that.
         self.targets.binary_search_by(|target| target.scope.cmp(scope))
     }
 

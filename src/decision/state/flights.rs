@@ -123,6 +123,8 @@ impl Flights {
         let Some(challenge) = &mut flight.challenge else { return };
         challenge.confirmed_by.push(by.to_owned());
         challenge.complete = complete;
+        // Without a deadline it does not leave now: more must confirm, a gate has refused it, or
+        // the router answers it itself.
         let Some(deadline) = deadline else { return };
         challenge.let_go = true;
         self.deadlines.remove(&(flight.deadline, key));
@@ -133,6 +135,7 @@ impl Flights {
             flight.targets.push(Target { scope: scope.clone(), answer: None });
             add(&mut self.by_target, scope, key);
         }
+        // `Flight::find` looks for a target by its place in this order.
         flight.targets.sort_by(|one, other| one.scope.cmp(&other.scope));
         flight.targets.dedup_by(|one, other| one.scope == other.scope);
         self.targets_count += flight.targets.len();
@@ -172,6 +175,7 @@ impl Flights {
 
     /// Those whose whole scope another scope covers.
     pub fn covered_by(&self, scope: &Scope) -> impl Iterator<Item = (Short, &Flight)> {
+        // The index for one instance: only a fan-out walks through all of them.
         let one = (!scope.fans_out()).then(|| self.of_target(scope));
         let all = scope.fans_out().then(|| self.flights.iter().map(|(key, flight)| (*key, &**flight)));
         one.into_iter()
@@ -231,7 +235,7 @@ impl Flights {
         self.flights.insert(key, Box::new(flight));
     }
 
-    /// Ends one; answers what it was.
+    /// Takes one out of every index; returns it, or `None` where it is not in flight.
     pub fn end(&mut self, key: Short) -> Option<Box<Flight>> {
         self.unpark(key);
         let flight = self.flights.remove(&key)?;
@@ -257,6 +261,7 @@ impl Flights {
     pub fn hear(&mut self, key: Short, scope: &Scope, heard: &Heard, at: i64) {
         let Some(flight) = self.flights.get_mut(&key) else { return };
         self.targets_count -= flight.targets.len();
+        // May add a target: one that nobody knew comes in with its answer.
         flight.answer(scope, heard, at);
         self.targets_count += flight.targets.len();
         flight.observed_at.get_or_insert(at);
@@ -275,6 +280,7 @@ impl Flights {
     pub fn note(&mut self, scope: &Scope, evidence: Evidence) {
         match self.heard.get_mut(scope) {
             Some(heard) => *heard = evidence,
+            // Of others nothing is kept: that bounds it by the targets.
             None if self.by_target.contains_key(scope) => drop(self.heard.insert(scope.clone(), evidence)),
             None => {}
         }
@@ -287,6 +293,7 @@ impl Flights {
 
     /// The broker took everything of these entries.
     pub fn carried(&mut self, (first, last): (u64, u64), at: i64) {
+        // A span runs over all entries of a job, also over one whose command waits.
         for (_, key) in self.by_seq.range(first..=last) {
             if let Some(flight) = self.flights.get_mut(key).filter(|flight| !flight.is_parked()) {
                 flight.carried_at.get_or_insert(at);
@@ -336,8 +343,8 @@ impl Flights {
         self.parked_by_rank.remove(&(flight.rank(), key));
     }
 
-    /// Time during which nothing was consumed counts toward no deadline, and what waited then is
-    /// judged first.
+    /// Puts every deadline off by `by_micros`, in which nothing was consumed, and to no earlier
+    /// than `not_before` (microseconds since the epoch), so that what waited is decided first.
     pub fn put_off(&mut self, by_micros: i64, not_before: i64) {
         self.deadlines.clear();
         for (key, flight) in &mut self.flights {
@@ -521,7 +528,7 @@ impl State {
     }
 
     /// Parcels of commands that wait for their target or their confirmation: they are kept, not
-    /// carried.
+    /// published.
     pub fn kept_parcels(&self) -> BTreeSet<u64> {
         self.flights().filter_map(Flight::kept).collect()
     }

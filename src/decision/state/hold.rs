@@ -80,6 +80,7 @@ impl State {
         let safety = self.safety();
         safety.mode(scope) != SafetyMode::Normal
             || safety.kill_switch(scope) != KillSwitch::Allow
+            // A release is the way out of QUARANTINED.
             || (act.class != Class::Release && self.reaches_quarantine(scope))
             || overtaken()
     }

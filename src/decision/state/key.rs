@@ -37,6 +37,8 @@ pub(in crate::decision) fn short(digest: Digest) -> Short {
 }
 
 pub(in crate::decision) fn identity(said: &Said, actor: &Actor) -> Digest {
+    // The sender is a part of it: keys travel in outcomes, and whoever saw one could else use it up
+    // before its owner does.
     let scope = &said.key.scope;
     Digest::of_fields(&[
         actor.principal.as_bytes(),

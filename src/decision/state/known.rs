@@ -97,6 +97,8 @@ impl Recorded {
                 self.known.remove(&subject.scope);
                 self.applied.remove(&subject.scope);
                 self.sessions.remove(&subject.scope);
+                // Any other stays: forgotten, a bot that runs or is QUARANTINED would be in
+                // CREATED.
                 let at_rest = |bot: &Bot| matches!(bot.life, Life::Created | Life::Idle);
                 if self.bots.get(&subject.scope).is_some_and(at_rest) {
                     self.bots.remove(&subject.scope);
@@ -129,7 +131,7 @@ pub(in crate::decision) fn targets(state: &State, scope: &Scope) -> Vec<Scope> {
     if !scope.fans_out() {
         return Vec::new();
     }
-    // Those that have shown themselves, and those that a template expects.
+    // Also those that a template expects: that they never answered is to be seen at the end.
     let known: BTreeSet<Scope> = state.known(scope).chain(state.inventory().covered(scope)).collect();
     known.into_iter().take(state.rules().targets_max.min(room::targets_left(state))).collect()
 }

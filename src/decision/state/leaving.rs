@@ -24,7 +24,7 @@ pub(super) enum Leaving {
 }
 
 impl Recorded {
-    /// Lets go of what the window has passed.
+    /// Removes what has been remembered for longer than the window, in milliseconds.
     pub(super) fn forget(&mut self, at: i64, window_ms: u64) {
         self.suspended.forget(at);
         while let Some((first_seen, _)) = self.leaving.front()
@@ -34,6 +34,7 @@ impl Recorded {
                 Some((_, Leaving::Command(key))) => match self.commands.get(&key) {
                     // It was tried again since.
                     Some(known) if !has_left(known.first_seen, at, window_ms) => {
+                        // With the time of now, so that the queue stays in the order of its times.
                         self.leaving.push_back((self.last_at, Leaving::Command(key)));
                     }
                     _ => self.forget_command(key),

@@ -142,6 +142,8 @@ impl Meters {
                 _ => return,
             };
             if let Some(count) = self.swarms.get_mut(&subject.scope.swarm_id) {
+                // Never begun anew here: the host's look judges a window that is over, and then
+                // removes it.
                 count.add(at, i64::MAX, (1, bad));
             } else if self.swarms.len() < self.counted_max {
                 let count = Count { since: at, all: 1, bad };
@@ -159,6 +161,7 @@ impl Meters {
             return count.add(at, window, more);
         }
         if self.principals.len() >= self.counted_max {
+            // Looked through only when full: counts that are over harm nobody until then.
             self.principals.retain(|_, count| at - count.since < window);
         }
         if self.principals.len() < self.counted_max {

@@ -77,7 +77,7 @@ use crate::{
     },
 };
 
-/// What every decision leans on.
+/// What every decision reads: the settings, the recorded half and the observed half.
 #[derive(Clone, Debug)]
 pub struct State {
     rules: Rules,
@@ -85,7 +85,7 @@ pub struct State {
     observed: Observed,
 }
 
-/// The fold of facts.
+/// The recorded half: the fold of the ledger's facts, which the digest covers.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Recorded {
     pub genesis: Option<Genesis>,
@@ -129,7 +129,7 @@ struct Recorded {
     pub leaving: VecDeque<(i64, Leaving)>,
 }
 
-/// What is believed.
+/// The observed half: in memory only, and no part of the digest.
 #[derive(Clone, Debug, Default)]
 struct Observed {
     pub ledger_unwritable: bool,
@@ -180,11 +180,12 @@ impl State {
         let meters = Meters::new(rules.safety.interlocks.clone(), rules.memory.counted_max);
         let observed = Observed::new(Inventory::new(rules.inventory.clone()), meters);
         let mut recorded = recorded;
+        // Believed, although it stands in the recorded half: no fact says how the clock lies.
         recorded.safety.clock_is_apart = false;
         Self { rules, recorded, observed }
     }
 
-    /// The settings it judges by.
+    /// The settings that decisions are made by.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
@@ -271,6 +272,7 @@ impl State {
             fact.change,
             Change::Genesis(_) | Change::Opened(_) | Change::Resumed(_) | Change::Stepped(_)
         ) {
+            // Before this nobody could be heard, so no silence from before counts.
             self.observed.listens_since = Some(fact.at.micros());
             self.observed.hear_all(self.recorded.sessions.iter(), fact.at, self.rules.session_lost_after_ms);
         }

@@ -92,6 +92,7 @@ impl Observed {
         (self.kept, self.kept_bytes) = (before.kept, before.kept_bytes);
         self.tallies = before.tallies;
         for tally in self.tallies.values_mut() {
+            // One of a second that lies ahead now would stay open until then.
             tally.second = tally.second.min(second);
             *self.tally_seconds.entry(tally.second).or_default() += 1;
         }

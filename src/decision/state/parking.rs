@@ -28,8 +28,8 @@ pub(in crate::decision) fn has_room(state: &State, scope: &Scope, body_bytes: us
     Room::new(state).make_for(state, (scope, NEWEST, body_bytes)).is_some()
 }
 
-/// How many more may be parked, which were let go of and for whom some were parked in this
-/// decision.
+/// The room for parked commands within one decision: how many and how many bytes wait, which have
+/// made room, and for which targets more were parked.
 pub(in crate::decision) struct Room {
     total: usize,
     bytes: usize,
@@ -56,6 +56,7 @@ impl Room {
             return None;
         }
         let more = self.more.get(scope).copied().unwrap_or_default();
+        // Copies, taken over at the end only: what finds no room must make nobody go.
         let (mut total, mut bytes, mut lowest) = (self.total, self.bytes, Vec::<&Flight>::new());
         loop {
             let gone = |flight: &&Flight| lowest.iter().any(|gone| gone.seq == flight.seq);

@@ -14,6 +14,8 @@ pub(in crate::decision) fn joined(
     let mut joined = earlier.clone();
     for (name, change) in later {
         let both = match joined.get(name) {
+            // A `null` replaces what was there and stays: applied later, it must still take the
+            // member away.
             Some(before) => self::joined(before, change),
             None => change.clone(),
         };
@@ -29,6 +31,7 @@ pub(in crate::decision) fn patched(
 ) -> serde_json::Value {
     use serde_json::Value;
     let Value::Object(patch) = patch else { return patch.clone() };
+    // As RFC 7396 has it: a patch that is an object makes one of whatever was there.
     let mut patched = config.as_object().cloned().unwrap_or_default();
     for (name, change) in patch {
         match change {

@@ -19,6 +19,7 @@ impl Recorded {
     pub fn apply(&mut self, seq: u64, fact: &Fact, window_ms: u64) {
         let (at, before) = (fact.at.micros(), self.last_at);
         self.last_seq = seq;
+        // A fact that is dated earlier does not turn time back; only `Stepped` does.
         self.last_at = before.max(at);
         self.newest_emergency = self.newest_emergency.max(fact.emergency_id);
         self.forget(at, window_ms);

@@ -54,7 +54,7 @@ pub struct Latched {
     pub reason: String,
 }
 
-/// One setting.
+/// What is set for all or for one swarm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Setting {
     /// The mode; `None` is unknown for all, and inherited for a swarm.
@@ -171,6 +171,7 @@ impl Safety {
 
     /// The kill switch that applies to a scope: the strongest.
     pub fn kill_switch(&self, scope: &Scope) -> KillSwitch {
+        // There is always one, for all; were there none, unknown is SAFE, which implies this level.
         self.applying(scope).map(Setting::level).max().unwrap_or(KillSwitch::CloseOnly)
     }
 
@@ -182,7 +183,7 @@ impl Safety {
             return GateResult::Unknown;
         }
         let asked = known.filter(|gate| gate.disabled_until <= now.micros());
-        // A gate that was disabled and never reported says nothing at all.
+        // All places of it are switched off: it is not asked, and refuses nothing.
         asked.map(|gate| gate.result_at(now)).max().unwrap_or(GateResult::Pass)
     }
 
@@ -278,6 +279,7 @@ impl Safety {
     }
 
     pub(in crate::decision) fn set_monitoring(&mut self, set: &MonitoringSet, at: i64) {
+        // Gate 9 counts on it: what is over takes no room.
         self.unmonitored.retain(|_, until| at < *until);
         if at < set.disabled_until.micros() {
             self.unmonitored.insert(set.swarm.clone().unwrap_or_default(), set.disabled_until.micros());

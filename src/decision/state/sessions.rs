@@ -26,8 +26,10 @@ impl Recorded {
 }
 
 impl Observed {
-    /// Something was heard of a worker.
+    /// Takes a status, `ready` or `heartbeat` of a worker as a sign of life, where its session
+    /// stands.
     pub fn heard(&mut self, worker: &Scope, at: Timestamp) {
+        // Only of a session that stands: others take no room here, and are not lost.
         if let Some(heard) = self.session_heard.get_mut(worker) {
             *heard = at.micros().max(*heard);
         }

@@ -31,6 +31,7 @@ impl Set {
         let Some(Settings { safety, .. }) = settings else { return };
         let before = self.before.get_or_insert_default();
         for (path, value) in safety {
+            // What was not recorded before is compared from the next opening on.
             before.entry(path.clone()).or_insert_with(|| value.clone());
         }
         self.now = Some(safety.clone());

@@ -16,6 +16,7 @@ impl Recorded {
     /// A stop was accepted: it is remembered once a scope, however often it is said.
     pub(super) fn stopped(&mut self, scope: &Scope, overtakes: i64, at: i64) {
         if let Some(stop) = self.stops.get_mut(scope) {
+            // A stop that was dated ahead is not taken back by a later one that was not.
             *stop = overtakes.max(*stop);
             return;
         }
@@ -29,6 +30,8 @@ impl Recorded {
             return None;
         }
         let (swarm, role, instance) = (scope.swarm_id.as_str(), scope.role.as_str(), scope.instance.as_str());
+        // The scopes that may cover it (spec/rules.md#fan-out-scopes): five look-ups, however many
+        // stops.
         [(swarm, role, instance), (swarm, role, ALL), (swarm, ALL, ALL), (ALL, role, ALL), (ALL, ALL, ALL)]
             .into_iter()
             .filter_map(|(swarm, role, instance)| self.stops.get(&Scope::new(swarm, role, instance)))

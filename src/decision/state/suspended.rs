@@ -44,7 +44,7 @@ impl SuspendedSenders {
         self.ends.insert((until, principal.to_owned()));
     }
 
-    /// Lets go of those that are over.
+    /// Removes those that are over.
     pub fn forget(&mut self, at: i64) {
         while self.ends.first().is_some_and(|(end, _)| *end <= at) {
             if let Some((_, principal)) = self.ends.pop_first() {

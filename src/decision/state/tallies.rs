@@ -86,9 +86,11 @@ impl Observed {
         if self.alerts_second != at.second() {
             self.alerts_second = at.second();
             self.alerts_in_second = 0;
+            // Once a second and not at every alert, because it walks through all of them.
             self.alerts.retain(|_, raised| at.micros() - *raised < dedupe_micros);
         }
         self.alerts_in_second += 1;
+        // The alert that leaves says how many there were.
         self.alerts_held_back = 0;
         self.alerts.insert(fingerprint, at.micros());
         if self.alerts.len() > alerts_max {

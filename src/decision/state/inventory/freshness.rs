@@ -170,6 +170,7 @@ impl Timers {
             return;
         }
         let asks = self.asks.get_or_insert_with(|| Box::new(Asks { count: 0, at: first_seen }));
+        // Statuses are merged in any order: until a request has left, the earliest of them counts.
         if asks.count == 0 {
             asks.at = first_seen;
         }
@@ -185,6 +186,7 @@ impl Timers {
         let after = |ms: u64| plus_ms(vitals.heard, ms);
         let stale = (after(limits.stale_after_ms), What::Stale);
         let lost = (after(limits.lost_after_ms), What::Lost);
+        // Whatever is set, nobody is forgotten before being lost.
         let forgotten = (after(limits.forget_after_ms.max(limits.lost_after_ms)), What::Forgotten);
         if !vitals.has_spoken {
             return (!vitals.is_expected).then_some(forgotten);
@@ -213,7 +215,7 @@ impl Timers {
         })
     }
 
-    /// Makes it so.
+    /// Takes a change that was due as having happened.
     pub fn settle(&mut self, what: What, vitals: Vitals, now: i64, limits: &InventoryLimits) {
         match what {
             What::Stale | What::Lost => {

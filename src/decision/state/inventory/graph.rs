@@ -52,6 +52,7 @@ pub(super) struct Reached {
 impl Graph {
     /// The queues of an instance are these from now on.
     pub fn set(&mut self, key: Key, queues: &[(QueueUse, String)]) {
+        // Taken before the old ones are released: a queue that stays keeps its number.
         let edges: Box<[Edge]> =
             queues.iter().map(|(way, name)| Edge { queue: self.names.take(name), way: *way }).collect();
         self.remove(key);
@@ -61,7 +62,7 @@ impl Graph {
         }
     }
 
-    /// The instance is gone.
+    /// Removes the edges of an instance, and the names that nobody else uses.
     pub fn remove(&mut self, key: Key) {
         for edge in self.by_instance.remove(&key).iter().flatten() {
             self.by_queue.remove(&(edge.queue, key, edge.way));
@@ -132,6 +133,7 @@ impl Graph {
         let mut waiting: Vec<Node> = relieved.iter().copied().collect();
         while let Some(node) = waiting.pop() {
             for next in self.next(node, course) {
+                // What stops is relieved by nobody, also where a cycle leads back to it.
                 if next != from && reached.contains_key(&next) && relieved.insert(next) {
                     waiting.push(next);
                 }
@@ -153,6 +155,7 @@ impl Graph {
         let queues = queues.filter(move |edge| leaves(edge.way, true)).map(|edge| Node::Queue(edge.queue));
         let ends = queue.map(|queue| {
             self.by_queue
+                // From the first to the last of `QueueUse`: all ends of the queue.
                 .range((queue, Key::MIN, QueueUse::WorkIn)..=(queue, Key::MAX, QueueUse::ControlRoute))
         });
         let instances = ends.into_iter().flatten();

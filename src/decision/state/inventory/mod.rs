@@ -50,7 +50,7 @@ use crate::{
     },
 };
 
-/// What a status did.
+/// What merging a status did to the inventory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
     /// The inventory is full and the instance was not in it.
@@ -200,7 +200,7 @@ impl Inventory {
         self.clock.pause(at);
     }
 
-    /// The metrics lane consumes again, and what had waited in it is judged: the timers go on.
+    /// The metrics lane consumes again, and what had waited in it is decided: the timers go on.
     pub fn resume(&mut self, at: Timestamp) {
         self.clock.resume(at);
     }
@@ -355,6 +355,7 @@ impl Inventory {
         let instance = Instance::new(self.clock.at(at.micros()));
         self.fleet.add(instance.share());
         self.instances.insert(key, Box::new(instance));
+        // Enters its first deadline.
         self.change(key, |_, _, _| {});
         Some(key)
     }
@@ -402,6 +403,7 @@ impl Inventory {
             role: number(&scope.role)?,
             instance: number(&scope.instance)?,
         };
+        // Each of the three names may belong to others while this instance is not there.
         self.instances.contains_key(&key).then_some(key)
     }
 

@@ -48,7 +48,7 @@ impl Names {
         number
     }
 
-    /// Used once less; nobody's name loses its number.
+    /// Ends one use of a number; after the last it is free for another name.
     pub fn release(&mut self, number: u32) {
         let Some(slot) = self.slot(number) else { return };
         slot.uses = slot.uses.saturating_sub(1);
@@ -118,6 +118,7 @@ impl Builds {
         }
         // A sweep each time the pool has doubled costs each build a constant.
         if self.pool.len() >= self.sweep_at_count.max(Self::SWEEP_COUNT_MIN) {
+            // One of the counts is the pool's own.
             self.pool.retain(|build| Arc::strong_count(build) > 1);
             self.sweep_at_count = self.pool.len() * 2;
         }

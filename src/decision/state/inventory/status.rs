@@ -302,6 +302,7 @@ fn queues(io: View<'_>) -> Vec<(QueueUse, String)> {
     // A name that is no short string is no queue of a broker.
     let mut queues: Vec<(QueueUse, String)> = named
         .filter(|(_, name)| !name.is_empty() && name.len() <= QUEUE_BYTES_MAX)
+        // Before repeats are dropped, so that a long list of them is not read to its end.
         .take(QUEUES_PER_INSTANCE_MAX)
         .map(|(way, name)| (way, name.to_owned()))
         .collect();
@@ -321,6 +322,7 @@ fn plane(plane: View<'_>) -> Option<Plane> {
         Some("ok") => Health::Ok,
         Some("out-of-data" | "backpressure" | "blocked" | "throttled") => Health::Degraded,
         Some("upstream-error" | "downstream-error") => Health::Error,
+        // A word of a later release is no proof of health.
         _ => Health::Unknown,
     };
     plane.is_object().then(|| Plane { input: health("input"), output: health("output") })

@@ -122,6 +122,7 @@ impl Swarm {
     }
 
     pub fn view(&self, swarm_id: &str) -> SwarmView {
+        // One that did not fit counts as expected and never speaks: then there is no watermark.
         let all_have_spoken = self.as_ofs.len() >= self.totals.desired;
         let oldest = self.as_ofs.first().filter(|_| all_have_spoken);
         SwarmView {

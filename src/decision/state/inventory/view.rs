@@ -72,7 +72,7 @@ pub struct InstanceView {
 }
 
 impl Inventory {
-    /// One instance.
+    /// What is known of one instance; `None` where it is not in the inventory.
     pub fn instance(&self, scope: &Scope) -> Option<InstanceView> {
         let key = self.find(scope)?;
         self.instances.get(&key).map(|instance| self.view(key, instance))
@@ -117,7 +117,7 @@ impl Inventory {
         self.instances.len()
     }
 
-    /// One swarm.
+    /// The totals and the watermark of one swarm; `None` where nothing is known of it.
     pub fn swarm(&self, swarm_id: &str) -> Option<SwarmView> {
         let number = self.names.find(swarm_id)?;
         self.swarms.get(&number).map(|swarm| swarm.view(swarm_id))
