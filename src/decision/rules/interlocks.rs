@@ -45,6 +45,8 @@ impl Default for Interlocks {
             refused_identities_max: Some(1_000),
             missing_outcomes_percent_max: None,
             unknown_percent_max: None,
+            // The setting counts the other way: `ledger_failures_min` (1) is the first number that
+            // is a breach.
             ledger_failures_max: Some(0),
             clock_drift_ms_max: Some(30_000),
             disk_free_bytes_min: Some(64 * 1024 * 1024),

@@ -28,6 +28,7 @@ impl Step {
             "bot-init" => Self::Init,
             "bot-start" | "bot-resume" => Self::Start,
             "bot-pause" => Self::Pause,
+            // All three: a bot whose swarm was told to stop must not be called running.
             "bot-stop" | "stop" | "swarm-stop" => Self::Stop,
             "bot-quarantine" => Self::Quarantine,
             "bot-release" => Self::Release,

@@ -113,12 +113,14 @@ impl Looser {
         let (before, after) = (number(was), number(now));
         match self {
             Self::More => after > before,
+            // What was off cannot become looser.
             Self::MoreOrOff => before > 0 && (after > before || after == 0),
             Self::Less => after < before,
             Self::Other => was != now,
             Self::Later(words) => place(words, &text(now)) > place(words, &text(was)),
             Self::WordGone => any_not_in(was, now),
             Self::WordNew => any_not_in(now, was),
+            // An empty list was everybody already.
             Self::WordNewOrNone => !words(was).is_empty() && (words(now).is_empty() || any_not_in(now, was)),
             Self::LineGoneOrOther => {
                 let now = lines(now);
@@ -134,6 +136,7 @@ impl Looser {
             Self::LineLess => {
                 let now = lines(now);
                 let count = |count: Option<&&str>| count.and_then(|count| count.parse::<u64>().ok());
+                // A line that is gone is `None`, which is less than every number.
                 lines(was).iter().any(|(name, value)| count(now.get(name)) < count(Some(value)))
             }
             Self::LineLater(order, absent) => {

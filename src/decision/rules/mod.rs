@@ -43,7 +43,7 @@ pub struct Rules {
     pub parking_total_max: usize,
     /// How large the bodies of all messages that wait may be together, in bytes.
     pub parking_bytes_max: usize,
-    /// How long what waited on the broker may take to be judged, after an outage, before anything
+    /// How long what waited on the broker may take to be decided, after an outage, before anything
     /// times out.
     pub catch_up_ms: u64,
     /// Whether a sender that only `origin` names may do what takes a proof; never outside

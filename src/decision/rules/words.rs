@@ -26,10 +26,10 @@ pub(in crate::decision) const SWARM_TEMPLATE: &str = "swarm-template";
 /// The type whose success takes a swarm out of the inventory.
 pub(in crate::decision) const SWARM_REMOVE: &str = "swarm-remove";
 
-/// That success.
+/// The status of that success.
 pub(in crate::decision) const REMOVED: &str = "Removed";
 
-/// The success by which a word of a session is heard.
+/// The success of a session message: it was taken.
 pub(in crate::decision) const ACK: &str = "Ack";
 
 /// The success that changes an instance's config.

@@ -32,7 +32,7 @@ pub enum SessionFault {
         /// Whose.
         worker_id: String,
     },
-    /// The bundle is none.
+    /// The payload is no bootstrap bundle.
     #[error("the bootstrap bundle cannot be read: {source}")]
     Bundle {
         /// Why.
@@ -116,9 +116,11 @@ impl ControlPlaneSession {
             (None, _) => return Err(SessionFault::WorkerRequired { kind }),
         };
         if word == Word::Bootstrap {
+            // Only whether it is one: the key is the channel's, and is not kept here.
             BootstrapKeyBundle::from_payload(&message.payload)
                 .map_err(|source| SessionFault::Bundle { source })?;
         }
+        // What may be refused names one worker, so nothing has changed before a refusal.
         for worker_id in addressed {
             let before = self.workers.get(&worker_id);
             let phase = step(before, word).map_err(|reason| match reason {

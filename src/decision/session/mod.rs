@@ -24,7 +24,7 @@ pub struct Session {
     pub phase: Phase,
     /// When it said `ready` first, in microseconds since the epoch.
     pub ready_at: Option<i64>,
-    /// When it came to its phase.
+    /// When it came to its phase, in microseconds since the epoch.
     pub since: i64,
 }
 
@@ -47,6 +47,8 @@ impl Session {
             session = Session { epoch: session.epoch + 1, phase, ready_at: None, since: at };
         }
         if phase == Phase::Ready {
+            // The first `ready` stays, also where a `start-work` that did not leave brings the
+            // session back: a process that began after it is told by it.
             session.ready_at.get_or_insert(at);
         }
         (session.phase, session.since) = (phase, at);
@@ -83,6 +85,8 @@ pub fn step(session: Option<&Session>, word: Word) -> Result<Option<Phase>, Reas
         (Word::Ready, Some(Phase::Bootstrapped)) => Ok(Some(Phase::Ready)),
         (Word::StartWork, Some(Phase::Ready)) => Ok(Some(Phase::Working)),
         (Word::Stop, Some(_)) => Ok(Some(Phase::Stopped)),
+        // `start-work` too: its required workers are asked for elsewhere, and a session that is not
+        // ready does not move by it.
         (Word::Ready | Word::Heartbeat | Word::StartWork | Word::Stop, _) => Ok(None),
     }
 }
