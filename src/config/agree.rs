@@ -14,7 +14,10 @@ use super::{
     supervisor,
     wrong::Wrong,
 };
-use crate::{bus::amqp, contract::command::Commands};
+use crate::{
+    bus::amqp,
+    contract::{command::Commands, lane::Lane},
+};
 
 const TRANSPORT: &str = "runtime.platform.execution_ipc.transport";
 const SECRET_REF: &str = "runtime.platform.execution_ipc.auth.secret_ref";
@@ -39,9 +42,10 @@ pub(super) fn agree(config: &Config, merge: &mut Merge) {
         );
         merge.fault_of("amqp.reconnect_min_ms", wrong);
     }
-    if config.amqp.in_flight_bytes_max < config.limits.body_bytes_max {
+    // Each lane takes one message at least.
+    if config.amqp.in_flight_bytes_max / Lane::ALL.len() < config.limits.body_bytes_max {
         let wrong = Wrong::new(
-            "`amqp.in_flight_bytes_max` is below `limits.body_bytes_max`, so the largest body could never be taken",
+            "`amqp.in_flight_bytes_max` is below four times `limits.body_bytes_max`, so the largest body of each lane would be more",
             "raise the first or lower the second",
         );
         merge.fault_of("amqp.in_flight_bytes_max", wrong);

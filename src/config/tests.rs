@@ -216,7 +216,7 @@ const CASES: &[Case] = &[
         yaml: "limits: {body_bytes_max: 2097152}\namqp: {in_flight_bytes_max: 1048576}\n",
         env: &[],
         flags: &[],
-        faults: &[(":2", "below `limits.body_bytes_max`", "raise")],
+        faults: &[(":2", "four times `limits.body_bytes_max`", "raise")],
     },
     Case {
         yaml: "types:\n  - type: stop\n    schema: good.json\n  - type: mine\n    schema: none.json\n  - type: mine\n    schema: bad.json\n    success: [Failed]\n  - {type: twice, schema: good.json}\n\n  - {type: twice, schema: good.json}\n\n  - {type: loop, schema: loop.json}\n",

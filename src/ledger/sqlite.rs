@@ -32,6 +32,10 @@ const PAGE_BYTES: u32 = 8192;
 /// How long a statement waits for another's lock.
 const BUSY_MS: u64 = 5_000;
 
+/// How long it is waited for connections of our own that failed and are on their way out: the
+/// library closes what is dropped on a thread of its own.
+const LET_GO_WAIT: Duration = Duration::from_secs(1);
+
 const TABLES: &str = "
     CREATE TABLE entries (
         seq   INTEGER PRIMARY KEY,
@@ -75,7 +79,10 @@ pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<Sqli
     let mut connection = options.connect().await?;
     match format(&mut connection).await? {
         0 => {
-            sqlx::raw_sql(TABLES).execute(&mut connection).await?;
+            // All of them and their format, or nothing: a start that is cut off in between would leave
+            // tables that no later one could make.
+            let whole = sqlx::AssertSqlSafe(format!("BEGIN IMMEDIATE; {TABLES} COMMIT"));
+            sqlx::raw_sql(whole).execute(&mut connection).await?;
         }
         FORMAT => {}
         FORMAT_OLDEST..FORMAT => set_format(&mut connection, FORMAT).await?,
@@ -105,7 +112,8 @@ pub async fn open_unwritten(dir: &Path) -> Result<SqliteConnection, LedgerError>
     let options = SqliteConnectOptions::new()
         .filename(dir.join(FILE))
         .locking_mode(SqliteLockingMode::Exclusive)
-        .busy_timeout(Duration::ZERO)
+        // Connections that were tried before this one let go of the file a moment after they failed.
+        .busy_timeout(LET_GO_WAIT)
         .disable_statement_logging();
     let Ok(mut connection) = options.connect().await else { return Err(fault) };
     match format(&mut connection).await {
@@ -196,8 +204,14 @@ pub(super) async fn foreign(connection: &mut SqliteConnection) -> Result<Vec<Str
 /// missing for that.
 async fn looked_into(options: &SqliteConnectOptions) -> Result<(SqliteConnection, i64), LedgerError> {
     let mut connection = options.connect().await?;
-    let format = format(&mut connection).await?;
-    Ok((connection, format))
+    match format(&mut connection).await {
+        Ok(format) => Ok((connection, format)),
+        Err(fault) => {
+            // Before the next try: what is merely dropped holds its locks for a while.
+            let _ = connection.close().await;
+            Err(fault)
+        }
+    }
 }
 
 /// Whether a write-ahead log with something in it lies beside the file.

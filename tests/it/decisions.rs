@@ -294,8 +294,11 @@ fn run(
 fn happened(step: &Value, now: Timestamp) -> Vec<Fact> {
     let number = |name: &str| step[name].as_u64();
     let mut facts = Vec::new();
-    for name in step["appeared"].as_array().into_iter().flatten() {
-        let presence = Change::Presence(Presence { now: Standing::Appeared, since: None });
+    let named = |member: &str| step[member].as_array().cloned().unwrap_or_default();
+    let appeared = named("appeared").into_iter().map(|name| (name, Standing::Appeared));
+    let forgotten = named("forgotten").into_iter().map(|name| (name, Standing::Forgotten));
+    for (name, standing) in appeared.chain(forgotten) {
+        let presence = Change::Presence(Presence { now: standing, since: None });
         let mut fact = Fact::new(Action::InventoryChanged, now, presence);
         fact.subject = Some(Subject {
             family: Family::Metric,

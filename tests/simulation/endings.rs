@@ -46,6 +46,8 @@ use super::Random;
 const WORLDS: u64 = 32;
 /// How long a command waits in these worlds.
 const DEADLINE_MS: u64 = 700;
+/// How long a commit or an end may take.
+const SLOW_MS_MAX: u64 = 60_000;
 /// How long a world may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Instances of the fleet; some of them come late or never.
@@ -122,6 +124,9 @@ async fn start(broker: &Embedded, dir: &Path) -> Running {
         *deadline = DEADLINE_MS;
     }
     let bus: Arc<dyn Bus> = Arc::new(broker.clone());
+    // Thirty-two worlds share a machine that may be busy: how a slow disk ends is other tests'.
+    loaded.config.drain_timeout_ms = SLOW_MS_MAX;
+    loaded.config.ledger.commit_timeout_ms = SLOW_MS_MAX;
     let setup = setup::enforce(&loaded, Arc::new(SteadyBus(bus)), Arc::new(Telemetry::default()));
     boot::start(setup).await.expect("a start")
 }

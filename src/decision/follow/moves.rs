@@ -30,12 +30,13 @@ pub(in crate::decision) fn at_once(
             (life.runs() || matches!(life, Life::Paused | Life::Error)).then_some(Life::Stopping)
         }),
         Some(Step::Quarantine) => {
-            // By the instances that are known: one that nobody has moved yet is held too.
-            let known: Vec<Scope> = match scope.fans_out() {
-                true => state.known(scope).collect(),
-                false => vec![scope.clone()],
+            // What is on record of bots and what is known of instances are not the same: one that
+            // nobody has moved yet is held too, and one that has shown no status.
+            let bots: BTreeSet<Scope> = match scope.fans_out() {
+                true => state.known(scope).chain(state.bots(scope).cloned()).collect(),
+                false => BTreeSet::from([scope.clone()]),
             };
-            quarantine(state, &known)
+            quarantine(state, &bots.into_iter().collect::<Vec<_>>())
         }
         _ => return None,
     };

@@ -23,7 +23,7 @@ use crate::{
         follow::{alert, bound, challenge, live},
         outcome::Decision,
         request::Arrival,
-        state::{Belief, State},
+        state::{Belief, State, tallies::Tally},
     },
 };
 
@@ -58,7 +58,10 @@ pub(in crate::decision) fn refuse(
                 decision.refusal = Some(refusal);
                 return decision;
             }
-            _ => {
+            open => {
+                // A second may end within a round, before what is due is asked for: its count must
+                // not go with its tally.
+                decision.facts.extend(open.and_then(|tally| counted(tally, now)));
                 let (reason, second) = (refusal.reason, now.second());
                 decision.beliefs.push(Belief::TallyOpened {
                     fingerprint,
@@ -84,20 +87,22 @@ pub(in crate::decision) fn close_tallies(state: &State, until: Timestamp, now: T
     let mut decision = Decision::new(state);
     for (fingerprint, tally) in state.tallies().iter().filter(|(_, tally)| tally.second < until.second()) {
         decision.beliefs.push(Belief::TallyClosed { fingerprint: *fingerprint });
-        // The first has its entry: where no other followed there is nothing to close.
-        if tally.count == 0 {
-            continue;
-        }
-        let tallied = Tallied { bodies: tally.bodies, count: tally.count, second: tally.second };
-        decision.facts.push(Fact {
-            actor: Some(tally.actor.clone()),
-            detail: Some(format!("{} more refusals of this sender and code in the same second", tally.count)),
-            reason: Some(tally.reason),
-            verdict: Some(Verdict::Refuse),
-            ..Fact::new(action(tally.reason), now, Change::Tallied(tallied))
-        });
+        decision.facts.extend(counted(tally, now));
     }
     decision
+}
+
+/// The entry of what a tally has counted. The first refusal has its own: where no other followed
+/// there is none.
+fn counted(tally: &Tally, now: Timestamp) -> Option<Fact> {
+    let tallied = Tallied { bodies: tally.bodies, count: tally.count, second: tally.second };
+    (tally.count > 0).then(|| Fact {
+        actor: Some(tally.actor.clone()),
+        detail: Some(format!("{} more refusals of this sender and code in the same second", tally.count)),
+        reason: Some(tally.reason),
+        verdict: Some(Verdict::Refuse),
+        ..Fact::new(action(tally.reason), now, Change::Tallied(tallied))
+    })
 }
 
 /// What stands in for a decision of which a fact cannot be read back from its bytes: nothing of it

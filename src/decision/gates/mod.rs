@@ -48,6 +48,7 @@ pub(super) fn again(state: &State, said: &Said, actor: &Actor, now: Timestamp) -
     session::check(state, said)?;
     lifecycle::check(state, said, class)?;
     setting::check(state, said, actor, now)?;
+    setting::has_clock_to_accept(state, said)?;
     safety::check(state, said, class, now)
 }
 

@@ -76,12 +76,14 @@ impl Configs {
             return;
         }
         let before = self.applied.get(scope).map_or("{}", |before| before.patch.as_str());
-        // What was too large to be remembered, and what is on top of it, leaves nothing known.
+        // What was too large to be remembered, what is on top of it, and what no one patch does leave
+        // nothing known.
         let values = (serde_json::from_str::<Value>(before), serde_json::from_str::<Value>(patch));
         let both = match values {
-            (Ok(before), Ok(patch)) if !forgotten => canonical::of(&patch::joined(&before, &patch)),
-            _ => Vec::new(),
+            (Ok(before), Ok(patch)) if !forgotten => patch::joined(&before, &patch),
+            _ => None,
         };
+        let both = both.map_or_else(Vec::new, |both| canonical::of(&both));
         let patch = String::from_utf8(both).ok().filter(|both| both.len() <= PATCH_BYTES_MAX);
         let patch = patch.unwrap_or_default();
         self.bytes += patch.len();

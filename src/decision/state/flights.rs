@@ -131,9 +131,17 @@ impl Flights {
         flight.deadline = deadline;
         self.deadlines.insert((deadline, key));
         self.targets_count -= flight.targets.len();
+        // A fan-out addresses whom it is known to address now, not when it was challenged.
+        let before = if targets.is_empty() { Vec::new() } else { std::mem::take(&mut flight.targets) };
         for scope in targets {
             flight.targets.push(Target { scope: scope.clone(), answer: None });
             add(&mut self.by_target, scope, key);
+        }
+        for Target { scope, .. } in before.iter().filter(|before| !targets.contains(&before.scope)) {
+            remove(&mut self.by_target, scope, &key);
+            if !self.by_target.contains_key(scope) {
+                self.heard.remove(scope);
+            }
         }
         // `Flight::find` looks for a target by its place in this order.
         flight.targets.sort_by(|one, other| one.scope.cmp(&other.scope));

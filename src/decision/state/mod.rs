@@ -37,7 +37,7 @@ mod settings;
 pub mod steps;
 pub(super) mod stops;
 mod suspended;
-mod tallies;
+pub(in crate::decision) mod tallies;
 
 pub use belief::Belief;
 pub use collection::Collection;

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Router, view};
 use crate::{
+    contract::lane::Lane,
     decision::request::Done,
     runtime::{
         dispatch::Report,
@@ -37,12 +38,12 @@ pub(in crate::runtime) fn ticker() -> tokio::time::Interval {
     ticker
 }
 
-/// Bounds on one round.
+/// Bounds on one round. Beyond them is at most the last batch of each lane.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::runtime) struct Bounds {
-    /// Envelopes judged in one round, at most.
+    /// Envelopes judged in one round.
     pub entries_max: usize,
-    /// Bytes of their bodies, at most.
+    /// Bytes of their bodies.
     pub bytes_max: usize,
 }
 
@@ -72,6 +73,34 @@ impl Round {
 
     fn is_full(&self, bounds: &Bounds) -> bool {
         self.count >= bounds.entries_max || self.bytes >= bounds.bytes_max
+    }
+
+    /// Takes what is ready, by lanes.
+    fn fill(&mut self, lanes: &mut LaneInboxes, bounds: &Bounds) {
+        // One batch of each lane first, also beyond the bounds: where one lane could fill a round
+        // alone, and is always ready, the others would never have their turn.
+        for (lane, inbox) in Lane::ALL.into_iter().zip(&mut lanes.0) {
+            if self.arrivals.iter().all(|arrivals| arrivals.lane != lane)
+                && let Ok(arrivals) = inbox.try_recv()
+            {
+                self.add(arrivals);
+            }
+        }
+        let [urgent, signals, results, metrics] = &mut lanes.0;
+        let half = bounds.entries_max / 2;
+        for (inbox, share) in
+            [(urgent, half), (results, half), (signals, half), (metrics, METRICS_PER_ROUND_MAX)]
+        {
+            let share = self.count + share;
+            while !self.is_full(bounds)
+                && self.count < share
+                && let Ok(arrivals) = inbox.try_recv()
+            {
+                self.add(arrivals);
+            }
+        }
+        // Stable: within a lane the order of arrival stays, and the urgent lane is judged first.
+        self.arrivals.sort_by_key(|arrivals| arrivals.lane);
     }
 }
 
@@ -141,21 +170,62 @@ impl Router {
         while let Ok(done) = self.done.try_recv() {
             round.done.push(done);
         }
-        let [urgent, signals, results, metrics] = &mut self.lanes.0;
-        let half = self.bounds.entries_max / 2;
-        for (inbox, share) in
-            [(urgent, half), (results, half), (signals, half), (metrics, METRICS_PER_ROUND_MAX)]
-        {
-            // Looked at before each batch: a large one goes beyond it, and may fill the round.
-            let share = round.count + share;
-            while !round.is_full(&self.bounds)
-                && round.count < share
-                && let Ok(arrivals) = inbox.try_recv()
-            {
-                round.add(arrivals);
+        round.fill(&mut self.lanes, &self.bounds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        contract::{
+            Contract, Limits,
+            message::{Message, Properties},
+        },
+        runtime::{corridor, intake::Incoming},
+    };
+
+    const BOUNDS: Bounds = Bounds { entries_max: 8, bytes_max: 1_000 };
+
+    fn batch(lane: Lane, count: usize, bytes: usize) -> Arrivals {
+        let contract = Contract::built_in(Limits::default()).expect("a contract");
+        let message = Message {
+            exchange: "in".to_owned(),
+            routing_key: "signal".to_owned(),
+            properties: Properties::default(),
+            body: vec![b'.'; bytes].into(),
+        };
+        let one = |tag| Incoming {
+            arrival: Box::new(corridor::read(&contract, &message, false)),
+            message: message.clone(),
+            tag,
+        };
+        Arrivals { lane, opening: 1, incoming: (0..count as u64).map(one).collect() }
+    }
+
+    fn counts(round: &Round) -> [usize; 4] {
+        Lane::ALL.map(|lane| {
+            let of_it = round.arrivals.iter().filter(|arrivals| arrivals.lane == lane);
+            of_it.map(|arrivals| arrivals.incoming.len()).sum()
+        })
+    }
+
+    #[tokio::test]
+    async fn no_lane_fills_a_round_alone() {
+        for bytes in [1, 600] {
+            let (sends, inboxes): (Vec<_>, Vec<_>) = Lane::ALL.map(|_| mpsc::channel(64)).into_iter().unzip();
+            let mut inboxes = LaneInboxes(inboxes.try_into().expect("four"));
+            for (lane, send) in Lane::ALL.into_iter().zip(&sends) {
+                for _ in 0..16 {
+                    send.send(batch(lane, 2, bytes)).await.expect("room");
+                }
+            }
+            for woken_by in Lane::ALL {
+                let mut round = Round::default();
+                round.add(batch(woken_by, 2, bytes));
+                round.fill(&mut inboxes, &BOUNDS);
+                assert_eq!(counts(&round), [2; 4], "woken by {woken_by}, {bytes} bytes each");
             }
         }
-        // Stable: within a lane the order of arrival stays, and the urgent lane is judged first.
-        round.arrivals.sort_by_key(|arrivals| arrivals.lane);
     }
 }

@@ -15,10 +15,11 @@ use swarmgate::contract::{
 
 /// The members of a step, in the order in which they stand: when, what happened before, what is
 /// sent, what comes of it.
-pub const MEMBERS: [&str; 31] = [
+pub const MEMBERS: [&str; 32] = [
     "at",
     "ledgerWritable",
     "appeared",
+    "forgotten",
     "pausedMs",
     "beforeDue",
     "openedEpoch",

@@ -1,7 +1,10 @@
 //! What a ledger held is gone: emptied, cut, taken away or exchanged while no router ran, or no
 //! file at all.
 
-use std::{os::unix::fs::symlink, process::Command};
+use std::{
+    os::unix::fs::symlink,
+    process::{Command, Stdio},
+};
 
 use swarmgate::{
     contract::{
@@ -10,6 +13,7 @@ use swarmgate::{
     },
     ledger::{Ledger, LedgerError},
 };
+use tempfile::TempDir;
 
 use super::*;
 
@@ -116,6 +120,25 @@ async fn a_first_start_that_was_cut_off_is_none_that_was_emptied() {
     let (running, _) = drill.start(None).await;
     assert_eq!(running.stop().await.expect("it drains").state().strongest().0, SafetyMode::Normal);
     assert_eq!(drill.set_backs().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_that_is_killed_at_its_tables_is_begun_again() {
+    for round in 0..10 {
+        let dir = TempDir::new().expect("a directory");
+        let place = |name: &str| dir.path().join(name).into_os_string();
+        let mut init = Command::new(env!("CARGO_BIN_EXE_swarmgate"));
+        init.arg("init").arg(place("config.yaml")).arg("--ledger").arg(dir.path());
+        let mut init = init.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        // Each table and trigger is a page or two of the write-ahead log, where it is alone.
+        let grown = 8_192 * (round % 5);
+        let has_begun = || fs::metadata(place("ledger.sqlite-wal")).is_ok_and(|log| log.len() > grown);
+        while init.try_wait().expect("a state").is_none() && !has_begun() {}
+        init.kill().expect("the end");
+        init.wait().expect("the end");
+        let opened = Ledger::open(dir.path(), None).await;
+        opened.unwrap_or_else(|fault| panic!("round {round}: {fault}")).close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
