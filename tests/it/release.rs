@@ -134,6 +134,8 @@ fn a_release_is_whole_and_says_what_it_is_made_of() {
     };
     same("LICENSE", "LICENSE");
     same("README.md", "README.md");
+    same("docs/operating/broker-permissions.md", "docs/operating/broker-permissions.md");
+    same("spec/rules.md", "spec/rules.md");
     same("deploy/systemd/swarmgate.service", "docker/systemd/swarmgate.service");
     same("deploy/kubernetes/swarmgate.yaml", "docker/kubernetes/swarmgate.yaml");
     same("deploy/observability/alerts.yml", "docker/observability/alerts.yml");
