@@ -20,6 +20,9 @@ use super::{
 };
 use crate::contract::routing::{SEGMENT_BYTES_MAX, SEGMENT_PATTERN};
 
+/// What stands behind a value where a setting has no default.
+const AN_EXAMPLE: &str = "  # an example; there is no default";
+
 /// A `swarmgate.yaml` with every default in force, explained.
 pub fn defaults_yaml() -> String {
     let mut text = String::from(
@@ -31,9 +34,11 @@ pub fn defaults_yaml() -> String {
     let mut open = Vec::new();
     for field in FIELDS.iter() {
         let (indent, leaf) = descend(&mut text, &mut open, field.path);
-        let mark = if default_of(field).is_null() { "# " } else { "" };
         let _ = writeln!(text, "{indent}# {}{}", field.doc, bounds(field));
-        let _ = writeln!(text, "{indent}{mark}{leaf}: {}", example_of(field));
+        let _ = match default_of(field).is_null() {
+            true => writeln!(text, "{indent}#{leaf}: {}{AN_EXAMPLE}", example_of(field)),
+            false => writeln!(text, "{indent}{leaf}: {}", example_of(field)),
+        };
         text.push_str(&rows_example(field));
     }
     text.push_str("\n# Signal types of your own, each with the JSON Schema of its data.\ntypes: []\n");
@@ -60,7 +65,9 @@ pub fn starting_yaml(schema: &str, given: &[(&str, &str)]) -> String {
             given.iter().find(|(path, _)| *path == field.path).map(|(_, value)| yaml(&(*value).into()));
         let _ = match value {
             Some(value) => writeln!(text, "{indent}{leaf}: {value}"),
-            None if default_of(field).is_null() => writeln!(text, "{indent}# {leaf}: {}", example_of(field)),
+            None if default_of(field).is_null() => {
+                writeln!(text, "{indent}#{leaf}: {}{AN_EXAMPLE}", example_of(field))
+            }
             None => writeln!(text, "{indent}#{leaf}: {}", example_of(field)),
         };
         text.push_str(&rows_example(field));

@@ -77,7 +77,8 @@ pub(super) fn sort(
             }
             sorted.parked.extend(messages.into_iter().map(|outgoing| Kept { parcel: id, lane, outgoing }));
         } else {
-            let outbound = |outgoing| Outbound::of(outgoing, state, &names.refused);
+            // Whoever hands it on asks again, at the time of then.
+            let outbound = |outgoing| Outbound::of(outgoing, state, &names.refused, state.last_at());
             let messages = messages.into_iter().map(outbound).collect();
             let mut job = Job { lane, parcel: Some(id), messages, ..Job::default() };
             job.withdraw(|message| has_ended(message, &ended, state));

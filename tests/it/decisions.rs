@@ -75,40 +75,52 @@ fn tables() -> Vec<PathBuf> {
 fn check(file: &Path, table: &Value, case: &Value) {
     let name = format!("{}: {}", file.file_name().expect("a name").to_string_lossy(), case["name"]);
     let contract = Contract::built_in(Default::default()).expect("the contract");
-    let rules = rules(table, case);
+    let mut settings = rules(&[&table["rules"], &case["rules"]]);
     let mut corridor =
-        Corridor::new(State::new(rules.clone()), Chain::new(), Names::with_prefix("swarmgate"));
+        Corridor::new(State::new(settings.clone()), Chain::new(), Names::with_prefix("swarmgate"));
     let start = Timestamp::parse(table["base"]["start"].as_str().expect("`start`")).expect("a time");
     let genesis = Genesis {
         environment: case["environment"].as_str().unwrap_or("dev").to_owned(),
         initial_mode: swarmgate::contract::interlock::SafetyMode::Normal,
         ledger_id: "0".repeat(32),
-        mode: rules.mode,
+        mode: settings.mode,
         version: "0".to_owned(),
     };
     let mut ledger = vec![corridor.record(Fact::new(Action::Genesis, start, Change::Genesis(genesis)))];
     let mut left = Vec::new();
     for (index, step) in case["steps"].as_array().expect("`steps`").iter().enumerate() {
         let name = format!("{name}, step {index}");
+        if step.get("begunWith").is_some() {
+            settings = rules(&[&table["rules"], &case["rules"], &step["begunWith"]]);
+            let parked = corridor.take_parked();
+            let chain = Chain::after(ledger.last().expect("the genesis"));
+            corridor.resume(folded(&settings, &ledger), chain, parked);
+        }
         let answers = run(&contract, &mut corridor, (&mut ledger, &mut left), table, step, start);
         compare(&name, &step["expect"], &answers, corridor.state());
         for collection in corridor.state().collections() {
             assert!(collection.len <= collection.max, "{name}: {collection:?}");
         }
     }
-    let mut replayed = State::new(rules);
     for entry in &ledger {
         let judged = SCHEMA.check_entry(&entry.bytes);
         assert!(judged.is_ok(), "{name}: {judged:?}: {}", String::from_utf8_lossy(&entry.bytes));
         names_its_command(&name, &entry.entry.fact);
-        replayed.apply(entry.entry.seq, &entry.entry.fact);
     }
+    let replayed = folded(&settings, &ledger);
     assert_eq!(
         replayed.digest(),
         corridor.state().digest(),
         "{name}: the fold of the ledger is another state"
     );
     steps_back(&name, replayed);
+}
+
+/// The state of a start on that ledger.
+fn folded(settings: &Rules, ledger: &[Sealed]) -> State {
+    let mut state = State::new(settings.clone());
+    ledger.iter().for_each(|entry| state.apply(entry.entry.seq, &entry.entry.fact));
+    state
 }
 
 /// After a step of the router's time nothing in the state lies ahead of the clock by more than it
@@ -139,9 +151,10 @@ fn moments(value: &Value) -> Vec<i64> {
     moment.filter(|at| century.contains(at)).into_iter().collect()
 }
 
-fn rules(table: &Value, case: &Value) -> Rules {
+/// The defaults, and over them what each says.
+fn rules(layers: &[&Value]) -> Rules {
     let mut rules = Rules::default();
-    for (key, value) in [&table["rules"], &case["rules"]].into_iter().filter_map(Value::as_object).flatten() {
+    for (key, value) in layers.iter().filter_map(|layer| layer.as_object()).flatten() {
         let number = value.as_u64().unwrap_or_default();
         match key.as_str() {
             "mode" => rules.mode = serde_json::from_value::<Mode>(value.clone()).expect("a mode"),

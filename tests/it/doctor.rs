@@ -20,6 +20,7 @@ use tokio::process::Command;
 
 use crate::{
     broker::{Broker, Vhost},
+    hostile::{free_address, get},
     router::process::Process,
 };
 
@@ -133,8 +134,52 @@ async fn names_all(broker: Broker, test: &str) {
     assert!(shown.contains("`evil\u{fffd}[31mq`") && !shown.contains('\u{1b}'), "{shown}");
 }
 
+/// An alarm is told where nothing but the router's own status is published: by the router, by the
+/// doctor, and to whoever sends.
+async fn tells_of_an_alarm(broker: Broker, test: &str) {
+    let vhost = Arc::new(broker).vhost(test);
+    let http = free_address();
+    let dir = TempDir::new().expect("a directory");
+    let router = Process::configured(&vhost.options().url, dir, &["--http", &http]);
+    router.ready(vhost.connect().await.as_ref()).await;
+    let says = async |word: &str| {
+        let until = Instant::now() + PATIENCE;
+        while !get(&http, "/readyz").await.contains(word) {
+            assert!(Instant::now() < until, "{}", get(&http, "/readyz").await);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    says("HTTP/1.1 200").await;
+    vhost.broker.ctl(&["set_vm_memory_high_watermark", "0.00001"]);
+    says("broker-blocked").await;
+    let (code, findings) = doctor(&vhost, &[]).await;
+    let alarm = findings.iter().find(|found| found["check"] == "alarm").expect("it looks");
+    assert!(code == Some(1) && alarm["state"] == "FAIL", "{alarm}");
+    let mut send = Command::new(env!("CARGO_BIN_EXE_swarmgate"));
+    send.args(["send", "status-request", "s/r/i", "--amqp", &vhost.options().url]).kill_on_drop(true);
+    let sent =
+        tokio::time::timeout(Duration::from_secs(60), send.output()).await.expect("in time").expect("it");
+    let said = String::from_utf8_lossy(&sent.stderr);
+    assert_eq!(sent.status.code(), Some(4), "{said}");
+    assert!(said.contains("did not answer") && said.contains("list_alarms"), "{said}");
+    vhost.broker.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+    says("HTTP/1.1 200").await;
+    router.stop().await;
+}
+
 mod on_rabbitmq {
     use super::*;
+
+    #[tokio::test]
+    async fn an_alarm_is_told_by_the_router_the_doctor_and_who_sends() {
+        tells_of_an_alarm(Broker::own("alarm"), "alarm").await;
+    }
+
+    #[tokio::test]
+    async fn an_alarm_is_told_on_rabbitmq_4_too() {
+        let Some(broker) = Broker::own_4("alarm-4") else { return };
+        tells_of_an_alarm(broker, "alarm").await;
+    }
 
     #[tokio::test]
     async fn a_doctor_names_what_can_drop_or_hold_messages() {

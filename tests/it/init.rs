@@ -51,12 +51,15 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))
 }
 
-/// The text with every commented setting in force: one `#` before a key is taken away.
+/// The text with every commented setting in force that has a default: one `#` before a key is taken
+/// away.
 fn uncommented(text: &str) -> String {
     let line = |line: &str| {
         let rest = line.trim_start();
-        let setting =
-            rest.strip_prefix('#').filter(|rest| rest.starts_with(|sign: char| sign.is_ascii_lowercase()));
+        let is_setting = |rest: &&str| {
+            rest.starts_with(|sign: char| sign.is_ascii_lowercase()) && !rest.ends_with("there is no default")
+        };
+        let setting = rest.strip_prefix('#').filter(is_setting);
         match setting {
             Some(setting) => format!("{}{setting}\n", &line[..line.len() - rest.len()]),
             None => format!("{line}\n"),

@@ -269,7 +269,9 @@ impl Bus for Amqp {
     }
 
     fn blocked(&self) -> Option<String> {
-        self.publishing.blocked()
+        // The broker tells a connection once it publishes: commands may be rare, and the router's
+        // own status leaves by the other one every few seconds.
+        self.publishing.blocked().or_else(|| self.consuming.blocked())
     }
 
     async fn close(&self) {

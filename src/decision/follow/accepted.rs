@@ -170,6 +170,7 @@ fn signal(state: &State, arrival: &Arrival, passed: Passed<'_>, now: Timestamp, 
         let reach = setting::reach(state, said);
         overtake::supersede(state, &reach, &said.key.kind_type, now, decision);
     }
+    overtake::supersede_reports(state, said, now, decision);
     if passed.class.is_some_and(|class| !class.always_passes()) {
         // Stops are counted too, but suspend nobody: that is asked at the next ordinary command.
         interlock::storm(state, &passed.actor, now, decision);

@@ -35,7 +35,7 @@ pub(in crate::decision) fn reported(state: &State, answer: &BrokerReport, now: T
     let signals = answer.returned.iter().filter(|back| back.ordinal == Carried::COMMAND_ORDINAL);
     decision.facts.extend(signals.filter_map(|back| session::unheard(state, &back.routing_key, now)));
     // Whoever tightened has told that already.
-    let given_up: Vec<&Returned> = given_up.into_iter().filter(|back| !is_held(state, back)).collect();
+    let given_up: Vec<&Returned> = given_up.into_iter().filter(|back| !is_held(state, back, now)).collect();
     if let Some(first) = given_up.first() {
         let notice = alert::Notice {
             code: "carriage.given-up",
@@ -71,11 +71,8 @@ pub(in crate::decision) fn reported(state: &State, answer: &BrokerReport, now: T
 }
 
 /// Whether a stop, a quarantine or safety holds a message up, and not want of room.
-fn is_held(state: &State, back: &Returned) -> bool {
-    let act = match state.flight(back.seq) {
-        Some(_) => Act::in_flight(&back.routing_key, state.rules()),
-        // Its moment is not known here: it counts as said long ago, so that any stop explains it.
-        None => Act::unwatched(&back.routing_key, || None, state.rules()),
-    };
-    act.is_some_and(|act| state.holds(&act))
+fn is_held(state: &State, back: &Returned, now: Timestamp) -> bool {
+    let flight = state.flight(back.seq);
+    // When it was said is not known here: it counts as said long ago, so that any stop explains it.
+    Act::of(&back.routing_key, flight, || None, state.rules()).is_some_and(|act| state.holds(&act, now))
 }

@@ -11,7 +11,7 @@ use crate::{
         Said,
         audit::{Accepted, Action, Actor, Change, Ended, Fact, Verdict},
         command::Class,
-        interlock::{KillSwitch, SafetyMode},
+        interlock::{GateResult, KillSwitch, SafetyMode},
         routing::Scope,
         timestamp::Timestamp,
         tree::View,
@@ -20,14 +20,18 @@ use crate::{
         effect::{self, Speech},
         facts,
         follow::ending,
+        gates::setting,
         outcome::Decision,
         request::Arrival,
-        state::{Belief, State, flight::Flight},
+        state::{Belief, State, challenges, flight::Flight},
     },
 };
 
 /// The word by which a clock that does not agree supersedes starts.
 pub(in crate::decision) const CLOCK: &str = "clock";
+
+/// The type of what somebody says of a readiness gate.
+const REPORT: &str = "gate-report";
 
 /// The word by which looser settings do.
 pub(in crate::decision) const SETTINGS: &str = "settings";
@@ -101,6 +105,32 @@ pub(in crate::decision) fn supersede_but(
         if loosens || is_doubtful || matches!(class(flight), Some(Class::Start | Class::Release)) {
             let detail = format!("a later {by} for its target was accepted");
             ending::end(state, flight, "Superseded", (&detail, None), now, decision);
+        }
+    }
+}
+
+/// Ends the reports of a gate that wait to be confirmed, where somebody says since that it does not
+/// pass: who confirms them would clear what nobody had seen when they were challenged.
+pub(in crate::decision) fn supersede_reports(
+    state: &State,
+    said: &Said,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    let (kind_type, scope) = (said.key.kind_type.as_str(), &said.key.scope);
+    if kind_type != REPORT || setting::result(said) == Some(GateResult::Pass) {
+        return;
+    }
+    for flight in state.challenged().filter(|flight| flight.awaits_confirmation()) {
+        let overlaps = flight.scope.covers(scope) || scope.covers(&flight.scope);
+        if flight.kind_type != REPORT || !overlaps {
+            continue;
+        }
+        let is_of_it = challenges::stored(state, flight)
+            .is_none_or(|waits| setting::text(&waits, "gate") == setting::text(said, "gate"));
+        if is_of_it {
+            let detail = "a later report of its gate was accepted";
+            ending::end(state, flight, "Superseded", (detail, None), now, decision);
         }
     }
 }

@@ -106,7 +106,9 @@ pub(in crate::decision) fn release(state: &State, now: Timestamp) -> Option<Deci
     let mut decision = Decision::new(state);
     // Also where all of them are held up: the guard that keeps this from falling due for ever.
     decision.beliefs.push(Belief::Tried { scope: scope.clone() });
-    for (_, flight) in state.in_flight().parked_for(scope).filter(|(_, flight)| !state.holds_flight(flight)) {
+    for (_, flight) in
+        state.in_flight().parked_for(scope).filter(|(_, flight)| !state.holds_flight(flight, now))
+    {
         // What waits for its confirmation has no permit, and stays.
         let (Some(parked), Some(permit)) = (flight.parked, Permit::of_parked(flight)) else { continue };
         decision.facts.push(facts::of_step(state, flight, RouterStep::Released, now));

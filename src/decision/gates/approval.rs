@@ -47,7 +47,8 @@ pub(in crate::decision) fn may_confirm(
         return Err(Refusal::new(Reason::SelfConfirm, detail).at("/origin"));
     }
     let own = actor.principal == flight.sender.principal;
-    let alone = matches!(challenge.requires, Requires::Explicit)
+    let asked = asked(state, flight, challenge);
+    let alone = asked.iter().all(|requires| **requires == Requires::Explicit)
         || standing(state, flight, challenge, now).is_some()
         || breaks_glass(state, said, actor);
     // Asked apart, so that the refusal names the bound: break-glass would do, if its review had
@@ -61,8 +62,11 @@ pub(in crate::decision) fn may_confirm(
         let detail = "another than its sender must confirm this command";
         return Err(Refusal::new(Reason::SelfConfirm, detail).at("/origin"));
     }
-    let Requires::Quorum(shares) = &challenge.requires else { return Ok(()) };
-    if own || member(state, shares, &actor.principal) {
+    let is_left_out = |requires: &Requires| match requires {
+        Requires::Quorum(shares) => !member(state, shares, &actor.principal),
+        Requires::Explicit | Requires::SecondPerson => false,
+    };
+    if own || !asked.into_iter().any(is_left_out) {
         return Ok(());
     }
     let detail = "you are in none of the groups that must confirm this command";
@@ -79,26 +83,42 @@ pub(in crate::decision) fn completes(
     now: Timestamp,
 ) -> Option<Complete> {
     let own = actor.principal == flight.sender.principal;
-    match &challenge.requires {
-        Requires::Explicit => return Some(Complete(Right::Confirmed)),
-        Requires::SecondPerson if !own => return Some(Complete(Right::Confirmed)),
-        Requires::Quorum(shares) if !own => {
-            let by: Vec<&str> =
-                challenge.confirmed_by.iter().map(String::as_str).chain([actor.principal.as_str()]).collect();
-            let met = shares.iter().all(|share| {
-                let members = group(state, share);
-                by.iter().filter(|who| members.iter().any(|member| member == *who)).count() >= share.count
-            });
-            return met.then_some(Complete(Right::Confirmed));
-        }
-        // Only the requester comes here: a standing approval or break-glass may still stand in for
-        // others.
-        Requires::SecondPerson | Requires::Quorum(_) => {}
+    let by: Vec<&str> =
+        challenge.confirmed_by.iter().map(String::as_str).chain([actor.principal.as_str()]).collect();
+    let is_met = |requires: &Requires| match requires {
+        Requires::Explicit => true,
+        Requires::SecondPerson => !own,
+        Requires::Quorum(shares) => !own && shares.iter().all(|share| has_share(state, share, &by)),
+    };
+    if asked(state, flight, challenge).into_iter().all(is_met) {
+        return Some(Complete(Right::Confirmed));
+    }
+    // A standing approval or break-glass may still stand in for others, where the requester asks.
+    if !own {
+        return None;
     }
     standing(state, flight, challenge, now)
         .map(|standing| Right::Standing(standing.name.clone()))
         .or_else(|| breaks_glass(state, said, actor).then_some(Right::BreakGlass))
         .map(Complete)
+}
+
+/// Who must confirm: as the requester was told, and as the settings are now, for a tightened rule
+/// counts for what waits too.
+fn asked<'a>(state: &'a State, flight: &Flight, challenge: &'a Challenge) -> [&'a Requires; 2] {
+    let rules = &state.rules().consent;
+    let class = state.rules().commands.get(&flight.kind_type).map(|row| row.class);
+    // Of starts and changes only what is live is ever challenged.
+    let now = match class {
+        Some(Class::Start | Class::Change) => &rules.live_requires,
+        _ => &rules.requires,
+    };
+    [&challenge.requires, now]
+}
+
+fn has_share(state: &State, share: &Share, by: &[&str]) -> bool {
+    let members = group(state, share);
+    by.iter().filter(|who| members.iter().any(|member| member == *who)).count() >= share.count
 }
 
 /// The standing approval that stands for a challenged command now.

@@ -94,7 +94,7 @@ pub(in crate::decision) fn danger(state: &State, said: &Said, class: Option<Clas
             named("live start", ungated(state, effect), &rules.live_requires)
         }
         // Making a bot ready changes none that runs.
-        Class::Change if kind_type != "bot-init" => {
+        Class::Change if Step::of(kind_type) != Some(Step::Init) => {
             // A controller hands on what it is told, and a template is the swarm's: whoever of it
             // is live is concerned.
             let live = state.live_bots(&scope.swarm_id).count();

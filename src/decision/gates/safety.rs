@@ -9,12 +9,12 @@ use crate::{
     contract::{
         Said,
         command::Class,
-        interlock::{GateResult, KillSwitch, SafetyMode},
+        interlock::{KillSwitch, SafetyMode},
         reason::{Reason, Refusal},
         routing::{Family, Scope},
         timestamp::Timestamp,
     },
-    decision::state::{State, clock_gap},
+    decision::state::{State, clock_gap, hold::Unready},
 };
 
 /// Whether a signal passes what safety says of its scope.
@@ -59,25 +59,18 @@ pub(in crate::decision) fn check(
     }
 }
 
-/// The readiness gates, the worst first: whatever has failed, required or not, and the required
-/// ones that are unknown.
+/// What the readiness gates say.
 fn readiness(state: &State, scope: &Scope, now: Timestamp) -> Result<(), Refusal> {
-    let safety = state.safety();
-    if let Some(name) =
-        safety.failed(scope, now).find(|name| safety.gate(name, scope, now) == GateResult::Fail)
-    {
-        return Err(Refusal::new(Reason::GateFailed, format!("readiness gate `{name}` says FAIL")));
-    }
-    let required = &state.rules().safety.gates_required;
-    if let Some(name) = required.iter().find(|name| safety.gate(name, scope, now) == GateResult::Unknown) {
-        let detail = format!("readiness gate `{name}` has no result, or one that has expired");
-        return Err(Refusal::new(Reason::GateUnknown, detail));
-    }
-    // A FAIL whose time is over is no PASS: until it is cleared it refuses, required or not.
-    if let Some(name) = safety.failed(scope, now).next() {
-        let detail =
-            format!("readiness gate `{name}` has failed, its report has expired, and nobody has cleared it");
-        return Err(Refusal::new(Reason::GateUnknown, detail));
-    }
-    Ok(())
+    let (reason, detail) = match state.unready(scope, now) {
+        None => return Ok(()),
+        Some(Unready::Failed(name)) => (Reason::GateFailed, format!("readiness gate `{name}` says FAIL")),
+        Some(Unready::Unknown(name)) => {
+            (Reason::GateUnknown, format!("readiness gate `{name}` has no result, or one that has expired"))
+        }
+        Some(Unready::Expired(name)) => (
+            Reason::GateUnknown,
+            format!("readiness gate `{name}` has failed, its report has expired, and nobody has cleared it"),
+        ),
+    };
+    Err(Refusal::new(reason, detail))
 }

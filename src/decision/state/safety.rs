@@ -187,6 +187,12 @@ impl Safety {
         asked.map(|gate| gate.result_at(now)).max().unwrap_or(GateResult::Pass)
     }
 
+    /// The first moment after `since` at which a gate says something else because time went by.
+    pub fn next_gate_change(&self, since: Timestamp) -> Option<Timestamp> {
+        let moments = self.gates.values().flat_map(|gate| [gate.expires_at, gate.disabled_until]);
+        moments.filter(|at| *at > since.micros()).min().map(Timestamp::from_micros)
+    }
+
     /// The gates of a scope that have failed, are asked, and were not cleared.
     pub(in crate::decision) fn failed<'a>(
         &'a self,

@@ -13,18 +13,20 @@ mod policies;
 mod queues;
 mod ways;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{CliError, Exit, Globals, Out, access::Access, client::Connect};
 use crate::{
     bus::{
-        Bus, BusError,
+        Bus, BusError, Departure,
         amqp::{self, Amqp},
     },
     config::Loaded,
+    contract::message::{Message, Properties},
     runtime::{
         broker::Broker,
         presence::{self, announcement::Announcement},
@@ -36,6 +38,9 @@ use management::Management;
 
 /// How to let it look at the broker's side.
 const ALLOW: &str = "enable rabbitmq_management, give a user of it the tag `administrator` (with `monitoring` it sees neither permissions nor policies), and name it with --management http://USER:PASSWORD@HOST:15672 or `amqp.management_url`";
+
+/// How long it is waited for what the broker says of an alarm.
+const ALARM_WAIT: Duration = Duration::from_secs(2);
 
 /// Look at the broker, the ledger and the clock, and say what to mend.
 #[derive(Debug, clap::Args)]
@@ -185,6 +190,19 @@ fn tell(findings: &Findings, globals: &Globals) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Publishes a message to nobody: the broker tells of an alarm whoever publishes, and only him.
+async fn provoke(bus: &Amqp) {
+    let message = Message {
+        exchange: String::new(),
+        routing_key: "swarmgate.doctor.nobody".to_owned(),
+        properties: Properties::default(),
+        body: Bytes::new(),
+    };
+    let Ok(publisher) = bus.publisher().await else { return };
+    // Under an alarm no confirm comes. A user who may not publish that learns nothing of it.
+    let _ = publisher.publish(&[&Departure { message, mandatory: false }], ALARM_WAIT).await;
+}
+
 async fn broker(loaded: &Loaded, bus: &Amqp, findings: &mut Findings) {
     let server = bus.server();
     let product = server.product.as_deref().unwrap_or("an unknown broker");
@@ -199,6 +217,7 @@ async fn broker(loaded: &Loaded, bus: &Amqp, findings: &mut Findings) {
             "keep write permission on `swarmgate.out` to the router alone (docs/operating/broker-permissions.md)",
         );
     }
+    provoke(bus).await;
     match bus.blocked() {
         Some(reason) => {
             findings.add(

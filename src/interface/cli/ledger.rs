@@ -68,9 +68,10 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         }))?;
     } else {
         out.line(&format!(
-            "VALID: {} entries, {parcels} parcels not known carried, head {}\n{path}, made in {seconds:.1} s; keep the head somewhere else",
+            "VALID: {} entries, {parcels} parcels not known carried, head {}",
             report.entries, report.head
         ))?;
+        out.line(&format!("{path}, made in {seconds:.1} s; keep the head somewhere else"))?;
     }
     Ok(Exit::Done)
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{CliError, Exit, Globals, Out};
 use crate::{
-    bus::{Bus, Departure, Fate},
+    bus::{Bus, BusError, Departure, Fate},
     clock,
     config::Amqp,
     contract::{
@@ -122,11 +122,30 @@ pub fn refused_here(
 pub async fn publish(bus: &dyn Bus, message: &Message, prefix: &str) -> Result<(), CliError> {
     let departure = Departure { message: message.clone(), mandatory: true };
     let fates = bus.publisher().await?.publish(&[&departure], CONFIRM_TIMEOUT).await?;
-    if fates == [Fate::Carried] {
-        return Ok(());
-    }
-    let help = format!("is the router running with the prefix `{prefix}`? `swarmgate doctor` looks");
-    Err(usage(format!("the broker did not take the signal: {fates:?}"), &help))
+    let what = "publish the signal".to_owned();
+    let (source, help) = match fates.first() {
+        Some(Fate::Carried) => return Ok(()),
+        Some(Fate::Returned) => (
+            BusError::Refused { what, reason: "no queue takes it".to_owned() },
+            format!("is the router running with the prefix `{prefix}`? `swarmgate doctor` looks"),
+        ),
+        Some(Fate::Rejected) => (
+            BusError::Refused { what, reason: "a queue that it goes to is full".to_owned() },
+            "`swarmgate doctor` says which lanes wait and for what; what was rejected has not left"
+                .to_owned(),
+        ),
+        Some(Fate::Unsendable) => (
+            BusError::Refused { what, reason: "a property of it is too long for AMQP".to_owned() },
+            "a property has at most 255 bytes".to_owned(),
+        ),
+        Some(Fate::Unknown) | None => (
+            BusError::Unanswered { what, timeout_ms: CONFIRM_TIMEOUT.as_millis() as u64 },
+            "it may have left or not. A broker with an alarm (`rabbitmqctl list_alarms`) takes nothing; \
+             `swarmgate doctor` looks, and a repeat under the same `--key` has no second effect"
+                .to_owned(),
+        ),
+    };
+    Err(CliError::Unsent { source, help })
 }
 
 fn usage(message: String, help: &str) -> CliError {

@@ -62,8 +62,8 @@ impl Job {
     }
 
     /// Asks of each message anew whether something holds it up.
-    pub fn hold(&mut self, state: &State) {
-        self.messages.iter_mut().for_each(|message| message.hold(state));
+    pub fn hold(&mut self, state: &State, now: Timestamp) {
+        self.messages.iter_mut().for_each(|message| message.hold(state, now));
     }
 }
 
@@ -95,35 +95,33 @@ impl Outbound {
 
     /// Whether its end is waited for, so that it may wait for its target.
     pub fn is_in_flight(&self) -> bool {
-        self.ends && self.act.as_ref().is_none_or(|act| act.is_in_flight())
+        self.ends && self.act.as_ref().is_none_or(|act| act.is_in_flight)
     }
 
     /// Asks anew whether something holds it up.
-    pub fn hold(&mut self, state: &State) {
-        self.held |= self.act.as_ref().is_some_and(|act| state.holds(act));
+    pub fn hold(&mut self, state: &State, now: Timestamp) {
+        self.held |= self.act.as_ref().is_some_and(|act| state.holds(act, now));
     }
 
     /// A message that leaves; the state knows whether it is a command in flight. A stop goes on all
     /// the same, and so does a copy of what was refused: it reaches no target.
-    pub fn of(leaving: Outgoing, state: &State, refused: &str) -> Self {
+    pub fn of(leaving: Outgoing, state: &State, refused: &str, now: Timestamp) -> Self {
         let mut outbound = Self::from(leaving);
         if !outbound.is_signal() || outbound.departure.message.exchange == refused {
             return outbound;
         }
         let message = &outbound.departure.message;
-        let (key, rules) = (message.routing_key.as_str(), state.rules());
-        match state.flight(outbound.seq) {
+        let flight = state.flight(outbound.seq);
+        let act = Act::of(&message.routing_key, flight, || said_at(&message.body), state.rules());
+        outbound.act = act.map(Box::new);
+        match flight {
             Some(flight) => {
-                outbound.act = Act::in_flight(key, rules).map(Box::new);
                 outbound.ends = !flight.always_passes;
                 outbound.precedence = flight.precedence();
             }
-            None => {
-                outbound.act = Act::unwatched(key, || said_at(&message.body), rules).map(Box::new);
-                outbound.ends = outbound.act.is_some();
-            }
+            None => outbound.ends = outbound.act.is_some(),
         }
-        outbound.hold(state);
+        outbound.hold(state, now);
         outbound
     }
 }

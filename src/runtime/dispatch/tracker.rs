@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Job, Late, Outbound, Report, Trouble};
 use crate::{
-    contract::{lane::Lane, routing::Scope},
+    contract::{lane::Lane, routing::Scope, timestamp::Timestamp},
     decision::state::{State, hold::Act},
     ledger::{Outgoing, Parcel},
     runtime::link::Settlement,
@@ -124,11 +124,11 @@ impl Tracker {
 
     /// What is to leave no more though it has not ended, by its entry: what `state` holds up, and
     /// starts within the overtaken scopes whose end nobody waits for.
-    pub fn held(&self, overtaken: &[Scope], state: &State) -> BTreeSet<u64> {
+    pub fn held(&self, overtaken: &[Scope], state: &State, now: Timestamp) -> BTreeSet<u64> {
         let is_overtaken =
             |act: &Act| act.starts_unwatched() && overtaken.iter().any(|wide| wide.covers(&act.scope));
         let acts = self.commands.iter().filter_map(|(seq, act)| Some((*seq, act.as_deref()?)));
-        acts.filter(|(_, act)| is_overtaken(act) || state.holds(act)).map(|(seq, _)| seq).collect()
+        acts.filter(|(_, act)| is_overtaken(act) || state.holds(act, now)).map(|(seq, _)| seq).collect()
     }
 
     /// Books a report.

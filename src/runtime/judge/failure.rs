@@ -148,6 +148,8 @@ impl Router {
                 // What left by the emergency log is in the outbox too where its failed commit
                 // happened after all: it must not leave twice.
                 emergency::leave_out(again.iter_mut(), &unwritten);
+                let now = self.clock.now();
+                again.iter_mut().for_each(|job| job.hold(self.corridor.state(), now));
                 let unwritten = self.not_appended(unwritten);
                 info!(
                     entries = unwritten.len(),

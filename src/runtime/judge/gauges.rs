@@ -21,6 +21,9 @@ impl Router {
         metrics.set_interlock(mode, level, state.challenges_open());
         metrics.set_instances(&state.inventory().fleet());
         if ticks {
+            // Also where nothing leaves but the router's own status: whoever looks is to know.
+            let blocked = self.link.now().is_some_and(|connected| connected.bus.blocked().is_some());
+            self.telemetry.health.set_blocked(blocked);
             // Without a broker nothing falls due: every deadline is put off when it is back.
             let overdue = match self.memory.away_since {
                 None => state.commands_overdue(self.clock.now(), OVERDUE_COUNTED_MAX),

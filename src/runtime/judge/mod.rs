@@ -140,6 +140,8 @@ pub(super) struct Memory {
     reported: Option<(Timestamp, bool)>,
     /// The clock was looked at once.
     compared: bool,
+    /// When it was last asked whether anything holds up what is on its way.
+    asked_at: Timestamp,
 }
 
 impl Memory {
@@ -241,7 +243,7 @@ impl Router {
             for mut job in std::mem::take(&mut self.memory.left) {
                 // They waited, for longer than one round where the ledger could not be written.
                 job.withdraw(|message| replay::has_ended(message, &ended, self.corridor.state()));
-                job.hold(self.corridor.state());
+                job.hold(self.corridor.state(), now);
                 outcome.jobs.push(job);
             }
         }
@@ -340,7 +342,8 @@ impl Router {
         // Each leaves under its own parcel, which is there until it is carried.
         let state = self.corridor.state();
         let refused = &self.corridor.names().refused;
-        let outbound = |outgoing: Outgoing| Outbound::of(outgoing, state, refused);
+        let now = self.clock.now();
+        let outbound = |outgoing: Outgoing| Outbound::of(outgoing, state, refused, now);
         outcome.jobs.extend(judged.released.into_iter().map(|Kept { parcel, lane, outgoing }| Job {
             lane,
             parcel: Some(parcel),
@@ -418,13 +421,16 @@ impl Router {
         });
         let ended: BTreeSet<u64> = ended.collect();
         let overtaken = std::mem::take(&mut outcome.overtaken);
-        let tightens = !overtaken.is_empty() || outcome.sealed.iter().any(may_hold);
+        let now = self.clock.now();
+        let asked_at = std::mem::replace(&mut self.memory.asked_at, now);
+        let changed = state.safety().next_gate_change(asked_at).is_some_and(|at| at <= now);
+        let tightens = changed || !overtaken.is_empty() || outcome.sealed.iter().any(may_hold);
         // Only then, because it asks about every command under way.
-        let held = if tightens { self.memory.tracker.held(&overtaken, state) } else { BTreeSet::new() };
+        let held = if tightens { self.memory.tracker.held(&overtaken, state, now) } else { BTreeSet::new() };
         for job in &mut outcome.jobs {
             job.withdraw(|message| message.ends && ended.contains(&message.seq));
             if tightens {
-                job.hold(state);
+                job.hold(state, now);
             }
         }
         let ended = ended.into_iter().filter(|seq| self.memory.tracker.has(*seq)).collect();
@@ -467,8 +473,12 @@ impl Router {
 /// Whether from an entry on something may be held up that was not before.
 fn may_hold(sealed: &Sealed) -> bool {
     match &sealed.entry.fact.change {
-        Change::Safety(_) | Change::SetBack(_) | Change::Settings(_) => true,
-        Change::Moved(moved) => moved.bots.iter().any(|step| step.to == Life::Quarantined),
+        Change::Safety(_) | Change::SetBack(_) | Change::Settings(_) | Change::Gate(_) => true,
+        // A live start that was let go: whoever changes its swarm must be confirmed from now on.
+        Change::Confirmed(_) => true,
+        Change::Moved(moved) => {
+            moved.bots.iter().any(|step| matches!(step.to, Life::Quarantined | Life::RunningLive))
+        }
         _ => false,
     }
 }

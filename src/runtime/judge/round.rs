@@ -125,7 +125,10 @@ impl Router {
         let mut round = Round::default();
         // Without a broker nothing falls due.
         let deadline = self.corridor.state().next_deadline().filter(|_| self.memory.away_since.is_none());
-        let deadline = deadline.into_iter().chain(self.memory.catching_up).min();
+        // A gate whose time is over holds up what is on its way, in that moment.
+        let gate = self.corridor.state().safety().next_gate_change(self.memory.asked_at);
+        let gate = gate.filter(|_| !self.memory.tracker.is_empty());
+        let deadline = deadline.into_iter().chain(self.memory.catching_up).chain(gate).min();
         let pause = deadline.map(|deadline| deadline.micros() - self.clock.now().micros());
         let draining = self.stopping.is_cancelled();
         let longest = if draining { DRAIN_LOOK } else { IDLE_LOOK };

@@ -15,8 +15,9 @@ use swarmgate::contract::{
 
 /// The members of a step, in the order in which they stand: when, what happened before, what is
 /// sent, what comes of it.
-pub const MEMBERS: [&str; 32] = [
+pub const MEMBERS: [&str; 33] = [
     "at",
+    "begunWith",
     "ledgerWritable",
     "appeared",
     "forgotten",

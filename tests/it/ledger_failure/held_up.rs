@@ -68,6 +68,55 @@ async fn a_change_that_was_set_aside_leaves_no_more_under_a_kill_switch() {
     }
 }
 
+/// A report of the gate `risk`, about everything.
+fn report(number: u64, result: &str, valid: Duration) -> Message {
+    let mut report = command(number, "gate-report");
+    let mut said = body(&report);
+    let until = clock::wall().plus_ms(u64::try_from(valid.as_millis()).expect("a short time"));
+    said["scope"] = json!({ "swarmId": ALL, "role": ALL, "instance": ALL });
+    said["data"] = json!({ "gate": "risk", "result": result, "expiresAt": until });
+    report.routing_key = "signal.gate-report.ALL.ALL.ALL".to_owned();
+    report.body = said.to_string().into();
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_set_aside_leaves_no_more_once_a_gate_has_failed() {
+    for crashes in [false, true] {
+        let mut drill = Drill::new().await;
+        let mut running = drill.holding_changes().await;
+        drill.send(&[report(800, "FAIL", Duration::from_secs(3_600))]).await;
+        until("the report is accepted", async || {
+            drill.on_record("controlplane.command.requested").await == 4
+        })
+        .await;
+        if crashes {
+            running = drill.after_a_crash(running).await;
+        }
+        assert!(drill.left().await.is_empty(), "crashes: {crashes}");
+        until("they wait", async || drill.on_record("controlplane.command.parked").await == 3).await;
+        assert!(running.stop().await.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_set_aside_leaves_no_more_once_a_gates_time_is_over() {
+    let mut drill = Drill::new().await;
+    let started = drill.try_start(|setup| setup.rules.safety.gates_required = vec!["risk".to_owned()]).await;
+    let (running, _) = started.expect("a start");
+    let valid = Duration::from_secs(4);
+    drill.send(&[report(800, "PASS", valid)]).await;
+    until("the report is accepted", async || drill.on_record("controlplane.command.requested").await == 1)
+        .await;
+    drill.broker.reject("drill.heard", true);
+    drill.send(&plans(0..3)).await;
+    until("the changes are on record", async || drill.on_record("controlplane.command.requested").await == 4)
+        .await;
+    tokio::time::sleep(valid).await;
+    assert!(drill.left().await.is_empty());
+    assert!(running.stop().await.is_some());
+}
+
 /// Or the tests above would show nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_was_set_aside_and_that_nothing_holds_up_leaves() {
