@@ -484,7 +484,12 @@ mod on_rabbitmq {
         let ledger = post.router.ledger().to_str().expect("a path").to_owned();
         let kill = ["kill", "--reason", "it burns", "--ledger", &ledger];
         let killed = post.run(&kill).await.ended(0);
-        killed.says(&["latch: FLATTEN for ALL", "kill-switch-set ALL: Applied"]);
+        let killed = killed.says(&["latch: FLATTEN for ALL", "kill-switch-set ALL: Applied"]);
+        killed.says(&[
+            "the stop: bot-stop ALL, command ",
+            "stopped: 0 of 1",
+            "not stopped yet: kestrel/worker/w-1",
+        ]);
         let refused = post.run(&start).await.ended(3);
         refused.says(&["safety.kill-switch", "docs/operating/runbooks/kill-switch.md"]);
         post.run(&["safety"]).await.ended(0).says(&[
@@ -506,6 +511,50 @@ mod on_rabbitmq {
         }
         let started = post.answered(&start, &[("w-1", "Running")]).await.ended(0);
         started.says(&["bot-start kestrel/worker/w-1: Running"]);
+        post.router.stop().await;
+    }
+
+    /// The stop that a thrown switch orders: named, followed, and waited for.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_kill_names_its_stop_and_who_has_stopped() {
+        let mut post = Post::open("interlock-kill").await;
+        for instance in ["w-1", "w-2"] {
+            post.appear(instance).await;
+        }
+        let ledger = post.router.ledger().to_str().expect("a path").to_owned();
+        let url = post.vhost.options().url;
+        let kill = ["kill", "--reason", "drill", "--ledger", &ledger, "--wait-stopped", "--timeout", "20"];
+        let killing = tool(&post.args(&url, &kill)).spawn().expect("the tool starts");
+        // Two stops leave: the latch's and the signal's. A worker answers each.
+        for _ in 0..2 {
+            let heard = post.next("stop").await;
+            post.answer(&heard, "w-1", "Stopped").await;
+            post.answer(&heard, "w-2", "Failed").await;
+        }
+        let said = tokio::time::timeout(PATIENCE, killing.wait_with_output()).await.expect("it ends");
+        let said = Said::of(said.expect("an output")).ended(3);
+        let named =
+            said.stdout.lines().find_map(|line| line.strip_prefix("the stop: bot-stop ALL, command "));
+        let (number, correlation) =
+            named.and_then(|named| named.split_once(", correlationId ")).expect("the stop is named");
+        let (number, correlation) = (number.to_owned(), correlation.to_owned());
+        let follow = format!("swarmgate wait {correlation}");
+        let said = said.says(&[&follow, "bot-stop ALL: ended: Failed", "stopped: 1 of 2", "stop-stuck.md"]);
+        let said = said.says(&["kestrel/worker/w-1: Stopped", "not stopped yet: kestrel/worker/w-2"]);
+        assert!(!said.stdout.contains("not stopped yet: kestrel/worker/w-1, kestrel/worker/w-2\n  runbook"));
+        let waited = run(&["wait", &correlation, "--api", &post.api]).await;
+        waited.ended(3).says(&["bot-stop", &number]);
+        // The same for programs, who are not kept waiting.
+        let kill = ["kill", "--reason", "again", "--output", "json", "--swarm", "kestrel"];
+        let json = post.run(&kill).await.ended(0).json();
+        assert_eq!(json["stop"]["target"], "kestrel/ALL/ALL", "{json}");
+        assert_eq!(json["stop"]["notStopped"], json!(["kestrel/worker/w-1", "kestrel/worker/w-2"]), "{json}");
+        assert!(json["stop"]["command"].is_string(), "{json}");
+        // What stops nothing names no stop.
+        let close =
+            post.run(&["kill", "BLOCK", "--reason", "x", "--swarm", "kestrel", "--wait-stopped"]).await;
+        let close = close.ended(0).says(&["BLOCK stops nothing that runs"]);
+        assert!(!close.stdout.contains("the stop:"), "{}", close.stdout);
         post.router.stop().await;
     }
 

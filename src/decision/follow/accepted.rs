@@ -219,9 +219,9 @@ pub(in crate::decision) fn answer(
     if own::sends_for(state, said, state.last_seq() + 1, now, decision) {
         return;
     }
-    let detail = follow::safety::act(state, said, &actor, now, decision);
-    let detail = detail.unwrap_or_else(|| "the router has done it".to_owned());
-    own::answer(state, (arrival, said), command, "Applied", (&detail, None), now, decision);
+    let done = follow::safety::act(state, said, &actor, now, decision);
+    let (detail, context) = done.unwrap_or_else(|| ("the router has done it".to_owned(), None));
+    own::answer(state, (arrival, said), command, "Applied", (&detail, context), now, decision);
 }
 
 /// Whether a signal is an observation rather than an act: it leaves no entry.

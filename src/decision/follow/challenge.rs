@@ -221,7 +221,7 @@ fn go_on(
     }
     let detail = match flight.kind_type.as_str() {
         clock_gap::ACCEPT => clock::accept(state, &flight.sender, now, decision),
-        _ => safety::act(state, said, &flight.sender, now, decision),
+        _ => safety::act(state, said, &flight.sender, now, decision).map(|(detail, _)| detail),
     };
     let detail = detail.unwrap_or_else(|| "done".to_owned());
     ending::end(state, flight, "Applied", (&detail, None), now, decision);

@@ -34,27 +34,29 @@ const BOT_STOP: &str = "bot-stop";
 /// After how long without an answer a bot that shows itself may not have heard the stop.
 const ANSWER_MS: u64 = 5_000;
 
-/// Orders every bot of a scope to stop: those that run are STOPPING from now on.
+/// Orders every bot of a scope to stop: those that run are STOPPING from now on. Returns the
+/// correlationId.
 pub(in crate::decision) fn stop(
     state: &State,
     scope: &Scope,
     detail: &str,
     now: Timestamp,
     decision: &mut Decision,
-) {
-    order(state, scope, detail, now, decision);
+) -> String {
+    let id = order(state, scope, detail, now, decision);
     let cause = Cause { actor: Actor::router(&state.rules().instance), about: scope, detail };
     decision.facts.extend(moves::at_once(state, BOT_STOP, cause, now));
+    id
 }
 
-/// The order alone: the caller writes where its bots are.
+/// The order alone: the caller writes where its bots are. Returns the correlationId.
 pub(in crate::decision) fn order(
     state: &State,
     scope: &Scope,
     detail: &str,
     now: Timestamp,
     decision: &mut Decision,
-) {
+) -> String {
     let rules = state.rules();
     let router = Actor::router(&rules.instance);
     // Entries of one decision differ by their place in it, and decisions of one moment by whom they
@@ -86,7 +88,7 @@ pub(in crate::decision) fn order(
         command: Some(facts::asked_by_router(state, BOT_STOP, scope)),
         correlation_id: Some(id.clone()),
         detail: Some(detail.to_owned()),
-        idempotency_key: Some(id),
+        idempotency_key: Some(id.clone()),
         payload: Some(speech.payload()),
         subject: Some(Subject { family: key.family, scope: key.scope, kind_type: key.kind_type }),
         verdict: Some(Verdict::Forward),
@@ -94,6 +96,7 @@ pub(in crate::decision) fn order(
     };
     decision.facts.push(requested);
     bound::of_accepted(state, &accepted, scope, now, decision);
+    id
 }
 
 /// Orders one bot once more, alone, to stop: it has shown itself and has not answered, and may not

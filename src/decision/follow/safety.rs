@@ -5,6 +5,8 @@
 //! Holds: tightening is free, and a setting that changes nothing leaves no fact of its own.
 //! The rules: spec/rules.md#safety-mode, #kill-switch and #clearing-a-failure.
 
+use serde_json::{Value, json};
+
 use crate::{
     contract::{
         Said,
@@ -40,14 +42,15 @@ pub(in crate::decision) fn place(
     swarm.filter(|_| has_room).map(str::to_owned)
 }
 
-/// Records what the command sets; returns it in words, or `None` for a type that sets nothing.
+/// Records what the command sets; returns what was done, in words and for machines. `None` for a
+/// type that sets nothing.
 pub(in crate::decision) fn act(
     state: &State,
     said: &Said,
     actor: &Actor,
     now: Timestamp,
     decision: &mut Decision,
-) -> Option<String> {
+) -> Option<(String, Option<Value>)> {
     let (action, change, detail) = setting(state, said, now, decision)?;
     let reason = setting::text(said, "reason").map(|reason| format!("{detail}: {reason}"));
     let told = match action {
@@ -69,9 +72,11 @@ pub(in crate::decision) fn act(
     let why = reason.unwrap_or_else(|| detail.clone());
     decision.facts.push(facts::of_setting(actor, scope, why, (action, change), now));
     if said.key.kind_type == "kill-switch-set" && setting::level(said) == Some(KillSwitch::Flatten) {
-        order::stop(state, scope, "the kill switch is at FLATTEN", now, decision);
+        let id = order::stop(state, scope, "the kill switch is at FLATTEN", now, decision);
+        let stop = json!({ "stop": { "correlationId": id, "target": scope.to_string() } });
+        return Some((format!("{detail}, and what runs is stopped by bot-stop {id}"), Some(stop)));
     }
-    Some(detail)
+    Some((detail, None))
 }
 
 /// What a command sets, and in words.

@@ -14,6 +14,7 @@ use super::{
     order::Order,
     output::aside,
     runbook,
+    stopping::Stop,
     table::{or_nothing, place},
 };
 use crate::{
@@ -78,6 +79,7 @@ pub struct Answered<'a> {
     key: String,
     json: bool,
     targets: Vec<Value>,
+    stop: Option<Stop>,
 }
 
 impl<'a> Answered<'a> {
@@ -91,7 +93,13 @@ impl<'a> Answered<'a> {
             key: text("idempotencyKey"),
             json: globals.is_json(),
             targets: Vec::new(),
+            stop: None,
         }
+    }
+
+    /// The stop that what ended it has ordered.
+    pub fn stop(&mut self) -> Option<Stop> {
+        self.stop.take()
     }
 
     /// By what it is recognised.
@@ -115,7 +123,9 @@ impl<'a> Answered<'a> {
     pub fn silent(&self, why: &str) -> Result<Exit, CliError> {
         let stop = class(self.order.kind_type) == Some(Class::Stop);
         let page = if stop { runbook::STOP_STUCK } else { runbook::BROKER_DOWN };
-        let next = format!("`swarmgate wait {}` waits on", self.correlation);
+        let id = &self.correlation;
+        let next =
+            format!("`swarmgate commands {id}` shows who has not answered, `swarmgate wait {id}` waits on");
         let lines = vec![
             format!("{why}; it was sent and may still end"),
             format!("  next: {next}"),
@@ -142,6 +152,7 @@ impl<'a> Answered<'a> {
             let exit = self.tell(self.challenged(heard))?;
             return Ok((!on).then_some(exit));
         }
+        self.stop = Stop::of(&heard.context);
         self.tell(self.ended(heard)).map(Some)
     }
 

@@ -15,7 +15,9 @@ use super::{
     client, may,
     order::{Flags, Manner, Order, Way},
     output::aside,
-    runbook, signal, tail,
+    runbook, signal,
+    stopping::Stop,
+    tail,
     typed::Consent,
     wait::Wait,
 };
@@ -45,16 +47,29 @@ impl Order {
     pub async fn give(
         self,
         way: &Way,
-        (manner, flags, live): (&Manner, &Flags, Option<&str>),
+        asked: (&Manner, &Flags, Option<&str>),
         globals: &Globals,
     ) -> Result<Exit, CliError> {
+        Ok(self.give_with_stop(way, asked, globals).await?.0)
+    }
+
+    /// The same, with the stop that the router says it has ordered.
+    ///
+    /// # Errors
+    /// As `give`.
+    pub async fn give_with_stop(
+        self,
+        way: &Way,
+        (manner, flags, live): (&Manner, &Flags, Option<&str>),
+        globals: &Globals,
+    ) -> Result<(Exit, Option<Stop>), CliError> {
         let loaded = way.connect.config(globals)?;
         let message = self.message(&loaded, manner)?;
         if !manner.dry_run && self.asks_first() {
             // Who may not is not asked for his consent.
             let may = may::ask(&way.access.router(globals)?, &message).await?;
             if !may.allowed {
-                return may::no(&may, globals);
+                return may::no(&may, globals).map(|exit| (exit, None));
             }
         }
         if !globals.is_json() || self.echo.dangerous {
@@ -62,7 +77,7 @@ impl Order {
         }
         let mut out = Out::new();
         if let Some(exit) = signal::refused_here(&loaded.contract, &message, globals, &mut out)? {
-            return Ok(exit);
+            return Ok((exit, None));
         }
         if manner.dry_run {
             if globals.is_json() {
@@ -72,7 +87,7 @@ impl Order {
             } else {
                 out.line(&tail::one_line(&message))?;
             }
-            return Ok(Exit::Done);
+            return Ok((Exit::Done, None));
         }
         drop(out);
         if self.echo.dangerous {
@@ -97,22 +112,24 @@ impl Order {
         (way, manner, flags): (&Way, &Manner, &Flags),
         loaded: &Loaded,
         globals: &Globals,
-    ) -> Result<Exit, CliError> {
+    ) -> Result<(Exit, Option<Stop>), CliError> {
         let mut answered = Answered::new(self, message, globals);
         let timeout = self.patience(loaded, manner, flags);
         let Line { bus, consumer, .. } = line;
         let Some(mut consumer) = consumer else {
             bus.close().await;
             if manner.no_wait {
-                return answered.sent();
+                return answered.sent().map(|exit| (exit, None));
             }
-            return self.asked(way, answered.correlation(), timeout, globals).await;
+            let exit = self.asked(way, answered.correlation(), timeout, globals).await?;
+            return Ok((exit, None));
         };
         if !globals.is_json() {
             let seconds = timeout.as_secs();
             aside(&format!(
-                "sent; waiting up to {seconds} s for its end (correlation {})",
-                answered.correlation()
+                "sent with correlationId {id}; waiting up to {seconds} s for its end (`swarmgate commands {id}` shows \
+                 who has answered)",
+                id = answered.correlation()
             ));
         }
         let (until, settler) = (Instant::now() + timeout, consumer.settler());
@@ -143,7 +160,7 @@ impl Order {
             }
         };
         bus.close().await;
-        exit
+        Ok((exit?, answered.stop()))
     }
 
     /// Who may not listen on the broker asks the router how it ended.
@@ -161,14 +178,8 @@ impl Order {
     }
 
     fn patience(&self, loaded: &Loaded, manner: &Manner, flags: &Flags) -> Duration {
-        if let Some(seconds) = manner.timeout {
-            return Duration::from_secs(seconds);
-        }
-        let rules = loaded.rules();
-        let row = rules.commands.get(self.kind_type);
-        let deadline = row.filter(|row| row.answered_by == Answerer::Target).and_then(|row| row.deadline_ms);
-        let end = deadline.map_or(AT_ONCE, |ms| Duration::from_millis(ms) + AFTER_DEADLINE);
-        if flags.wait_consent { end + CHALLENGE_MAX } else { end }
+        let end = patience(self.kind_type, loaded, manner);
+        if flags.wait_consent && manner.timeout.is_none() { end + CHALLENGE_MAX } else { end }
     }
 
     /// A fault of the broker, with what stops a fleet all the same.
@@ -194,6 +205,17 @@ impl Order {
         let help = source.help().map_or_else(|| help.clone(), |next| format!("{next}; {help}"));
         CliError::Unsent { source, help }
     }
+}
+
+/// How long the end of a command of that type is waited for.
+pub(super) fn patience(kind_type: &str, loaded: &Loaded, manner: &Manner) -> Duration {
+    if let Some(seconds) = manner.timeout {
+        return Duration::from_secs(seconds);
+    }
+    let rules = loaded.rules();
+    let row = rules.commands.get(kind_type);
+    let deadline = row.filter(|row| row.answered_by == Answerer::Target).and_then(|row| row.deadline_ms);
+    deadline.map_or(AT_ONCE, |ms| Duration::from_millis(ms) + AFTER_DEADLINE)
 }
 
 /// A connection, and what can be heard over it.

@@ -1,7 +1,7 @@
 //! `swarmgate kill`: the kill switch, by file and by signal.
 //!
 //! Owns: the order of the two: first the latch file, which needs nobody, then the signal, which is
-//! quicker.
+//! quicker; and the name of the stop that follows.
 //! Never: loosens by the way: a level below what holds is not sent, and a latch file is never
 //! removed here.
 //! Holds: one of the two is enough; when both fail it says so, with what is left to do.
@@ -13,10 +13,12 @@ use serde_json::json;
 use super::{
     CliError, Exit, Globals, Out,
     echo::{Echo, whole},
+    follow,
     order::{Flags, Manner, Order, Way},
     output::aside,
     runbook, safety,
     situation::Situation,
+    stopping::Stop,
 };
 use crate::{
     clock,
@@ -29,6 +31,8 @@ use crate::{
 #[command(after_help = "EXAMPLES:
   Stop the whole fleet and let nothing start:
     swarmgate kill --reason 'prices look wrong'
+  The same, and see who has stopped and who has not:
+    swarmgate kill --reason 'prices look wrong' --wait-stopped
   One swarm; let it only reduce what it does:
     swarmgate kill CLOSE_ONLY --swarm kestrel --reason 'margin is thin'
   On the router's host, when nothing else answers:
@@ -53,6 +57,10 @@ pub struct Args {
     /// absent.
     #[arg(long, value_name = "DIR", conflicts_with = "lift")]
     ledger: Option<PathBuf>,
+    /// Wait on until everyone that FLATTEN stops has answered, and show who has stopped and who has
+    /// not; asks the router's API. 3 when the stop ends without everyone, 1 when it has not ended.
+    #[arg(long, conflicts_with_all = ["lift", "latch_only", "no_wait", "dry_run"])]
+    wait_stopped: bool,
     /// Ask to loosen it instead.
     #[arg(long)]
     lift: bool,
@@ -87,12 +95,15 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
         tell(latched, globals)?;
     }
     if args.latch_only {
+        if let Some(Ok(thrown)) = latched.as_ref().filter(|_| !globals.is_json()) {
+            aside(&format!("the router reads it by itself{}", follow_up(&thrown.latch.level)));
+        }
         return latched.unwrap_or_else(|| Err(nothing_to_try())).map(|_| Exit::Done);
     }
     let sent = send(&args, level, globals).await;
-    let Some(Ok(thrown)) = latched else { return sent };
+    let Some(Ok(thrown)) = latched else { return stopped(&args, level, sent?, globals).await };
     match sent {
-        Ok(Exit::Done) => Ok(Exit::Done),
+        Ok(sent @ (Exit::Done, _)) => stopped(&args, level, sent, globals).await,
         Ok(_) => {
             aside(&stands(&thrown));
             Ok(Exit::Fault)
@@ -108,6 +119,31 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     }
 }
 
+/// Names the stop that was ordered, and waits for it where that was asked for.
+async fn stopped(
+    args: &Args,
+    level: Level,
+    (exit, stop): (Exit, Option<Stop>),
+    globals: &Globals,
+) -> Result<Exit, CliError> {
+    if let Some(stop) = &stop {
+        stop.show(&args.way.access, globals).await?;
+    }
+    match stop {
+        _ if exit != Exit::Done || !args.wait_stopped => Ok(exit),
+        Some(stop) => {
+            let loaded = args.way.connect.config(globals)?;
+            let timeout = follow::patience("bot-stop", &loaded, &args.manner);
+            stop.ended(&args.way.access, timeout, globals).await
+        }
+        None if level == Level::Flatten => Ok(exit),
+        None => {
+            aside(&format!("{level} stops nothing that runs: there is no stop to wait for"));
+            Ok(exit)
+        }
+    }
+}
+
 fn nothing_to_try() -> CliError {
     CliError::Usage {
         message: "a latch alone cannot be tried without writing it".to_owned(),
@@ -116,7 +152,19 @@ fn nothing_to_try() -> CliError {
 }
 
 fn stands(thrown: &Thrown) -> String {
-    format!("the latch {} stands all the same: the router reads it by itself", thrown.path.display())
+    let path = thrown.path.display();
+    format!(
+        "the latch {path} stands all the same: the router reads it by itself{}",
+        follow_up(&thrown.latch.level)
+    )
+}
+
+/// How the stop is found that a router orders when it reads a latch.
+fn follow_up(level: &str) -> &'static str {
+    match level == Level::Flatten.word() {
+        true => "; `swarmgate commands` then lists the bot-stop that it orders",
+        false => "",
+    }
 }
 
 /// Writes the latch. A config that cannot be read does not stand in the way of a directory that was
@@ -170,7 +218,8 @@ fn tell(latched: &Result<Thrown, CliError>, globals: &Globals) -> Result<(), Cli
     out.line(&whole(&line))
 }
 
-async fn send(args: &Args, level: Level, globals: &Globals) -> Result<Exit, CliError> {
+/// Sends; the stop is the one that the router says it has ordered.
+async fn send(args: &Args, level: Level, globals: &Globals) -> Result<(Exit, Option<Stop>), CliError> {
     let swarm = args.swarm.as_deref();
     let scope = safety::scope(swarm);
     let situation = Situation::glance(&args.way.access, &scope, globals).await;
@@ -197,7 +246,7 @@ async fn send(args: &Args, level: Level, globals: &Globals) -> Result<Exit, CliE
         // all the same.
         aside(&format!("the kill switch stands at {} already, which is stronger", before));
         if level != Level::Flatten {
-            return Ok(Exit::Done);
+            return Ok((Exit::Done, None));
         }
         order.kind_type = "bot-stop";
         order.data = json!({ "requestedTransition": "ANY->IDLE", "reason": args.reason });
@@ -207,7 +256,7 @@ async fn send(args: &Args, level: Level, globals: &Globals) -> Result<Exit, CliE
         echo.effect = "every running instance stops; the kill switch stays as it is".to_owned();
     }
     order.echo = echo;
-    order.give(&args.way, (&args.manner, &args.flags, None), globals).await
+    order.give_with_stop(&args.way, (&args.manner, &args.flags, None), globals).await
 }
 
 async fn lift(args: &Args, globals: &Globals) -> Result<Exit, CliError> {

@@ -52,6 +52,7 @@ mod send;
 mod sent;
 mod signal;
 mod situation;
+mod stopping;
 mod supervise;
 mod support_bundle;
 mod table;

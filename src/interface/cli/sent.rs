@@ -52,7 +52,7 @@ pub async fn print(
                      `swarmgate inventory` shows who is known"
                 )));
             }
-            number = self::number(&router, &correlation).await;
+            number = accepted(&router, &correlation).await.map(|command| command.id);
         };
         // What is not answered in time stays unsaid.
         let _ = tokio::time::timeout(BRIEFLY, asked).await;
@@ -65,11 +65,11 @@ pub async fn print(
     out.line(&format!("sent: {number}correlationId {correlation}, idempotencyKey {key}"))
 }
 
-/// The number of the command with that correlationId, once the router has accepted it.
-async fn number(router: &Router, correlation: &str) -> Option<String> {
+/// The command with that correlationId, once the router has accepted it.
+pub(super) async fn accepted(router: &Router, correlation: &str) -> Option<Command> {
     loop {
         match router.page::<Command>(&commands::path(correlation)).await {
-            Ok(command) => return Some(command.id),
+            Ok(command) => return Some(command),
             Err(fault) if fault.is_unknown() => tokio::time::sleep(PAUSE).await,
             Err(_) => return None,
         }

@@ -86,7 +86,7 @@ impl Wait<'_> {
                 if globals.is_json() || command.has_ended() {
                     return Ok(());
                 }
-                out.line(&clean(&format!("command {}: {}", command.id, command.standing())))
+                out.line(&clean(&format!("command {}: {}{}", command.id, command.standing(), left(command))))
             })
             .await?;
         let Some((answer, command)) = last else {
@@ -111,13 +111,17 @@ impl Wait<'_> {
     }
 
     /// Asks until it has ended or the time is over; the last answer, as it came and as it was read,
-    /// if there was one.
-    async fn ended(
+    /// if there was one. `changed` gets it at each new state, and when one more target has
+    /// answered.
+    ///
+    /// # Errors
+    /// When the router cannot be asked at first, or does not know the command, or `changed` fails.
+    pub(super) async fn ended(
         mut self,
         mut changed: impl FnMut(&Command) -> Result<(), CliError>,
     ) -> Result<Option<(Value, Command)>, CliError> {
         let started = Instant::now();
-        let (mut last, mut state, mut pause) = (None, String::new(), PAUSE_MIN);
+        let (mut last, mut shown, mut pause) = (None, None, PAUSE_MIN);
         let mut known_at = started;
         let mut page = commands::path(self.id);
         loop {
@@ -129,9 +133,10 @@ impl Wait<'_> {
                     // By its number it is found at once when it has ended; a correlationId is
                     // looked for.
                     page = commands::path(&command.id);
-                    if command.standing() != state {
+                    let now = Some((command.standing(), command.missing));
+                    if now != shown {
                         changed(&command)?;
-                        state = command.standing();
+                        shown = now;
                     }
                     let has_ended = command.has_ended();
                     last = Some((answer, command));
@@ -153,5 +158,13 @@ impl Wait<'_> {
             tokio::time::sleep(pause.min(left)).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+}
+
+/// How many targets of a fan-out have not answered.
+fn left(command: &Command) -> String {
+    match command.targets.as_ref().map_or(0, Vec::len) {
+        0 | 1 => String::new(),
+        all => format!(", {} of {all} missing", command.missing),
     }
 }
