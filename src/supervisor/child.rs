@@ -1,18 +1,22 @@
 //! The first moment of a worker's process, before it becomes the worker.
 //!
-//! Owns: tying the process to its supervisor's life, then becoming the worker's program.
+//! Owns: tying the process to its supervisor's life, entering its control group, then becoming the
+//! worker's program.
 //! Never: reads the key that waits on standard input: that is the worker's.
 //! Holds: a worker never outlives its supervisor, even one that was killed: the system ends it.
 
 use std::{
     ffi::OsString,
-    io,
+    io::{self, Write},
     os::unix::process::{CommandExt, parent_id},
+    path::Path,
     process::Command,
 };
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 use thiserror::Error;
+
+use super::cgroup;
 
 /// Why the process did not become the worker.
 #[derive(Debug, Error)]
@@ -36,14 +40,20 @@ pub enum ChildError {
     },
 }
 
-/// Becomes the worker; comes back only when that failed.
-pub fn become_worker(supervisor: u32, command: &[OsString]) -> ChildError {
+/// Becomes the worker, in that control group where there is one; comes back only when that failed.
+pub fn become_worker(supervisor: u32, group: Option<&Path>, command: &[OsString]) -> ChildError {
     if let Err(fault) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return ChildError::Untied(fault.into());
     }
     // Had the supervisor died before the tie was made, it would never be felt.
     if parent_id() != supervisor {
         return ChildError::Orphan;
+    }
+    if let Some(group) = group
+        && let Err(fault) = cgroup::join(group)
+    {
+        // A line of the worker's log. What it leaves behind is found by its environment then.
+        let _ = writeln!(io::stderr(), "warning: not in the control group `{}`: {fault}", group.display());
     }
     let Some((program, arguments)) = command.split_first() else { return ChildError::Nothing };
     let source = Command::new(program).args(arguments).exec();

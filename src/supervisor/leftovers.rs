@@ -1,4 +1,5 @@
-//! What a worker started and put out of its group (`setsid`), found by a mark in its environment.
+//! What a worker started and put out of its process group (`setsid`), found by a mark in its
+//! environment: the way where there is no control group.
 //!
 //! Owns: the mark, and ending all that has it once the worker itself has ended.
 //! Never: signals a process by its number alone: it is held before it is looked at, so that it is

@@ -9,6 +9,7 @@
 
 pub mod barrier;
 pub mod bridge;
+mod cgroup;
 pub mod child;
 pub mod configured;
 pub mod event;
@@ -37,6 +38,7 @@ use crate::{
     keys::{self, KeyError},
 };
 use barrier::Barrier;
+use cgroup::OwnGroup;
 use event::{End, Stage, Tell, WorkerEnd};
 use floor::{Floor, Ring};
 pub use floor::{KeySource, WorkerOrder};
@@ -148,7 +150,7 @@ impl Supervisor {
             barrier: Barrier::new(required.map(|wanted| wanted.scope.instance.clone())),
             settings,
             shim,
-            spawner: Spawner::new()?,
+            spawner: Spawner::new(own_group())?,
             keys,
             ring,
             address,
@@ -222,6 +224,24 @@ impl Supervisor {
         self.door.abort();
         reports.sort_by(|one, other| one.worker.cmp(&other.worker));
         reports
+    }
+}
+
+/// Below which workers get control groups, where they can; says which way what they leave behind is
+/// found.
+fn own_group() -> Option<OwnGroup> {
+    match OwnGroup::find() {
+        Ok(own) => {
+            info!("what a worker leaves behind is ended by its control group (cgroup v2)");
+            Some(own)
+        }
+        Err(why) => {
+            info!(
+                "what a worker leaves behind is found by the variable {} in its environment, and by no control group: {why}",
+                leftovers::MARK
+            );
+            None
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! and lives as long as the supervisor.
 
 use std::{
+    ffi::OsString,
     io,
     path::PathBuf,
     process::{ExitStatus, Stdio},
@@ -29,7 +30,10 @@ use tokio::{
 
 use tracing::warn;
 
-use super::leftovers;
+use super::{
+    cgroup::{Group, OwnGroup},
+    leftovers,
+};
 use crate::contract::control::SigningKey;
 
 /// What a worker gets of the supervisor's own environment: enough to run, and nothing that may be a
@@ -66,11 +70,14 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Spawner {
     requests: mpsc::Sender<Request>,
+    /// Below which each process gets a control group, where it may.
+    own_group: Option<OwnGroup>,
 }
 
 struct Request {
     start: Start,
     mark: String,
+    group: Option<PathBuf>,
     answer: oneshot::Sender<io::Result<Child>>,
 }
 
@@ -80,18 +87,18 @@ impl Spawner {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(own_group: Option<OwnGroup>) -> io::Result<Self> {
         let (requests, taken) = mpsc::channel::<Request>();
         let runtime = Handle::current();
         thread::Builder::new().name("supervisor-spawner".to_owned()).spawn(move || {
             let _inside = runtime.enter();
-            for Request { start, mark, answer } in taken {
+            for Request { start, mark, group, answer } in taken {
                 // Whoever asked and went away gets none: the process is killed as its handle is
                 // dropped.
-                let _ = answer.send(start.spawn(&mark));
+                let _ = answer.send(start.spawn(&mark, group));
             }
         })?;
-        Ok(Self { requests })
+        Ok(Self { requests, own_group })
     }
 
     /// Starts a process and hands it its first key.
@@ -102,8 +109,13 @@ impl Spawner {
         let (answer, started) = oneshot::channel();
         let gone = || io::Error::other("the thread that starts workers has ended");
         let mark = leftovers::mark();
-        self.requests.send(Request { start, mark: mark.clone(), answer }).map_err(|_| gone())?;
-        let mut process = Process::new(started.await.map_err(|_| gone())??, mark)?;
+        let control = self.own_group.as_ref().and_then(|own| {
+            let made = own.make(&mark);
+            made.inspect_err(|fault| warn!("a worker gets no control group: {fault}")).ok()
+        });
+        let group = control.as_ref().map(|group| group.path().to_owned());
+        self.requests.send(Request { start, mark: mark.clone(), group, answer }).map_err(|_| gone())?;
+        let mut process = Process::new(started.await.map_err(|_| gone())??, mark, control)?;
         if let Some(pipe) = process.child.stdin.take() {
             hand_over(pipe, key).await?;
         }
@@ -112,11 +124,13 @@ impl Spawner {
 }
 
 impl Start {
-    fn spawn(&self, mark: &str) -> io::Result<Child> {
+    fn spawn(&self, mark: &str, group: Option<PathBuf>) -> io::Result<Child> {
         let passed_on = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
         Command::new(&self.shim)
             .arg(SHIM)
-            .args(["--parent", &std::process::id().to_string(), "--"])
+            .args(["--parent", &std::process::id().to_string()])
+            .args(group.into_iter().flat_map(|group| [OsString::from("--cgroup"), group.into()]))
+            .arg("--")
             .args(&self.command)
             .env_clear()
             .envs(passed_on)
@@ -147,16 +161,18 @@ pub struct Process {
     group: Pid,
     /// What it and all that it starts have in their environment.
     mark: String,
+    /// What holds all that it starts, until it has ended.
+    control: Option<Group>,
     /// Rings whenever a process of ours has ended, whichever.
     bell: tokio::signal::unix::Signal,
     waited_for: bool,
 }
 
 impl Process {
-    fn new(child: Child, mark: String) -> io::Result<Self> {
+    fn new(child: Child, mark: String, control: Option<Group>) -> io::Result<Self> {
         let number = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let group = number.ok_or_else(|| io::Error::other("the process has no number"))?;
-        Ok(Self { child, group, mark, bell: signal(SignalKind::child())?, waited_for: false })
+        Ok(Self { child, group, mark, control, bell: signal(SignalKind::child())?, waited_for: false })
     }
 
     pub fn id(&self) -> u32 {
@@ -180,9 +196,10 @@ impl Process {
         }
         // Until it is waited for its number is nobody else's, and neither is its group's.
         self.signal(Signal::KILL);
-        let (mark, group) = (self.mark.clone(), self.group);
-        let ended =
-            tokio::task::spawn_blocking(move || leftovers::end(&mark, group)).await.unwrap_or_default();
+        let (mark, group, control) = (self.mark.clone(), self.group, self.control.take());
+        // The mark is looked for all the same: a process that may can leave its control group.
+        let end = move || control.map_or(0, |control| control.end(group)) + leftovers::end(&mark, group);
+        let ended = tokio::task::spawn_blocking(end).await.unwrap_or_default();
         if ended > 0 {
             warn!(
                 process = self.id(),

@@ -2,7 +2,12 @@
 
 pub mod process;
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
@@ -244,6 +249,44 @@ fn what_a_worker_started_goes_with_it() {
 #[test]
 fn what_a_worker_put_into_a_session_of_its_own_goes_with_it_too() {
     goes_with_it("has-daemon");
+}
+
+/// Only a control group knows it; where there is none, the supervisor says why.
+#[test]
+fn what_emptied_its_environment_goes_with_its_control_group() {
+    let by_group = "is ended by its control group";
+    let mut supervised = Supervised::start(QUICK, &[rust("r")]);
+    let way = supervised.line("the way", 1, |line| {
+        let text = line["message"].as_str().unwrap_or_default();
+        text.contains(by_group)
+            || text.contains("SWARMGATE_SUPERVISED in its environment, and by no control group")
+    });
+    let test = "what_emptied_its_environment_goes_with_its_control_group";
+    if !way["message"].as_str().is_some_and(|text| text.contains(by_group)) {
+        eprintln!("SKIPPED: {test}: {}", way["message"]);
+        return;
+    }
+    supervised.reaches("r", "working", 1);
+    assert_eq!(groups_of(supervised.id()).len(), 1, "a worker is in a group of its own");
+    assert_eq!(supervised.stop().0, Some(0));
+    assert_eq!(groups_of(supervised.id()), Vec::<PathBuf>::new(), "its group goes with it");
+    goes_with_it("has-stranger");
+}
+
+/// The control groups that a supervisor has made and not removed.
+fn groups_of(supervisor: u32) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("the mounts");
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).expect("cgroup v2");
+    let own = fs::read_to_string("/proc/self/cgroup").expect("the own groups");
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("a group");
+    let own = Path::new(mount.split(' ').nth(4).expect("where it is mounted")).join(own);
+    let groups = fs::read_dir(own).expect("groups").map(|group| group.expect("a group").path());
+    let (worker, tried) = (format!("swarmgate-{supervisor}-"), format!("swarmgate-try-{supervisor}"));
+    let is_ours = |group: &PathBuf| {
+        let name = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.starts_with(&worker) || name == tried
+    };
+    groups.filter(is_ours).collect()
 }
 
 fn goes_with_it(mode: &str) {

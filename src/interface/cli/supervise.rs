@@ -6,7 +6,7 @@
 //! Holds: SIGTERM and Ctrl-C end every worker, each in bounded time; a second one ends at once, and
 //! the system takes the workers along.
 
-use std::{ffi::OsString, sync::Arc, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -59,6 +59,9 @@ pub struct ChildArgs {
     /// The supervisor's process.
     #[arg(long)]
     parent: u32,
+    /// The control group that it enters.
+    #[arg(long)]
+    cgroup: Option<PathBuf>,
     /// The worker's program and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -69,7 +72,7 @@ pub struct ChildArgs {
 /// # Errors
 /// Why not.
 pub fn child(args: &ChildArgs) -> Result<Exit, CliError> {
-    Err(child::become_worker(args.parent, &args.command).into())
+    Err(child::become_worker(args.parent, args.cgroup.as_deref(), &args.command).into())
 }
 
 /// Runs the workers until all have ended.

@@ -59,6 +59,10 @@ def main():
     if MODE in ("has-child", "has-daemon"):
         child = subprocess.Popen(["sleep", "3600"], start_new_session=MODE == "has-daemon")
         say(f"child {child.pid}")
+    if MODE == "has-stranger":
+        # Out of its group, and without the environment by which it could be known.
+        child = subprocess.Popen(["/bin/sleep", "3600"], start_new_session=True, env={})
+        say(f"child {child.pid}")
     worker.ready()
     begun = worker.begun()
     say(f"begun {begun}")
