@@ -100,6 +100,9 @@ impl Ledger {
     /// The connection; opened now where it could not be before.
     async fn ready(&mut self) -> Result<&mut SqliteConnection, LedgerError> {
         if self.connection.is_none() {
+            if !self.is_old {
+                sqlite::refuse_foreign(&self.dir).await?;
+            }
             let (dir, is_old, lock) = (self.dir.clone(), self.is_old, self.lock.take());
             let (lock, prepared) = aside(move || prepare(&dir, is_old, lock)).await?;
             self.lock = lock;

@@ -120,6 +120,16 @@ pub enum LedgerError {
     /// There is no ledger at that place.
     #[error("there is no ledger at `{0}`; name the directory that `swarmgate run --ledger` was given")]
     Missing(PathBuf),
+    /// Another program's database is in its place.
+    #[error(
+        "`{file}` is no ledger but another program's SQLite database ({found}); nothing in it was changed: name another directory for the ledger (`--ledger DIR`, or `ledger.dir` in the config), or move that file away"
+    )]
+    Foreign {
+        /// Where it is.
+        file: PathBuf,
+        /// What it shows of itself.
+        found: String,
+    },
     /// A newer release wrote it.
     #[error("the ledger is of format {found}, this release reads {known}; use a newer release")]
     Newer {

@@ -58,6 +58,58 @@ const TABLES: &str = "
     PRAGMA user_version = 2;
 ";
 
+/// How many of another program's tables are named.
+const NAMED_MAX: usize = 4;
+
+/// Refuses another program's database before anything of it is changed: to open a file for writing
+/// turns its journal into a write-ahead log. For the first opening alone: when this lets go of the
+/// file, the system drops what locks this process has on it.
+///
+/// # Errors
+/// `Foreign`; whatever else is wrong with a file, its opening tells.
+pub async fn refuse_foreign(dir: &Path) -> Result<(), LedgerError> {
+    let file = dir.join(FILE);
+    check_files(dir)?;
+    if !std::fs::metadata(&file).is_ok_and(|found| found.len() > 0) {
+        return Ok(());
+    }
+    let options = SqliteConnectOptions::new().filename(&file).immutable(true).read_only(true);
+    let Ok((mut connection, format)) = looked_into(&options.disable_statement_logging()).await else {
+        return Ok(());
+    };
+    let found = strange(&mut connection, format).await;
+    let _ = connection.close().await;
+    refused(&file, found.unwrap_or_default())
+}
+
+fn refused(file: &Path, found: Option<String>) -> Result<(), LedgerError> {
+    let foreign = |found| LedgerError::Foreign { file: file.to_owned(), found };
+    found.map_or(Ok(()), |found| Err(foreign(found)))
+}
+
+/// What a database shows of itself that is neither empty nor a ledger of any release.
+async fn strange(connection: &mut SqliteConnection, format: i64) -> Result<Option<String>, LedgerError> {
+    let ours = "SELECT count(*) FROM sqlite_master AS found, pragma_table_info(found.name) AS held
+        WHERE (found.name, held.name) IN (VALUES ('entries', 'hash'), ('outbox', 'messages'))";
+    if sqlx::query_scalar::<_, i64>(ours).fetch_one(&mut *connection).await? > 0 {
+        return Ok(None);
+    }
+    let tables =
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut *connection).await?;
+    if tables.is_empty() && format == 0 {
+        return Ok(None);
+    }
+    let application: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(connection).await?;
+    let named: Vec<_> = tables.iter().take(NAMED_MAX).map(|table| format!("`{table}`")).collect();
+    let named = match (tables.len(), tables.len().saturating_sub(NAMED_MAX)) {
+        (0, _) => "no table".to_owned(),
+        (_, 0) => format!("tables {}", named.join(", ")),
+        (_, more) => format!("tables {} and {more} more", named.join(", ")),
+    };
+    Ok(Some(format!("user_version {format}, application_id {application}, {named}")))
+}
+
 /// Opens the file for writing, making it where there is none.
 pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<SqliteConnection, LedgerError> {
     let options = SqliteConnectOptions::new()
@@ -77,7 +129,10 @@ pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<Sqli
         .pragma("secure_delete", "ON")
         .disable_statement_logging();
     let mut connection = options.connect().await?;
-    match format(&mut connection).await? {
+    let found = format(&mut connection).await?;
+    // What only its write-ahead log shows.
+    refused(&dir.join(FILE), strange(&mut connection, found).await.unwrap_or_default())?;
+    match found {
         0 => {
             // All of them and their format, or nothing: a start that is cut off in between would leave
             // tables that no later one could make.
@@ -106,6 +161,7 @@ pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<Sqli
 pub async fn open_unwritten(dir: &Path) -> Result<SqliteConnection, LedgerError> {
     let fault = match open_reader(dir).await {
         Ok(connection) => return Ok(connection),
+        Err(fault @ LedgerError::Foreign { .. }) => return Err(fault),
         Err(fault) if !has_log(&dir.join(FILE)) => return Err(fault),
         Err(fault) => fault,
     };
@@ -159,7 +215,7 @@ pub async fn open_reader(dir: &Path) -> Result<SqliteConnection, LedgerError> {
     check_files(dir)?;
     let options = SqliteConnectOptions::new().filename(&file).busy_timeout(Duration::from_millis(BUSY_MS));
     let options = options.disable_statement_logging().read_only(true);
-    let (connection, format) = match looked_into(&options).await {
+    let (mut connection, format) = match looked_into(&options).await {
         Ok(opened) => opened,
         Err(fault) if !fault.may_pass() => return Err(fault),
         // A directory that cannot be written has no room for the shared-memory file: nobody writes
@@ -172,6 +228,8 @@ pub async fn open_reader(dir: &Path) -> Result<SqliteConnection, LedgerError> {
         }
         Err(_) => looked_into(&options.immutable(true)).await?,
     };
+    // What is wrong with our own tables is told by whoever reads them.
+    refused(&file, strange(&mut connection, format).await.unwrap_or_default())?;
     match format {
         FORMAT_OLDEST..=FORMAT => Ok(connection),
         0 => Err(LedgerError::Missing(dir.to_owned())),

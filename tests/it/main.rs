@@ -25,6 +25,7 @@ mod entries;
 mod faults;
 mod figures;
 mod fleet_metrics;
+mod foreign_ledger;
 mod golden;
 mod hostile;
 mod hostile_hosts;

@@ -202,6 +202,9 @@ impl CliError {
             Self::Boot(BootError::Environment { .. }) => {
                 "environments do not mix: give this one a ledger of its own with --ledger".to_owned()
             }
+            Self::Ledger(LedgerError::Foreign { .. }) | Self::Boot(BootError::Ledger(LedgerError::Foreign { .. })) => {
+                "a ledger is a directory of its own; docs/operating/ledger.md says what is in it".to_owned()
+            }
             Self::Ledger(_) | Self::Boot(BootError::Ledger(_)) => {
                 "`swarmgate doctor --ledger DIR` looks at it; docs/operating/ledger.md says how to mend it"
                     .to_owned()
