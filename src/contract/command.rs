@@ -85,6 +85,11 @@ pub struct Command {
     pub deadline_ms: Option<u64>,
 }
 
+/// How a command ends whose type has no word for success: it was answered.
+pub const REPORTED: &str = "Reported";
+/// How the router itself ends what did not succeed, whatever its type.
+const ENDED_BADLY: [&str; 5] = ["Failed", "Partial", "Refused", "Superseded", "TimedOut"];
+
 /// Every command type that this deployment knows.
 #[derive(Clone, Debug)]
 pub struct Commands(BTreeMap<String, Command>);
@@ -99,6 +104,15 @@ impl Commands {
     /// The row of a type.
     pub fn get(&self, kind_type: &str) -> Option<&Command> {
         self.0.get(kind_type)
+    }
+
+    /// Whether a command of that type that ended with that status has succeeded. Of a type that is
+    /// not in the table only what the router itself calls no success has not.
+    pub fn has_succeeded(&self, kind_type: &str, status: &str) -> bool {
+        match self.get(kind_type) {
+            Some(row) => status == REPORTED || row.success.iter().any(|wanted| wanted == status),
+            None => !ENDED_BADLY.contains(&status),
+        }
     }
 
     /// Every row, by type.

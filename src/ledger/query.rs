@@ -56,8 +56,8 @@ pub struct Filter {
     pub action: Option<String>,
     /// With this reason.
     pub reason: Option<Reason>,
-    /// Only what was refused, or ended without success.
-    pub failed: bool,
+    /// Only what was refused, or ended otherwise than its type in this table calls a success.
+    pub failed: Option<Commands>,
     /// The newest first.
     pub newest_first: bool,
 }
@@ -99,7 +99,7 @@ impl Filter {
             && (self.actor.is_none() || self.actor == actor())
             && self.action.as_ref().is_none_or(|action| *action == fact.action.word())
             && self.reason.is_none_or(|reason| fact.reason == Some(reason))
-            && (!self.failed || has_failed(entry));
+            && self.failed.as_ref().is_none_or(|commands| has_failed(entry, commands));
         seems
             && same(&self.correlation_id, &fact.correlation_id)
             && same(&self.idempotency_key, &fact.idempotency_key)
@@ -108,7 +108,7 @@ impl Filter {
 }
 
 /// Whether something was refused, or a command ended otherwise than its type calls a success.
-fn has_failed(entry: &Entry) -> bool {
+fn has_failed(entry: &Entry, commands: &Commands) -> bool {
     let fact = &entry.fact;
     let ended = match &fact.change {
         Change::Ended(ended) => Some(ended),
@@ -116,11 +116,7 @@ fn has_failed(entry: &Entry) -> bool {
         _ => None,
     };
     let kind_type = fact.subject.as_ref().map(|subject| subject.kind_type.as_str());
-    // The types of a deployment's own are not known here: their ends count as no failure.
-    let is_success = |ended: &Ended| {
-        let row = Commands::default().get(kind_type.unwrap_or_default()).map(|row| row.success.clone());
-        row.is_none_or(|success| success.contains(&ended.status))
-    };
+    let is_success = |ended: &Ended| commands.has_succeeded(kind_type.unwrap_or_default(), &ended.status);
     fact.verdict == Some(Verdict::Refuse) || ended.is_some_and(|ended| !is_success(ended))
 }
 

@@ -424,3 +424,50 @@ fn route_refuses_a_record_that_readers_could_read_otherwise_once() {
     let no = |line| (Some(line), Some("contract.not-json"));
     assert_eq!(told, [no(1), no(2), no(3), no(4), (Some(5), None)], "{answers:#?}");
 }
+
+/// Whether an own type has failed, its declaration says; without it, the words that the router ends
+/// by.
+#[test]
+fn failed_knows_the_types_of_the_deployment() {
+    let kept = tempfile::tempdir().unwrap();
+    let path = |name: &str| kept.path().join(name).to_str().unwrap().to_owned();
+    let (config, records, ledger) = (path("swarmgate.yaml"), path("records.ndjson"), path("ledger"));
+    std::fs::write(path("any.json"), r#"{"type":"object"}"#).unwrap();
+    let types = "types: [{type: cache-flush, schema: any.json, class: change, success: [Flushed]}]\n";
+    std::fs::write(&config, types).unwrap();
+    let record = |second: u32, key: &str, kind: &str, origin: &str, data: Value| {
+        let at = format!("2026-03-04T10:15:{second:02}Z");
+        let scope = json!({ "swarmId": "kestrel", "role": "worker", "instance": "w-1" });
+        let command = second / 2;
+        let body = json!({
+            "timestamp": at, "version": "1", "kind": kind, "type": "cache-flush", "origin": origin, "scope": scope,
+            "correlationId": format!("c-{command}"), "idempotencyKey": format!("i-{command}"), "data": data,
+        });
+        let user = origin.rsplit(':').next();
+        json!({ "timestamp": at, "routingKey": key, "properties": { "userId": user }, "body": body })
+            .to_string()
+    };
+    let mut lines = Vec::new();
+    for (second, status) in [(2, "Flushed"), (4, "Clogged"), (6, "Failed")] {
+        lines.push(record(second, "signal.cache-flush.kestrel.worker.w-1", "signal", "orc", json!({})));
+        let key = "event.outcome.cache-flush.kestrel.worker.w-1";
+        let data = json!({ "status": status, "retryable": false });
+        lines.push(record(second + 1, key, "outcome", "worker:w-1", data));
+    }
+    std::fs::write(&records, lines.join("\n")).unwrap();
+    let output = run(&["route", &records, "--ledger", &ledger, "--config", &config, "--fail-on", "refuse"]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    let failed = |more: &[&str]| {
+        let show = ["audit", "show", &ledger, "--failed", "--oldest-first", "--output", "json"];
+        let output = run(&[&show[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let rows = stdout(&output).lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+        let rows: Vec<Value> = rows;
+        rows.iter().map(|row| row["fact"]["correlationId"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(failed(&["--config", &config]), ["c-2", "c-3"]);
+    assert_eq!(failed(&[]), ["c-3"], "a status that nobody has declared is no failure by itself");
+    let wrong = run(&["audit", "show", &ledger, "--action", "lifecycle.start"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("controlplane.command.denied"), "{}", stderr(&wrong));
+}

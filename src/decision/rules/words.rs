@@ -9,7 +9,7 @@
 pub(in crate::decision) const MADE: &str = "made";
 
 /// How a command ends that a status answers.
-pub const REPORTED: &str = "Reported";
+pub use crate::contract::command::REPORTED;
 
 /// The type that a status answers.
 pub(in crate::decision) const STATUS_REQUEST: &str = "status-request";

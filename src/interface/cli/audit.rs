@@ -10,12 +10,16 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, de::IntoDeserializer};
 use serde_json::{Value, json};
 
 use super::{CliError, Exit, Globals, Out, output::aside, table::clean};
 use crate::{
     clock,
-    contract::{reason::Reason, routing::Scope, schema::Schema, timestamp::Timestamp},
+    contract::{
+        audit::Action, command::Commands, reason::Reason, routing::Scope, schema::Schema,
+        timestamp::Timestamp,
+    },
     ledger::{
         chain::{ChainFault, Sealed},
         emergency,
@@ -70,6 +74,8 @@ enum What {
     swarmgate audit show ./swarmgate-data --correlation c-001
   What went wrong in the last hour:
     swarmgate audit show ./swarmgate-data --since 1h --failed
+  The same where the deployment has types of its own:
+    swarmgate audit show ./swarmgate-data --since 1h --failed --config swarmgate.yaml
   What one sender did to one swarm on a day:
     swarmgate audit show ./swarmgate-data --actor orc --target kestrel/ALL/ALL --since 2026-03-04T00:00:00Z --until 2026-03-05T00:00:00Z")]
     Show(Box<Show>),
@@ -117,13 +123,15 @@ struct Show {
     /// By this principal.
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
-    /// With this action, like `lifecycle.start`.
-    #[arg(long, value_name = "ACTION")]
+    /// With this action, like `controlplane.command.denied`.
+    #[arg(long, value_name = "ACTION", value_parser = action)]
     action: Option<String>,
     /// With this reason code.
     #[arg(long, value_name = "CODE", value_parser = reason)]
     reason: Option<Reason>,
-    /// Only what was refused, and commands that ended without success.
+    /// Only what was refused, and commands that ended without success. What is a success of your
+    /// own types, the config's `types` say: give --config; of a type that it does not have, Failed,
+    /// Partial, Refused, Superseded and TimedOut are none.
     #[arg(long)]
     failed: bool,
     /// Of this correlationId.
@@ -164,11 +172,23 @@ fn when(text: &str) -> Result<Timestamp, String> {
     Ok(Timestamp::from_micros(clock::wall().micros().saturating_sub(micros)))
 }
 
+/// A word that no release writes would match nothing, as if nothing had happened.
+fn action(word: &str) -> Result<String, String> {
+    let known = Action::deserialize(IntoDeserializer::<serde::de::value::Error>::into_deserializer(word));
+    known.map(|action| action.word().to_owned()).map_err(|fault| fault.to_string())
+}
+
 fn reason(code: &str) -> Result<Reason, String> {
     Reason::from_code(code).ok_or_else(|| "it is no reason code; docs/reasons lists them".to_owned())
 }
 
-async fn show(args: Show, json: bool) -> Result<Exit, CliError> {
+/// The types whose successes are known: the deployment's own too, as the config has them.
+fn commands(globals: &Globals) -> Result<Commands, CliError> {
+    Ok(globals.config()?.contract.commands.clone())
+}
+
+async fn show(args: Show, globals: &Globals) -> Result<Exit, CliError> {
+    let json = globals.is_json();
     let filter = Filter {
         from: args.seq.or(args.from),
         to: args.seq.or(args.to),
@@ -180,7 +200,7 @@ async fn show(args: Show, json: bool) -> Result<Exit, CliError> {
         actor: args.actor,
         action: args.action,
         reason: args.reason,
-        failed: args.failed,
+        failed: args.failed.then(|| commands(globals)).transpose()?,
         newest_first: !args.oldest_first,
     };
     let reader = Reader::open(&args.dir).await?;
@@ -208,7 +228,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<Exit, CliError> {
     let json = globals.is_json();
     match args.what {
         What::Verify { dir, emergency, deep } => verify(dir, emergency, deep, json).await,
-        What::Show(args) => show(*args, json).await,
+        What::Show(args) => show(*args, globals).await,
         What::Tail { dir, count, follow } => tail(dir, count, follow, json).await,
         What::Emergency { place } => show_emergency(&place, json),
     }

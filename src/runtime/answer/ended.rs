@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     contract::{audit::Change, digest::Digest},
     decision::{
-        rules::{Rules, words::REPORTED},
+        rules::Rules,
         state::{State, flight::TargetReply},
     },
     ledger::chain::Sealed,
@@ -46,7 +46,7 @@ pub(in crate::runtime) fn ended(rules: &Rules, entries: &[Sealed]) -> Option<Com
         };
         if let Some(ended) = ended.filter(|ended| ended.command == identity) {
             let mut flight = state.flight(first.entry.seq)?.clone();
-            let success = rules.is_success(&flight.kind_type, &ended.status) || ended.status == REPORTED;
+            let success = rules.commands.has_succeeded(&flight.kind_type, &ended.status);
             // A command to one instance is ended by that instance's own answer, or by the router.
             if let ([target], Change::Result(_)) = (flight.targets.as_mut_slice(), &fact.change) {
                 let (status, at) = (ended.status.clone(), fact.at.micros());
