@@ -26,11 +26,14 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The port of a URL that names none.
 const HTTP_PORT: u16 = 80;
 
+/// The heading of the options that say where router and broker are.
+pub(super) const WHERE: &str = "Router and broker";
+
 /// The flag that every question takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Access {
     /// Where the running router answers; by default at http.addr of the config.
-    #[arg(long, global = true, value_name = "URL", env = "SWARMGATE_API")]
+    #[arg(long, global = true, value_name = "URL", env = "SWARMGATE_API", help_heading = WHERE)]
     api: Option<String>,
 }
 

@@ -18,7 +18,7 @@ use crate::contract::{
     routing::{ALL, Scope},
 };
 
-/// Init, start, stop, pause, resume, quarantine or release bots.
+/// Set up, start, stop, pause, resume, quarantine or release bots.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
   Make a bot known to the router, once; until then it cannot be started:
@@ -43,7 +43,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Let a new bot be set up, so that it can be started; nothing starts by it.
+    /// Set up a new bot, so that it can be started later; starts nothing.
     #[command(after_help = "EXAMPLES:\n  swarmgate bot init kestrel/trader/t-1")]
     Init(Ease),
     /// Set an idle, paused or failed bot in motion.
@@ -91,8 +91,8 @@ struct Start {
     /// Why.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// The transition to ask for, like `IDLE->RUNNING_PAPER`; from the state that the router tells
-    /// when absent.
+    /// The transition to ask for, like `IDLE->RUNNING_PAPER`. Left out: from the state in which the
+    /// router has the bot.
     #[arg(long, value_name = "FROM->TO")]
     transition: Option<String>,
     #[command(flatten)]
@@ -103,13 +103,13 @@ struct Start {
 
 #[derive(Debug, clap::Args)]
 struct Ease {
-    /// Whom: swarm/role/instance with ALL where all are meant, a swarm, or ALL.
+    /// swarm/role/instance with ALL where all are meant, a swarm alone, or ALL.
     #[arg(value_name = "TARGET")]
     target: String,
     /// Why.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// The transition to ask for.
+    /// The transition to ask for. Left out: the one of this command, from any state that allows it.
     #[arg(long, value_name = "FROM->TO")]
     transition: Option<String>,
     #[command(flatten)]

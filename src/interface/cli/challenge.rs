@@ -86,7 +86,7 @@ enum What {
         #[arg(long, conflicts_with_all = ["no_wait", "dry_run"])]
         wait: bool,
     },
-    /// Write down that a use of break-glass was looked at, by somebody else than who used it.
+    /// Write down that a use of break-glass was looked at, by somebody other than its user.
     #[command(
         after_help = "EXAMPLES:\n  swarmgate challenge review ID --reason 'was right, see the minutes'"
     )]

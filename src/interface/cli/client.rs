@@ -12,14 +12,14 @@ use crate::{
     runtime::broker::Broker,
 };
 
-use super::{CliError, Globals};
+use super::{CliError, Globals, access::WHERE};
 
 /// The flag that names the broker.
 #[derive(Debug, clap::Args)]
 pub struct Addresses {
     /// The broker's URL (amqp.url); for the nodes of a cluster give it several times, or with
     /// commas (amqp.urls).
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = WHERE)]
     amqp: Vec<String>,
 }
 

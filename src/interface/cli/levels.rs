@@ -51,7 +51,7 @@ typed! {
 
 typed! {
     RunMode {
-        Paper "Against no market"
+        Paper "On invented money"
         Shadow "On real data, without orders"
         Live "With real orders"
     }

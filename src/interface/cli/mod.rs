@@ -118,18 +118,21 @@ struct Cli {
     command: Command,
 }
 
+/// The heading of the options that every command takes, so that its own stand alone.
+const EVERYWHERE: &str = "Options of every command";
+
 /// What every subcommand takes.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Globals {
     /// How answers and errors look.
-    #[arg(long, global = true, value_name = "FORM")]
+    #[arg(long, global = true, value_name = "FORM", help_heading = EVERYWHERE)]
     pub output: Option<OutputFormat>,
     /// The config file.
-    #[arg(long, global = true, value_name = "FILE", env = "SWARMGATE_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "SWARMGATE_CONFIG", help_heading = EVERYWHERE)]
     pub config: Option<PathBuf>,
     /// One setting of the config, over file and environment; may be repeated. A list is `one,two`
     /// or `[one, two]`, and `[]` is none.
-    #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = setting)]
+    #[arg(long = "set", global = true, value_name = "PATH=VALUE", value_parser = setting, help_heading = EVERYWHERE)]
     pub settings: Vec<FlagSetting>,
 }
 

@@ -33,7 +33,7 @@ pub struct Args {
     what: What,
     #[command(flatten)]
     connect: Connect,
-    /// Look at so many of the oldest copies at most; all when absent.
+    /// Look at no more than this many copies, the oldest; all of them when left out.
     #[arg(long, global = true, default_value_t = usize::from(u16::MAX), hide_default_value = true, value_name = "COUNT")]
     limit: usize,
 }

@@ -18,7 +18,7 @@ use crate::{
 /// Show what the router publishes or refuses, as it happens.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:
-  Everything that is carried:
+  Everything that is published:
     swarmgate tail
   Outcomes of one swarm, as JSON:
     swarmgate tail 'event.outcome.*.kestrel.#' --output json

@@ -34,17 +34,14 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(180);
     swarmgate bench --amqp amqp://guest:guest@127.0.0.1:5672/%2f
   Only the figures, for a machine:
     swarmgate bench --rounds 5 --output json
-
   What the router's headers alone cost the broker and its readers:
     swarmgate bench --marked
-
   What a fleet's statuses do to a command's way through the router:
     swarmgate bench --storm --instances 2000 --seconds 40
-
   From the latch to the stop of every instance:
     swarmgate bench --kill --instances 1000 --rounds 10
-
-Use a release build: cargo run --profile dist -- bench")]
+  Use a release build:
+    cargo run --profile dist -- bench")]
 pub struct Args {
     #[command(flatten)]
     amqp: Addresses,

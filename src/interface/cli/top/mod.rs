@@ -48,7 +48,7 @@ const FRAME: Rect = Rect::new(0, 0, 80, 24);
 KEYS:
   q quit   tab next list   arrows, page up, page down, home, end: scroll")]
 pub struct Args {
-    /// Print one frame as text and end; it takes two beats, so that there are rates.
+    /// Print one frame as text and end; it looks twice, so that there are rates.
     #[arg(long)]
     once: bool,
     #[command(flatten)]
