@@ -98,7 +98,9 @@ impl Post {
             }
             let is_outcome = |heard: &&Message| heard.routing_key.starts_with("event.outcome.");
             if let Some(outcome) = self.out.heard.iter().filter(is_outcome).find(&of) {
-                return body(outcome)["data"]["status"].as_str().unwrap_or_default().to_owned();
+                // Of a refusal the outcome may come before the copy; it names the reason too.
+                let data = &body(outcome)["data"];
+                return data["code"].as_str().or(data["status"].as_str()).unwrap_or_default().to_owned();
             }
         }
         panic!("no verdict for {id}");

@@ -279,7 +279,7 @@ async fn files_are_told(place: &Place) {
         let config = place.config(ca, Some(client), &place.url("swarmgate"));
         let ledger = place.dir.path().join("ledger");
         let ledger = ledger.to_str().expect("UTF-8");
-        for args in [&["refused", "list"][..], &["run", "--ledger", ledger]] {
+        for args in [&["refused", "list"][..], &["run", "--http", "127.0.0.1:0", "--ledger", ledger]] {
             let output = ended(swarmgate(args, &config)).await;
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(2), "{client}: {said}");
