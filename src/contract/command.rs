@@ -200,3 +200,26 @@ const BUILT_IN: &[Row] = &[
     Row("data-restore", Class::Destructive, &["Applied"], Target, FanOut::None, seconds(120)),
     Row("data-compact", Class::Destructive, &["Applied"], Target, FanOut::None, seconds(120)),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_a_command_has_succeeded_its_type_says_or_the_router() {
+        let commands = Commands::default();
+        for (kind_type, status, has_succeeded) in [
+            ("bot-stop", "Stopped", true),
+            ("bot-stop", "Running", false),
+            ("bot-stop", "Partial", false),
+            // A fan-out of it is ended by the router, whose word no type lists.
+            ("status-request", REPORTED, true),
+            ("status-request", "TimedOut", false),
+            ("own-type", "Flushed", true),
+            ("own-type", "Superseded", false),
+            ("own-type", "Failed", false),
+        ] {
+            assert_eq!(commands.has_succeeded(kind_type, status), has_succeeded, "{kind_type} {status}");
+        }
+    }
+}
