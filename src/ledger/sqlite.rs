@@ -134,8 +134,8 @@ pub async fn open_writer(dir: &Path, size_max_bytes: Option<u64>) -> Result<Sqli
     refused(&dir.join(FILE), strange(&mut connection, found).await.unwrap_or_default())?;
     match found {
         0 => {
-            // All of them and their format, or nothing: a start that is cut off in between would leave
-            // tables that no later one could make.
+            // All of them and their format, or nothing: a start that is cut off in between would
+            // leave tables that no later one could make.
             let whole = sqlx::AssertSqlSafe(format!("BEGIN IMMEDIATE; {TABLES} COMMIT"));
             sqlx::raw_sql(whole).execute(&mut connection).await?;
         }
@@ -168,7 +168,7 @@ pub async fn open_unwritten(dir: &Path) -> Result<SqliteConnection, LedgerError>
     let options = SqliteConnectOptions::new()
         .filename(dir.join(FILE))
         .locking_mode(SqliteLockingMode::Exclusive)
-        // Connections that were tried before this one let go of the file a moment after they failed.
+        // Connections that were tried before let go of the file a moment after they failed.
         .busy_timeout(LET_GO_WAIT)
         .disable_statement_logging();
     let Ok(mut connection) = options.connect().await else { return Err(fault) };

@@ -295,8 +295,8 @@ fn start_host(
     (host, watch)
 }
 
-/// How many messages of a lane are taken at a time: of each lane there is room for one such batch in
-/// a round. One thread does all the work, and metrics come by the thousand: in smaller bites, so
+/// How many messages of a lane are taken at a time: of each lane there is room for one such batch
+/// in a round. One thread does all the work, and metrics come by the thousand: in smaller bites, so
 /// that a command never waits behind many of them.
 fn batch_count_max(setup: &Setup, lane: Lane) -> usize {
     let share = (setup.batch_entries_max / Lane::ALL.len()).max(1);

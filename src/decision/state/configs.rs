@@ -76,8 +76,8 @@ impl Configs {
             return;
         }
         let before = self.applied.get(scope).map_or("{}", |before| before.patch.as_str());
-        // What was too large to be remembered, what is on top of it, and what no one patch does leave
-        // nothing known.
+        // What was too large to be remembered, what is on top of it, and what no one patch does
+        // leave nothing known.
         let values = (serde_json::from_str::<Value>(before), serde_json::from_str::<Value>(patch));
         let both = match values {
             (Ok(before), Ok(patch)) if !forgotten => patch::joined(&before, &patch),

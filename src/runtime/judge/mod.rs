@@ -405,7 +405,7 @@ impl Router {
         let judged = self.corridor.settle_answer(decision, returned_signals);
         let job = self.keep(judged, outcome);
         if !job.messages.is_empty() {
-            // By the way of what the router says to signals: there is one order for all its own.
+            // By the way of what it says to signals: there is one order for all its own.
             outcome.jobs.push(Job { lane: Lane::Signals, ..job });
         }
     }

@@ -88,7 +88,7 @@ impl Router {
             let Some(due) = self.corridor.due(now) else { return };
             let job = self.keep(due, outcome);
             if !job.messages.is_empty() {
-                // By the way of what the router says to signals: there is one order for all its own.
+                // By the way of what it says to signals: there is one order for all its own.
                 outcome.jobs.push(Job { lane: Lane::Signals, ..job });
             }
         }
