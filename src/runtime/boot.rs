@@ -29,8 +29,8 @@ use super::{
     dispatch::{Dispatch, Job, Report, tracker::Tracker},
     emergency::{self, Clearer, Emergency},
     host::{self, Host},
-    intake::{Arrivals, Intake},
-    judge::{self, Bounds, LaneInboxes, Memory, Router},
+    intake::Intake,
+    judge::{self, Bounds, BusSide, LaneInboxes, LedgerSide, Memory, Router},
     link::{Connector, Link},
     mark::{self, Marked, Marker},
     mover::Mover,
@@ -74,8 +74,24 @@ pub struct Running {
     emergency: oneshot::Receiver<()>,
 }
 
-/// What the tasks outside the router find: many send, the router alone receives.
-type Findings = (mpsc::Sender<Done>, mpsc::Receiver<Done>);
+/// The link to the broker and what hangs on it.
+struct Linked {
+    link: Link,
+    /// The task that keeps it up.
+    keeper: JoinHandle<()>,
+    /// The task that writes the ledger's marks.
+    marker: JoinHandle<Marker>,
+    /// Where the tasks outside the router say what they find.
+    done: mpsc::Sender<Done>,
+    findings: mpsc::Receiver<Done>,
+}
+
+/// The lanes' intakes, and what the router has of them.
+struct Intakes {
+    open: watch::Sender<bool>,
+    lanes: LaneInboxes,
+    tasks: Vec<JoinHandle<()>>,
+}
 
 /// The emergency log's two ends, and the word that it is over.
 type Keeper = (Emergency, Clearer, oneshot::Receiver<()>);
@@ -137,16 +153,18 @@ async fn tell_failed(
 }
 
 async fn start_tasks(setup: Setup, begun: Begun) -> Result<Running, BootError> {
-    let (found, (asker, questions)) = (begun.findings.clone(), begun.asking);
+    let found = begun.findings.clone();
+    let (asker, questions) = begun.asking;
     let Begun { opening, corridor, clock, log, mut jobs, mark, reader, .. } = begun;
     let (emergency, clearer, emergency_ended) = keep(&setup, log, &mark.1)?;
     let stopping = CancellationToken::new();
-    let (link, keeper, marker, (done, findings)) =
+    let Linked { link, keeper, marker, done, findings } =
         start_link(&setup, &corridor, &stopping, mark, found).await;
     let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
     let (dispatch, ways) = start_ways(&setup, &link, &report);
-    let ((commit, commits), (recovery, recoveries)) = (mpsc::channel(ROUNDS_WAITING_MAX), mpsc::channel(2));
-    let (open, inboxes, intakes) = start_intakes(&setup, &link, &stopping, opening.refused.is_none());
+    let (commit, commits) = mpsc::channel(ROUNDS_WAITING_MAX);
+    let (recovery, recoveries) = mpsc::channel(2);
+    let intakes = start_intakes(&setup, &link, &stopping, opening.refused.is_none());
     let (Opening { ledger, chain, durable, .. }, unwritten) = tell_failed(opening, &setup, &recovery).await;
     let memory = memory_of(&begun.findings, &mut jobs);
     let recorder = Recorder {
@@ -177,16 +195,15 @@ async fn start_tasks(setup: Setup, begun: Begun) -> Result<Running, BootError> {
         ticker: judge::ticker(),
         corridor,
         clock,
-        lanes: LaneInboxes(inboxes),
-        reports,
-        recorder: commit,
-        recoveries,
-        emergency,
-        dispatch,
-        open,
-        standing: link.watch(),
-        link: link.clone(),
-        reader,
+        ledger: LedgerSide { recorder: commit, recoveries, emergency, reader },
+        bus: BusSide {
+            lanes: intakes.lanes,
+            dispatch,
+            reports,
+            open: intakes.open,
+            standing: link.watch(),
+            link: link.clone(),
+        },
         bounds: Bounds { entries_max: setup.batch_entries_max, bytes_max: setup.batch_bytes_max },
         telemetry: setup.telemetry,
         stopping: stopping.clone(),
@@ -199,7 +216,7 @@ async fn start_tasks(setup: Setup, begun: Begun) -> Result<Running, BootError> {
         keeper,
         watch,
         marker,
-        intakes,
+        intakes: intakes.tasks,
         router: tokio::spawn(router.run()),
         recorder: tokio::spawn(recorder.run()),
         ways,
@@ -213,15 +230,14 @@ fn start_ways(setup: &Setup, link: &Link, report: &mpsc::Sender<Report>) -> (Dis
     Dispatch::start(&setup.publishing, link, report, refused, commands, &setup.telemetry)
 }
 
-/// The link to the broker, the task that keeps it up, the one that writes the ledger's marks, and
-/// where findings are told.
+/// Starts the link to the broker; what was found at the opening is the first that the router takes.
 async fn start_link(
     setup: &Setup,
     corridor: &Corridor,
     stopping: &CancellationToken,
     (file, shared): mark::AtBoot,
     found: Vec<Done>,
-) -> (Link, JoinHandle<()>, JoinHandle<Marker>, Findings) {
+) -> Linked {
     let (done, findings) = mpsc::channel(host::FINDINGS_WAITING_MAX);
     // Before everything else: nothing is judged by settings that were not compared.
     let _ = done.send(Done::Opened).await;
@@ -256,7 +272,7 @@ async fn start_link(
         link: link.clone(),
         stopping: stopping.clone(),
     };
-    (link, keeper, tokio::spawn(marker.run()), (done, findings))
+    Linked { link, keeper, marker: tokio::spawn(marker.run()), done, findings }
 }
 
 /// What the broker would have dropped comes back, and what an earlier release left is moved. Nobody
@@ -344,21 +360,16 @@ fn about(setup: &Setup, link: &Link, stopping: &CancellationToken, started_at: T
 
 /// One intake a lane that has a queue, and what brings messages to their queues; `open` shuts all
 /// but the urgent one, from the beginning where they are not `open_first`.
-fn start_intakes(
-    setup: &Setup,
-    link: &Link,
-    stopping: &CancellationToken,
-    open_first: bool,
-) -> (watch::Sender<bool>, [mpsc::Receiver<Arrivals>; 4], Vec<JoinHandle<()>>) {
+fn start_intakes(setup: &Setup, link: &Link, stopping: &CancellationToken, open_first: bool) -> Intakes {
     start_movers(setup, link, stopping);
     let (opens, open) = watch::channel(open_first);
     // Its sender is gone at once: nobody can shut the lane that stops come by.
     let always = watch::channel(true).1;
-    let mut intakes = Vec::new();
+    let mut tasks = Vec::new();
     if let Some(names) = setup.observing.clone() {
         let (link, telemetry) = (link.clone(), Arc::clone(&setup.telemetry));
         let tally = Tally { names, link, telemetry, stopping: stopping.clone() };
-        intakes.push(tokio::spawn(tally.run()));
+        tasks.push(tokio::spawn(tally.run()));
     }
     let inboxes = Lane::ALL.map(|lane| {
         let (into, inbox) = mpsc::channel(BATCHES_WAITING_MAX);
@@ -381,11 +392,11 @@ fn start_intakes(
                 only_looks: setup.observing.is_some(),
                 stopping: stopping.clone(),
             };
-            intakes.push(tokio::spawn(intake.run()));
+            tasks.push(tokio::spawn(intake.run()));
         }
         inbox
     });
-    (opens, inboxes, intakes)
+    Intakes { open: opens, lanes: LaneInboxes(inboxes), tasks }
 }
 
 impl Running {

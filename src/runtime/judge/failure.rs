@@ -44,18 +44,18 @@ impl Router {
             let last = unwritten.last().map_or(0, |record| record.sealed.entry.seq);
             jobs.iter_mut().for_each(|job| job.parcel = job.parcel.filter(|parcel| *parcel <= last));
         }
-        let on_log = self.emergency.write(unwritten).await;
+        let on_log = self.ledger.emergency.write(unwritten).await;
         for (place, record) in (first..).zip(unwritten.iter().skip(first)) {
             tell(record, if place < on_log { Place::Log } else { Place::Memory });
         }
         lost.iter().for_each(|record| tell(record, Place::Nowhere));
         // After the try to write, which has a time limit: a stop does not wait longer than that.
         for job in jobs {
-            self.dispatch.send(job).await;
+            self.bus.dispatch.send(job).await;
         }
         // No commit will acknowledge these: there is none while the ledger cannot be written.
         for settlement in settlements {
-            settlement.settle(&self.link, &self.telemetry).await;
+            settlement.settle(&self.bus.link, &self.telemetry).await;
         }
     }
 
@@ -64,7 +64,7 @@ impl Router {
     pub(super) async fn close_unwritten(&mut self, sealed: Vec<Sealed>) {
         let lost = self.keep_unwritten(emergency::records(sealed, Vec::new()));
         let unwritten = self.memory.unwritten.get_or_insert_default();
-        let on_log = self.emergency.write(unwritten).await;
+        let on_log = self.ledger.emergency.write(unwritten).await;
         let entries = unwritten.len() + lost.len() - on_log;
         if entries > 0 {
             error!(
@@ -121,7 +121,7 @@ impl Router {
                 self.memory.attempt = attempt;
                 self.telemetry.health.set_ledger(false);
                 // The lanes close before they are voided, or they would fill again at once.
-                let _ = self.open.send(false);
+                let _ = self.bus.open.send(false);
                 self.void_consumers().await;
                 // What is kept for commands that wait is in memory: nothing is read before stops
                 // pass again.
@@ -164,9 +164,9 @@ impl Router {
                 again.iter_mut().for_each(|job| self.memory.tracker.begin(job));
                 let commit = self.commit(batch, again, Vec::new());
                 // Handed over before the lanes open: what is owed to the ledger goes first.
-                let _ = self.recorder.send(Commit { unaudited: true, ..commit }).await;
+                let _ = self.ledger.recorder.send(Commit { unaudited: true, ..commit }).await;
                 self.telemetry.health.set_ledger(true);
-                let _ = self.open.send(true);
+                let _ = self.bus.open.send(true);
             }
         }
     }
@@ -191,7 +191,7 @@ impl Router {
     /// is gone must be judged anew.
     async fn void_consumers(&mut self) {
         for lane in Lane::ALL {
-            let inbox = self.lanes.0.get_mut(lane as usize);
+            let inbox = self.bus.lanes.0.get_mut(lane as usize);
             let mut newest = self.memory.seen.get(lane as usize).copied().unwrap_or_default();
             if let Some(inbox) = inbox {
                 while let Ok(arrivals) = inbox.try_recv() {
@@ -206,7 +206,7 @@ impl Router {
     /// Gives what an opening of a lane's consumer holds back to its queue; what is still on its way
     /// from it is void.
     pub(super) async fn void(&mut self, lane: Lane, opening: u64) {
-        if let Some(settler) = self.link.settler(lane, opening) {
+        if let Some(settler) = self.bus.link.settler(lane, opening) {
             settler.close().await;
         }
         if let Some(void) = self.memory.void.get_mut(lane as usize) {

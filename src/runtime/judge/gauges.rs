@@ -22,7 +22,7 @@ impl Router {
         metrics.set_instances(&state.inventory().fleet());
         if ticks {
             // Also where nothing leaves but the router's own status: whoever looks is to know.
-            let blocked = self.link.now().is_some_and(|connected| connected.bus.blocked().is_some());
+            let blocked = self.bus.link.now().is_some_and(|connected| connected.bus.blocked().is_some());
             self.telemetry.health.set_blocked(blocked);
             // Without a broker nothing falls due: every deadline is put off when it is back.
             let overdue = match self.memory.away_since {

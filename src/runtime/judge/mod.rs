@@ -81,31 +81,41 @@ const DUE_PER_ROUND_MAX: usize = 512;
 pub(super) struct Router {
     pub corridor: Corridor,
     pub clock: Clock,
-    pub lanes: LaneInboxes,
-    pub reports: mpsc::Receiver<Report>,
-    pub recorder: mpsc::Sender<Commit>,
-    pub recoveries: mpsc::Receiver<Recovery>,
-    /// Where what the ledger cannot take is written meanwhile.
-    pub emergency: Emergency,
-    pub dispatch: Dispatch,
-    /// Whether the lanes other than urgent may consume.
-    pub open: watch::Sender<bool>,
-    pub link: super::link::Link,
+    pub ledger: LedgerSide,
+    pub bus: BusSide,
+    pub host: Host,
+    /// What the host has seen or done.
+    pub done: mpsc::Receiver<Done>,
     /// What those who look in want to know.
     pub questions: mpsc::Receiver<PendingQuestion>,
     pub about: About,
-    /// When the router sends its own status.
+    /// When the router says its own status.
     pub ticker: tokio::time::Interval,
-    /// Wakes the router when the connection stands or is gone.
-    pub standing: watch::Receiver<Option<Connected>>,
-    pub reader: Reader,
     pub bounds: Bounds,
     pub telemetry: Arc<Telemetry>,
     pub stopping: CancellationToken,
     pub memory: Memory,
-    /// What the host has seen or done.
-    pub done: mpsc::Receiver<Done>,
-    pub host: Host,
+}
+
+/// The ways to the ledger, and from it.
+pub(super) struct LedgerSide {
+    pub recorder: mpsc::Sender<Commit>,
+    pub recoveries: mpsc::Receiver<Recovery>,
+    /// Where what the ledger cannot take is written meanwhile.
+    pub emergency: Emergency,
+    pub reader: Reader,
+}
+
+/// The ways to the broker, and from it.
+pub(super) struct BusSide {
+    pub lanes: LaneInboxes,
+    pub dispatch: Dispatch,
+    pub reports: mpsc::Receiver<Report>,
+    /// Whether the lanes other than urgent may consume.
+    pub open: watch::Sender<bool>,
+    pub link: super::link::Link,
+    /// Wakes the router when the connection stands or is gone.
+    pub standing: watch::Receiver<Option<Connected>>,
 }
 
 /// What the router keeps at hand besides the corridor.
@@ -225,7 +235,7 @@ impl Router {
             self.close_unwritten(sealed).await;
         } else if !sealed.is_empty() {
             let batch = Batch { entries: sealed, ..Batch::default() };
-            let _ = self.recorder.send(self.commit(batch, Vec::new(), Vec::new())).await;
+            let _ = self.ledger.recorder.send(self.commit(batch, Vec::new(), Vec::new())).await;
         }
         self.corridor
     }
@@ -364,7 +374,7 @@ impl Router {
         if rests || self.memory.unwritten.is_some() {
             return None;
         }
-        let Ok(read) = timeout(RECALL_TIMEOUT, self.reader.entry(of)).await else {
+        let Ok(read) = timeout(RECALL_TIMEOUT, self.ledger.reader.entry(of)).await else {
             warn!(seq = of, "the ledger does not answer; its repeat gets no outcome");
             self.memory.recall_rests_until = Some(Instant::now() + RECALL_REST);
             return None;
@@ -436,7 +446,7 @@ impl Router {
         let ended = ended.into_iter().filter(|seq| self.memory.tracker.has(*seq)).collect();
         outcome.withdrawn = Withdrawn { ended, held };
         if !outcome.withdrawn.is_empty() {
-            self.dispatch.withdraw(outcome.withdrawn.clone()).await;
+            self.bus.dispatch.withdraw(outcome.withdrawn.clone()).await;
         }
     }
 

@@ -109,13 +109,13 @@ impl Router {
     /// dispatcher that waits to report takes no jobs, and a recorder that waits for a dispatcher
     /// makes no room.
     pub(super) async fn room(&mut self, round: &mut Round) -> Option<mpsc::OwnedPermit<Commit>> {
-        let permit = self.recorder.clone().reserve_owned();
+        let permit = self.ledger.recorder.clone().reserve_owned();
         tokio::pin!(permit);
         loop {
             tokio::select! {
                 biased;
                 permit = &mut permit => return permit.ok(),
-                Some(report) = self.reports.recv() => round.reports.push(report),
+                Some(report) = self.bus.reports.recv() => round.reports.push(report),
             }
         }
     }
@@ -134,7 +134,7 @@ impl Router {
         let longest = if draining { DRAIN_LOOK } else { IDLE_LOOK };
         let pause =
             pause.map_or(longest, |micros| Duration::from_micros(micros.max(0).unsigned_abs()).min(longest));
-        let [urgent, signals, results, metrics] = &mut self.lanes.0;
+        let [urgent, signals, results, metrics] = &mut self.bus.lanes.0;
         let over = |inbox: &mpsc::Receiver<Arrivals>| inbox.is_closed() && inbox.is_empty();
         if self.memory.tracker.is_empty() && over(urgent) && over(signals) && over(results) && over(metrics) {
             round.idle = true;
@@ -144,16 +144,16 @@ impl Router {
             // First what decides what may pass at all, then stops. Reports before the other lanes:
             // a way that waits to report takes no messages.
             biased;
-            Some(recovery) = self.recoveries.recv() => round.recovery = Some(recovery),
+            Some(recovery) = self.ledger.recoveries.recv() => round.recovery = Some(recovery),
             Some(done) = self.done.recv() => round.done.push(done),
-            () = self.emergency.late() => {}
+            () = self.ledger.emergency.late() => {}
             Some(arrivals) = urgent.recv() => round.add(arrivals),
-            Some(report) = self.reports.recv() => round.reports.push(report),
+            Some(report) = self.bus.reports.recv() => round.reports.push(report),
             Some(arrivals) = results.recv() => round.add(arrivals),
             Some(arrivals) = signals.recv() => round.add(arrivals),
             Some(arrivals) = metrics.recv() => round.add(arrivals),
             () = self.stopping.cancelled(), if !draining => {}
-            Ok(()) = self.standing.changed() => {}
+            Ok(()) = self.bus.standing.changed() => {}
             Some(asked) = self.questions.recv() => view(&self.corridor, &self.telemetry, &self.about, &self.clock).send(asked),
             _ = self.ticker.tick() => round.ticks = true,
             () = tokio::time::sleep(pause) => {}
@@ -163,7 +163,7 @@ impl Router {
 
     /// Takes what else is ready, the urgent lane first, within the bounds.
     pub(super) fn gather(&mut self, round: &mut Round) {
-        while let Ok(report) = self.reports.try_recv() {
+        while let Ok(report) = self.bus.reports.try_recv() {
             round.reports.push(report);
         }
         for _ in 0..QUESTIONS_PER_ROUND_MAX {
@@ -173,7 +173,7 @@ impl Router {
         while let Ok(done) = self.done.try_recv() {
             round.done.push(done);
         }
-        round.fill(&mut self.lanes, &self.bounds);
+        round.fill(&mut self.bus.lanes, &self.bounds);
     }
 }
 

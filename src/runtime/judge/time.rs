@@ -100,7 +100,7 @@ impl Router {
             self.memory.catching_up = None;
             self.corridor.state_mut().believe(&Belief::Back(now));
         }
-        let connected = self.link.now().is_some();
+        let connected = self.bus.link.now().is_some();
         let Some(since) = self.memory.away_since else {
             if !connected {
                 self.memory.away_since = Some(now);
