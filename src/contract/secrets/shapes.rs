@@ -19,7 +19,7 @@ const ROUNDS_MAX: usize = 4;
 
 /// The rule, what every such text has, and the shape; the group `v`, where there is one, is the
 /// secret.
-const SHAPES: [(&str, &str, &str); 13] = [
+const SHAPES: [(&str, &str, &str); 14] = [
     ("pem", r"-----BEGIN", r"(?s)-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\z)"),
     ("jwt", r"eyJ", r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)*"),
     (
@@ -53,6 +53,11 @@ const SHAPES: [(&str, &str, &str); 13] = [
     ),
     ("age-key", r"(?i:AGE-SEC)", r"(?i)\bAGE-SECRET-KEY-1[0-9A-Z]+"),
     ("url-userinfo", r"://", r#"(?i)\b[a-z][a-z0-9+.-]*://(?P<v>[^\s"'<>]*)@"#),
+    (
+        "url-query",
+        r"(?i:pass|pwd|secret|token|key|credential)[a-zA-Z]*=",
+        r#"(?i)[?&;](?:[a-z0-9]+[_.-])?(?:pass(?:word|wd|phrase)?|pwd|secret|token|api_?key|credentials?)=(?P<v>[^\s"'<>&#;]+)"#,
+    ),
 ];
 static SHAPED: LazyLock<Vec<(&str, Regex)>> =
     LazyLock::new(|| SHAPES.iter().map(|(rule, _, shape)| (*rule, regex(shape))).collect());
@@ -192,6 +197,11 @@ mod tests {
                 "url-userinfo",
                 "amqp://u:p@ss@h/v and http://h".to_owned(),
                 "amqp://***@h/v and http://h".to_owned(),
+            ),
+            (
+                "url-query",
+                "postgres://h/db?user=u&password=p4ss&sslmode=x and ?access_token=t0k#f".to_owned(),
+                "postgres://h/db?user=u&password=***&sslmode=x and ?access_token=***#f".to_owned(),
             ),
         ]
     }
