@@ -493,6 +493,10 @@ impl Bus for Fused {
         self.bus.unbind(queue).await
     }
 
+    async fn bind_exchange(&self, from: &str, to: &str) -> Result<(), BusError> {
+        self.bus.bind_exchange(from, to).await
+    }
+
     async fn exists(&self, exchange: &str) -> Result<bool, BusError> {
         self.bus.exists(exchange).await
     }

@@ -9,7 +9,7 @@
 mod faults;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -45,6 +45,8 @@ struct Broker {
 struct World {
     exchanges: BTreeMap<String, Exchange>,
     bindings: BTreeMap<String, Vec<(String, String)>>,
+    /// Where an exchange leads to besides, whatever the key.
+    detours: BTreeMap<String, BTreeSet<String>>,
     queues: BTreeMap<String, Kept>,
     /// How each consumer that is no longer open ended.
     ended: BTreeMap<u64, Ended>,
@@ -184,7 +186,12 @@ impl World {
                 targets.push(queue.clone());
             }
         }
+        let detours = self.detours.get(exchange);
+        for to in detours.into_iter().flatten() {
+            self.targets(to, key, targets);
+        }
         if targets.len() == before
+            && detours.is_none_or(BTreeSet::is_empty)
             && let Some(alternate) = &found.alternate
         {
             self.targets(alternate, key, targets);
@@ -344,6 +351,16 @@ impl Bus for Embedded {
         Ok(())
     }
 
+    async fn bind_exchange(&self, from: &str, to: &str) -> Result<(), BusError> {
+        let mut world = self.world();
+        if let Some(absent) = [from, to].into_iter().find(|name| !world.exchanges.contains_key(*name)) {
+            let (what, reason) = (format!("bind `{to}`"), format!("no exchange `{absent}`"));
+            return Err(BusError::Refused { what, reason });
+        }
+        world.detours.entry(from.to_owned()).or_default().insert(to.to_owned());
+        Ok(())
+    }
+
     async fn exists(&self, exchange: &str) -> Result<bool, BusError> {
         Ok(self.world().exchanges.contains_key(exchange))
     }
@@ -391,6 +408,10 @@ impl Bus for Embedded {
         let mut world = self.world();
         world.exchanges.remove(name);
         world.bindings.remove(name);
+        world.detours.remove(name);
+        for to in world.detours.values_mut() {
+            to.remove(name);
+        }
         Ok(())
     }
 

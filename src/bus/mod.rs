@@ -329,6 +329,10 @@ pub trait Bus: Send + Sync {
     /// Takes a queue's bindings away.
     async fn unbind(&self, queue: &Queue) -> Result<(), BusError>;
 
+    /// Makes everything that an exchange gets go to another one too, whatever its key where the
+    /// first is a fanout. Both are there. Done again, it changes nothing.
+    async fn bind_exchange(&self, from: &str, to: &str) -> Result<(), BusError>;
+
     /// Takes bindings between two exchanges away; one that is not there is no fault. A bus without
     /// such bindings does nothing.
     async fn unbind_exchange(&self, from: &str, to: &str, patterns: &[String]) -> Result<(), BusError> {

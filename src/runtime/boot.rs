@@ -33,7 +33,7 @@ use super::{
     judge::{self, Bounds, BusSide, LaneInboxes, LedgerSide, Memory, Router},
     link::{Connector, Link},
     mark::{self, Marked, Marker},
-    mover::Mover,
+    mover::{Mover, Moves},
     opening::{self, Begun, Opening},
     presence::{Hindrance, Presence},
     recorder::{FIRST_ATTEMPT, GivenUp, Recorder, Recovery, Unwritten},
@@ -279,12 +279,17 @@ async fn start_link(
 /// waits for their end.
 fn start_movers(setup: &Setup, link: &Link, stopping: &CancellationToken) {
     let names = &setup.names;
-    let dead = setup.topology.queues.iter().find(|queue| queue.name == names.dead).cloned();
-    let dead = dead.map(|queue| (queue, names.returned.clone(), false));
-    let retired = setup.retired_refused.clone().map(|queue| (queue, names.refused.clone(), true));
-    for (from, to, retired) in dead.into_iter().chain(retired) {
+    let of = |name: &str| setup.topology.queues.iter().find(|queue| queue.name == name).cloned();
+    let dead = of(&names.dead).map(|queue| (queue, names.returned.clone(), Moves::Dropped));
+    let retired = setup.retired_refused.clone();
+    let retired = retired.map(|queue| (queue, names.refused.clone(), Moves::Retired));
+    // The urgent lane's queue is the first.
+    let unbound = of(&names.unbound)
+        .zip(setup.topology.queues.first().cloned())
+        .map(|(queue, into)| (queue, names.moved.clone(), Moves::Unbound { into, names: names.clone() }));
+    for (from, to, moves) in dead.into_iter().chain(retired).chain(unbound) {
         let (link, stopping) = (link.clone(), stopping.clone());
-        let mover = Mover { from, to, retired, link, telemetry: Arc::clone(&setup.telemetry), stopping };
+        let mover = Mover { from, to, moves, link, telemetry: Arc::clone(&setup.telemetry), stopping };
         tokio::spawn(mover.run());
     }
 }
@@ -326,7 +331,7 @@ fn batch_count_max(setup: &Setup, lane: Lane) -> usize {
 fn about(setup: &Setup, link: &Link, stopping: &CancellationToken, started_at: Timestamp) -> About {
     let (names, full_every_ms) = (&setup.names, setup.config.status.full_every_ms);
     let lanes = setup.consumers.iter().map(|(_, queue, _)| queue.as_str());
-    let into: Vec<&str> = lanes.chain([names.dead.as_str()]).collect();
+    let into: Vec<&str> = lanes.chain([names.dead.as_str(), names.unbound.as_str()]).collect();
     let (known, depths) = watch::channel(KnownDepths::new());
     // Nobody hears of them from a router that only looks.
     if setup.rules.mode == Mode::Enforce {
@@ -350,7 +355,7 @@ fn about(setup: &Setup, link: &Link, stopping: &CancellationToken, started_at: T
     About {
         environment: setup.environment.clone(),
         config,
-        queues: json!({ "in": into, "out": [names.out, names.refused, names.returned], "routes": [names.into] }),
+        queues: json!({ "in": into, "out": [names.out, names.refused, names.returned, names.moved], "routes": [names.into] }),
         depths,
         full_every_ms,
         started_at,
@@ -380,8 +385,7 @@ fn start_intakes(setup: &Setup, link: &Link, stopping: &CancellationToken, open_
                 lane,
                 queue: queue.clone(),
                 retired: setup.retired.iter().find(|(of, _)| *of == lane).map(|(_, queue)| queue.clone()),
-                into_exchange: setup.names.into.clone(),
-                returned: setup.names.returned.clone(),
+                names: setup.names.clone(),
                 prefetch_count: *prefetch_count,
                 batch_count_max: batch_count_max(setup, lane),
                 contract: Arc::clone(&setup.contract),

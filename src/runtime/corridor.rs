@@ -51,6 +51,10 @@ pub struct Names {
     pub dead: String,
     /// Where that is.
     pub returned: String,
+    /// What no binding took and is of the urgent lane, and where the router puts it.
+    pub unbound: String,
+    /// Where that is.
+    pub moved: String,
 }
 
 impl Names {
@@ -62,6 +66,8 @@ impl Names {
             into: format!("{prefix}.in"),
             dead: topology::dead(prefix),
             returned: topology::returned(prefix),
+            unbound: topology::unbound(prefix),
+            moved: topology::moved(prefix),
         }
     }
 }

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    corridor,
+    corridor::{self, Names},
     link::{Connected, Link, WORKED_FOR},
-    mover,
+    mover::{self, Moved},
 };
 use crate::{
     bus::{BusError, Consumer, Delivery, Queue},
@@ -62,10 +62,8 @@ pub(super) struct Intake {
     pub queue: String,
     /// The lane's queue of a release before, with the bindings it had: emptied first, and deleted.
     pub retired: Option<Queue>,
-    /// Where everybody publishes, and where the router puts back what the broker would have
-    /// dropped.
-    pub into_exchange: String,
-    pub returned: String,
+    /// Where everybody publishes, and where the router puts what it has moved.
+    pub names: Names,
     pub prefetch_count: u16,
     pub batch_count_max: usize,
     pub contract: Arc<Contract>,
@@ -176,10 +174,7 @@ impl Intake {
 
     fn read(&self, delivery: Delivery) -> Incoming {
         let Delivery { tag, redelivered, mut message } = delivery;
-        // Only the router may publish there (`topology::returned`), so nobody else can claim it.
-        let was_dropped = message.exchange == self.returned;
-        let expiration_ms =
-            if was_dropped { mover::unpacked(&mut message, &self.into_exchange) } else { None };
+        let Moved { was_dropped, expiration_ms } = mover::unpacked(&mut message, &self.names);
         let mut arrival = corridor::read(&self.contract, &message, redelivered);
         arrival.was_dropped = was_dropped;
         arrival.expiration_ms = arrival.expiration_ms.or(expiration_ms);

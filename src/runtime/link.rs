@@ -411,7 +411,10 @@ impl Keeper {
     }
 
     async fn declare_queue(&self, bus: &dyn Bus, queue: &Queue) -> Result<(), BusError> {
-        let declared = bus.declare(&alone(queue.clone())).await;
+        let declared = match self.lead(bus, queue).await {
+            Ok(()) => bus.declare(&alone(queue.clone())).await,
+            Err(fault) => Err(fault),
+        };
         // It was bound before, and is consumed or not: its consumer says so.
         let is_known = self.bound.load(Relaxed) && matches!(declared, Err(BusError::Unanswered { .. }));
         let needed = matches!(queue.kind, QueueKind::Lane { .. }) && !is_known;
@@ -423,6 +426,21 @@ impl Keeper {
         let mut queues = self.topology.queues.iter().chain(&self.aside.kept.queues);
         let is_shared = queues.any(|queue| queue.name == exchange.name);
         if is_shared { format!("{} (exchange)", exchange.name) } else { exchange.name.clone() }
+    }
+
+    /// Before the queue at the other end is bound: makes an exchange lead to another one instead of
+    /// straight to a queue. In this order each message is in one queue meanwhile: what goes to the
+    /// same queue by two ways is there once.
+    async fn lead(&self, bus: &dyn Bus, queue: &Queue) -> Result<(), BusError> {
+        let Some(detour) = self.aside.detour.as_ref().filter(|detour| detour.to == queue.name) else {
+            return Ok(());
+        };
+        if queue.bindings.is_empty() {
+            return Ok(());
+        }
+        bus.declare(&alone(detour.by_way.clone())).await?;
+        bus.bind_exchange(&detour.from, &detour.to).await?;
+        bus.unbind(&detour.straight).await
     }
 
     /// Ends what leads past the router, as when somebody forgot to end a bypass.

@@ -3,7 +3,8 @@
 //! Owns: the names and shapes of the router's exchanges and queues, from one prefix.
 //! Never: talks to a broker.
 //! Holds: each lane has its own queue; every key that `<prefix>.in` gets goes to exactly one of
-//! them, and so does every key that comes back from what the broker would have dropped.
+//! them, and so does every key that comes back from what the broker would have dropped. What no
+//! binding of a lane takes waits for no ledger where it is of the urgent lane.
 
 use crate::{
     bus::{Exchange, ExchangeKind, Queue, QueueKind, TapBounds, Topology},
@@ -40,6 +41,28 @@ pub fn dead(prefix: &str) -> String {
 /// there has been dropped.
 pub fn returned(prefix: &str) -> String {
     format!("{prefix}.in.returned")
+}
+
+/// Where what no binding takes is told apart by its key: an exchange, and a queue of the same name
+/// for the keys of the urgent lane.
+pub fn unbound(prefix: &str) -> String {
+    format!("{prefix}.in.unbound")
+}
+
+/// Where the router puts that queue's messages, for the urgent lane: nobody else may write there.
+pub fn moved(prefix: &str) -> String {
+    format!("{prefix}.in.moved")
+}
+
+/// Where `<prefix>.in` sends what no binding takes: its alternate, which no router can change where
+/// it is there.
+fn unknown(prefix: &str) -> String {
+    format!("{prefix}.in.unknown")
+}
+
+/// Where every other key goes that no binding takes.
+fn other(prefix: &str) -> String {
+    format!("{prefix}.in.other")
 }
 
 /// Where the routers of a prefix ask and answer each other.
@@ -93,15 +116,41 @@ pub struct Aside {
     pub kept: Topology,
     /// Two exchanges of which the first must not lead straight to the second.
     pub apart: Option<(String, String)>,
+    /// What leads from one exchange to another.
+    pub detour: Option<Detour>,
 }
 
-/// Beside the lanes in `enforce` mode: the prefix's environment, the ledger's mark, and no way
-/// round the router.
+/// An exchange that leads to another one, and to a queue only by way of it.
+#[derive(Clone, Debug)]
+pub struct Detour {
+    /// The exchange.
+    pub from: String,
+    /// The other one. The queue of the same name is bound to it last.
+    pub to: String,
+    /// The queue, with its binding at the end of the detour.
+    pub by_way: Queue,
+    /// The same queue, with its binding of an earlier release.
+    pub straight: Queue,
+}
+
+/// Beside the lanes in `enforce` mode: the prefix's environment, the ledger's mark, no way round
+/// the router, and the way of what no binding takes.
 pub fn aside(prefix: &str, word: &str) -> Aside {
     let (mut kept, mark) = (belonging(prefix, word), mark(prefix));
     kept.exchanges.extend(mark.exchanges);
     kept.queues.extend(mark.queues);
-    Aside { kept, apart: Some((format!("{prefix}.in"), format!("{prefix}.out"))) }
+    let results = |exchange: String| Queue {
+        name: lane_queue(prefix, Lane::Results),
+        kind: QueueKind::Lane { dead: dead(prefix) },
+        bindings: vec![(exchange, String::new())],
+    };
+    let detour = Detour {
+        from: unknown(prefix),
+        to: unbound(prefix),
+        by_way: results(other(prefix)),
+        straight: results(unknown(prefix)),
+    };
+    Aside { kept, apart: Some((format!("{prefix}.in"), format!("{prefix}.out"))), detour: Some(detour) }
 }
 
 /// The patterns that a binding past the router has: that of `swarmgate bypass`, and those of whole
@@ -114,8 +163,9 @@ pub fn bypasses() -> Vec<String> {
 /// Everything the router declares in `enforce` mode.
 pub fn enforce(prefix: &str, commands: &Commands) -> Topology {
     let (into, out) = (format!("{prefix}.in"), format!("{prefix}.out"));
-    let (unknown, refused) = (format!("{prefix}.in.unknown"), format!("{prefix}.refused"));
+    let (unknown, refused) = (unknown(prefix), format!("{prefix}.refused"));
     let (dead, returned) = (dead(prefix), returned(prefix));
+    let (unbound, moved, other) = (unbound(prefix), moved(prefix), other(prefix));
     let topic = |name: &str| Exchange { name: name.to_owned(), kind: ExchangeKind::Topic, alternate: None };
     let fanout = |name: &str| Exchange { kind: ExchangeKind::Fanout, ..topic(name) };
     let exchanges = vec![
@@ -124,8 +174,17 @@ pub fn enforce(prefix: &str, commands: &Commands) -> Topology {
         topic(&out),
         topic(&refused),
         fanout(&dead),
-        Exchange { alternate: Some(unknown.clone()), ..topic(&returned) },
+        Exchange { alternate: Some(unknown), ..topic(&returned) },
+        fanout(&other),
+        Exchange { alternate: Some(other.clone()), ..topic(&unbound) },
+        fanout(&moved),
     ];
+    // What no binding takes is decided too, and not dropped by the broker in silence.
+    let without_binding = |lane| match lane {
+        Lane::Urgent => vec![(moved.clone(), String::new())],
+        Lane::Results => vec![(other.clone(), String::new())],
+        Lane::Signals | Lane::Metrics => Vec::new(),
+    };
     // The urgent lane's comes first: without the first queue a router does not begin (`link`).
     let mut queues: Vec<Queue> = Lane::ALL
         .into_iter()
@@ -141,19 +200,25 @@ pub fn enforce(prefix: &str, commands: &Commands) -> Topology {
                     Lane::Metrics => QueueKind::DropHead { bytes_max: DROP_HEAD_BYTES_MAX },
                     _ => QueueKind::Lane { dead: dead.clone() },
                 },
-                bindings: [from(&into), from(&returned)].concat(),
+                bindings: [from(&into), from(&returned), without_binding(lane)].concat(),
             }
         })
         .collect();
-    if let Some(results) = queues.iter_mut().find(|queue| queue.name == lane_queue(prefix, Lane::Results)) {
-        // What no binding takes is decided too, and not dropped by the broker in silence.
-        results.bindings.push((unknown, String::new()));
-    }
-    queues.push(Queue { name: dead.clone(), kind: QueueKind::Quorum, bindings: vec![(dead, String::new())] });
+    queues.push(Queue {
+        name: dead.clone(),
+        kind: QueueKind::Quorum,
+        bindings: vec![(dead.clone(), String::new())],
+    });
     queues.push(Queue {
         name: refused_queue(prefix),
         kind: QueueKind::DropHead { bytes_max: DROP_HEAD_BYTES_MAX },
         bindings: vec![(refused, "#".to_owned())],
+    });
+    let urgent = lane_patterns(Lane::Urgent, commands).into_iter();
+    queues.push(Queue {
+        name: unbound.clone(),
+        kind: QueueKind::Lane { dead },
+        bindings: urgent.map(|pattern| (unbound.clone(), pattern)).collect(),
     });
     Topology { exchanges, queues }
 }
@@ -185,7 +250,7 @@ pub fn retired_lane(prefix: &str, lane: Lane, commands: &Commands) -> Queue {
     let patterns = lane_patterns(lane, commands).into_iter();
     let mut bindings: Vec<_> = patterns.map(|pattern| (into.clone(), pattern)).collect();
     if lane == Lane::Results {
-        bindings.push((format!("{prefix}.in.unknown"), String::new()));
+        bindings.push((unknown(prefix), String::new()));
     }
     Queue { name: format!("{prefix}.in.{lane}"), kind: QueueKind::Quorum, bindings }
 }

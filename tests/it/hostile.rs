@@ -10,6 +10,7 @@
 
 pub(crate) mod brokers;
 pub(crate) mod routers;
+mod unbound;
 
 use std::{
     collections::BTreeMap,

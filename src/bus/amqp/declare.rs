@@ -7,7 +7,10 @@
 
 use lapin::{
     Channel, ErrorKind,
-    options::{ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        ExchangeBindOptions, ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
     types::{AMQPValue, FieldTable, ShortString},
 };
 
@@ -131,6 +134,19 @@ pub(super) async fn unbind(line: &Line, channel: &Channel, queue: &Queue) -> Res
         unbound.map_err(|fault| line.fault(&fault, "unbind", &queue.name))?;
     }
     Ok(())
+}
+
+/// Binds one exchange to another, with an empty key.
+pub(super) async fn bind_exchange(
+    line: &Line,
+    channel: &Channel,
+    from: &str,
+    to: &str,
+) -> Result<(), BusError> {
+    let (options, arguments) = (ExchangeBindOptions::default(), FieldTable::default());
+    let (destination, source) = (short(to)?, short(from)?);
+    let bound = channel.exchange_bind(destination, source, ShortString::default(), options, arguments).await;
+    bound.map_err(|fault| line.fault(&fault, "bind", to))
 }
 
 /// Takes bindings from one exchange to another away; one that is not there is no fault.

@@ -214,6 +214,16 @@ impl Bus for Amqp {
         answered(&format!("unbind `{}`", queue.name), unbinding).await
     }
 
+    async fn bind_exchange(&self, from: &str, to: &str) -> Result<(), BusError> {
+        let binding = async {
+            let channel = self.channel().await?;
+            let bound = declare::bind_exchange(&self.consuming, &channel, from, to).await;
+            bye(&channel).await;
+            bound
+        };
+        answered(&format!("bind `{to}` to `{from}`"), binding).await
+    }
+
     async fn unbind_exchange(&self, from: &str, to: &str, patterns: &[String]) -> Result<(), BusError> {
         let unbinding = async {
             let channel = self.channel().await?;
