@@ -368,6 +368,12 @@ pub trait Bus: Send + Sync {
     /// reason.
     fn blocked(&self) -> Option<String>;
 
+    /// Whether the broker has ended the connection with a no, as at a limit or for what it cannot
+    /// read; not where it was cut, the broker stops or an operator closed it.
+    fn was_refused(&self) -> bool {
+        false
+    }
+
     /// Closes every connection in good order.
     async fn close(&self);
 }

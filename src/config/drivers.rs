@@ -67,7 +67,7 @@ section! {
         reconnect_min_ms: u64 = 100, Whole(1, 600_000),
             "The first pause before connecting again; it doubles up to the next.";
         reconnect_max_ms: u64 = 10_000, Whole(1, 600_000),
-            "The longest pause before connecting again.";
+            "The longest pause before connecting again; where connections stood and were cut it is at most a second, and where one has lasted 30 s there is none.";
         heartbeat_s: u16 = 4, Whole(0, 3_600),
             "The AMQP heartbeat in seconds; a node that hangs is noticed within two and a half. 0 is none.";
         ..tls: Tls, "What `amqps://` trusts and shows.";

@@ -34,6 +34,8 @@ use crate::{
 
 /// How long a connection or consumer must have lasted for the next one to be tried at once.
 pub(super) const WORKED_FOR: Duration = Duration::from_secs(30);
+/// The longest pause after connections that stood and were cut: the broker is well.
+const CUT_PAUSE_MAX_MS: u64 = 1_000;
 /// How long a lost connection's good-bye may hold up the next: a node that hangs answers none.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long bindings that were made before may hold up a connection.
@@ -214,6 +216,34 @@ impl Link {
     }
 }
 
+/// How fast connections follow one another.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Tries in a row that failed, or ended by the broker's no.
+    attempt: u32,
+    /// Connections in a row that stood, did not last, and were cut.
+    cuts: u32,
+}
+
+impl Pace {
+    /// Books the end of a connection that stood; returns the milliseconds until the next.
+    fn after(&mut self, lasted: bool, was_refused: bool, pause_ms: impl Fn(u32) -> u64) -> u64 {
+        if lasted {
+            *self = Self::default();
+            return 0;
+        }
+        if was_refused {
+            // What the broker does not bear is likely done again: no reason to come back faster.
+            let pause_ms = pause_ms(self.attempt);
+            self.attempt = self.attempt.saturating_add(1);
+            return pause_ms;
+        }
+        let pause_ms = pause_ms(self.cuts).min(CUT_PAUSE_MAX_MS);
+        *self = Self { attempt: 0, cuts: self.cuts.saturating_add(1) };
+        pause_ms
+    }
+}
+
 /// Keeps one connection alive.
 struct Keeper {
     connector: Arc<dyn Connector>,
@@ -232,11 +262,11 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(self, mut presence: Option<Presence>) {
-        let (mut generation, mut attempt) = (0, 0);
+        let (mut generation, mut pace) = (0, Pace::default());
         while !self.stopping.is_cancelled() {
             let connected = tokio::select! {
                 () = self.stopping.cancelled() => None,
-                connected = self.connect(&mut attempt, generation == 0, presence.as_mut()) => connected,
+                connected = self.connect(&mut pace.attempt, generation == 0, presence.as_mut()) => connected,
             };
             let Some((bus, is_bound, mut seat)) = connected else { break };
             self.bound.fetch_or(is_bound, Relaxed);
@@ -265,9 +295,8 @@ impl Keeper {
                 }
                 return;
             }
-            // A connection that does not last is no reason to come back faster.
-            attempt = if since.elapsed() >= WORKED_FOR { 0 } else { attempt + 1 };
-            if attempt > 0 {
+            let lasted = since.elapsed() >= WORKED_FOR;
+            if !lasted {
                 self.connector.disappointed();
             }
             self.telemetry.health.set_broker(false);
@@ -275,10 +304,12 @@ impl Keeper {
             self.publish.send_replace(None);
             // After the others were told: nobody takes up a bus that is being closed.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, bus.close()).await;
+            // Only now: the word about it comes beside the loss.
+            let pause_ms = pace.after(lasted, bus.was_refused(), |attempt| self.connector.pause_ms(attempt));
             if let (Some(presence), Some(seat)) = (presence.as_mut(), &seat) {
                 presence.leave(seat);
             }
-            if attempt > 0 && !self.pause(attempt - 1).await {
+            if !self.pause(pause_ms).await {
                 break;
             }
         }
@@ -311,7 +342,7 @@ impl Keeper {
             if first && (fault.is_lasting() || is_denied) {
                 self.give_up.send_replace(Some(Arc::new(fault)));
             }
-            if !self.pause(*attempt).await {
+            if !self.pause(retry_ms).await {
                 return None;
             }
             *attempt = attempt.saturating_add(1);
@@ -341,9 +372,9 @@ impl Keeper {
         Ok((is_bound, seat))
     }
 
-    /// Waits before try number `attempt`; `false` when the router stops first.
-    async fn pause(&self, attempt: u32) -> bool {
-        let pause = Duration::from_millis(self.connector.pause_ms(attempt));
+    /// Waits; `false` when the router stops first.
+    async fn pause(&self, pause_ms: u64) -> bool {
+        let pause = Duration::from_millis(pause_ms);
         tokio::select! {
             () = self.stopping.cancelled() => false,
             () = tokio::time::sleep(pause) => true,
@@ -610,5 +641,39 @@ impl Settlement {
                 warn!(%lane, error = %fault, "deliveries could not be acknowledged; they will come again");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::backoff::Backoff;
+
+    /// The pauses after so many connections that ended one like the other.
+    fn pauses(count: usize, lasted: bool, was_refused: bool) -> Vec<u64> {
+        let backoff = Backoff::new(100, 10_000, 3);
+        let mut pace = Pace::default();
+        (0..count).map(|_| pace.after(lasted, was_refused, |attempt| backoff.pause_ms(attempt))).collect()
+    }
+
+    #[test]
+    fn a_connection_that_is_cut_earns_no_long_pause_and_is_no_storm() {
+        let pauses = pauses(20, false, false);
+        assert!(pauses.iter().all(|pause| (50..=CUT_PAUSE_MAX_MS).contains(pause)), "{pauses:?}");
+        assert!(pauses.iter().skip(5).all(|pause| *pause == CUT_PAUSE_MAX_MS), "{pauses:?}");
+    }
+
+    #[test]
+    fn a_connection_that_the_broker_refuses_earns_one() {
+        assert!(pauses(12, false, true).last().is_some_and(|pause| *pause >= 5_000));
+        assert_eq!(pauses(3, true, true), [0; 3]);
+    }
+
+    #[test]
+    fn a_cut_takes_back_what_refusals_earned() {
+        let backoff = Backoff::new(100, 10_000, 3);
+        let mut pace = Pace { attempt: 9, cuts: 0 };
+        pace.after(false, false, |attempt| backoff.pause_ms(attempt));
+        assert_eq!((pace.attempt, pace.cuts), (0, 1));
     }
 }

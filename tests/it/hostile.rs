@@ -9,6 +9,7 @@
 //! asked.
 
 pub(crate) mod brokers;
+mod cut;
 pub(crate) mod routers;
 mod unbound;
 

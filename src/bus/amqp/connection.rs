@@ -6,7 +6,15 @@
 //! Holds: whatever the broker does, connecting ends within its time limit; an alarm that the broker
 //! tells of is known until it tells of its end or the connection is gone.
 
-use std::{fmt, io::ErrorKind, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    io::ErrorKind,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use lapin::{
@@ -31,6 +39,8 @@ use crate::bus::{
 
 /// What an AMQP 0-9-1 client says first.
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+/// AMQP's reply code of a connection that an operator closed, or a broker that stops.
+const CONNECTION_FORCED: u16 = 320;
 /// Frame type, channel and size.
 const FRAME_HEADER_BYTES: usize = 7;
 /// Class, method and protocol version before the server's properties.
@@ -139,9 +149,15 @@ pub(super) struct Line {
     /// What the two connections to this broker are paced by.
     pub load: Arc<Load>,
     blocked: watch::Receiver<Option<String>>,
+    refused: Arc<AtomicBool>,
 }
 
 impl Line {
+    /// Whether the broker ended it with a no.
+    pub fn was_refused(&self) -> bool {
+        self.refused.load(Relaxed)
+    }
+
     /// Why the broker blocks publishers, if it does.
     pub fn blocked(&self) -> Option<String> {
         self.blocked.borrow().clone()
@@ -167,6 +183,11 @@ impl Line {
     pub fn lost(&self, reason: impl ToString) -> BusError {
         BusError::Unreachable { address: self.address.clone(), reason: reason.to_string() }
     }
+}
+
+/// Whether a connection ended by the broker's no.
+fn is_refusal(fault: &lapin::Error) -> bool {
+    matches!(fault.kind(), lapin::ErrorKind::ProtocolError(said) if said.get_id() != CONNECTION_FORCED)
 }
 
 /// What the broker says of itself.
@@ -232,6 +253,8 @@ impl<'a> Dial<'a> {
             _ => self.unreachable(fault.to_string()),
         })?;
         let (tell, blocked) = watch::channel(None);
+        let refused = Arc::new(AtomicBool::new(false));
+        let (status, is_refused) = (connection.status().clone(), Arc::clone(&refused));
         let mut events = Box::pin(connection.events_listener());
         // Ends with the connection, whose senders the stream lives from.
         tokio::spawn(async move {
@@ -239,12 +262,17 @@ impl<'a> Dial<'a> {
                 match event {
                     Event::ConnectionBlocked(reason) => tell.send_replace(Some(reason)),
                     Event::ConnectionUnblocked => tell.send_replace(None),
-                    Event::Error(_) => return,
+                    // A channel's fault comes here too, and ends no connection.
+                    Event::Error(_) if status.connected() => continue,
+                    Event::Error(fault) => {
+                        is_refused.store(is_refusal(&fault), Relaxed);
+                        return;
+                    }
                     _ => continue,
                 };
             }
         });
-        Ok(Line { connection, address: address(&self.options.url), load: Arc::clone(load), blocked })
+        Ok(Line { connection, address: address(&self.options.url), load: Arc::clone(load), blocked, refused })
     }
 
     /// Asks the broker who it is. Lapin keeps that to itself, so it is read from a greeting of our

@@ -284,6 +284,10 @@ impl Bus for Amqp {
         self.publishing.blocked().or_else(|| self.consuming.blocked())
     }
 
+    fn was_refused(&self) -> bool {
+        self.consuming.was_refused() || self.publishing.was_refused()
+    }
+
     async fn close(&self) {
         let bye = |line: Arc<Line>| async move {
             let closing = line.connection.close(GOOD_BYE, ShortString::default());
