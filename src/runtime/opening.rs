@@ -115,7 +115,9 @@ pub(super) async fn open(setup: &Setup) -> Result<Begun, BootError> {
         commands = corridor.state().commands_in_flight(),
         "the ledger is verified and folded"
     );
-    let Sorted { parked, mut jobs, added } = replay::sort(parcels, corridor.state(), &barred, &setup.names)?;
+    let has_failed = !left.is_empty();
+    let Sorted { parked, mut jobs, added } =
+        replay::sort(parcels, corridor.state(), &barred, &setup.names, has_failed)?;
     let short = is_short(corridor.state(), &jobs, &parked, &readers.open().await?).await;
     // A commit that came through late may have put a stop into the outbox that has an emergency id
     // too. It leaves under that id, by the parcel of its own record.

@@ -448,7 +448,7 @@ async fn folded(
     }
     // What another hand added is told by the next start, and leaves neither here nor there.
     let Sorted { parked, jobs: mut again, .. } =
-        replay::sort(recovered.parcels, &state, &recovered.barred, names)?;
+        replay::sort(recovered.parcels, &state, &recovered.barred, names, true)?;
     again.retain(|job| job.parcel.is_some_and(|id| id >= from && !carried.contains(&id)));
     // Off the tasks' thread: a large state takes a while to copy, and stops pass meanwhile.
     let copied = tokio::task::spawn_blocking(move || (state.replayed(), state)).await;

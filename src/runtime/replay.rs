@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use tracing::error;
+use tracing::{error, info};
 
 use super::{
     corridor::{Kept, Names},
@@ -53,7 +53,8 @@ pub(super) struct Sorted {
 }
 
 /// Tells the parcels of commands that wait for their targets from those that are to be carried
-/// again, and takes out what may not leave.
+/// again, and takes out what may not leave. `has_failed` says that the ledger could not be written
+/// before, by this process or by the one that left an emergency log.
 ///
 /// # Errors
 /// `Outbox` for what is no parcel, or none of this router's.
@@ -62,6 +63,7 @@ pub(super) fn sort(
     state: &State,
     barred: &Barred,
     names: &Names,
+    has_failed: bool,
 ) -> Result<Sorted, LedgerError> {
     let (waiting, ended) = (state.kept_parcels(), state.ended_seqs());
     let mut sorted = Sorted { parked: Vec::new(), jobs: Vec::new(), added: BTreeSet::new() };
@@ -77,6 +79,9 @@ pub(super) fn sort(
             }
             sorted.parked.extend(messages.into_iter().map(|outgoing| Kept { parcel: id, lane, outgoing }));
         } else {
+            // All of a parcel is taken out together: one of which something is still owed is there
+            // honestly.
+            let is_owed = messages.iter().any(|outgoing| !barred.carried.contains(&(id, outgoing.seq)));
             // Whoever hands it on asks again, at the time of then.
             let outbound = |outgoing| Outbound::of(outgoing, state, &names.refused, state.last_at());
             let messages = messages.into_iter().map(outbound).collect();
@@ -86,7 +91,15 @@ pub(super) fn sort(
             for message in job.messages.iter().filter(|message| may_be_held(message, state)) {
                 let seq = message.seq;
                 let Some(bar) = Bar::of(id, seq, state, barred) else { continue };
-                error!(parcel = id, seq, "a command in the outbox does not leave: {}", bar.word());
+                if bar.is_explained(has_failed || is_owed) {
+                    info!(
+                        parcel = id,
+                        seq,
+                        "a command that was published waits in the outbox still, because the ledger could not be written, or the rest of its parcel is owed; it does not leave again"
+                    );
+                } else {
+                    error!(parcel = id, seq, "a command in the outbox does not leave: {}", bar.word());
+                }
                 job.withdrawn.insert(seq);
                 sorted.added.extend((bar == Bar::Unconfirmed).then_some(seq));
             }
@@ -141,6 +154,12 @@ impl Bar {
         }
     }
 
+    /// Whether it is no sign of another hand: what was published `may_wait` in the outbox where its
+    /// parcel could not be taken out.
+    const fn is_explained(self, may_wait: bool) -> bool {
+        may_wait && matches!(self, Self::Carried)
+    }
+
     const fn word(self) -> &'static str {
         match self {
             Self::Unconfirmed => "nobody let it go; somebody changed the ledger's file",
@@ -163,4 +182,18 @@ fn may_be_held(message: &Outbound, state: &State) -> bool {
     let Ok(key) = ControlPlaneRouting::parse(&message.departure.message.routing_key) else { return false };
     let row = state.rules().commands.get(&key.kind_type);
     message.is_signal() && row.is_some_and(|row| !row.class.always_passes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_published_is_explained_by_a_ledger_that_failed() {
+        assert!(Bar::Carried.is_explained(true));
+        for bar in [Bar::Unconfirmed, Bar::Over, Bar::Kept] {
+            assert!(!bar.is_explained(true), "{}", bar.word());
+        }
+        assert!(!Bar::Carried.is_explained(false), "somebody put it back");
+    }
 }
