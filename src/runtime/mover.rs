@@ -1,7 +1,7 @@
 //! Moving messages: from a queue of the router's own to an exchange of its own, one after another.
 //!
-//! Owns: putting back what the broker would have dropped of a lane, bringing to the urgent lane what
-//! no binding took there, and emptying the refused copies' queue of an earlier release.
+//! Owns: putting back what the broker would have dropped of a lane, bringing to the urgent lane
+//! what no binding took there, and emptying the refused copies' queue of an earlier release.
 //! Never: judges a message, or takes one off its queue before the broker has it elsewhere.
 //! Holds: nothing is lost, and what is moved twice is known for a repeat; nobody waits for a mover.
 
