@@ -33,7 +33,7 @@ use super::{
     judge::{self, Bounds, BusSide, LaneInboxes, LedgerSide, Memory, Router},
     link::{Connector, Link},
     mark::{self, Marked, Marker},
-    mover::{Mover, Moves},
+    mover::{Mover, Moves, UnboundTo},
     opening::{self, Begun, Opening},
     presence::{Hindrance, Presence},
     recorder::{FIRST_ATTEMPT, GivenUp, Recorder, Recovery, Unwritten},
@@ -284,9 +284,10 @@ fn start_movers(setup: &Setup, link: &Link, stopping: &CancellationToken) {
     let retired = setup.retired_refused.clone();
     let retired = retired.map(|queue| (queue, names.refused.clone(), Moves::Retired));
     // The urgent lane's queue is the first.
-    let unbound = of(&names.unbound)
-        .zip(setup.topology.queues.first().cloned())
-        .map(|(queue, into)| (queue, names.moved.clone(), Moves::Unbound { into, names: names.clone() }));
+    let unbound = of(&names.unbound).zip(setup.topology.queues.first().cloned()).map(|(queue, lane)| {
+        let to = UnboundTo { lane, names: names.clone() };
+        (queue, names.moved.clone(), Moves::Unbound(Box::new(to)))
+    });
     for (from, to, moves) in dead.into_iter().chain(retired).chain(unbound) {
         let (link, stopping) = (link.clone(), stopping.clone());
         let mover = Mover { from, to, moves, link, telemetry: Arc::clone(&setup.telemetry), stopping };

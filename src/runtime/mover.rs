@@ -74,7 +74,13 @@ pub(super) enum Moves {
     Retired,
     /// What is of the urgent lane and no binding took, to the lane's queue, which is declared anew
     /// where it is gone.
-    Unbound { into: Queue, names: Names },
+    Unbound(Box<UnboundTo>),
+}
+
+/// Where that goes.
+pub(super) struct UnboundTo {
+    pub lane: Queue,
+    pub names: Names,
 }
 
 impl Mover {
@@ -112,7 +118,7 @@ impl Mover {
     }
 
     fn pause_max(&self) -> Duration {
-        if matches!(self.moves, Moves::Unbound { .. }) { URGENT_PAUSE_MAX } else { PAUSE_MAX }
+        if matches!(self.moves, Moves::Unbound(_)) { URGENT_PAUSE_MAX } else { PAUSE_MAX }
     }
 
     fn fault_name(&self) -> String {
@@ -170,8 +176,8 @@ impl Mover {
 
     fn departure(&self, delivery: Delivery) -> Departure {
         match &self.moves {
-            Moves::Unbound { names, .. } => Departure {
-                message: packed_unbound(delivery.message, &self.to, names, delivery.tag),
+            Moves::Unbound(to) => Departure {
+                message: packed_unbound(delivery.message, &self.to, &to.names, delivery.tag),
                 mandatory: true,
             },
             // Both exchanges that these are moved to have a queue for every key: nothing can come
@@ -190,7 +196,8 @@ impl Mover {
         let batch: Vec<&Departure> = departures.iter().collect();
         let fates = publisher.publish(&batch, CONFIRM_TIMEOUT).await?;
         match &self.moves {
-            Moves::Unbound { into, .. } if fates.contains(&Fate::Returned) => {
+            Moves::Unbound(to) if fates.contains(&Fate::Returned) => {
+                let into = &to.lane;
                 warn!(
                     queue = into.name,
                     "the urgent lane's queue was gone or not bound; it is declared anew"

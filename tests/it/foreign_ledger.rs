@@ -101,7 +101,7 @@ async fn it_is_known_whatever_its_format_and_journal() {
         assert!(matches!(&fault, LedgerError::Foreign { .. }), "{statements}: {fault}");
         assert!(!fault.may_pass(), "a router does not wait for it to become one");
         assert_eq!(all(dir), before, "{statements}");
-        let fault = Reader::open(dir).await.err().expect("it is none");
+        let fault = Reader::open(dir).await.map(|_| ()).expect_err("it is none");
         assert!(matches!(&fault, LedgerError::Foreign { .. }), "{statements}: {fault}");
         assert_eq!(all(dir)[FILE], before[FILE], "{statements}");
     }
