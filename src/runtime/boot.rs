@@ -153,13 +153,12 @@ async fn tell_failed(
 }
 
 async fn start_tasks(setup: Setup, begun: Begun) -> Result<Running, BootError> {
-    let found = begun.findings.clone();
     let (asker, questions) = begun.asking;
     let Begun { opening, corridor, clock, log, mut jobs, mark, reader, .. } = begun;
     let (emergency, clearer, emergency_ended) = keep(&setup, log, &mark.1)?;
     let stopping = CancellationToken::new();
     let Linked { link, keeper, marker, done, findings } =
-        start_link(&setup, &corridor, &stopping, mark, found).await;
+        start_link(&setup, &corridor, &stopping, mark, begun.findings.clone()).await;
     let (report, reports) = mpsc::channel(REPORTS_WAITING_MAX);
     let (dispatch, ways) = start_ways(&setup, &link, &report);
     let (commit, commits) = mpsc::channel(ROUNDS_WAITING_MAX);

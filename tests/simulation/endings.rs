@@ -44,8 +44,8 @@ use super::Random;
 
 /// Worlds in the ordinary run; they mostly wait, so they run side by side.
 const WORLDS: u64 = 32;
-/// How long a command waits in these worlds. On a busy machine an answer takes a while, and worlds in
-/// which everything times out show little.
+/// How long a command waits in these worlds. On a busy machine an answer takes a while, and worlds
+/// in which everything times out show little.
 const DEADLINE_MS: u64 = 1_500;
 /// How long a commit or an end may take.
 const SLOW_MS_MAX: u64 = 60_000;
