@@ -105,6 +105,55 @@ async fn a_latch_that_was_thrown_while_no_router_ran_is_read_before_a_start_leav
     assert!(running.stop().await.is_some());
 }
 
+/// The target's answer to a start.
+fn runs(number: u64) -> Message {
+    let mut answer = command(number, "swarm-start");
+    let instance = format!("c-{number}");
+    let mut said = body(&answer);
+    (said["kind"], said["origin"]) = (json!("outcome"), json!(instance));
+    said["data"] = json!({ "status": "Running" });
+    answer.body = said.to_string().into();
+    answer.routing_key = format!("event.outcome.swarm-start.drill.controller.{instance}");
+    answer.properties.user_id = Some(instance);
+    answer
+}
+
+/// Its target has it, and another subscriber does not yet: after a stop nobody gets it any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_its_target_answered_is_published_to_nobody_after_a_stop() {
+    for stops in [false, true] {
+        let mut drill = Drill::new().await;
+        let (running, _) = drill.start(None).await;
+        drill.broker.reject("drill.heard", true);
+        drill.send(&[command(0, "swarm-start")]).await;
+        until("it is on record", async || drill.on_record("controlplane.command.requested").await == 1).await;
+        drill.send(&[runs(0)]).await;
+        until("it is answered", async || drill.on_record("controlplane.command.applied").await == 1).await;
+        if stops {
+            // To the same target, under a key of its own.
+            let mut stop = command(0, "swarm-stop");
+            let mut said = body(&stop);
+            said["idempotencyKey"] = json!("stop");
+            stop.body = said.to_string().into();
+            drill.send(&[stop]).await;
+            until("the stop is on record", async || {
+                drill.on_record("controlplane.command.requested").await == 2
+            })
+            .await;
+        }
+        drill.broker.reject("drill.heard", false);
+        if stops {
+            until("the stop is carried", async || drill.heard("swarm-stop").await == ["stop"]).await;
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert!(drill.heard("swarm-start").await.is_empty(), "a start after its stop");
+        } else {
+            // Or the other round would show nothing.
+            until("the start leaves", async || drill.heard("swarm-start").await == ["i-0"]).await;
+        }
+        assert!(running.stop().await.is_some());
+    }
+}
+
 /// A message with another correlationId.
 fn correlated(mut message: Message, correlation_id: &str) -> Message {
     let mut said = body(&message);
